@@ -1,4 +1,4 @@
-//! The program around the server: command line, settings of a process, metrics, demo, consistency check.
+//! The program around the server: commands, telemetry, demo data, and the consistency check.
 
 pub mod check;
 pub mod cli;

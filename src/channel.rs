@@ -62,7 +62,7 @@ pub trait MailTransport {
 /// The configured mail transport, its rate and its retries.
 #[derive(Debug)]
 pub struct Mail {
-    way: Way,
+    transport: Transport,
     /// The rate limit; `None` for no limit.
     pub rate: Option<Rate>,
     /// The period for which a temporarily refused message is retried.
@@ -72,7 +72,7 @@ pub struct Mail {
 }
 
 #[derive(Debug)]
-enum Way {
+enum Transport {
     /// Files in a folder.
     Outbox(outbox::Outbox),
     /// A mail server.
@@ -84,13 +84,13 @@ impl Mail {
     /// address that can't be parsed.
     pub async fn configured(config: &Config) -> Result<Self> {
         let from = mail::from(&config.mail_from)?;
-        let way = match &config.smtp_url {
-            Some(url) => Way::Smtp(smtp::Smtp::new(url, from, config.smtp_time())?),
-            None => Way::Outbox(outbox::Outbox::new(config.outbox(), from).await?),
+        let transport = match &config.smtp_url {
+            Some(url) => Transport::Smtp(smtp::Smtp::new(url, from, config.smtp_time())?),
+            None => Transport::Outbox(outbox::Outbox::new(config.outbox(), from).await?),
         };
         let rate = config.mail_per_minute.map(|per_minute| Rate { channel: entity::Channel::Email, per_minute });
         Ok(Self {
-            way,
+            transport,
             rate,
             patience: Duration::hours(i64::from(config.mail_retry_hours)),
             turns: pause::AnswerOrder::default(),
@@ -100,23 +100,23 @@ impl Mail {
 
 impl MailTransport for Mail {
     fn batch(&self) -> u64 {
-        match &self.way {
-            Way::Outbox(outbox) => outbox.batch(),
-            Way::Smtp(smtp) => smtp.batch(),
+        match &self.transport {
+            Transport::Outbox(outbox) => outbox.batch(),
+            Transport::Smtp(smtp) => smtp.batch(),
         }
     }
 
     async fn deliver(&self, message: &Model) -> Delivery {
-        match &self.way {
-            Way::Outbox(outbox) => outbox.deliver(message).await,
-            Way::Smtp(smtp) => smtp.deliver(message).await,
+        match &self.transport {
+            Transport::Outbox(outbox) => outbox.deliver(message).await,
+            Transport::Smtp(smtp) => smtp.deliver(message).await,
         }
     }
 
     async fn look_up(&self, message: &Model) -> Option<bool> {
-        match &self.way {
-            Way::Outbox(outbox) => outbox.look_up(message).await,
-            Way::Smtp(smtp) => smtp.look_up(message).await,
+        match &self.transport {
+            Transport::Outbox(outbox) => outbox.look_up(message).await,
+            Transport::Smtp(smtp) => smtp.look_up(message).await,
         }
     }
 }

@@ -28,7 +28,7 @@ use crate::kernel::error::{Error, Result};
 use crate::kernel::limits;
 use crate::step_kind::api_call::ApiCall;
 use crate::step_kind::decision::Decision;
-use crate::step_kind::draft::{Draft, Takes};
+use crate::step_kind::draft::{Draft, DraftSelection};
 use crate::step_kind::email::Email;
 use crate::step_kind::update_record::UpdateRecord;
 use crate::step_kind::wait::Wait;
@@ -84,9 +84,12 @@ impl Engine {
             stop: stop.subscribe(),
         };
         let draft = |takes| Draft { takes, domain: domain.clone(), model: model.clone() };
-        loops.spawn(slots::run(Steps { context: context.clone(), work: draft(Takes::Written) }, wake(&context)));
+        loops.spawn(slots::run(
+            Steps { context: context.clone(), work: draft(DraftSelection::Written) },
+            wake(&context),
+        ));
         // Two loops render drafts: while one settles, the other renders.
-        let (draft, claiming) = (Arc::new(draft(Takes::Rendered)), Arc::new(Mutex::new(())));
+        let (draft, claiming) = (Arc::new(draft(DraftSelection::Rendered)), Arc::new(Mutex::new(())));
         for _ in 0..2 {
             loops.spawn(worker_loop(context.clone(), draft.clone(), claiming.clone(), wake(&context)));
         }
@@ -119,7 +122,7 @@ impl Engine {
         let all = async { while self.loops.join_next().await.is_some() {} };
         if tokio::time::timeout(limits::STOP, all).await.is_err() {
             self.loops.shutdown().await;
-            match rescue::give_back(&self.context).await {
+            match rescue::release_leases(&self.context).await {
                 Ok(count) => tracing::warn!(count, "claimed work did not settle in time; its leases are released"),
                 Err(err) => log_failure!(error, err, "leases could not be released; they will expire"),
             }
@@ -131,13 +134,13 @@ impl Engine {
 /// Starts a tick every second, in UTC. The schedules of campaigns are rows, not jobs in here.
 async fn ticker() -> Result<(Ticker, watch::Sender<()>)> {
     let tick = watch::Sender::new(());
-    let scheduler = JobScheduler::new().await.map_err(Error::ours)?;
+    let scheduler = JobScheduler::new().await.map_err(Error::internal)?;
     let sender = tick.clone();
     let job = Job::new("* * * * * *", move |_, _| {
         sender.send_replace(());
     });
-    scheduler.add(job.map_err(Error::ours)?).await.map_err(Error::ours)?;
-    scheduler.start().await.map_err(Error::ours)?;
+    scheduler.add(job.map_err(Error::internal)?).await.map_err(Error::internal)?;
+    scheduler.start().await.map_err(Error::internal)?;
     Ok((Ticker(scheduler), tick))
 }
 
@@ -193,7 +196,7 @@ async fn worker_loop<W: Work>(context: EngineContext, work: Arc<W>, claiming: Ar
             Ok(count) => count > 0,
             Err(err) => {
                 metrics::counter!("sortie_failed_ticks_total", "work" => W::KIND).increment(1);
-                log_failure!(error, err, kind = W::KIND, "a tick failed");
+                log_failure!(error, err, kind = W::KIND, "an iteration of an engine loop failed");
                 false
             }
         };

@@ -183,14 +183,14 @@ pub fn sdl() -> String {
 
 /// Builds the schema for documents that `validator` has accepted and whose variables were checked;
 /// it repeats neither check.
-pub fn quick_schema(db: Arc<Db>) -> Schema {
+pub fn prevalidated_schema(db: Arc<Db>) -> Schema {
     with_db(builder(ValidationMode::Fast), Some(db))
 }
 
 /// Builds the schema that validates documents without executing them; its response to a valid one
 /// is empty, without errors.
 pub fn validator() -> Schema {
-    builder(ValidationMode::Strict).extension(document::validation::Only).finish()
+    builder(ValidationMode::Strict).extension(document::validation::ValidateOnly).finish()
 }
 
 fn builder(validation: ValidationMode) -> SchemaBuilder<Query, Mutation, stream::Subscription> {
@@ -212,9 +212,9 @@ fn with_db(builder: SchemaBuilder<Query, Mutation, stream::Subscription>, db: Op
 }
 
 /// Attaches the viewer and new data loaders to a request.
-pub fn asked_by(request: Request, db: &Arc<Db>, viewer: &Viewer) -> Request {
+pub fn with_viewer(request: Request, db: &Arc<Db>, viewer: &Viewer) -> Request {
     let rows = Rows { db: db.clone(), viewer: viewer.clone() };
-    let turn = batching::Turn::default();
+    let turn = batching::LoadBatch::default();
     let loaders = turn.loaders(rows);
     request.data(viewer.clone()).data(loaders).data(turn)
 }
@@ -269,7 +269,7 @@ pub struct AvailableAction {
 
 impl AvailableAction {
     /// Converts a verdict: a rejection becomes the reason, an internal error stays an error.
-    pub fn judged(
+    pub fn of_verdict(
         action: impl async_graphql::InputType,
         verdict: crate::kernel::error::Result<()>,
     ) -> async_graphql::Result<Self> {
@@ -293,7 +293,7 @@ impl From<Refusal> for async_graphql::Error {
 
 /// Truncates a message, which may quote long input.
 fn cut(mut message: String) -> String {
-    if let Some((at, _)) = message.char_indices().nth(limits::TOLD_CHARS) {
+    if let Some((at, _)) = message.char_indices().nth(limits::ERROR_MESSAGE_CHARS) {
         message.truncate(at);
         message.push('…');
     }
@@ -305,7 +305,7 @@ impl From<Error> for async_graphql::Error {
         let mut extensions = ErrorExtensionValues::default();
         let err = match err {
             // The statement was aborted together with its request, whose error has the reason.
-            Error::Ours(fault) => crate::kernel::cost::refusal().map_or(Error::Ours(fault), Error::from),
+            Error::Internal(fault) => crate::kernel::cost::refusal().map_or(Error::Internal(fault), Error::from),
             refused => refused,
         };
         let message = match err {
@@ -318,12 +318,12 @@ impl From<Error> for async_graphql::Error {
                 }
                 refusal.message
             }
-            Error::Ours(fault) if fault.conflict().is_some() => {
+            Error::Internal(fault) if fault.conflict().is_some() => {
                 tracing::info!(error = %fault.0, "request rejected: a database constraint was violated");
                 extensions.set("code", Code::Conflict.as_str());
                 fault.conflict().unwrap_or_default().to_owned()
             }
-            err if err.db().is_some_and(dialect::ran_out) => {
+            err if err.db().is_some_and(dialect::is_statement_timeout) => {
                 let most = limits::WRITE_STATEMENT.as_secs();
                 tracing::warn!(error = %err, "write statement aborted: it exceeded the time limit");
                 extensions.set("code", Code::LimitExceeded.as_str());
@@ -331,11 +331,11 @@ impl From<Error> for async_graphql::Error {
                     "a statement of this mutation took longer than {most} s; nothing was changed: change less at once"
                 )
             }
-            err if err.is_away() => {
+            err if err.is_unreachable() => {
                 log_failure!(error, err, "a request failed");
                 return Refusal::unavailable().into();
             }
-            Error::Ours(fault) => {
+            Error::Internal(fault) => {
                 let id = uuid::Uuid::now_v7().simple().to_string();
                 tracing::error!(error_id = id, error = %fault.0, "a request failed");
                 extensions.set("code", "INTERNAL");

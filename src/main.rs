@@ -151,10 +151,10 @@ async fn open_existing(config: &Config) -> Result<(Arc<Db>, Viewer)> {
 async fn ready(config: &Config, db: Db) -> Result<(Arc<Db>, Viewer)> {
     let db = Arc::new(db);
     db.migrate().await?;
-    db.trusts_tokens(config.jwt_issuer.is_some());
+    db.set_has_tokens(config.jwt_issuer.is_some());
     let viewer = Viewer::developer(&db).await?;
-    sortie::domain::plan::run_template::keep_built_in(&db).await?;
-    sortie::domain::plan::campaign::approval::keep_missing(&db).await?;
+    sortie::domain::plan::run_template::sync_built_in(&db).await?;
+    sortie::domain::plan::campaign::approval::store_missing_approvals(&db).await?;
     Ok((db, viewer))
 }
 
@@ -169,7 +169,7 @@ async fn serve(config: &Config, with_demo: bool) -> Result<()> {
             Some(_) => "the database that DATABASE_URL names".to_owned(),
             None => config.data.display().to_string(),
         };
-        return Err(Error::ours(format!(
+        return Err(Error::internal(format!(
             "{database} holds records, campaigns or runs already, and no demo: choose another folder (`sortie demo --data ./sortie-demo`), \
              or start without demo data (`sortie serve`)"
         )));
@@ -179,15 +179,17 @@ async fn serve(config: &Config, with_demo: bool) -> Result<()> {
     let mut demo_visitor = None;
     if with_demo {
         if let Some(begun) = demo::seed(&db, &viewer).await? {
-            tokio::spawn(report(demo::go_on(db.clone(), viewer.clone(), begun)));
+            tokio::spawn(report(demo::continue_demo(db.clone(), viewer.clone(), begun)));
         }
         let (db, viewer) = (db.clone(), viewer.clone());
-        let visit = async move { demo::live::Desk::default().stay(&db, &viewer, stopping).await };
+        let visit = async move { demo::live::DemoAgent::default().run_until_stopped(&db, &viewer, stopping).await };
         demo_visitor = Some(tokio::spawn(report(visit)));
     }
     let mut signals = Signals::begin()?;
     welcome(config, &server, with_demo);
-    if !server.development && !api_key::admin_can_enter(db.read(), viewer.org_id, db.now(), db.has_tokens()).await? {
+    if !server.development
+        && !api_key::admin_can_authenticate(db.read(), viewer.org_id, db.now(), db.has_tokens()).await?
+    {
         println!("\nNo admin has a valid key. {NEXT_KEY}");
     }
     signals.received().await;
@@ -264,8 +266,8 @@ async fn migrate(config: &Config) -> Result<()> {
 }
 
 async fn check(config: &Config) -> Result<()> {
-    let db = Db::look(&config.database(), Clock::real()).await?;
-    db.must_fit().await?;
+    let db = Db::connect_read_only(&config.database(), Clock::real()).await?;
+    db.must_match_schema().await?;
     let found = sortie::app::check::check(&db).await?;
     for one in &found {
         let mark = if one.wrong == 0 { "ok   " } else { "WRONG" };
@@ -277,7 +279,7 @@ async fn check(config: &Config) -> Result<()> {
     db.close().await;
     match found.iter().filter(|one| one.wrong > 0).count() {
         0 => Ok(()),
-        wrong => Err(Error::ours(format!("{wrong} of {} invariants do not hold", found.len()))),
+        wrong => Err(Error::internal(format!("{wrong} of {} invariants do not hold", found.len()))),
     }
 }
 
@@ -302,13 +304,13 @@ async fn key(command: KeyCommand) -> Result<()> {
             let all = Role::all();
             let role = all.into_iter().find(|one| one.to_string() == role.to_uppercase());
             let role =
-                role.ok_or_else(|| Error::ours("role: one of VIEWER, OPERATOR, REVIEWER, MANAGER, ADMIN, WORKER"))?;
+                role.ok_or_else(|| Error::internal("role: one of VIEWER, OPERATOR, REVIEWER, MANAGER, ADMIN, WORKER"))?;
             let member_id = match member {
                 Some(email) => Some(sortie::domain::people::member::by_email(&db, &viewer, &email).await?.id),
                 None => None,
             };
             let lasts = expires.map(chrono::Duration::from_std).transpose();
-            let expires_at = lasts.map_err(Error::ours)?.map(|lasts| db.now() + lasts);
+            let expires_at = lasts.map_err(Error::internal)?.map(|lasts| db.now() + lasts);
             let agent_id = match agent {
                 Some(name) => Some(sortie::domain::plan::agent::by_name(db.read(), &viewer, &name).await?.id),
                 None => None,
@@ -316,7 +318,7 @@ async fn key(command: KeyCommand) -> Result<()> {
             let fields = api_key::Fields { name, role, member_id, agent_id, expires_at };
             let input = json!({ "name": fields.name, "role": role, "memberId": member_id, "agentId": agent_id });
             let make = async |db: Db| api_key::create(&db, &viewer, &fields).await;
-            let (row, key) = cli::noted(&db, &viewer, "createApiKey", &input, make).await?;
+            let (row, key) = cli::audited(&db, &viewer, "createApiKey", &input, make).await?;
             eprintln!("{} with the role {}. It is shown this once:", row.id, row.role);
             println!("{key}");
             eprintln!(
@@ -349,11 +351,11 @@ async fn key(command: KeyCommand) -> Result<()> {
         }
         KeyCommand::Revoke { id, org, config } => {
             let (db, viewer) = open_org(&config, &org).await?;
-            let id = id.parse().map_err(Error::ours)?;
+            let id = id.parse().map_err(Error::internal)?;
             let revoke = async |db: Db| api_key::revoke(&db, &viewer, id, true).await;
-            let row = cli::noted(&db, &viewer, "revokeApiKey", &json!({ "id": id }), revoke).await?;
+            let row = cli::audited(&db, &viewer, "revokeApiKey", &json!({ "id": id }), revoke).await?;
             println!("{} is revoked.", row.id);
-            if !api_key::admin_can_enter(db.read(), viewer.org_id, db.now(), db.has_tokens()).await? {
+            if !api_key::admin_can_authenticate(db.read(), viewer.org_id, db.now(), db.has_tokens()).await? {
                 eprintln!("No admin has a valid key any more. {NEXT_KEY}");
             }
             db.close().await;
@@ -372,8 +374,8 @@ async fn open_org(config: &Config, org: &Org) -> Result<(Arc<Db>, Viewer)> {
 
 /// Opens an existing database read-only, possibly beside a server.
 async fn open_read_only(config: &Config, org: &Org) -> Result<(Arc<Db>, Viewer)> {
-    let db = Arc::new(Db::look(&config.database(), Clock::real()).await?);
-    db.must_fit().await?;
+    let db = Arc::new(Db::connect_read_only(&config.database(), Clock::real()).await?);
+    db.must_match_schema().await?;
     let viewer = sortie::domain::people::org::admin(&db, org.org.as_deref()).await?;
     Ok((db, viewer))
 }
@@ -387,8 +389,8 @@ async fn orgs(command: OrgCommand) -> Result<()> {
             db.close().await;
         }
         OrgCommand::List { config } => {
-            let db = Db::look(&config.database(), Clock::real()).await?;
-            db.must_fit().await?;
+            let db = Db::connect_read_only(&config.database(), Clock::real()).await?;
+            db.must_match_schema().await?;
             for org in sortie::domain::people::org::all(&db).await? {
                 println!("{}  {}", org.id, org.name);
             }

@@ -176,7 +176,7 @@ pub(crate) async fn set_recipient_outcomes(
                 let code = match outcome {
                     // The code does not depend on what closed the step.
                     Some(RecipientOutcome::Unknown) => RecipientReason::OutcomeUnknown,
-                    _ => RecipientReason::of_step(step.reason),
+                    _ => RecipientReason::from_step_reason(step.reason),
                 };
                 let text = why.strip_prefix(&code.to_string()).map_or(why, |rest| rest.trim_start_matches([':', ' ']));
                 code.with(Some(text))

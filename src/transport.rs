@@ -34,7 +34,7 @@ use tracing::field::Empty;
 
 use crate::graphql::document::Checked;
 use crate::graphql::idempotent::AuditEntries;
-use crate::graphql::{Schema, asked_by, role};
+use crate::graphql::{Schema, role, with_viewer};
 use crate::kernel::audit::{self, Entry};
 use crate::kernel::cost::{self, Costs};
 use crate::kernel::db::Db;
@@ -84,7 +84,7 @@ pub struct App {
     /// The subscriptions that share their execution.
     pub crowds: SharedSubscriptions,
     /// The imports in progress.
-    pub uploads: uploads::Uploads,
+    pub uploads: uploads::ImportQuotas,
     /// The clients with one SSE stream for all their operations.
     pub sessions: Sessions,
     /// Set when the server is stopping.
@@ -129,14 +129,14 @@ pub struct RequestContext {
 impl RequestContext {
     /// Builds the request for a document.
     fn request(&self, app: &App, parsed: &Parsed) -> Request {
-        asked_by(self.checked.request(&parsed.document), &app.db, &self.viewer)
+        with_viewer(self.checked.request(&parsed.document), &app.db, &self.viewer)
     }
 }
 
 impl App {
     /// An empty count of bytes buffered for an address.
     pub fn load(&self, address: std::net::IpAddr) -> BufferedBytes {
-        self.addresses.load(address, self.authenticator.speaks_for_many(address))
+        self.addresses.load(address, self.authenticator.stands_for_many(address))
     }
 
     /// Checks a request: its document, its operation's limits, and the principal's permissions.
@@ -190,12 +190,12 @@ impl App {
                 return Err(error);
             }
         };
-        let request = asked_by(checked.request(&parsed.document), &self.db, &principal.viewer).data(entries.clone());
+        let request = with_viewer(checked.request(&parsed.document), &self.db, &principal.viewer).data(entries.clone());
         let is_subscription = operation.kind == OperationType::Subscription;
         // The memory that a subscription uses while open: a parsed document takes several times its
         // text.
         let held = parsed.text.len().saturating_mul(8).saturating_add(checked.bytes());
-        let presence = is_subscription.then(|| self.follows(principal, held)).transpose()?;
+        let presence = is_subscription.then(|| self.permit_subscription(principal, held)).transpose()?;
         let again = is_subscription.then(|| RequestContext { checked, viewer: principal.viewer.clone() });
         let fields: Vec<&str> = operation.roots.iter().map(|root| root.field.as_str()).collect();
         let (kind, org) = (operation.kind, principal.viewer.org_id);
@@ -220,7 +220,7 @@ impl App {
     async fn check(&self, parsed: &Parsed, name: Option<&str>, variables: Variables) -> Result<Checked, RequestError> {
         let checked = parsed.plan.check(name, variables).map_err(|errors| RequestError::errors(&errors))?;
         if !parsed.is_valid() {
-            let found = self.validator.execute(checked.whole(&parsed.document)).await;
+            let found = self.validator.execute(checked.for_validation(&parsed.document)).await;
             if found.is_err() {
                 return Err(RequestError::errors(&found.errors));
             }

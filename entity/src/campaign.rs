@@ -23,7 +23,7 @@ text_enum! {
         Completed,
         /// Cancelled.
         Cancelled,
-        /// Its run failed; only campaigns for one record.
+        /// Failed, because its run failed; only campaigns for one record.
         Failed,
     }
 }
@@ -31,7 +31,7 @@ text_enum! {
 /// Transitions of a campaign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CampaignTransition {
-    /// Its author submits it for approval.
+    /// The author submits it for approval.
     Submit,
     /// A person approves it, or approves it again after a change.
     Approve,
@@ -63,10 +63,10 @@ impl StateMachine for CampaignStatus {
         Self::all()
     }
 
-    fn next(self, act: CampaignTransition) -> Option<Self> {
+    fn next(self, transition: CampaignTransition) -> Option<Self> {
         use CampaignStatus as S;
         use CampaignTransition::*;
-        match (self, act) {
+        match (self, transition) {
             (S::Draft, Submit) => Some(S::PendingApproval),
             (S::Draft, Cancel) => Some(S::Cancelled),
             (S::Draft, Approve | Reject | Pause | Resume | Complete | Fail | Reopen) => None,

@@ -22,7 +22,7 @@ text_enum! {
         Sent,
         /// Permanently refused by the channel's upstream.
         Failed,
-        /// Not sent: its address was suppressed or opted out first.
+        /// Not sent: the address was suppressed or opted out first.
         Suppressed,
         /// Unknown whether the upstream accepted it; a person resolves it.
         Unknown,
@@ -60,7 +60,7 @@ pub enum CommunicationTransition {
     ResolveNot,
     /// A person retries its step.
     Retry,
-    /// Its run was cancelled, or its record skipped.
+    /// The run was cancelled, or the record skipped.
     Cancel,
 }
 
@@ -90,10 +90,10 @@ impl StateMachine for CommunicationStatus {
         Self::all()
     }
 
-    fn next(self, act: CommunicationTransition) -> Option<Self> {
+    fn next(self, transition: CommunicationTransition) -> Option<Self> {
         use CommunicationStatus as S;
         use CommunicationTransition::*;
-        match (self, act) {
+        match (self, transition) {
             (S::Draft, Edit) => Some(S::Draft),
             (S::Draft, Approve) => Some(S::Approved),
             (S::Draft, Reject) => Some(S::Rejected),

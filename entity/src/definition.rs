@@ -161,7 +161,7 @@ pub struct StepDef {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry: Option<RetryDef>,
     /// Maximum number of attempts: with this many reported failures the step fails.
-    #[serde(default = "attempts", alias = "max_attempts")]
+    #[serde(default = "default_max_attempts", alias = "max_attempts")]
     #[graphql(default = 5)]
     pub max_attempts: i32,
 }
@@ -197,15 +197,15 @@ impl StepDef {
     }
 }
 
-fn attempts() -> i32 {
+fn default_max_attempts() -> i32 {
     ATTEMPTS
 }
 
-fn one() -> i32 {
+fn default_approvals() -> i32 {
     1
 }
 
-fn yes() -> bool {
+fn default_self_approval() -> bool {
     true
 }
 
@@ -215,11 +215,11 @@ fn yes() -> bool {
 #[serde(rename_all = "camelCase")]
 pub struct ApprovalDef {
     /// Number of people who must approve the step.
-    #[serde(default = "one")]
+    #[serde(default = "default_approvals")]
     #[graphql(default = 1)]
     pub needed: i32,
     /// True if the person who submitted the step may also approve it.
-    #[serde(default = "yes")]
+    #[serde(default = "default_self_approval")]
     #[graphql(default = true)]
     pub self_approval: bool,
 }
@@ -281,7 +281,7 @@ pub struct Override {
     /// The new value; null for REMOVE.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<Json<Value>>,
-    /// For ADD: key of the part to insert before; null: at the end.
+    /// Key of the part before which ADD inserts; null: at the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<String>,
 }

@@ -9,9 +9,9 @@ use crate::state_machine::StateMachine;
 text_enum! {
     /// Status of a follow-up.
     pub enum FollowUpStatus {
-        /// To be done.
+        /// Open: still to be done.
         Open,
-        /// Done.
+        /// Completed.
         Done,
         /// Cancelled: no longer needed.
         Cancelled,
@@ -38,9 +38,9 @@ impl StateMachine for FollowUpStatus {
         Self::all()
     }
 
-    fn next(self, act: FollowUpTransition) -> Option<Self> {
+    fn next(self, transition: FollowUpTransition) -> Option<Self> {
         use FollowUpTransition::*;
-        match (self, act) {
+        match (self, transition) {
             (Self::Open, Complete) => Some(Self::Done),
             (Self::Open, Cancel) => Some(Self::Cancelled),
             (Self::Open, Reopen) => None,

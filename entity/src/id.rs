@@ -1,13 +1,14 @@
 //! One id type per noun: a UUIDv7 that is shown as a TypeID (`run_01h455vb4pex5vsknk084sn02q`).
 //!
-//! The prefix tells a wrong kind of id from a missing row, and the types keep two ids from being swapped.
+//! The prefix distinguishes an id of the wrong type from a missing row, and the types prevent ids
+//! from being swapped.
 
 use sea_orm::DeriveValueType;
 use type_safe_id::{DynamicType, TypeSafeId};
 use uuid::Uuid;
 
 /// Operations of every id type.
-pub trait Id: Copy + Eq + std::fmt::Display + std::str::FromStr<Err = WrongId> + Send + Sync + 'static {
+pub trait Id: Copy + Eq + std::fmt::Display + std::str::FromStr<Err = InvalidId> + Send + Sync + 'static {
     /// Prefix before the underscore.
     const PREFIX: &'static str;
     /// Returns the underlying UUID.
@@ -18,14 +19,14 @@ pub trait Id: Copy + Eq + std::fmt::Display + std::str::FromStr<Err = WrongId> +
 
 /// A text that is not an id with the expected prefix.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WrongId {
+pub struct InvalidId {
     /// The text as received.
     pub given: String,
     /// The expected prefix.
     pub wanted: &'static str,
 }
 
-impl std::fmt::Display for WrongId {
+impl std::fmt::Display for InvalidId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let shown: String = self.given.chars().take(64).collect();
         write!(
@@ -38,7 +39,7 @@ impl std::fmt::Display for WrongId {
     }
 }
 
-impl std::error::Error for WrongId {}
+impl std::error::Error for InvalidId {}
 
 fn article(noun: &str) -> &'static str {
     if noun.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" }
@@ -54,7 +55,7 @@ pub fn prefix_of(text: &str) -> Option<(String, Uuid)> {
     Some((id.type_prefix().to_string(), id.uuid()))
 }
 
-fn show(prefix: &'static str, uuid: Uuid) -> String {
+fn format_id(prefix: &'static str, uuid: Uuid) -> String {
     // The prefixes are the literals below, all of which are valid.
     match DynamicType::new(prefix) {
         Ok(kind) => TypeSafeId::from_type_and_uuid(kind, uuid).to_string(),
@@ -94,16 +95,16 @@ macro_rules! ids {
 
         impl std::fmt::Display for $name {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str(&show($prefix, self.0))
+                f.write_str(&format_id($prefix, self.0))
             }
         }
 
         impl std::str::FromStr for $name {
-            type Err = WrongId;
-            fn from_str(text: &str) -> Result<Self, WrongId> {
+            type Err = InvalidId;
+            fn from_str(text: &str) -> Result<Self, InvalidId> {
                 match prefix_of(text) {
                     Some((prefix, uuid)) if prefix == $prefix => Ok(Self(uuid)),
-                    _ => Err(WrongId { given: text.to_owned(), wanted: $prefix }),
+                    _ => Err(InvalidId { given: text.to_owned(), wanted: $prefix }),
                 }
             }
         }

@@ -10,7 +10,7 @@ use crate::id::*;
 text_enum! {
     /// Status of an import.
     pub enum ImportStatus {
-        /// In progress.
+        /// Running: the file is being read.
         Running,
         /// Read to the end of the file.
         Completed,

@@ -35,8 +35,8 @@ impl StateMachine for MeetingStatus {
         Self::all()
     }
 
-    fn next(self, act: MeetingTransition) -> Option<Self> {
-        match (self, act) {
+    fn next(self, transition: MeetingTransition) -> Option<Self> {
+        match (self, transition) {
             (Self::Booked, MeetingTransition::Move) => Some(Self::Booked),
             (Self::Booked, MeetingTransition::Cancel) => Some(Self::Cancelled),
             (Self::Cancelled, MeetingTransition::Move | MeetingTransition::Cancel) => None,
@@ -91,7 +91,7 @@ pub struct Model {
     pub attendees: Attendees,
     /// The actor that booked it.
     pub organizer: Actor,
-    /// The member that booked it; null once the member is deleted.
+    /// The member that booked it; null if the organizer is not a member.
     pub member_id: Option<MemberId>,
     /// Current status.
     pub status: MeetingStatus,

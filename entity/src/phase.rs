@@ -11,9 +11,9 @@ use crate::state_machine::StateMachine;
 text_enum! {
     /// Status of a phase.
     pub enum PhaseStatus {
-        /// Not started: an earlier phase is still open.
+        /// Not started yet.
         Pending,
-        /// In progress.
+        /// Active: its tasks are worked on.
         Active,
         /// Completed according to its rules.
         Completed,
@@ -57,10 +57,10 @@ impl StateMachine for PhaseStatus {
         Self::all()
     }
 
-    fn next(self, act: PhaseTransition) -> Option<Self> {
+    fn next(self, transition: PhaseTransition) -> Option<Self> {
         use PhaseStatus as S;
         use PhaseTransition::*;
-        match (self, act) {
+        match (self, transition) {
             (S::Pending, Start) => Some(S::Active),
             (S::Pending | S::Active, Cancel) => Some(S::Skipped),
             (S::Pending, Complete | Skip | Fail | Retry | Reopen | Reset) => None,

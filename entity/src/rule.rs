@@ -38,29 +38,29 @@ impl std::fmt::Display for Trigger {
 impl std::str::FromStr for Trigger {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        let named = |name: &str| (!name.trim().is_empty()).then(|| name.trim().to_owned());
-        let wrong = || {
+        let non_empty = |name: &str| (!name.trim().is_empty()).then(|| name.trim().to_owned());
+        let error = || {
             let shown: String = text.chars().take(64).collect();
-            format!("`{shown}` is no trigger: immediate, manual, after:KEY, delay:DURATION or event:NAME")
+            format!("`{shown}` is not a trigger: use immediate, manual, after:KEY, delay:DURATION or event:NAME")
         };
         match text.split_once(':') {
             None if text == "immediate" => Ok(Self::Immediate),
             None if text == "manual" => Ok(Self::Manual),
-            Some(("event", name)) => named(name).map(Self::Event).ok_or_else(wrong),
-            Some(("after", key)) => named(key).map(Self::After).ok_or_else(wrong),
+            Some(("event", name)) => non_empty(name).map(Self::Event).ok_or_else(error),
+            Some(("after", key)) => non_empty(key).map(Self::After).ok_or_else(error),
             Some(("delay", span)) => span.parse().map(Self::Delay),
-            _ => Err(wrong()),
+            _ => Err(error()),
         }
     }
 }
 
 /// The rule that says which failed steps fail their task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "Written", into = "String")]
+#[serde(try_from = "StoredFailWhen", into = "String")]
 pub enum FailWhen {
     /// One failed step.
     Any,
-    /// At least one failed step, and no completed one.
+    /// No step completed, and at least one failed.
     All,
     /// More than this percentage of failed steps.
     Percent(u8),
@@ -71,7 +71,7 @@ impl std::fmt::Display for FailWhen {
         match self {
             Self::Any => f.write_str("ANY"),
             Self::All => f.write_str("ALL"),
-            Self::Percent(most) => write!(f, "PERCENT({most})"),
+            Self::Percent(percent) => write!(f, "PERCENT({percent})"),
         }
     }
 }
@@ -86,7 +86,7 @@ impl std::str::FromStr for FailWhen {
             _ => match percent(text) {
                 Some(most) if most <= 100 => Ok(Self::Percent(most)),
                 _ => Err(format!(
-                    "`{}` is no rule: ANY, ALL or PERCENT(n), n of a hundred",
+                    "`{}` is not a failure rule: use ANY, ALL or PERCENT(n), with n from 0 to 100",
                     text.chars().take(64).collect::<String>()
                 )),
             },
@@ -97,7 +97,7 @@ impl std::str::FromStr for FailWhen {
 /// The stored forms of a failure rule: text, or the object of earlier versions.
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Written {
+enum StoredFailWhen {
     Text(String),
     Percent {
         #[serde(rename = "PERCENT")]
@@ -105,12 +105,12 @@ enum Written {
     },
 }
 
-impl TryFrom<Written> for FailWhen {
+impl TryFrom<StoredFailWhen> for FailWhen {
     type Error = String;
-    fn try_from(written: Written) -> Result<Self, String> {
-        match written {
-            Written::Text(text) => text.parse(),
-            Written::Percent { most } => Ok(Self::Percent(most)),
+    fn try_from(stored: StoredFailWhen) -> Result<Self, String> {
+        match stored {
+            StoredFailWhen::Text(text) => text.parse(),
+            StoredFailWhen::Percent { most } => Ok(Self::Percent(most)),
         }
     }
 }
@@ -139,16 +139,16 @@ impl std::str::FromStr for Span {
     fn from_str(text: &str) -> Result<Self, String> {
         let shown: String = text.chars().take(64).collect();
         let span = humantime::parse_duration(text.trim())
-            .map_err(|_| format!("`{shown}` is no duration: write `90s`, `2h 30m`, `14 days`"))?;
+            .map_err(|_| format!("`{shown}` is not a duration: write `90s`, `2h 30m`, `14 days`"))?;
         let ten_years = Duration::from_secs(10 * 366 * 24 * 3600);
         if span.is_zero() || span > ten_years {
-            return Err(format!("`{shown}`: a duration is longer than nothing and at most ten years"));
+            return Err(format!("`{shown}`: a duration must be more than zero and at most ten years"));
         }
         Ok(Self(span))
     }
 }
 
-macro_rules! texts {
+macro_rules! string_conversions {
     ($($name:ident),*) => {$(
         impl From<$name> for String {
             fn from(value: $name) -> Self {
@@ -165,7 +165,7 @@ macro_rules! texts {
     )*};
 }
 
-texts!(Trigger, Span);
+string_conversions!(Trigger, Span);
 
 impl From<FailWhen> for String {
     fn from(value: FailWhen) -> Self {
@@ -173,7 +173,7 @@ impl From<FailWhen> for String {
     }
 }
 
-fn parsed<T>(value: Value) -> InputValueResult<T>
+fn parse_scalar<T>(value: Value) -> InputValueResult<T>
 where
     T: std::str::FromStr<Err = String> + ScalarType + async_graphql::InputType,
 {
@@ -188,7 +188,7 @@ where
 #[Scalar(name = "Trigger", specified_by_url = "docs/scalars.md#trigger")]
 impl ScalarType for Trigger {
     fn parse(value: Value) -> InputValueResult<Self> {
-        parsed(value)
+        parse_scalar(value)
     }
 
     fn to_value(&self) -> Value {
@@ -201,7 +201,7 @@ impl ScalarType for Trigger {
 #[Scalar(name = "FailWhen", specified_by_url = "docs/scalars.md#failwhen")]
 impl ScalarType for FailWhen {
     fn parse(value: Value) -> InputValueResult<Self> {
-        parsed(value)
+        parse_scalar(value)
     }
 
     fn to_value(&self) -> Value {
@@ -213,7 +213,7 @@ impl ScalarType for FailWhen {
 #[Scalar(name = "Duration", specified_by_url = "docs/scalars.md#duration")]
 impl ScalarType for Span {
     fn parse(value: Value) -> InputValueResult<Self> {
-        parsed(value)
+        parse_scalar(value)
     }
 
     fn to_value(&self) -> Value {

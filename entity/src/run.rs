@@ -1,4 +1,4 @@
-//! One execution of a campaign; and the law of its status.
+//! A run, one execution of a campaign or a work session, and the state machine of its status.
 
 use sea_orm::entity::prelude::*;
 
@@ -8,59 +8,60 @@ use crate::id::*;
 use crate::state_machine::StateMachine;
 
 text_enum! {
-    /// How a run came to be.
+    /// The type of a run: how it was started.
     pub enum RunType {
-        /// To the test addresses only; changes no record.
+        /// Sends to test addresses only and changes no record.
         TestRun,
-        /// Launched by a person, now.
+        /// Launched by a person.
         Run,
-        /// Fired by a schedule.
+        /// Started by a schedule.
         Schedule,
-        /// Work that a person is guided through; of no campaign.
+        /// Work session in which a person goes through steps; has no campaign.
         Guided,
     }
 
-    /// Where a run stands.
+    /// Status of a run.
     pub enum RunStatus {
-        /// Waiting for its time.
+        /// Waits for its start time.
         Scheduled,
-        /// Let in; the engine will start it.
+        /// Accepted; the engine will start it.
         Queued,
-        /// At work.
+        /// Started, and not ended.
         InProgress,
-        /// Held by a person.
+        /// Paused by a person.
         Paused,
-        /// Done.
+        /// Completed.
         Completed,
-        /// Called off.
+        /// Cancelled.
         Cancelled,
-        /// A phase of it failed, or preflight when it fell due.
+        /// One of its phases failed, or its preflight when it fell due.
         Failed,
     }
 }
 
-/// What may happen to a run.
+/// Transitions of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RunTransition {
-    /// Its time came and preflight passed.
+    /// The run fell due and its preflight passed.
     Due,
-    /// Its time came and preflight failed.
+    /// The run fell due and its preflight failed.
     Refuse,
-    /// A person moves its time.
+    /// A person changes its start time.
     Reschedule,
-    /// The engine begins it.
+    /// The engine starts it.
     Start,
-    /// A person holds it.
+    /// A person pauses it.
     Pause,
-    /// A person lets it go on.
+    /// A person resumes it.
     Resume,
-    /// The engine: all phases are through.
+    /// The engine completes it: all phases have ended.
     Complete,
-    /// The engine: a phase failed.
+    /// The engine fails it: a phase failed.
     Fail,
-    /// A person has its failed steps done again; of one that is done, those of the recipients that failed.
+    /// A person retries its failed steps; in a completed run, the steps of the recipients that
+    /// failed.
     Retry,
-    /// A person calls it off.
+    /// A person cancels it.
     Cancel,
 }
 
@@ -75,10 +76,10 @@ impl StateMachine for RunStatus {
         Self::all()
     }
 
-    fn next(self, act: RunTransition) -> Option<Self> {
+    fn next(self, transition: RunTransition) -> Option<Self> {
         use RunStatus as S;
         use RunTransition::*;
-        match (self, act) {
+        match (self, transition) {
             (S::Scheduled, Due) => Some(S::Queued),
             (S::Scheduled, Refuse) => Some(S::Failed),
             (S::Scheduled, Reschedule) => Some(S::Scheduled),
@@ -107,19 +108,20 @@ impl StateMachine for RunStatus {
 }
 
 text_enum! {
-    /// What ended a run that was not completed. The sentence beside it is for people.
+    /// Reason code of a run that ended without being completed. `failure` explains it to people.
     pub enum RunFailure {
-        /// It fell due, and its preflight failed.
+        /// The run fell due, and its preflight failed.
         Preflight,
-        /// A phase of it failed.
+        /// A phase of the run failed.
         PhaseFailed,
-        /// It was cancelled.
+        /// The run was cancelled.
         Cancelled,
     }
 }
 
 impl RunFailure {
-    /// Of a run, by where it stands; none while it is open, and once it is completed.
+    /// Derives the code from a run's status; `None` while the run is open, and once it is
+    /// completed.
     pub fn of(status: RunStatus, began: bool) -> Option<Self> {
         match status {
             RunStatus::Failed if began => Some(Self::PhaseFailed),
@@ -135,16 +137,16 @@ impl RunFailure {
 }
 
 impl RunStatus {
-    /// Whether it has not ended.
+    /// Returns true if the run has not ended.
     pub fn is_open(self) -> bool {
         matches!(self, Self::Scheduled | Self::Queued | Self::InProgress | Self::Paused)
     }
 
-    /// The statuses that have not ended.
+    /// Statuses of runs that have not ended.
     pub const OPEN: [Self; 4] = [Self::Scheduled, Self::Queued, Self::InProgress, Self::Paused];
 }
 
-/// One run; what it was told stands in `brief`.
+/// One run; its snapshot is in the table `brief`.
 #[sea_orm::model]
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
 #[sea_orm(table_name = "run")]
@@ -154,60 +156,62 @@ pub struct Model {
     pub id: RunId,
     /// The tenant.
     pub org_id: OrgId,
-    /// The plan; none of guided work.
+    /// The campaign; null for guided work.
     pub campaign_id: Option<CampaignId>,
-    /// The plan's version that it runs; of a scheduled one, the version when it was scheduled. 0 without a plan.
+    /// Version of the campaign that it executes; for a scheduled run, the version at the time of
+    /// scheduling. 0 without a campaign.
     pub campaign_version: i32,
-    /// The campaign's name at launch, by which lists sort; empty without a plan.
+    /// The campaign's name at launch, used to sort lists; empty without a campaign.
     pub campaign_name: String,
-    /// Its own name.
+    /// Display name.
     pub name: String,
-    /// How it came to be.
+    /// The type of run.
     #[sea_orm(column_name = "type")]
     pub run_type: RunType,
-    /// Where it stands.
+    /// Current status.
     pub status: RunStatus,
-    /// The way to its records.
+    /// The channel that reaches the records.
     pub channel: Channel,
     /// The schedule that it is an occurrence of.
     pub schedule_id: Option<ScheduleId>,
-    /// Which occurrence: unique per schedule, and kept when the run is rescheduled.
+    /// Time of the occurrence: unique per schedule, and kept when the run is rescheduled.
     pub occurrence_at: Option<DateTimeUtc>,
-    /// When it is to be queued.
+    /// Time at which it will be queued.
     pub scheduled_for: Option<DateTimeUtc>,
-    /// When it was let in.
+    /// Time at which it was queued.
     pub queued_at: Option<DateTimeUtc>,
-    /// When the engine began it.
+    /// Time at which the engine started it.
     pub started_at: Option<DateTimeUtc>,
-    /// When it ended.
+    /// End time.
     pub ended_at: Option<DateTimeUtc>,
-    /// How many places its audience has; final once `audience_done`.
+    /// Number of recipients; final once `audience_done` is set.
     pub audience_count: i64,
-    /// Whether the audience has been taken in whole.
+    /// Set once the whole audience is stored.
     pub audience_done: bool,
-    /// What came of it, in a sentence.
+    /// Outcome, as a sentence.
     pub outcome: Option<String>,
-    /// Why it failed, or was cancelled.
+    /// Reason for its failure or cancellation.
     pub failure: Option<String>,
     /// The run that it repeats.
     pub parent_id: Option<RunId>,
-    /// The template that guided work was begun from.
+    /// The template that guided work was started from.
     pub run_template_id: Option<RunTemplateId>,
-    /// For its readers.
+    /// Description for people.
     pub description: String,
-    /// Messages of guided work whose fate is open: let out, being sent, or unknown.
+    /// Number of messages of guided work whose outcome is open: approved, being sent, or unknown.
     pub on_way: i64,
-    /// True if a language model writes its messages: they are drafted apart from those that are rendered.
+    /// True if a language model writes its messages: they are drafted separately from rendered
+    /// ones.
     pub by_model: bool,
-    /// Who launched it.
+    /// The actor that launched it.
     pub created_by: Actor,
-    /// Case-folded name and campaign's name, for searching.
+    /// Names of the run and the campaign, case-folded for searches.
     pub search: String,
-    /// When it was made.
+    /// Creation time.
     pub created_at: DateTimeUtc,
-    /// When it was last changed.
+    /// Time of the last change.
     pub updated_at: DateTimeUtc,
-    /// Counts the changes that a person would name.
+    /// Revision number, incremented by every change that is visible to users.
     pub revision: i32,
 }
 

@@ -1,4 +1,5 @@
-//! A run's audience: one place per record (or test recipient), with its address at launch and what came of it.
+//! Recipients of runs: one row per record (or test recipient), with its address at launch and its
+//! outcome.
 
 use sea_orm::entity::prelude::*;
 
@@ -6,76 +7,78 @@ use crate::id::*;
 use crate::step::StepReason;
 
 text_enum! {
-    /// What came of one place of the audience.
+    /// Outcome of a recipient.
     pub enum Outcome {
-        /// Its message went out (or its call was made).
+        /// The message was sent, or the call was made.
         Sent,
-        /// It could not be done.
+        /// The work failed.
         Failed,
-        /// Its address is on the list of those that are never written to.
+        /// The address is suppressed.
         Suppressed,
-        /// Left out, with the reason.
+        /// Skipped, for the given reason.
         Skipped,
-        /// Its work is done; there was nothing to send.
+        /// The work is completed; there was nothing to send.
         Done,
-        /// Whether the message went out could not be learned.
+        /// Unknown whether the message was sent.
         Unknown,
     }
 }
 
 text_enum! {
-    /// Why a place of the audience was left out, failed or is unknown. The sentence beside it is for people.
+    /// Reason code of a recipient that was skipped, failed or is unknown. `reason` explains it to
+    /// people.
     pub enum RecipientReason {
-        /// It has no address for the channel.
+        /// The recipient has no address for the channel.
         NoAddress,
-        /// Its address was opted out.
+        /// The address opted out.
         Unsubscribed,
-        /// Its address is on the list of those that are never written to.
+        /// The address is suppressed.
         Suppressed,
-        /// Another place of the run has its address.
+        /// Another recipient of the run has the same address.
         DuplicateAddress,
-        /// Its message was rejected in the review.
+        /// The message was rejected in the review.
         Rejected,
-        /// An event about its record interrupted its phase.
+        /// An event about the record interrupted the phase.
         Interrupted,
-        /// Its run was cancelled.
+        /// The run was cancelled.
         RunCancelled,
-        /// A step of it failed.
+        /// One of the recipient's steps failed.
         StepFailed,
-        /// All its steps were skipped.
+        /// All the recipient's steps were skipped.
         AllSkipped,
-        /// A person skipped or failed its step.
+        /// A person skipped or failed the step.
         Person,
-        /// The work on its step failed.
+        /// The work on the step failed.
         WorkFailed,
-        /// Its worker did not come back.
+        /// The worker did not report before the step's lease expired.
         LeaseLost,
-        /// Whether its message went out can't be told.
+        /// Unknown whether the message was sent.
         OutcomeUnknown,
-        /// Its message was cancelled or is missing.
+        /// The message was cancelled or is missing.
         NoMessage,
-        /// Another reason; the sentence tells which.
+        /// Another reason, given in the sentence.
         Other,
     }
 }
 
 impl RecipientReason {
-    /// As it is kept on a place: the code, and what was said behind a colon. What people say can't be taken for a code.
-    pub fn with(self, said: Option<&str>) -> String {
-        match said {
-            Some(said) if !said.is_empty() => format!("{self}: {said}"),
+    /// Formats the reason as it is stored: the code, then a person's text after a colon, so that no
+    /// such text can be mistaken for a code.
+    pub fn with(self, detail: Option<&str>) -> String {
+        match detail {
+            Some(detail) if !detail.is_empty() => format!("{self}: {detail}"),
             _ => self.to_string(),
         }
     }
 
-    /// The code of what is kept on a place.
-    pub fn of(kept: &str) -> Self {
-        let code = kept.split(':').next().unwrap_or_default();
+    /// Parses the code of a stored reason.
+    pub fn of(stored: &str) -> Self {
+        let code = stored.split(':').next().unwrap_or_default();
         Self::all().into_iter().find(|reason| reason.to_string() == code).unwrap_or(Self::Other)
     }
 
-    /// The reason of a place whose step ended with it.
-    pub fn of_step(reason: Option<StepReason>) -> Self {
+    /// Derives a recipient's reason from that of its step.
+    pub fn from_step_reason(reason: Option<StepReason>) -> Self {
         match reason {
             Some(StepReason::Person | StepReason::MessageResolved) => Self::Person,
             Some(StepReason::Rejected | StepReason::ReviewRejected) => Self::Rejected,
@@ -104,7 +107,7 @@ impl RecipientReason {
     }
 }
 
-/// One place.
+/// One recipient.
 #[sea_orm::model]
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
 #[sea_orm(table_name = "run_record")]
@@ -116,17 +119,18 @@ pub struct Model {
     pub org_id: OrgId,
     /// The run.
     pub run_id: RunId,
-    /// The record; none for a test recipient without a sample.
+    /// The record; null for a test recipient without a sample record.
     pub record_id: Option<RecordId>,
-    /// The address at launch, as it is written to; none: unreachable.
+    /// The address at launch that messages are sent to; null if the recipient has none.
     pub address: Option<String>,
-    /// The address, normalised: one message per run and address. None for test runs and places left out.
+    /// The normalised address: one message per run and address. Null for test runs and skipped
+    /// recipients.
     pub address_key: Option<String>,
-    /// What came of it; none as long as it is open.
+    /// The outcome; null while it is open.
     pub outcome: Option<Outcome>,
-    /// Why, for skipped and failed ones: a `RecipientReason`, and what was said behind a colon.
+    /// Reason, if skipped or failed: a `RecipientReason`, then a person's text after a colon.
     pub reason: Option<String>,
-    /// Whether guided work was begun with it; the others came in by what was done there.
+    /// True if guided work was started with it; other recipients were added by actions in it.
     pub linked: bool,
 }
 

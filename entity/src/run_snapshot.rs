@@ -1,28 +1,30 @@
-//! What a run was told when it was let in. Apart from the run's own row: lists, locks and every settle read that one, and
-//! none of them needs this.
+//! The snapshot that a run executes: structure, instructions and variables at launch. Stored apart
+//! from the run's own row, because lists, locks and every settle read that row, and none of them
+//! needs this.
 
 use sea_orm::entity::prelude::*;
 
 use crate::definition::Definition;
 use crate::id::*;
 
-/// One run's.
+/// One run's snapshot.
 #[sea_orm::model]
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
 #[sea_orm(table_name = "brief")]
 pub struct Model {
-    /// Whose it is.
+    /// The run.
     #[sea_orm(primary_key, auto_increment = false)]
     pub run_id: RunId,
     /// The tenant.
     pub org_id: OrgId,
-    /// Its structure.
+    /// Structure of the run.
     pub definition: Definition,
-    /// What it was told: goal, writer, reviewer, template, variables, as they were; empty while it is only scheduled.
+    /// Goal, writer, reviewer, template and variables at launch; empty while the run is only
+    /// scheduled.
     pub instructions: Json,
-    /// For a test run: recipients and sample records.
+    /// Recipients and sample records of a test run.
     pub test: Option<Json>,
-    /// The report that it was launched with, or that failed it.
+    /// Preflight report that it was launched with, or that failed it.
     pub preflight: Option<Json>,
 }
 

@@ -1,4 +1,5 @@
-//! The structure of runs, layered: one of the platform's or of an org's own, or another one with overrides.
+//! Templates for the structure of runs: complete ones of the platform or of an org, and ones that
+//! override another template.
 
 use sea_orm::entity::prelude::*;
 
@@ -6,11 +7,11 @@ use crate::definition::{Definition, Overrides};
 use crate::id::*;
 
 text_enum! {
-    /// What runs a template is for.
+    /// The kind of runs that a template is for.
     pub enum TemplateKind {
         /// Runs of campaigns.
         Campaign,
-        /// Guided work: a person goes through its steps.
+        /// Guided work, in which a person goes through the steps.
         Guided,
     }
 }
@@ -23,29 +24,29 @@ pub struct Model {
     /// The id.
     #[sea_orm(primary_key, auto_increment = false)]
     pub id: RunTemplateId,
-    /// The tenant; those of the built-in org are readable by all.
+    /// The tenant; templates of the built-in org are readable by all orgs.
     pub org_id: OrgId,
-    /// By which manifests and other templates name it; unique within the org.
+    /// Key used by manifests and other templates; unique within the org.
     pub key: String,
-    /// As it is shown.
+    /// Display name.
     pub name: String,
-    /// For its readers.
+    /// Description for people.
     pub description: String,
-    /// What runs it is for.
+    /// The kind of runs that it is for.
     pub kind: TemplateKind,
-    /// Whether it came with the program, which keeps it as it is.
+    /// True if it ships with the program; it can't be changed.
     pub built_in: bool,
-    /// The template that it changes; none where it stands alone.
+    /// The template that it overrides; null for a complete template.
     pub base_id: Option<RunTemplateId>,
-    /// Its structure, where it stands alone.
+    /// Structure of a complete template.
     pub definition: Option<Definition>,
-    /// What it changes in its base.
+    /// Changes to the base template.
     pub overrides: Overrides,
-    /// When it was made.
+    /// Creation time.
     pub created_at: DateTimeUtc,
-    /// When it was last changed.
+    /// Time of the last change.
     pub updated_at: DateTimeUtc,
-    /// Counts the changes that a person would name.
+    /// Revision number, incremented by every change that is visible to users.
     pub revision: i32,
 }
 

@@ -1,4 +1,4 @@
-//! When runs of a campaign, or guided work, start: once or repeating.
+//! Schedules, which start runs of a campaign or guided work, once or repeatedly.
 
 use sea_orm::entity::prelude::*;
 
@@ -7,65 +7,70 @@ use crate::id::*;
 use crate::state_machine::StateMachine;
 
 text_enum! {
-    /// Whether a schedule has occurrences to come.
+    /// Status of a schedule.
     pub enum ScheduleStatus {
-        /// It keeps its next occurrence as a SCHEDULED run.
+        /// Active: the next occurrence exists as a SCHEDULED run.
         Active,
-        /// It keeps that run too, but nothing of it starts until it is resumed.
+        /// Paused: the next occurrence exists as a SCHEDULED run, but does not start until the
+        /// schedule is resumed.
         Paused,
-        /// No more occurrences.
+        /// Ended: there are no more occurrences.
         Ended,
     }
 
-    /// What a repeating schedule does when its local time does not exist that day.
+    /// Policy of a repeating schedule for local times that do not exist, because the clock goes
+    /// forward.
     pub enum GapPolicy {
         /// Fires at the first instant after the gap.
         Shift,
-        /// Leaves that occurrence out, and records it.
+        /// Skips that occurrence, and records it.
         Skip,
     }
 
-    /// What a repeating schedule does when its local time comes twice that day.
+    /// Policy of a repeating schedule for local times that occur twice, because the clock goes
+    /// back.
     pub enum FoldPolicy {
-        /// Fires once, the first time.
+        /// Fires once, at the first of the two times.
         Once,
-        /// Fires both times.
+        /// Fires at both times.
         Both,
     }
 
-    /// The occurrences that are made up for when their time passed while nothing could start, because the server was down.
+    /// Policy for occurrences whose time passed while nothing could start, because the server was
+    /// down.
     pub enum CatchUpPolicy {
-        /// None: they are recorded as missed.
+        /// Starts none of them; they are recorded as missed.
         None,
-        /// The last one, so that at most one run is late; those before it are recorded as missed.
+        /// Starts the last one, so at most one run is late; those before it are recorded as missed.
         Last,
-        /// All within the catch-up window, in their order; those before it are recorded as missed.
+        /// Starts all within the catch-up window, in order; those before the window are recorded as
+        /// missed.
         All,
     }
 
-    /// The reason for which a schedule ended.
+    /// Reason why a schedule ended.
     pub enum EndReason {
         /// A person ended it.
         EndedByPerson,
-        /// Its last occurrence is through.
+        /// The last occurrence has passed.
         Exhausted,
-        /// Its campaign was cancelled.
+        /// The campaign was cancelled.
         CampaignCancelled,
-        /// Its campaign was completed.
+        /// The campaign was completed.
         CampaignCompleted,
     }
 }
 
-/// What may happen to a schedule.
+/// Transitions of a schedule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ScheduleTransition {
     /// An occurrence falls due, and another one follows.
     Fire,
-    /// A person holds it.
+    /// A person pauses it.
     Pause,
-    /// A person lets it go on.
+    /// A person resumes it.
     Resume,
-    /// The last occurrence fell due, or somebody ended it.
+    /// The last occurrence fell due, or a person ended it.
     End,
 }
 
@@ -78,9 +83,9 @@ impl StateMachine for ScheduleStatus {
         Self::all()
     }
 
-    fn next(self, act: ScheduleTransition) -> Option<Self> {
+    fn next(self, transition: ScheduleTransition) -> Option<Self> {
         use ScheduleTransition::*;
-        match (self, act) {
+        match (self, transition) {
             (Self::Active, Fire) => Some(Self::Active),
             (Self::Active, Pause) => Some(Self::Paused),
             (Self::Paused, Resume) => Some(Self::Active),
@@ -100,51 +105,51 @@ pub struct Model {
     pub id: ScheduleId,
     /// The tenant.
     pub org_id: OrgId,
-    /// The plan; none of guided work.
+    /// The campaign; null for guided work.
     pub campaign_id: Option<CampaignId>,
-    /// The template of guided work; none where there is a plan.
+    /// The template of guided work; null if there is a campaign.
     pub run_template_id: Option<RunTemplateId>,
-    /// Who is to do guided work.
+    /// The member that guided work is assigned to.
     pub assignee_id: Option<MemberId>,
-    /// What guided work is begun with, beside its template.
+    /// Records that guided work starts with, as JSON.
     pub linked: Option<Json>,
-    /// Whether it has occurrences to come.
+    /// Current status.
     pub status: ScheduleStatus,
-    /// For a single one: when.
+    /// Start time of a single occurrence; null for a repeating schedule.
     pub at: Option<DateTimeUtc>,
-    /// For a repeating one: the five-field pattern.
+    /// Five-field cron pattern of a repeating schedule.
     pub cron: Option<String>,
-    /// The IANA zone that the pattern is read in.
+    /// IANA time zone of the pattern.
     pub time_zone: String,
-    /// Local times that do not exist.
+    /// Policy for local times that do not exist.
     pub gap: GapPolicy,
-    /// Local times that come twice.
+    /// Policy for local times that occur twice.
     pub fold: FoldPolicy,
-    /// The name of its runs; none: the campaign's, or the template's.
+    /// Name of its runs; null: the campaign's or the template's name.
     pub name: Option<String>,
-    /// Occurrences whose time passed while nothing could start.
+    /// Policy for occurrences whose time passed while nothing could start.
     pub catch_up: CatchUpPolicy,
-    /// The age in seconds up to which an occurrence is made up for; none: any.
+    /// Maximum age, in seconds, of an occurrence that is caught up; null: no maximum.
     pub catch_up_window_seconds: Option<i64>,
-    /// The time at which the first of its waiting runs starts; none while it is paused, and once it has ended.
+    /// Start time of the first of its waiting runs; null while it is paused, and once it has ended.
     pub next_at: Option<DateTimeUtc>,
-    /// Each occurrence up to this one has its run, or is recorded as one that did not start.
+    /// Watermark: each occurrence up to this time has a run, or is recorded as not started.
     pub accounted_until: Option<DateTimeUtc>,
-    /// The time since which the pattern is as it is; none for schedules that are older than this column.
+    /// Time of the pattern's last change; null for schedules older than this column.
     pub pattern_since: Option<DateTimeUtc>,
-    /// The time at which it was paused; none while it is not.
+    /// Start of the pause; null while it is not paused.
     pub paused_at: Option<DateTimeUtc>,
-    /// The time at which it ended; none while it has not.
+    /// End time; null while it has not ended.
     pub ended_at: Option<DateTimeUtc>,
-    /// The reason for its end; none while it has not ended.
+    /// Reason for its end; null while it has not ended.
     pub end_reason: Option<EndReason>,
-    /// Who made it.
+    /// The actor that created it.
     pub created_by: Actor,
-    /// When it was made.
+    /// Creation time.
     pub created_at: DateTimeUtc,
-    /// When it was last changed.
+    /// Time of the last change.
     pub updated_at: DateTimeUtc,
-    /// Counts the changes that a person would name.
+    /// Revision number, incremented by every change that is visible to users.
     pub revision: i32,
 }
 

@@ -14,17 +14,18 @@ pub struct Model {
     pub id: SegmentId,
     /// The tenant.
     pub org_id: OrgId,
-    /// Its name.
+    /// Display name.
     pub name: String,
-    /// The filter, as `record/filter.rs` reads it; none for a fixed list (`segment_record`).
+    /// The filter, as `record/filter.rs` reads it; null for a fixed list (`segment_record`).
     pub filter: Option<Json>,
-    /// A digest of the fixed list's ids as it was given; none for a filter. Records that are deleted since do not change it.
+    /// Digest of the ids of the fixed list as it was given; null for a filter. Deleting records
+    /// does not change it.
     pub list_digest: Option<String>,
-    /// When it was made.
+    /// Creation time.
     pub created_at: DateTimeUtc,
-    /// When it was last changed.
+    /// Time of the last change.
     pub updated_at: DateTimeUtc,
-    /// Counts the changes that a person would name.
+    /// Revision number, incremented by every change that is visible to users.
     pub revision: i32,
 }
 

@@ -1,4 +1,4 @@
-//! The fixed list of a segment.
+//! Fixed lists of segments.
 
 use sea_orm::entity::prelude::*;
 

@@ -1,4 +1,4 @@
-//! A place in the pipeline of a kind of record; their order is the org's.
+//! Stages of the pipeline of a kind of record; each org defines its own.
 
 use sea_orm::entity::prelude::*;
 
@@ -14,13 +14,13 @@ pub struct Model {
     pub id: StageId,
     /// The tenant.
     pub org_id: OrgId,
-    /// The kind of records: `partnership`.
+    /// Kind of record, for example `partnership`.
     pub record_kind: String,
-    /// As records bear it.
+    /// Name, as stored in `record.stage`.
     pub name: String,
-    /// The order, from 0.
+    /// Position in the pipeline, from 0.
     pub sequence: i32,
-    /// When it was made.
+    /// Creation time.
     pub created_at: DateTimeUtc,
 }
 

@@ -1,32 +1,32 @@
-//! What all laws of status have in common: they can be walked through, tested and printed.
+//! Common trait of the state machines, so that they can be enumerated, tested and printed.
 
 use std::fmt::{Debug, Display, Write};
 
-/// A status that is ruled by a total function.
+/// A status whose transitions are decided by a total function.
 pub trait StateMachine: Copy + Eq + Debug + Display + 'static {
-    /// What may happen.
+    /// The type of transitions.
     type Transition: Copy + Eq + Debug + 'static;
-    /// Everything that may happen.
+    /// Every transition.
     const TRANSITIONS: &'static [Self::Transition];
     /// Every status.
     fn states() -> Vec<Self>;
-    /// The next status, or `None`: that edge does not exist.
-    fn next(self, act: Self::Transition) -> Option<Self>;
+    /// Returns the next status; `None` if the transition is not allowed.
+    fn next(self, transition: Self::Transition) -> Option<Self>;
 
-    /// What may happen in this status.
+    /// Returns the transitions allowed in this status.
     fn allowed(self) -> Vec<Self::Transition> {
-        Self::TRANSITIONS.iter().copied().filter(|act| self.next(*act).is_some()).collect()
+        Self::TRANSITIONS.iter().copied().filter(|transition| self.next(*transition).is_some()).collect()
     }
 
-    /// Whether nothing can happen any more.
+    /// Returns true if no transition is allowed.
     fn is_final(self) -> bool {
         self.allowed().is_empty()
     }
 }
 
-/// The word of an act as a person would say it: `Fail { again: true }` is "fail".
-pub fn verb(act: &impl Debug) -> String {
-    let shown = format!("{act:?}");
+/// Returns the verb of a transition in lower case: `Fail { again: true }` is "fail".
+pub fn verb(transition: &impl Debug) -> String {
+    let shown = format!("{transition:?}");
     let word = shown.split_whitespace().next().unwrap_or_default();
     let mut verb = String::new();
     for (i, c) in word.chars().enumerate() {
@@ -38,13 +38,13 @@ pub fn verb(act: &impl Debug) -> String {
     verb
 }
 
-/// The law as a Mermaid state diagram, for `docs/states.md`.
+/// Renders a state machine as a Mermaid state diagram, for `docs/states.md`.
 pub fn diagram<L: StateMachine>() -> String {
     let mut edges: Vec<(String, String, Vec<String>)> = Vec::new();
     for from in L::states() {
-        for act in L::TRANSITIONS {
-            let Some(to) = from.next(*act) else { continue };
-            let (from, to, verb) = (from.to_string(), to.to_string(), verb(act));
+        for transition in L::TRANSITIONS {
+            let Some(to) = from.next(*transition) else { continue };
+            let (from, to, verb) = (from.to_string(), to.to_string(), verb(transition));
             match edges.iter_mut().find(|edge| edge.0 == from && edge.1 == to) {
                 Some(edge) if !edge.2.contains(&verb) => edge.2.push(verb),
                 Some(_) => {}

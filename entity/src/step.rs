@@ -1,4 +1,5 @@
-//! The atomic unit of work, done by a human, an agent or a workflow; and the law of its status.
+//! A step, the atomic unit of work, done by a human, an agent or a workflow, and the state machine
+//! of its status.
 
 use sea_orm::FromJsonQueryResult;
 use sea_orm::entity::prelude::*;
@@ -10,89 +11,91 @@ use crate::member::Role;
 use crate::state_machine::StateMachine;
 
 text_enum! {
-    /// Where a step stands.
+    /// Status of a step.
     pub enum StepStatus {
-        /// Its trigger has not fired.
+        /// Waits for its trigger.
         Pending,
-        /// Ready to be taken by a worker.
+        /// Ready to be claimed by a worker.
         Queued,
-        /// Being done.
+        /// A worker or a person is doing it.
         InProgress,
-        /// Done, waiting for a person to let it out.
+        /// The work is done; waits for approval.
         AwaitingApproval,
-        /// Done.
+        /// Completed.
         Completed,
-        /// Left out.
+        /// Skipped.
         Skipped,
-        /// Given up.
+        /// Failed for good.
         Failed,
     }
 
-    /// Who does a step.
+    /// The kind of worker that does a step.
     pub enum Executor {
         /// A person.
         Human,
         /// An agent.
         Agent,
-        /// A built-in workflow.
+        /// A workflow: the engine, or a function of the org.
         Workflow,
     }
 
-    /// Why a step was skipped, failed, put back or awaits somebody: what programs read. The sentence beside it is for people.
+    /// Reason code of a step that was skipped, failed, returned to the queue or waits for a person.
+    /// Programs read the code; `error` explains it to people.
     pub enum StepReason {
-        /// A person did it, and may have said why.
+        /// A person skipped or failed it; `error` is the reason they gave.
         Person,
-        /// A person who approves sent it back.
+        /// An approver rejected it.
         Rejected,
-        /// It waited for a step that was skipped.
+        /// The step waited for one that was skipped.
         WaitedForSkipped,
-        /// It waited for a step that failed.
+        /// The step waited for one that failed.
         WaitedForFailed,
-        /// A decision left it out.
+        /// A decision skipped it.
         LeftOutByDecision,
-        /// The event that it waited for did not come while its phase was open.
+        /// The event that the step waited for did not occur while its phase was open.
         EventDidNotCome,
-        /// Its condition, or its task's, does not hold.
+        /// The condition of the step, or of its task, is false.
         ConditionFalse,
-        /// Its condition, or its task's, can't be judged.
+        /// The condition of the step, or of its task, can't be evaluated.
         ConditionUnreadable,
-        /// It was done in the run that this one repeats.
+        /// The step was completed in the run that this one repeats.
         CarriedOver,
-        /// An event about its record interrupted its phase.
+        /// An event about the record interrupted the phase.
         Interrupted,
-        /// Its run was cancelled.
+        /// The run was cancelled.
         RunCancelled,
-        /// There was nothing to review.
+        /// The review step was skipped, because there were no drafts.
         NothingToReview,
-        /// A test run skips the review unless it is asked for.
+        /// The review step of a test run was skipped, because the test run did not request it.
         ReviewNotAsked,
-        /// The review was rejected, so that it is done again.
+        /// The review was rejected, so the message is drafted again.
         ReviewRejected,
         /// The address is suppressed or was opted out.
         Suppressed,
-        /// Its message was rejected, cancelled or is missing.
+        /// The message was rejected, cancelled or is missing.
         NoMessage,
-        /// Another record of the run has the same address, and has the step's message.
+        /// Another record of the run has the same address and got this step's message.
         DuplicateAddress,
-        /// The record has no address for the channel any more.
+        /// The record no longer has an address for the channel.
         NoAddress,
-        /// A person said what became of its message.
+        /// A person resolved the outcome of the message.
         MessageResolved,
-        /// Not now: its run is held, its channel's rate is used up or its channel refuses.
+        /// Postponed: its run is paused, its channel's rate is used up, or its channel refuses
+        /// messages.
         PutOff,
         /// The work failed.
         WorkFailed,
-        /// Whether its message went out can't be told; a person has to.
+        /// Unknown whether the message was sent; a person must resolve it.
         OutcomeUnknown,
-        /// Its lease lapsed: whoever held it did not come back in time.
+        /// The lease expired before the worker reported.
         LeaseLost,
-        /// The server ended or hung over it several times in a row; it is taken up again only when a person says so.
+        /// The server ended or hung during it several times in a row; only a person can retry it.
         Poisoned,
-        /// The worker that held it stopped and gave it back.
+        /// The worker that held it stopped and returned it.
         WorkerStopped,
     }
 
-    /// Where a step's content comes from.
+    /// The source of a step's content.
     pub enum ContentSource {
         /// An agent drafts it.
         AgentDrafted,
@@ -100,45 +103,45 @@ text_enum! {
         TemplateSourced,
         /// A person provides it.
         UserProvided,
-        /// The system makes it.
+        /// The system generates it.
         SystemGenerated,
     }
 }
 
-/// What may happen to a step.
+/// Transitions of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StepTransition {
-    /// Its trigger fires.
+    /// The trigger fires.
     Fire,
     /// A worker claims it, or a person starts it.
     Start,
-    /// Whoever does it is done.
+    /// The worker or person completes it.
     Complete,
-    /// Done, but somebody has to let it out.
+    /// The work is done and needs approval.
     Submit,
-    /// A person lets it out.
+    /// A person approves it.
     Approve,
-    /// A person sends it back; `again` while attempts are left.
+    /// A person rejects it; `again` while attempts are left.
     Reject {
-        /// Whether attempts are left.
+        /// True if attempts are left.
         again: bool,
     },
-    /// It could not be done; `again` while attempts are left.
+    /// The work failed; `again` while attempts are left.
     Fail {
-        /// Whether attempts are left.
+        /// True if attempts are left.
         again: bool,
     },
-    /// A person has it done again.
+    /// A person retries it.
     Retry,
-    /// Left out.
+    /// The step is skipped.
     Skip,
-    /// A person takes it back; its result stays in the history.
+    /// A person resets it; its result stays in the history.
     Reset,
-    /// A person takes a skip back.
+    /// A person undoes a skip.
     Restart,
-    /// Whoever held it did not come back in time; `again` while lapses are left.
+    /// The lease expired; `again` while the limit of lapses is not reached.
     Lapse {
-        /// Whether lapses are left.
+        /// True if the limit of lapses is not reached.
         again: bool,
     },
 }
@@ -170,10 +173,10 @@ impl StateMachine for StepStatus {
         Self::all()
     }
 
-    fn next(self, act: StepTransition) -> Option<Self> {
+    fn next(self, transition: StepTransition) -> Option<Self> {
         use StepStatus as S;
         use StepTransition::*;
-        match (self, act) {
+        match (self, transition) {
             (S::Pending, Fire) => Some(S::Queued),
             (S::Pending, Start) => Some(S::InProgress),
             (S::Pending, Skip) => Some(S::Skipped),
@@ -261,17 +264,17 @@ impl StateMachine for StepStatus {
 }
 
 impl StepStatus {
-    /// The statuses that may still change by themselves.
+    /// Open statuses: those that may change without a person's request.
     pub const OPEN: [Self; 4] = [Self::Pending, Self::Queued, Self::InProgress, Self::AwaitingApproval];
 }
 
-/// How far a step has come in being let out.
+/// Progress of a step's approval.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, FromJsonQueryResult)]
 #[serde(rename_all = "camelCase")]
 pub struct Approval {
-    /// Who submitted it.
+    /// The actor that submitted it.
     pub submitted_by: Option<Actor>,
-    /// Who has approved it since.
+    /// The actors that have approved it since.
     pub approved_by: Vec<Actor>,
 }
 
@@ -291,71 +294,71 @@ pub struct Model {
     pub phase_id: PhaseId,
     /// The task.
     pub task_id: TaskId,
-    /// The place in the audience that it is about; none for single steps.
+    /// The recipient; null for single steps.
     pub run_record_id: Option<RunRecordId>,
-    /// The record that it is about.
+    /// The record.
     pub record_id: Option<RecordId>,
-    /// Its key in the definition.
+    /// Key in the definition.
     pub key: String,
-    /// As it is shown.
+    /// Display name.
     pub name: String,
-    /// Which work it is.
+    /// Type of work.
     pub kind: String,
-    /// The order of display, from 0.
+    /// Display order, from 0.
     pub sequence: i32,
-    /// Where it stands.
+    /// Current status.
     pub status: StepStatus,
-    /// When it starts, as written in the definition.
+    /// Trigger, as written in the definition.
     pub trigger: String,
-    /// Where its content comes from.
+    /// Source of its content.
     pub content_source: Option<ContentSource>,
-    /// Who does it.
+    /// The kind of worker that does it.
     pub assigned_to: Executor,
-    /// What came of it.
+    /// The result.
     pub result: Option<Json>,
-    /// What went wrong last, or why it was skipped.
+    /// The last error, or the reason for a skip, as a sentence.
     pub error: Option<String>,
-    /// The same as a code; none where nothing is said, or by what stood there before codes were kept.
+    /// Reason code; null if there is none, or if the reason was recorded before codes existed.
     pub reason: Option<StepReason>,
-    /// Not to be claimed before.
+    /// Time before which it can't be claimed.
     pub available_at: DateTimeUtc,
-    /// Rises at each claim, and fences out the late.
+    /// Attempt number, incremented by each claim; a worker with an older attempt can't settle it.
     pub attempt_count: i32,
-    /// Reported failures.
+    /// Number of reported failures.
     pub failure_count: i32,
-    /// How many reported failures are one too many.
+    /// Maximum number of attempts: with this many reported failures it fails.
     pub max_attempts: i32,
-    /// How often a lease lapsed.
+    /// Number of expired leases.
     pub lapse_count: i32,
-    /// Who holds it.
+    /// The worker that holds the lease.
     pub lease_owner: Option<String>,
-    /// Until when.
+    /// Expiry of the lease.
     pub lease_expires_at: Option<DateTimeUtc>,
-    /// What whoever holds it shows when it settles; none for the engine's own workers.
+    /// Token that an external worker presents when it settles; null for the engine's own workers.
     pub lease_token: Option<String>,
-    /// When it was last started.
+    /// Time of the last start.
     pub started_at: Option<DateTimeUtc>,
     /// The person who last started it.
     pub started_by: Option<Actor>,
-    /// When it closed.
+    /// Time at which it reached a final status.
     pub completed_at: Option<DateTimeUtc>,
-    /// Who closed it.
+    /// The actor that closed it.
     pub completed_by: Option<Actor>,
-    /// The member or the agent that does it; none: anybody who may.
+    /// The member or agent that it is assigned to; null: anybody with the required role.
     pub assignee_id: Option<Uuid>,
-    /// The role that doing or approving it needs.
+    /// Role required to do or approve it.
     pub assignee_role: Option<Role>,
-    /// Whether a program outside, or an agent, takes it.
+    /// True if an external program or an agent claims it.
     pub outside: bool,
-    /// By when it should be done.
+    /// Due time.
     pub due_at: Option<DateTimeUtc>,
-    /// When it was told that it is overdue.
+    /// Time at which it was reported overdue.
     pub overdue_at: Option<DateTimeUtc>,
-    /// Who submitted it, and who has let it out so far.
+    /// Progress of its approval; null if it needs none.
     pub approval: Option<Approval>,
-    /// When it was made.
+    /// Creation time.
     pub created_at: DateTimeUtc,
-    /// Counts the changes that a person would name.
+    /// Revision number, incremented by every change that is visible to users.
     pub revision: i32,
 }
 

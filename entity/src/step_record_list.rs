@@ -1,4 +1,5 @@
-//! The list that a step of guided work began with: what it is about does not shift while somebody works in it.
+//! Record lists of guided steps, fixed when a step starts, so that the list does not change while a
+//! person works on it.
 
 use sea_orm::entity::prelude::*;
 
@@ -14,9 +15,9 @@ pub struct Model {
     pub step_id: StepId,
     /// The tenant.
     pub org_id: OrgId,
-    /// The ids of its records, in order.
+    /// Ids of the records, in order.
     pub records: Json,
-    /// The time at which the list was taken.
+    /// Time at which the list was fixed.
     pub created_at: DateTimeUtc,
 }
 

@@ -1,37 +1,37 @@
-//! Work that fails again and again: set aside with a growing pause, so that it holds up nothing else.
+//! Work items that fail repeatedly: retried with backoff, so that they do not hold up other work.
 
 use sea_orm::entity::prelude::*;
 
 use crate::id::*;
 
 text_enum! {
-    /// A kind of work that the engine sets aside.
+    /// A kind of work item that the engine retries with backoff.
     pub enum StuckWork {
-        /// Firing a scheduled run.
+        /// Queueing a scheduled run that is due.
         Fire,
-        /// Beginning a queued run.
+        /// Starting a queued run.
         Begin,
-        /// A sweep: a large effect on its way through many rows.
+        /// Advancing a sweep, a large change that is applied in chunks.
         Sweep,
-        /// Moving on a run whose phase has waited for events long enough.
+        /// Advancing a run whose phase has waited for events until its deadline.
         Close,
-        /// Telling that something is overdue.
+        /// Reporting overdue work.
         Tell,
-        /// Taking back steps whose worker did not come back.
+        /// Returning steps with an expired lease to the queue.
         Rescue,
         /// Claiming a run's steps.
         Claim,
-        /// Settling what came of a run's steps or messages.
+        /// Settling the results of a run's steps or messages.
         Settle,
     }
 }
 
-/// One piece of work that failed last time; its row goes when it passes.
+/// One work item whose last try failed; deleted when a try succeeds.
 #[sea_orm::model]
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
 #[sea_orm(table_name = "stuck")]
 pub struct Model {
-    /// The run or the sweep that it is about.
+    /// Id of the run, sweep or agent that the work is about.
     #[sea_orm(primary_key, auto_increment = false)]
     pub subject: Uuid,
     /// The kind of work.
@@ -39,17 +39,17 @@ pub struct Model {
     pub work: StuckWork,
     /// The tenant.
     pub org_id: OrgId,
-    /// The run; none for a sweep over records.
+    /// The run; null for a sweep over records.
     pub run_id: Option<RunId>,
-    /// How often it failed in a row.
+    /// Number of consecutive failures.
     pub failures: i32,
-    /// The last failure, in words that anybody of the org may read.
+    /// The last error, in words that any member of the org may read.
     pub error: String,
-    /// The first failure's time.
+    /// Time of the first failure.
     pub since: DateTimeUtc,
-    /// The last failure's time.
+    /// Time of the last failure.
     pub last_at: DateTimeUtc,
-    /// Not tried before.
+    /// Time of the next try.
     pub next_try_at: DateTimeUtc,
 }
 

@@ -1,4 +1,4 @@
-//! An address that is never written to.
+//! Suppressed addresses, to which nothing is sent.
 
 use sea_orm::entity::prelude::*;
 
@@ -6,8 +6,8 @@ use crate::Channel;
 use crate::actor::Actor;
 use crate::id::*;
 
-/// One address. Unique per org, channel and normalised address where somebody listed it; per org, address and record where
-/// an opt-out did, which rules every channel of that address.
+/// One address. Unique per org, channel and normalised address if a person listed it; per org,
+/// address and record if an opt-out did, which covers every channel of that address.
 #[sea_orm::model]
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
 #[sea_orm(table_name = "suppression")]
@@ -17,19 +17,20 @@ pub struct Model {
     pub id: SuppressionId,
     /// The tenant.
     pub org_id: OrgId,
-    /// The way it would be written to.
+    /// The channel.
     pub channel: Channel,
     /// The address as it was given.
     pub address: String,
-    /// The address, normalised.
+    /// The normalised address.
     pub address_key: String,
-    /// Why.
+    /// The reason.
     pub reason: String,
-    /// The record whose opt-out put it here; none where somebody did. No foreign key: the list outlives the record.
+    /// The record whose opt-out caused the entry; null if a person added it. No foreign key: the
+    /// list outlives the record.
     pub record_id: Option<RecordId>,
-    /// Who said so.
+    /// The actor that added it.
     pub created_by: Actor,
-    /// When.
+    /// Creation time.
     pub created_at: DateTimeUtc,
 }
 

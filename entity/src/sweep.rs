@@ -1,4 +1,4 @@
-//! A large effect on its way through many rows, in chunks, with the place it has come to.
+//! Sweeps: large changes applied in chunks, with the position that they have reached.
 
 use sea_orm::entity::prelude::*;
 
@@ -6,28 +6,28 @@ use crate::actor::Actor;
 use crate::id::*;
 
 text_enum! {
-    /// Which effect.
+    /// The kind of change that a sweep applies.
     pub enum SweepKind {
-        /// Takes the audience in, record by record.
+        /// Stores the audience.
         Audience,
-        /// Makes a task's steps, one per place of the audience.
+        /// Creates a task's steps, one per recipient.
         FanOut,
-        /// Lets out the drafts of an approved review.
+        /// Approves the drafts of an approved review.
         Approve,
-        /// Has the drafts of a rejected review written again.
+        /// Returns the drafts of a rejected review to be drafted again.
         Redraft,
-        /// Skips what was open in a cancelled run.
+        /// Skips the open steps of a cancelled run.
         Cancel,
-        /// Has the failed steps of a failed phase done again.
+        /// Retries the failed steps of a failed phase.
         Retry,
-        /// Says what came of the places of a run that sends nothing.
+        /// Sets the outcomes of the recipients of a run that sends nothing.
         Close,
-        /// Takes many records out of what is written to, and stops what is open for them.
+        /// Opts out many records, and stops their open work.
         Unsubscribe,
     }
 }
 
-/// One sweep; its row goes when it is through.
+/// One sweep; deleted when it is finished.
 #[sea_orm::model]
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
 #[sea_orm(table_name = "sweep")]
@@ -37,21 +37,21 @@ pub struct Model {
     pub id: SweepId,
     /// The tenant.
     pub org_id: OrgId,
-    /// The run whose rows it goes through; none for one over records.
+    /// The run whose rows it changes; null for a sweep over records.
     pub run_id: Option<RunId>,
-    /// The task, where it is about one.
+    /// The task, if the sweep is about one.
     pub task_id: Option<TaskId>,
-    /// Which effect.
+    /// The kind of change.
     pub kind: SweepKind,
-    /// The last row it has dealt with.
+    /// Key of the last row processed.
     pub last_key: Option<Uuid>,
-    /// Who caused it.
+    /// The actor that caused it.
     pub actor: Actor,
-    /// Why, as it is told on the rows.
+    /// Reason that is written to the rows.
     pub reason: Option<String>,
-    /// Which rows, where it is not about a run.
+    /// Selection of the rows, if the sweep is not about a run.
     pub detail: Option<Json>,
-    /// When it began.
+    /// Start time.
     pub created_at: DateTimeUtc,
 }
 

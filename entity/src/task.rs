@@ -1,4 +1,5 @@
-//! A unit of work within a phase. Its status is derived from the steps below by one total function, never set.
+//! A task, a unit of work within a phase. One total function derives its status from its steps; it
+//! is never set otherwise.
 
 use sea_orm::FromJsonQueryResult;
 use sea_orm::entity::prelude::*;
@@ -10,61 +11,61 @@ use crate::phase::Names;
 use crate::step::StepStatus;
 
 text_enum! {
-    /// Where a task stands.
+    /// Status of a task.
     pub enum TaskStatus {
-        /// Nothing of it has begun.
+        /// None of its steps has started.
         Pending,
-        /// Some of it is at work, or through.
+        /// Some of its steps have started or ended.
         InProgress,
-        /// Waits for the tasks it depends on.
+        /// Waits for the tasks that it depends on.
         Blocked,
-        /// Closed, with failures within its rule.
+        /// All steps have ended, with failures within the task's rule.
         Completed,
-        /// Closed without work: no step, or all skipped.
+        /// Ended without work: it has no step, or all were skipped.
         Skipped,
-        /// Failures beyond its rule.
+        /// More steps failed than the task's rule allows.
         Failed,
     }
 }
 
 impl TaskStatus {
-    /// Whether a task that depends on this one may begin.
-    pub fn is_met(self) -> bool {
+    /// Returns true if tasks that depend on this one may start.
+    pub fn meets_dependency(self) -> bool {
         matches!(self, Self::Completed | Self::Skipped)
     }
 }
 
-/// How many steps a task has in each status.
+/// Number of a task's steps in each status.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StepCounts {
     /// Waiting for their trigger.
     pub pending: i64,
-    /// Ready to be taken.
+    /// Ready to be claimed.
     pub queued: i64,
-    /// Being done.
+    /// Started, and not ended.
     pub in_progress: i64,
-    /// Done, waiting to be let out.
+    /// Done, waiting for approval.
     pub awaiting_approval: i64,
-    /// Done.
+    /// Completed.
     pub completed: i64,
-    /// Left out.
+    /// Skipped.
     pub skipped: i64,
-    /// Given up.
+    /// Failed for good.
     pub failed: i64,
 }
 
 impl StepCounts {
-    /// All steps.
+    /// Returns the number of all steps.
     pub fn total(&self) -> i64 {
         self.open() + self.completed + self.skipped + self.failed
     }
 
-    /// Those that may still change by themselves.
+    /// Returns the number of open steps: those that may change without a person's request.
     pub fn open(&self) -> i64 {
         self.pending + self.queued + self.in_progress + self.awaiting_approval
     }
 
-    /// The count of one status.
+    /// Returns the counter of one status.
     pub fn of(&mut self, status: StepStatus) -> &mut i64 {
         match status {
             StepStatus::Pending => &mut self.pending,
@@ -77,7 +78,7 @@ impl StepCounts {
         }
     }
 
-    /// This and the other, added up.
+    /// Adds up two sets of counts.
     pub fn plus(&self, other: &Self) -> Self {
         Self {
             pending: self.pending + other.pending,
@@ -91,25 +92,25 @@ impl StepCounts {
     }
 }
 
-/// All that a task's status depends on.
+/// The inputs from which a task's status is derived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TaskFacts {
-    /// Its steps.
+    /// Counts of its steps.
     pub counts: StepCounts,
-    /// Whether all its steps have been made.
+    /// True if all its steps have been created.
     pub fan_out_done: bool,
-    /// Its rule.
+    /// The failure rule.
     pub fail_when: FailWhen,
-    /// Whether all it depends on is completed or skipped.
+    /// True if all tasks that it depends on are completed or skipped.
     pub depends_met: bool,
-    /// Whether its phase is active.
+    /// True if its phase is active.
     pub phase_active: bool,
-    /// Whether its failed steps are on their way back into the queue.
+    /// True while its failed steps are being returned to the queue.
     pub retrying: bool,
 }
 
 impl TaskFacts {
-    /// Its steps, those that are on their way back into the queue taken as queued.
+    /// Returns the counts, with failed steps counted as queued during a retry.
     fn counts(&self) -> StepCounts {
         if self.retrying {
             StepCounts { queued: self.counts.queued + self.counts.failed, failed: 0, ..self.counts }
@@ -118,18 +119,18 @@ impl TaskFacts {
         }
     }
 
-    /// Whether no step is open and none is to come.
+    /// Returns true if no step is open and none will be created.
     pub fn is_closed(&self) -> bool {
         self.fan_out_done && self.counts().open() == 0
     }
 
-    /// The status that follows (docs/reference/product.md, "Task").
+    /// Derives the status (docs/reference/product.md, "Task").
     pub fn status(&self) -> TaskStatus {
         let counts = &self.counts();
         let beyond = match self.fail_when {
             FailWhen::Any => counts.failed > 0,
             FailWhen::All => self.is_closed() && counts.failed > 0 && counts.completed == 0,
-            // Certain only when the whole is known.
+            // Decidable only when the total is known.
             FailWhen::Percent(most) => self.fan_out_done && counts.failed * 100 > counts.total() * i64::from(most),
         };
         if beyond {
@@ -146,7 +147,7 @@ impl TaskFacts {
     }
 }
 
-/// The rule, as JSON.
+/// The failure rule, stored as JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, FromJsonQueryResult)]
 pub struct FailRule(pub FailWhen);
 
@@ -164,52 +165,52 @@ pub struct Model {
     pub run_id: RunId,
     /// The phase.
     pub phase_id: PhaseId,
-    /// Its key in the definition.
+    /// Key in the definition.
     pub key: String,
-    /// As it is shown.
+    /// Display name.
     pub name: String,
-    /// The order of display, from 0.
+    /// Display order, from 0.
     pub sequence: i32,
-    /// As it was last derived.
+    /// Status as last derived.
     pub status: TaskStatus,
-    /// Whether its steps are made once per record.
+    /// True if its steps are created once per record.
     pub fan_out: bool,
-    /// Whether its steps are under way to being made; set once its turn has come.
+    /// Set when the creation of its steps has started.
     pub fan_out_begun: bool,
-    /// Whether all its steps have been made, and no sweep is at work on them.
+    /// Set when all its steps have been created and no sweep is working on them.
     pub fan_out_done: bool,
-    /// Whether its failed steps are on their way back into the queue.
+    /// True while its failed steps are being returned to the queue.
     pub retrying: bool,
-    /// When failures fail it.
+    /// The failure rule.
     pub fail_when: FailRule,
-    /// Keys of the tasks it depends on.
+    /// Keys of the tasks that it depends on.
     pub depends_on: Names,
-    /// Steps waiting for their trigger.
+    /// Number of steps that wait for their trigger.
     pub pending: i64,
-    /// Steps ready to be taken.
+    /// Number of steps ready to be claimed.
     pub queued: i64,
-    /// Steps being done.
+    /// Number of steps in progress.
     pub in_progress: i64,
-    /// Steps waiting to be let out.
+    /// Number of steps that wait for approval.
     pub awaiting_approval: i64,
-    /// Steps done.
+    /// Number of completed steps.
     pub completed: i64,
-    /// Steps left out.
+    /// Number of skipped steps.
     pub skipped: i64,
-    /// Steps given up.
+    /// Number of failed steps.
     pub failed: i64,
-    /// By when it should be done.
+    /// Due time.
     pub due_at: Option<DateTimeUtc>,
-    /// Why its steps are left out, where a condition or a decision says so.
+    /// Reason why its steps are skipped, if a condition or a decision requires it.
     pub left_out: Option<String>,
-    /// When it first left pending.
+    /// Time at which it first left PENDING.
     pub started_at: Option<DateTimeUtc>,
-    /// When it closed.
+    /// Time at which it reached a final status.
     pub completed_at: Option<DateTimeUtc>,
 }
 
 impl Model {
-    /// The counters together.
+    /// Returns the counters as one value.
     pub fn counts(&self) -> StepCounts {
         StepCounts {
             pending: self.pending,

@@ -1,4 +1,4 @@
-//! `text_enum!`: an enumeration of the glossary, the same word in the database, in GraphQL and in JSON.
+//! Declares enums that use the same word in the database, in GraphQL and in JSON.
 
 /// Declares enums whose variants are stored, shown and parsed as SCREAMING_SNAKE_CASE words.
 macro_rules! text_enum {

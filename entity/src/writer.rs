@@ -1,15 +1,15 @@
-//! Where content comes from.
+//! Writers, the sources of content.
 
 use sea_orm::entity::prelude::*;
 
 use crate::id::*;
 
 text_enum! {
-    /// How a writer makes content.
+    /// The way in which a writer produces content.
     pub enum WriterKind {
-        /// Renders the message template, or the body of its own.
+        /// Renders the message template, or the writer's own body.
         Templated,
-        /// A language model or an outside worker writes; needs an executor.
+        /// A language model or an external worker writes the content; requires one of them.
         Agent,
     }
 }
@@ -24,21 +24,21 @@ pub struct Model {
     pub id: WriterId,
     /// The tenant.
     pub org_id: OrgId,
-    /// Its name.
+    /// Display name.
     pub name: String,
-    /// How it writes.
+    /// The kind of writer.
     pub kind: WriterKind,
-    /// What it is told.
+    /// Instructions for the agent.
     pub instructions: String,
-    /// What a templated writer renders when the campaign has no message template.
+    /// Body that a TEMPLATED writer renders if the campaign has no message template.
     pub body: Option<String>,
-    /// Rises when what it is told or renders changes.
+    /// Version number, incremented when instructions or body change.
     pub version: i32,
-    /// When it was made.
+    /// Creation time.
     pub created_at: DateTimeUtc,
-    /// When it was last changed.
+    /// Time of the last change.
     pub updated_at: DateTimeUtc,
-    /// Counts the changes that a person would name.
+    /// Revision number, incremented by every change that is visible to users.
     pub revision: i32,
 }
 

@@ -1,6 +1,7 @@
-//! The schema of the database, step by step, up and down. CHECKs restate the laws' vocabularies.
+//! Database migrations, up and down. CHECKs list the values of the state machines' statuses.
 //!
-//! The steps are SQL, one text for both databases: `{uuid}` and its like stand for the types that differ.
+//! Migrations are SQL, one text for both databases; placeholders such as `{uuid}` stand for types
+//! that differ.
 
 pub use sea_orm_migration::prelude::MigratorTrait;
 use sea_orm_migration::prelude::*;
@@ -31,7 +32,7 @@ mod m0024_early;
 mod m0025_turns;
 mod m0026_meetings;
 
-/// All steps, in order.
+/// All migrations, in order.
 #[derive(Debug)]
 pub struct Migrator;
 
@@ -67,7 +68,7 @@ impl MigratorTrait for Migrator {
     }
 }
 
-/// The types that differ.
+/// The types and values that differ between the databases.
 fn types(backend: DatabaseBackend) -> &'static [(&'static str, &'static str)] {
     match backend {
         DatabaseBackend::Postgres => &[
@@ -103,28 +104,30 @@ fn typed(manager: &SchemaManager<'_>, sql: &str) -> String {
     sql
 }
 
-/// Runs statements, each ended by a line that ends in `;`. Outside a transaction every statement must bear being run
-/// twice: a crash may leave a step half done on SQLite.
+/// Runs statements, each ended by a line that ends in `;`. Outside a transaction every statement
+/// must be repeatable, because a crash may leave a migration half applied on SQLite.
 pub(crate) async fn run(manager: &SchemaManager<'_>, sql: &str) -> Result<(), DbErr> {
     for statement in typed(manager, sql).split(";\n").map(str::trim).filter(|s| !s.is_empty()) {
         manager.get_connection().execute_unprepared(statement).await?;
-        if let Some(then) = AFTER.get() {
-            then();
+        if let Some(hook) = AFTER_STATEMENT.get() {
+            hook();
         }
     }
     Ok(())
 }
 
-static AFTER: std::sync::OnceLock<fn()> = std::sync::OnceLock::new();
+static AFTER_STATEMENT: std::sync::OnceLock<fn()> = std::sync::OnceLock::new();
 
-/// Has something done after each statement of a step; for tests that end the process there.
-pub fn after_each_statement(then: fn()) {
-    let _ = AFTER.set(then);
+/// Registers a hook that runs after each statement of a migration; for tests that end the process
+/// there.
+pub fn after_each_statement(hook: fn()) {
+    let _ = AFTER_STATEMENT.set(hook);
 }
 
-/// Changes a table's own text on SQLite, which can't alter constraints: the table is made anew under its name, with its
-/// rows and indexes. In a transaction only; what refers to the table is judged at its end.
-pub(crate) async fn rewrite(manager: &SchemaManager<'_>, table: &str, from: &str, to: &str) -> Result<(), DbErr> {
+/// Rebuilds a table on SQLite, which can't alter constraints: replaces `from` by `to` in its CREATE
+/// statement, and keeps its name, rows and indexes. In a transaction only; foreign keys to the
+/// table are checked at its end.
+pub(crate) async fn rebuild_table(manager: &SchemaManager<'_>, table: &str, from: &str, to: &str) -> Result<(), DbErr> {
     let db = manager.get_connection();
     let sql = "SELECT sql FROM sqlite_master WHERE tbl_name = $1 AND sql IS NOT NULL ORDER BY type = 'index'";
     let statement = Statement::from_sql_and_values(DatabaseBackend::Sqlite, sql, [table.into()]);
@@ -140,7 +143,7 @@ pub(crate) async fn rewrite(manager: &SchemaManager<'_>, table: &str, from: &str
     db.execute_unprepared("PRAGMA defer_foreign_keys = ON").await?;
     db.execute_unprepared(&format!("CREATE TEMP TABLE kept AS SELECT * FROM {table}")).await?;
     db.execute_unprepared(&format!("DROP TABLE {table}")).await?;
-    // The rows go in before the indexes are made.
+    // The rows are inserted before the indexes are created.
     db.execute_unprepared(&texts.remove(0)).await?;
     db.execute_unprepared(&format!("INSERT INTO {table} SELECT * FROM temp.kept")).await?;
     db.execute_unprepared("DROP TABLE temp.kept").await?;
@@ -150,8 +153,8 @@ pub(crate) async fn rewrite(manager: &SchemaManager<'_>, table: &str, from: &str
     Ok(())
 }
 
-/// Changes the words that a column may hold, on Postgres.
-pub(crate) async fn recheck(
+/// Changes the values that a column's CHECK allows, on Postgres.
+pub(crate) async fn replace_check_values(
     manager: &SchemaManager<'_>,
     table: &str,
     column: &str,
@@ -163,16 +166,16 @@ pub(crate) async fn recheck(
     let sql = "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = $1";
     let statement = Statement::from_sql_and_values(DatabaseBackend::Postgres, sql, [name.as_str().into()]);
     let found = db.query_one_raw(statement).await?.map(|row| row.try_get_by_index::<String>(0)).transpose()?;
-    // Postgres shows the list as an array of casts; what is in quotes is what counts.
+    // Postgres prints the list as an array of casts; only the quoted parts are values.
     let words = |text: &str| -> Vec<String> { text.split('\'').skip(1).step_by(2).map(str::to_owned).collect() };
-    let mut all = words(&found.ok_or_else(|| DbErr::Migration(format!("there is no constraint {name}")))?);
+    let mut values = words(&found.ok_or_else(|| DbErr::Migration(format!("there is no constraint {name}")))?);
     let (from, to) = (words(from), words(to));
-    all.retain(|word| to.contains(word) || !from.contains(word));
-    all.extend(to.into_iter().filter(|word| !from.contains(word)));
-    let all: Vec<String> = all.iter().map(|word| format!("'{word}'")).collect();
+    values.retain(|word| to.contains(word) || !from.contains(word));
+    values.extend(to.into_iter().filter(|word| !from.contains(word)));
+    let values: Vec<String> = values.iter().map(|word| format!("'{word}'")).collect();
     let sql = format!(
         "ALTER TABLE {table} DROP CONSTRAINT {name}, ADD CONSTRAINT {name} CHECK ({column} IN ({}))",
-        all.join(", ")
+        values.join(", ")
     );
     db.execute_unprepared(&sql).await?;
     Ok(())

@@ -1,4 +1,4 @@
-//! The house as it stood first: definitions, records, runs and their parts, the event log.
+//! Creates the first schema: definitions, records, runs and their parts, the event log.
 
 use sea_orm_migration::prelude::*;
 

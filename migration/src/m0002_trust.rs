@@ -1,4 +1,4 @@
-//! What the ledger needs to be trusted: suppressions, idempotency keys, rates of channels, retries, sweeps over records.
+//! Adds suppressions, idempotency keys, channel rates, retries, and sweeps over records.
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::sea_orm::DatabaseBackend;
@@ -8,7 +8,7 @@ pub(crate) struct Migration;
 
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
-    /// All or nothing: on SQLite tables are made anew.
+    /// All or nothing: on SQLite tables are rebuilt.
     fn use_transaction(&self) -> Option<bool> {
         Some(true)
     }
@@ -22,7 +22,7 @@ impl MigrationTrait for Migration {
             DatabaseBackend::Postgres => {
                 crate::run(manager, "ALTER TABLE sweep ALTER COLUMN run_id DROP NOT NULL").await?;
             }
-            _ => crate::rewrite(manager, "sweep", not_null, null).await?,
+            _ => crate::rebuild_table(manager, "sweep", not_null, null).await?,
         }
         crate::run(manager, include_str!("m0002_trust.sql")).await
     }
@@ -34,7 +34,7 @@ impl MigrationTrait for Migration {
             DatabaseBackend::Postgres => {
                 crate::run(manager, "ALTER TABLE sweep ALTER COLUMN run_id SET NOT NULL").await?;
             }
-            _ => crate::rewrite(manager, "sweep", null, not_null).await?,
+            _ => crate::rebuild_table(manager, "sweep", null, not_null).await?,
         }
         for word in WORDS {
             word.change(manager, word.after, word.before).await?;
@@ -43,7 +43,7 @@ impl MigrationTrait for Migration {
     }
 }
 
-/// The words that a column may hold, before and after.
+/// The values that a column's CHECK allows, before and after.
 struct Words {
     table: &'static str,
     column: &'static str,
@@ -75,8 +75,8 @@ const WORDS: &[Words] = &[
 impl Words {
     async fn change(&self, manager: &SchemaManager<'_>, from: &str, to: &str) -> Result<(), DbErr> {
         match manager.get_database_backend() {
-            DatabaseBackend::Postgres => crate::recheck(manager, self.table, self.column, from, to).await,
-            _ => crate::rewrite(manager, self.table, from, to).await,
+            DatabaseBackend::Postgres => crate::replace_check_values(manager, self.table, self.column, from, to).await,
+            _ => crate::rebuild_table(manager, self.table, from, to).await,
         }
     }
 }

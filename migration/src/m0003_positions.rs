@@ -1,4 +1,5 @@
-//! On Postgres the log is numbered after the commit (src/kernel/event/number.rs): an event is there first, its position later.
+//! Lets events on Postgres have no position yet: the sequencer (src/kernel/event/sequencer.rs)
+//! assigns it after the commit.
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::sea_orm::DatabaseBackend;
@@ -15,7 +16,7 @@ impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         match manager.get_database_backend() {
             DatabaseBackend::Postgres => crate::run(manager, UP).await,
-            // SQLite's one writer numbers in its transaction.
+            // SQLite's single writer assigns positions within its transaction.
             _ => Ok(()),
         }
     }
@@ -37,7 +38,7 @@ CREATE UNIQUE INDEX event_by_position ON event (org_id, position);
 CREATE INDEX event_without_position ON event (sequence) WHERE position IS NULL;
 ";
 
-// What has no position yet gets one first: there is nobody else at work while a schema is taken down.
+// Events without a position get one first: nothing else writes while a migration is reverted.
 const DOWN: &str = "
 UPDATE event e SET position = c.position + n.number FROM event_counter c, (SELECT sequence, row_number() OVER (PARTITION BY org_id ORDER BY sequence) AS number FROM event WHERE position IS NULL) n WHERE n.sequence = e.sequence AND c.org_id = e.org_id;
 UPDATE event_counter c SET position = (SELECT MAX(position) FROM event e WHERE e.org_id = c.org_id) WHERE EXISTS (SELECT 1 FROM event e WHERE e.org_id = c.org_id);

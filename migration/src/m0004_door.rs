@@ -1,4 +1,4 @@
-//! Who may, and who did what: keys, subjects of tokens, the audit; and the versions of message templates and writers.
+//! Adds API keys, subjects of tokens, the audit log, and versions of message templates and writers.
 
 use sea_orm_migration::prelude::*;
 

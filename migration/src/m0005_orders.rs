@@ -1,4 +1,5 @@
-//! An index for each order of the lists, exactly as src/kernel/page.rs sorts: what has no time comes last in either direction.
+//! Adds an index for each order of the lists, exactly as src/kernel/page.rs sorts: rows without a
+//! time come last in either direction.
 
 use sea_orm_migration::prelude::*;
 

@@ -1,4 +1,5 @@
-//! What a run was told moves out of the run's row: lists, locks and settles read that row, and none of them needs this.
+//! Moves a run's snapshot out of the run's row: lists, locks and settles read that row, and none of
+//! them needs the snapshot.
 
 use sea_orm_migration::prelude::*;
 
@@ -33,7 +34,7 @@ ALTER TABLE run DROP COLUMN test;
 ALTER TABLE run DROP COLUMN preflight;
 ";
 
-// What is NOT NULL needs a default where there are rows.
+// NOT NULL columns need a default if the table has rows.
 const DOWN: &str = "
 ALTER TABLE run ADD COLUMN definition {json} NOT NULL DEFAULT '{}';
 ALTER TABLE run ADD COLUMN instructions {json} NOT NULL DEFAULT '{}';

@@ -1,4 +1,5 @@
-//! Indexes for what is asked often, or was slow over a million runs (benches/speed).
+//! Adds indexes for frequent queries, and for those that were slow over a million runs
+//! (benches/speed).
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::sea_orm::DatabaseBackend;
@@ -28,7 +29,8 @@ impl MigrationTrait for Migration {
     }
 }
 
-// What the engine looks for after each commit; and one channel's or one type's runs in the other's order, or the newest.
+// Queries of the engine after each commit; runs of one channel or type in other orders, or newest
+// first.
 const UP: &str = "
 CREATE INDEX run_queued ON run (id) WHERE status = 'QUEUED';
 CREATE INDEX run_by_channel_created ON run (org_id, channel, created_at, id);
@@ -43,7 +45,8 @@ DROP INDEX run_by_channel_created;
 DROP INDEX run_queued;
 ";
 
-// A part of a name anywhere in it. Where the extension may not be made, the search reads all rows, as it does on SQLite.
+// Searches for any part of a name. If the extension can't be created, the search reads all rows, as
+// it does on SQLite.
 const SEARCH: &str = "
 DO $$ BEGIN CREATE EXTENSION IF NOT EXISTS pg_trgm; EXECUTE 'CREATE INDEX run_by_search ON run USING gin (search gin_trgm_ops)'; EXCEPTION WHEN insufficient_privilege OR undefined_file OR feature_not_supported THEN RAISE NOTICE 'no pg_trgm'; END $$;
 ";

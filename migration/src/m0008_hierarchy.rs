@@ -1,4 +1,4 @@
-//! Any workflow over any record: layered templates, agents, who does a step and by when, who lets it out.
+//! Adds layered run templates, agents, and assignees, due times and approvals of steps.
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::sea_orm::DatabaseBackend;
@@ -8,7 +8,7 @@ pub(crate) struct Migration;
 
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
-    /// All or nothing: on SQLite tables are made anew.
+    /// All or nothing: on SQLite tables are rebuilt.
     fn use_transaction(&self) -> Option<bool> {
         Some(true)
     }
@@ -22,10 +22,10 @@ impl MigrationTrait for Migration {
 
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         if manager.get_database_backend() == DatabaseBackend::Sqlite {
-            // A column that refers to another table can't be dropped.
+            // A column with a foreign key can't be dropped.
             for (table, column, of) in REFERENCES {
                 let refers = format!("{column} {{uuid}} REFERENCES {of} (id)");
-                crate::rewrite(manager, table, &refers, &format!("{column} {{uuid}}")).await?;
+                crate::rebuild_table(manager, table, &refers, &format!("{column} {{uuid}}")).await?;
             }
         }
         crate::run(manager, DOWN).await?;
@@ -36,11 +36,11 @@ impl MigrationTrait for Migration {
     }
 }
 
-/// Columns that refer to another table.
+/// Columns with a foreign key.
 const REFERENCES: &[(&str, &str, &str)] =
     &[("campaign", "run_template_id", "run_template"), ("run", "parent_id", "run"), ("api_key", "agent_id", "agent")];
 
-/// The words that a column may hold, before and after.
+/// The values that a column's CHECK allows, before and after.
 const WORDS: &[(&str, &str, &str, &str)] = &[
     (
         "run_record",
@@ -53,8 +53,8 @@ const WORDS: &[(&str, &str, &str, &str)] = &[
 
 async fn change(manager: &SchemaManager<'_>, table: &str, column: &str, from: &str, to: &str) -> Result<(), DbErr> {
     match manager.get_database_backend() {
-        DatabaseBackend::Postgres => crate::recheck(manager, table, column, from, to).await,
-        _ => crate::rewrite(manager, table, from, to).await,
+        DatabaseBackend::Postgres => crate::replace_check_values(manager, table, column, from, to).await,
+        _ => crate::rebuild_table(manager, table, from, to).await,
     }
 }
 

@@ -1,4 +1,5 @@
-//! Guided runs: runs without a campaign, what people do in them, and what they show of records.
+//! Adds guided runs: runs without a campaign, the activities in them, and the record data that they
+//! show.
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::sea_orm::DatabaseBackend;
@@ -8,7 +9,7 @@ pub(crate) struct Migration;
 
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
-    /// All or nothing: on SQLite tables are made anew.
+    /// All or nothing: on SQLite tables are rebuilt.
     fn use_transaction(&self) -> Option<bool> {
         Some(true)
     }
@@ -20,13 +21,18 @@ impl MigrationTrait for Migration {
                     crate::run(manager, &format!("ALTER TABLE {table} ALTER COLUMN campaign_id DROP NOT NULL;\n"))
                         .await?;
                 }
-                crate::recheck(manager, "run", "type", WITHOUT, WITH).await?;
+                crate::replace_check_values(manager, "run", "type", WITHOUT, WITH).await?;
             }
             _ => {
-                crate::rewrite(manager, "run", &format!("{MUST}{BETWEEN}{WITHOUT}"), &format!("{MAY}{BETWEEN}{WITH}"))
-                    .await?;
+                crate::rebuild_table(
+                    manager,
+                    "run",
+                    &format!("{MUST}{BETWEEN}{WITHOUT}"),
+                    &format!("{MAY}{BETWEEN}{WITH}"),
+                )
+                .await?;
                 for table in &PLANNED[1..] {
-                    crate::rewrite(manager, table, MUST, MAY).await?;
+                    crate::rebuild_table(manager, table, MUST, MAY).await?;
                 }
             }
         }
@@ -37,28 +43,33 @@ impl MigrationTrait for Migration {
         crate::run(manager, GONE).await?;
         let sqlite = manager.get_database_backend() == DatabaseBackend::Sqlite;
         if sqlite {
-            // A column that refers to another table, or is checked, can't be dropped.
+            // A column with a foreign key or a CHECK can't be dropped.
             for (table, refers, plain) in REFERENCES {
-                crate::rewrite(manager, table, refers, plain).await?;
+                crate::rebuild_table(manager, table, refers, plain).await?;
             }
         }
         crate::run(manager, DOWN).await?;
         if sqlite {
-            crate::rewrite(manager, "run", &format!("{MAY}{BETWEEN}{WITH}"), &format!("{MUST}{BETWEEN}{WITHOUT}"))
-                .await?;
+            crate::rebuild_table(
+                manager,
+                "run",
+                &format!("{MAY}{BETWEEN}{WITH}"),
+                &format!("{MUST}{BETWEEN}{WITHOUT}"),
+            )
+            .await?;
             for table in &PLANNED[1..] {
-                crate::rewrite(manager, table, MAY, MUST).await?;
+                crate::rebuild_table(manager, table, MAY, MUST).await?;
             }
             return Ok(());
         }
         for table in PLANNED {
             crate::run(manager, &format!("ALTER TABLE {table} ALTER COLUMN campaign_id SET NOT NULL;\n")).await?;
         }
-        crate::recheck(manager, "run", "type", WITH, WITHOUT).await
+        crate::replace_check_values(manager, "run", "type", WITH, WITHOUT).await
     }
 }
 
-/// The tables that speak of a plan, which guided work has none of.
+/// Tables with a campaign, which guided work does not have.
 const PLANNED: [&str; 4] = ["run", "communication", "reply", "schedule"];
 
 const MUST: &str = "campaign_id {uuid} NOT NULL REFERENCES campaign (id)";
@@ -154,7 +165,7 @@ CREATE INDEX posting_due ON posting (available_at, communication_id);
 CREATE INDEX posting_by_step ON posting (step_id);
 ";
 
-// What guided work left behind goes with it: it has no place in the schema before.
+// Rows of guided work are deleted, because the previous schema can't hold them.
 const GONE: &str = "
 DROP TABLE posting;
 DROP INDEX event_of_stages;

@@ -1,12 +1,12 @@
-//! Searches compare texts in NFKC and with full case folding: what was only in lower case before is folded, and names that
-//! are compared get their one spelling. Texts of ASCII are as they were.
+//! Rewrites search texts, so far in lower case, to NFKC with full case folding, and compared names
+//! to NFC. ASCII texts do not change.
 
 use icu_casemap::CaseMapper;
 use icu_normalizer::ComposingNormalizer;
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::sea_orm::{DatabaseBackend, Statement, Value};
 
-/// Rows that are read at once.
+/// Number of rows read at once.
 const ROWS: i64 = 1_000;
 
 #[derive(Debug)]
@@ -27,13 +27,13 @@ impl MigrationTrait for Migration {
         Ok(())
     }
 
-    /// What is folded is in lower case as well, more or less; there is no way back, and none is needed.
+    /// Nothing to revert: folded texts work as lower-case texts do, with few exceptions.
     async fn down(&self, _: &SchemaManager) -> Result<(), DbErr> {
         Ok(())
     }
 }
 
-/// The new texts of one table, which may be written twice.
+/// Rewrites the texts of one table. Repeatable.
 async fn fold(manager: &SchemaManager<'_>, table: &str) -> Result<(), DbErr> {
     let (db, backend) = (manager.get_connection(), manager.get_database_backend());
     let (id, beyond_ascii, behind) = match backend {

@@ -1,4 +1,4 @@
-//! Work that fails again and again, channels that refuse everything, and messages that were refused for now.
+//! Adds stuck work items, pauses of channels, and temporary refusals of messages.
 
 use sea_orm_migration::prelude::*;
 

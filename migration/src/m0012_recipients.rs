@@ -1,5 +1,5 @@
-//! Whom one must not write to, and what was approved: opt-outs stand on the list of addresses, approvals keep what they
-//! approved, a step of guided work keeps the list that it began with.
+//! Adds opt-outs to the suppression list, stores the content of approvals, and fixes the record
+//! list of started guided steps.
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::sea_orm::DatabaseBackend;
@@ -9,7 +9,7 @@ pub(crate) struct Migration;
 
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
-    /// All or nothing: on SQLite tables are made anew.
+    /// All or nothing: on SQLite tables are rebuilt.
     fn use_transaction(&self) -> Option<bool> {
         Some(true)
     }
@@ -19,13 +19,13 @@ impl MigrationTrait for Migration {
         if postgres {
             let drop = "ALTER TABLE suppression DROP CONSTRAINT suppression_org_id_channel_address_key_key;\n";
             crate::run(manager, drop).await?;
-            crate::recheck(manager, "activity", "kind", WITHOUT, WITH).await?;
+            crate::replace_check_values(manager, "activity", "kind", WITHOUT, WITH).await?;
         } else {
-            crate::rewrite(manager, "suppression", UNIQUE, "").await?;
-            crate::rewrite(manager, "activity", WITHOUT, WITH).await?;
+            crate::rebuild_table(manager, "suppression", UNIQUE, "").await?;
+            crate::rebuild_table(manager, "activity", WITHOUT, WITH).await?;
         }
         crate::run(manager, UP).await?;
-        // Who has opted out already stands on the list from now on, for each kind of address.
+        // Existing opt-outs are added to the list, for each kind of address.
         let (id, now) = if postgres {
             ("gen_random_uuid()", "now()")
         } else {
@@ -47,11 +47,11 @@ impl MigrationTrait for Migration {
         if manager.get_database_backend() == DatabaseBackend::Postgres {
             let unique = "ALTER TABLE suppression ADD UNIQUE (org_id, channel, address_key);\n";
             crate::run(manager, unique).await?;
-            crate::recheck(manager, "activity", "kind", WITH, WITHOUT).await
+            crate::replace_check_values(manager, "activity", "kind", WITH, WITHOUT).await
         } else {
             let (last, with) = ("created_at {time} NOT NULL", format!("created_at {{time}} NOT NULL{UNIQUE}"));
-            crate::rewrite(manager, "suppression", last, &with).await?;
-            crate::rewrite(manager, "activity", WITH, WITHOUT).await
+            crate::rebuild_table(manager, "suppression", last, &with).await?;
+            crate::rebuild_table(manager, "activity", WITH, WITHOUT).await
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Schedules that can be paused, and catch up by a policy; occurrences that did not start are recorded by stretches.
+//! Adds pauses and catch-up policies of schedules, and records occurrences that did not start, one
+//! row per stretch.
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::sea_orm::DatabaseBackend;
@@ -8,15 +9,17 @@ pub(crate) struct Migration;
 
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
-    /// All or nothing: on SQLite the table is made anew.
+    /// All or nothing: on SQLite the table is rebuilt.
     fn use_transaction(&self) -> Option<bool> {
         Some(true)
     }
 
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         match manager.get_database_backend() {
-            DatabaseBackend::Postgres => crate::recheck(manager, "schedule", "status", WITHOUT, WITH).await?,
-            _ => crate::rewrite(manager, "schedule", WITHOUT, WITH).await?,
+            DatabaseBackend::Postgres => {
+                crate::replace_check_values(manager, "schedule", "status", WITHOUT, WITH).await?
+            }
+            _ => crate::rebuild_table(manager, "schedule", WITHOUT, WITH).await?,
         }
         crate::run(manager, UP).await
     }
@@ -24,8 +27,10 @@ impl MigrationTrait for Migration {
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         crate::run(manager, DOWN).await?;
         match manager.get_database_backend() {
-            DatabaseBackend::Postgres => crate::recheck(manager, "schedule", "status", WITH, WITHOUT).await,
-            _ => crate::rewrite(manager, "schedule", WITH, WITHOUT).await,
+            DatabaseBackend::Postgres => {
+                crate::replace_check_values(manager, "schedule", "status", WITH, WITHOUT).await
+            }
+            _ => crate::rebuild_table(manager, "schedule", WITH, WITHOUT).await,
         }
     }
 }
@@ -57,7 +62,8 @@ CREATE TABLE unfired (
 CREATE INDEX unfired_by_schedule ON unfired (schedule_id, id);
 ";
 
-// A schedule that is paused goes on: the schema before knows no pause, and its run waits all the same.
+// Paused schedules become active: the previous schema has no pause, and their runs wait all the
+// same.
 const DOWN: &str = "
 DROP TABLE unfired;
 DROP INDEX run_of_schedule_waiting;

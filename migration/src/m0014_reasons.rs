@@ -1,5 +1,5 @@
-//! Reasons as codes. Those of rows that are there are read out of their sentences once, here. Cancelled runs whose phases
-//! stand open get a sweep, which closes them with their events.
+//! Adds reason codes of steps; those of existing rows are derived from their sentences once, here.
+//! Cancelled runs with open phases get a sweep, which closes them and emits their events.
 
 use sea_orm_migration::prelude::*;
 

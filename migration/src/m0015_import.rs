@@ -1,4 +1,4 @@
-//! An import's columns as they were read, its warnings, and the fields that it left out.
+//! Adds an import's columns as they were read, its warnings, and its number of omitted fields.
 
 use sea_orm_migration::prelude::*;
 

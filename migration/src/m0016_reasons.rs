@@ -1,5 +1,5 @@
-//! Reasons of steps that had neither a sentence nor a code: a person who skipped one need not say why. And of those that a
-//! repeat took over, which were kept with the sentence alone for a while.
+//! Sets missing reason codes: of steps without a sentence, since a person may skip one without a
+//! reason, and of steps carried over by a repeat, which had only the sentence for a while.
 
 use sea_orm_migration::prelude::*;
 
@@ -16,7 +16,7 @@ impl MigrationTrait for Migration {
         crate::run(manager, UP).await
     }
 
-    /// What is true now was true before.
+    /// Nothing to revert: the codes are valid in the previous schema, too.
     async fn down(&self, _: &SchemaManager) -> Result<(), DbErr> {
         Ok(())
     }

@@ -1,4 +1,5 @@
-//! The time at which a running import was last seen at work: one whose process has ended is found by it.
+//! Adds the time of a running import's last progress, by which an import whose process has ended is
+//! found.
 
 use sea_orm_migration::prelude::*;
 

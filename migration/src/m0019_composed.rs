@@ -1,11 +1,12 @@
-//! Texts that are compared get their one spelling, NFC, in rows of old: external ids, addresses, stages and attributes of
-//! records, and the names of what is looked up by name. An id that another record has already stays as it is.
+//! Rewrites compared texts of existing rows to NFC: external ids, addresses, stages and attributes
+//! of records, and names used for lookup. An external id that another record has already stays as
+//! it is.
 
 use icu_normalizer::ComposingNormalizer;
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::sea_orm::{DatabaseBackend, Statement, Value};
 
-/// Rows that are read at once.
+/// Number of rows read at once.
 const ROWS: i64 = 1_000;
 
 #[derive(Debug)]
@@ -17,7 +18,7 @@ impl MigrationName for Migration {
     }
 }
 
-/// Nouns that are looked up by their names.
+/// Tables whose rows are looked up by name.
 const NAMED: [&str; 8] =
     ["goal", "writer", "message_template", "segment", "reviewer", "member", "agent", "run_template"];
 
@@ -33,13 +34,13 @@ impl MigrationTrait for Migration {
         Ok(())
     }
 
-    /// A composed text is the same text; there is no way back, and none is needed.
+    /// Nothing to revert: a composed text is the same text.
     async fn down(&self, _: &SchemaManager) -> Result<(), DbErr> {
         Ok(())
     }
 }
 
-/// Composes the texts of one column. May be run twice.
+/// Composes the texts of one column. Repeatable.
 async fn compose(manager: &SchemaManager<'_>, table: &str, column: &str) -> Result<(), DbErr> {
     let (db, backend) = (manager.get_connection(), manager.get_database_backend());
     let postgres = backend == DatabaseBackend::Postgres;
@@ -56,7 +57,7 @@ async fn compose(manager: &SchemaManager<'_>, table: &str, column: &str) -> Resu
         ),
     };
     let given = if postgres && column == "attributes" { "CAST($2 AS jsonb)" } else { "$2" };
-    // An external id is unique among those of its kind.
+    // External ids are unique per kind.
     let free = match column {
         "external_id" => {
             " AND NOT EXISTS (SELECT 1 FROM record o WHERE o.org_id = record.org_id AND o.kind = record.kind AND o.external_id = $2)"

@@ -1,4 +1,5 @@
-//! How many refusals an entry of the audit stands for, and the order in which old entries go.
+//! Adds the number of rejected requests that an audit entry stands for, and the index for deleting
+//! old entries.
 
 use sea_orm_migration::prelude::*;
 

@@ -1,4 +1,4 @@
-//! A digest of each segment's fixed list as it was given, so that an approval holds it.
+//! Adds a digest of each segment's fixed list as it was given, so that an approval covers the list.
 
 use sea_orm_migration::prelude::*;
 

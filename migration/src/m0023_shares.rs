@@ -1,5 +1,5 @@
-//! Marks runs whose messages a language model writes, so that those are drafted apart; adds the index by
-//! which the messages of a run to an address are found.
+//! Marks runs whose messages a language model writes, so that those are drafted separately; adds
+//! the index that finds a run's messages to an address.
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::sea_orm::DatabaseBackend;

@@ -1,4 +1,5 @@
-//! Events about records that came before their run had made the steps that they stop or wake.
+//! Adds events about records that occurred before their run created the steps that they stop or
+//! start.
 
 use sea_orm_migration::prelude::*;
 

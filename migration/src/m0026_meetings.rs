@@ -1,4 +1,5 @@
-//! Indexes the messages of a meeting in the order in which they were written; keeps events about a run as a whole.
+//! Indexes the messages of a meeting in the order in which they were written; adds events about a
+//! run as a whole.
 
 use sea_orm_migration::prelude::*;
 

@@ -1,4 +1,5 @@
-//! The checker: what must hold after any fault (docs/invariants.md), tested on a live database in one snapshot.
+//! The checker of the invariants (docs/invariants.md), which must hold after any fault: checks a
+//! live database in one snapshot.
 
 mod derived;
 mod history;
@@ -17,19 +18,19 @@ use crate::kernel::db::Db;
 use crate::kernel::db::dialect::Dialect;
 use crate::kernel::error::Result;
 
-/// How many examples of what is wrong are kept of each invariant.
+/// Maximum number of examples kept per invariant.
 const EXAMPLES: usize = 5;
 
-/// What was found of one invariant.
+/// Result of checking one invariant.
 #[derive(Clone, Debug)]
 pub struct Violations {
-    /// What must hold.
+    /// The invariant.
     pub what: &'static str,
-    /// How many were looked at.
+    /// Number of checks.
     pub looked_at: u64,
-    /// How many are wrong.
+    /// Number of violations.
     pub wrong: u64,
-    /// Some of those.
+    /// Examples of violations.
     pub examples: Vec<String>,
 }
 
@@ -38,7 +39,7 @@ impl Violations {
         Self { what, looked_at: 0, wrong: 0, examples: Vec::new() }
     }
 
-    fn look(&mut self, holds: bool, example: impl FnOnce() -> String) {
+    fn record(&mut self, holds: bool, example: impl FnOnce() -> String) {
         self.looked_at += 1;
         if !holds {
             self.wrong += 1;
@@ -49,7 +50,7 @@ impl Violations {
     }
 }
 
-/// Looks at everything, in one snapshot: others may write meanwhile.
+/// Checks all invariants in one snapshot; concurrent writers are allowed.
 pub async fn check(db: &Db) -> Result<Vec<Violations>> {
     let options = match db.dialect() {
         Dialect::Postgres => TransactionOptions {
@@ -60,28 +61,28 @@ pub async fn check(db: &Db) -> Result<Vec<Violations>> {
         Dialect::Sqlite => TransactionOptions::default(),
     };
     let tx = db.read().connection().begin_with_options(options).await?;
-    let mut look = CheckedSnapshot { tx, dialect: db.dialect(), seeded: HashSet::new() };
-    look.seeded = look.made_by_seed().await?;
-    let mut all = history::check(&look).await?;
-    all.extend(derived::check(&look).await?);
-    all.extend(rows::check(&look).await?);
-    all.extend(schedules::check(&look).await?);
-    all.extend(stuck_work::check(&look).await?);
-    if !look.seeded.is_empty() {
+    let mut snapshot = CheckedSnapshot { tx, dialect: db.dialect(), seeded: HashSet::new() };
+    snapshot.seeded = snapshot.made_by_seed().await?;
+    let mut all = history::check(&snapshot).await?;
+    all.extend(derived::check(&snapshot).await?);
+    all.extend(rows::check(&snapshot).await?);
+    all.extend(schedules::check(&snapshot).await?);
+    all.extend(stuck_work::check(&snapshot).await?);
+    if !snapshot.seeded.is_empty() {
         let mut found =
-            Violations::new("campaigns and runs of `sortie seed` tell only part of their history: not judged");
-        found.looked_at = look.seeded.len() as u64;
+            Violations::new("campaigns and runs of `sortie seed` have only part of their history: not checked");
+        found.looked_at = snapshot.seeded.len() as u64;
         all.push(found);
     }
-    look.tx.rollback().await?;
+    snapshot.tx.rollback().await?;
     Ok(all)
 }
 
-/// One snapshot of the database.
+/// A snapshot of the database.
 struct CheckedSnapshot {
     tx: DatabaseTransaction,
     dialect: Dialect,
-    /// The campaigns and runs that `sortie seed` made.
+    /// Campaigns and runs created by `sortie seed`.
     seeded: HashSet<Uuid>,
 }
 
@@ -107,7 +108,8 @@ impl CheckedSnapshot {
         Ok(self.tx.query_all_raw(Statement::from_string(self.tx.get_database_backend(), sql)).await?)
     }
 
-    /// Whether a row is of a campaign or run that `sortie seed` made, by one of its columns.
+    /// True if a row belongs to a campaign or run created by `sortie seed`, identified by one of
+    /// its columns.
     fn has_seeded(&self, row: &sea_orm::QueryResult, column: usize) -> Result<bool> {
         let of: Option<Uuid> = row.try_get_by_index(column)?;
         Ok(of.is_some_and(|id| self.seeded.contains(&id)))

@@ -1,4 +1,4 @@
-//! The commands that are more than a few lines, and what all of those that write share.
+//! Commands that take more than a few lines, and the audit that all writing commands share.
 
 pub mod apply;
 pub mod import;
@@ -13,11 +13,12 @@ use crate::kernel::db::Db;
 use crate::kernel::error::{Error, Result};
 use crate::kernel::viewer::Viewer;
 
-/// The address of the audit's entries that the command line makes.
+/// Address in audit entries written by the command line.
 pub const COMMAND_LINE: &str = "command line";
 
-/// Does what a command asks for. The audit names it as it names a request's mutation, also where it was refused.
-pub async fn noted<T>(
+/// Runs a command and writes an audit entry for it, as for a request's mutation, also if it was
+/// rejected.
+pub async fn audited<T>(
     db: &Db,
     viewer: &Viewer,
     mutation: &str,
@@ -25,13 +26,13 @@ pub async fn noted<T>(
     act: impl AsyncFnOnce(Db) -> Result<T>,
 ) -> Result<T> {
     let entry = Arc::new(Entry::new(viewer, COMMAND_LINE.into(), "", mutation, input));
-    let done = act(db.noted(Some(entry.clone()))).await;
+    let done = act(db.with_audit_entry(Some(entry.clone()))).await;
     if let Err(err) = &done
         && !entry.is_noted()
     {
         let (outcome, code) = match err {
             Error::Refused(refusal) => (AuditOutcome::Refused, Some(refusal.code.as_str())),
-            Error::Ours(_) => (AuditOutcome::Failed, None),
+            Error::Internal(_) => (AuditOutcome::Failed, None),
         };
         audit::note(db, &entry, outcome, code).await?;
     }

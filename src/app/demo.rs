@@ -1,8 +1,9 @@
-//! Demo data: leads, a campaign that waits to be approved, and one that flies; partnerships, and guided work over them; and
-//! a slow flight, which has something to watch for as long as somebody is likely to look.
+//! Demo data: leads, a campaign that is pending approval and one that runs; partnerships and guided
+//! work on them; and a slow flight that can be watched for as long as a visitor is likely to stay.
 //!
-//! Each part is made where it is not there yet, so that a demo that was killed while it was made is completed by the next
-//! start. Once all of it stands nothing is made again: what the visitor changed stays changed.
+//! Each part is created if it does not exist, so that a demo that was killed while it was created
+//! is completed by the next start. Once the demo is complete, nothing is created again: the
+//! visitor's changes are kept.
 
 mod leads;
 pub mod live;
@@ -36,21 +37,21 @@ use crate::transact;
 pub use leads::leads;
 pub use partnerships::OTHERS;
 
-/// How many leads there are.
+/// Number of leads.
 pub const LEADS: usize = 2_000;
 
 const FLIGHT: &str = "First flight";
 
-/// What the demo has begun, and goes on with while it is watched.
+/// Runs of the demo that continue while it is watched.
 #[derive(Clone, Copy, Debug)]
 pub struct RunningDemo {
-    /// The flight that waits for its review.
+    /// The run that waits for its review.
     pub flight: RunId,
-    /// The guided work whose letters are on their way.
+    /// The guided work whose emails are in flight.
     pub letters: RunId,
 }
 
-/// Finds or makes, by its name, one of the parts that a campaign is made of; its id.
+/// Finds one of a campaign's parts by its name, or creates it; returns its id.
 macro_rules! named {
     ($db:expr, $viewer:expr, $noun:ident, $fields:expr) => {{
         let fields = $fields;
@@ -66,22 +67,24 @@ macro_rules! named {
     }};
 }
 
-/// With this the log says that all of the demo stands: names, by which its parts are found before, the visitor may change.
-const MADE: &str = "sortie.demo_made";
+/// Event that marks the demo as complete: parts are found by name, and the visitor may change
+/// names.
+const COMPLETED: &str = "sortie.demo_made";
 
-async fn is_made(db: &Db, viewer: &Viewer) -> Result<bool> {
-    let which = event::EventSelector { kinds: Some(vec![MADE.to_owned()]), ..Default::default() };
+async fn is_complete(db: &Db, viewer: &Viewer) -> Result<bool> {
+    let which = event::EventSelector { kinds: Some(vec![COMPLETED.to_owned()]), ..Default::default() };
     Ok(!event::page(db, viewer, &which, 0, 1).await?.0.is_empty())
 }
 
-/// Returns true if the viewer's org holds something, and nothing of the demo's: demo data would get between it.
+/// Returns true if the viewer's org has data, but none of the demo's: demo data would be mixed with
+/// it.
 pub async fn is_foreign(db: &Db, viewer: &Viewer) -> Result<bool> {
-    let held = [
+    let counts = [
         crate::domain::audience::record::count(db, viewer, &RecordFilter::default()).await?,
         campaign::count(db, viewer, &Default::default()).await?,
         entity::run::Entity::find().filter(entity::run::COLUMN.org_id.eq(viewer.org_id)).count(db.read()).await?,
     ];
-    if held == [0; 3] || is_made(db, viewer).await? {
+    if counts == [0; 3] || is_complete(db, viewer).await? {
         return Ok(false);
     }
     let ours = record::Entity::find()
@@ -91,16 +94,17 @@ pub async fn is_foreign(db: &Db, viewer: &Viewer) -> Result<bool> {
     Ok(ours.one(db.read()).await?.is_none())
 }
 
-/// Makes the demo in the viewer's org, or what is missing of it. Returns what it goes on with; none where that is gone.
+/// Creates the demo in the viewer's org, or its missing parts. Returns the runs that continue; none
+/// if they no longer exist.
 pub async fn seed(db: &Db, viewer: &Viewer) -> Result<Option<RunningDemo>> {
-    if !is_made(db, viewer).await? && live::find(db, viewer, live::OWN).await?.is_none() {
+    if !is_complete(db, viewer).await? && live::find(db, viewer, live::OWN).await?.is_none() {
         let csv = leads(LEADS, db.now());
-        take(db, viewer, "lead", "demo leads", "employees=number", &csv).await?;
+        import_records(db, viewer, "lead", "demo leads", "employees=number", &csv).await?;
         partnerships::seed(db, viewer).await?;
-        flights(db, viewer).await?;
+        seed_campaigns(db, viewer).await?;
         live::seed(db, viewer).await?;
         transact!(db, |tx| {
-            event::append(tx, Event::new(viewer.org_id, MADE, &viewer.actor()));
+            event::append(tx, Event::new(viewer.org_id, COMPLETED, &viewer.actor()));
             Ok(())
         })?;
     }
@@ -109,7 +113,7 @@ pub async fn seed(db: &Db, viewer: &Viewer) -> Result<Option<RunningDemo>> {
     Ok(flight.zip(letters).map(|(flight, letters)| RunningDemo { flight, letters }))
 }
 
-async fn flights(db: &Db, viewer: &Viewer) -> Result<()> {
+async fn seed_campaigns(db: &Db, viewer: &Viewer) -> Result<()> {
     let waiting = campaign(
         db,
         viewer,
@@ -120,7 +124,7 @@ async fn flights(db: &Db, viewer: &Viewer) -> Result<()> {
         "Hello {{ first_name }},\n\nwe have not heard from {{ company }} for a while. Is {{ offer }} still of interest?\n\nBest regards,\n{{ sender.name }}\n",
     )
     .await?;
-    bring(db, viewer, waiting, CampaignStatus::PendingApproval).await?;
+    advance(db, viewer, waiting, CampaignStatus::PendingApproval).await?;
     let flying = campaign(
         db,
         viewer,
@@ -131,30 +135,32 @@ async fn flights(db: &Db, viewer: &Viewer) -> Result<()> {
         "Hello {{ first_name }},\n\nas {{ title }} at {{ company }} you may like {{ offer }}.\n{% if employees is defined and employees > 1000 %}For a company of your size we bring references.\n{% endif %}\nBest regards,\n{{ sender.name }}\n",
     )
     .await?;
-    bring(db, viewer, flying, CampaignStatus::Active).await?;
+    advance(db, viewer, flying, CampaignStatus::Active).await?;
     if run_named(db, viewer, FLIGHT).await?.is_none() {
-        fly(db, viewer, flying, FLIGHT).await?;
+        launch_run(db, viewer, flying, FLIGHT).await?;
     }
     Ok(())
 }
 
-/// Has a draft submitted, and approved where it is to be active.
-async fn bring(db: &Db, viewer: &Viewer, id: CampaignId, to: CampaignStatus) -> Result<()> {
+/// Submits a draft, and approves it if it is to be active.
+async fn advance(db: &Db, viewer: &Viewer, id: CampaignId, to: CampaignStatus) -> Result<()> {
     let mut status = campaign::must_find(db.read(), viewer, id).await?.status;
     if status == CampaignStatus::Draft {
-        status = campaign::transition::pass(db, viewer, id, SeenState::default(), CampaignTransition::Submit)
-            .await?
-            .0
-            .status;
+        status =
+            campaign::transition::pass_with_preflight(db, viewer, id, SeenState::default(), CampaignTransition::Submit)
+                .await?
+                .0
+                .status;
     }
     if status == CampaignStatus::PendingApproval && to == CampaignStatus::Active {
-        campaign::transition::pass(db, viewer, id, SeenState::default(), CampaignTransition::Approve).await?;
+        campaign::transition::pass_with_preflight(db, viewer, id, SeenState::default(), CampaignTransition::Approve)
+            .await?;
     }
     Ok(())
 }
 
-async fn fly(db: &Db, viewer: &Viewer, campaign_id: CampaignId, name: &str) -> Result<RunId> {
-    let order = Launch {
+async fn launch_run(db: &Db, viewer: &Viewer, campaign_id: CampaignId, name: &str) -> Result<RunId> {
+    let request = Launch {
         campaign_id,
         expected_revision: None,
         name: Some(name.into()),
@@ -163,12 +169,12 @@ async fn fly(db: &Db, viewer: &Viewer, campaign_id: CampaignId, name: &str) -> R
         review: true,
         dry_run: false,
     };
-    let launched = launch(db, viewer, &order).await?;
+    let launched = launch(db, viewer, &request).await?;
     let run = launched.run.map(|run| run.id);
-    run.ok_or_else(|| Error::ours(format!("the demo may not fly: {}", launched.preflight.failures())))
+    run.ok_or_else(|| Error::internal(format!("launching the demo's run failed: {}", launched.preflight.failures())))
 }
 
-/// The oldest run of a name.
+/// Finds the oldest run with a name.
 async fn run_named(db: &Db, viewer: &Viewer, name: &str) -> Result<Option<RunId>> {
     let runs = entity::run::Entity::find()
         .filter(entity::run::COLUMN.org_id.eq(viewer.org_id))
@@ -177,8 +183,8 @@ async fn run_named(db: &Db, viewer: &Viewer, name: &str) -> Result<Option<RunId>
     Ok(runs.one(db.read()).await?.map(|run| run.id))
 }
 
-/// Imports records of the demo.
-async fn take(db: &Db, viewer: &Viewer, kind: &str, file: &str, types: &str, csv: &str) -> Result<()> {
+/// Imports the demo's records.
+async fn import_records(db: &Db, viewer: &Viewer, kind: &str, file: &str, types: &str, csv: &str) -> Result<()> {
     let options = import::Options {
         kind: kind.into(),
         file: file.into(),
@@ -189,12 +195,13 @@ async fn take(db: &Db, viewer: &Viewer, kind: &str, file: &str, types: &str, csv
     Ok(())
 }
 
-/// Has partners answer their letters, and approves the flight's review, so that it flies before your eyes.
-pub async fn go_on(db: Arc<Db>, viewer: Viewer, begun: RunningDemo) -> Result<()> {
+/// Records the partners' answers and approves the run's review, so that the run proceeds while it
+/// is watched.
+pub async fn continue_demo(db: Arc<Db>, viewer: Viewer, begun: RunningDemo) -> Result<()> {
     let answered = partnerships::answer(db.clone(), viewer.clone(), begun.letters);
-    let flown = approve(db, viewer, begun.flight);
-    let (answered, flown) = tokio::join!(answered, flown);
-    answered.and(flown)
+    let approved = approve(db, viewer, begun.flight);
+    let (answered, approved) = tokio::join!(answered, approved);
+    answered.and(approved)
 }
 
 async fn approve(db: Arc<Db>, viewer: Viewer, run_id: RunId) -> Result<()> {
@@ -210,7 +217,7 @@ async fn approve(db: Arc<Db>, viewer: Viewer, run_id: RunId) -> Result<()> {
             .filter(step::Column::Kind.eq(run_template::REVIEW));
         match reviews.one(db.read()).await? {
             Some(step) if step.status == StepStatus::AwaitingApproval => {
-                run::step::act(&db, &viewer, step.id, None, Action::Approve, &ActionInput::default()).await?;
+                run::step::apply_action(&db, &viewer, step.id, None, Action::Approve, &ActionInput::default()).await?;
                 return Ok(());
             }
             Some(step) if step.status == StepStatus::Completed => return Ok(()),
@@ -222,7 +229,7 @@ async fn approve(db: Arc<Db>, viewer: Viewer, run_id: RunId) -> Result<()> {
     }
 }
 
-/// A campaign with all its parts, in draft where it was not there yet.
+/// Finds a campaign, or creates it as a draft with all its parts.
 pub(crate) async fn campaign(
     db: &Db,
     viewer: &Viewer,

@@ -1,12 +1,13 @@
-//! Rows to measure on: campaigns, runs, steps and their log by the million, made by the database itself. They look like what
-//! months of flying leave behind; the log tells only a few changes of each run, so that `sortie check` knows them by their
-//! actor, says that they are there, and judges all others.
+//! Rows for performance measurements: campaigns, runs, steps and their events by the million,
+//! created by the database itself. They resemble months of use; the log has only a few changes per
+//! run, so `sortie check` recognises them by their actor, reports their number, and checks all
+//! other rows.
 
 use entity::Channel;
 use sea_orm::{ConnectionTrait, Statement};
 
 use crate::app::demo;
-use crate::domain::plan::campaign_snapshot::{CampaignParts, Instructions};
+use crate::domain::plan::campaign_snapshot::{CampaignParts, CampaignSnapshot};
 use crate::domain::plan::{campaign, run_template};
 use crate::kernel::db::dialect::Dialect;
 use crate::kernel::db::{Db, Tx};
@@ -14,45 +15,50 @@ use crate::kernel::error::{Error, Result};
 use crate::kernel::viewer::Viewer;
 use crate::transact;
 
-/// How many rows.
+/// Numbers of rows.
 #[derive(Clone, Copy, Debug)]
 pub struct Size {
     /// Campaigns.
     pub campaigns: u32,
     /// Runs, spread evenly over them.
     pub runs: u32,
-    /// Steps of each run; as many events tell of it.
+    /// Steps per run.
     pub steps_per_run: u32,
 }
 
-/// Runs that one transaction makes.
+/// Runs per transaction.
 const CHUNK: u32 = 20_000;
-/// When the first run was made, in milliseconds of Unix time: 2026-01-01; and how long after each the next.
+/// Creation time of the first run in milliseconds of Unix time, 2026-01-01, and the interval
+/// between runs.
 const BEGIN: i64 = 1_767_225_600_000;
 const EVERY: i64 = 20_000;
 
-/// Makes the rows in the viewer's org; `progress` hears how many runs there are. Refused where there are campaigns already.
+/// Creates the rows in the viewer's org; `progress` is called with the number of runs created.
+/// Rejected if campaigns exist.
 pub async fn seed(db: &Db, viewer: &Viewer, size: Size, mut progress: impl FnMut(u32)) -> Result<()> {
     if campaign::count(db, viewer, &campaign::Filter::default()).await? > 0 {
-        return Err(Error::ours("there are campaigns already: seed an empty database"));
+        return Err(Error::internal("the org has campaigns: seed an empty database"));
     }
-    let words = Words { dialect: db.dialect() };
+    let expressions = Expressions { dialect: db.dialect() };
     let first =
         demo::campaign(db, viewer, "Pattern", serde_json::json!({ "all": true }), "Everybody", "Hello", "Hello")
             .await?;
     let parts = CampaignParts::of(db.read(), viewer, campaign::must_find(db.read(), viewer, first).await?).await?;
-    let told = serde_json::to_string(&Instructions::of(&parts))?;
+    let instructions = serde_json::to_string(&CampaignSnapshot::of(&parts))?;
     let definition = serde_json::to_string(&run_template::standard_outreach(Channel::Email))?;
-    let pattern =
-        Pattern { campaign: words.uuid(first.0), told: words.json(&told), definition: words.json(&definition) };
-    transact!(db, |tx| run(tx, &words.campaigns(&pattern, size)).await)?;
+    let pattern = Pattern {
+        campaign: expressions.uuid(first.0),
+        instructions: expressions.json(&instructions),
+        definition: expressions.json(&definition),
+    };
+    transact!(db, |tx| run(tx, &expressions.campaigns(&pattern, size)).await)?;
     let mut from = 0;
     while from < size.runs {
         let to = size.runs.min(from + CHUNK);
         transact!(db, |tx| {
             let events = i64::from(to - from) * EVENTS.len() as i64;
-            let position = numbered(tx, viewer, events).await?;
-            for sql in words.runs(&pattern, size, from, to, position) {
+            let position = reserve_positions(tx, viewer, events).await?;
+            for sql in expressions.runs(&pattern, size, from, to, position) {
                 run(tx, &sql).await?;
             }
             Ok(())
@@ -60,7 +66,7 @@ pub async fn seed(db: &Db, viewer: &Viewer, size: Size, mut progress: impl FnMut
         from = to;
         progress(from);
     }
-    // What planners know of the tables is of when they were empty.
+    // The planner's statistics date from when the tables were empty.
     db.analyze().await
 }
 
@@ -69,23 +75,23 @@ async fn run(tx: &Tx, sql: &str) -> Result<()> {
     Ok(())
 }
 
-/// Takes so many positions of the log; the last one before them.
-async fn numbered(tx: &Tx, viewer: &Viewer, count: i64) -> Result<i64> {
+/// Reserves positions of the log; returns the last one before them.
+async fn reserve_positions(tx: &Tx, viewer: &Viewer, count: i64) -> Result<i64> {
     let sql = "UPDATE event_counter SET position = position + $1 WHERE org_id = $2 RETURNING position";
     let values = [count.into(), viewer.org_id.into()];
     let statement = Statement::from_sql_and_values(tx.db().get_database_backend(), sql, values);
-    let row = tx.db().query_one_raw(statement).await?.ok_or_else(|| Error::ours("the org has no counter"))?;
+    let row = tx.db().query_one_raw(statement).await?.ok_or_else(|| Error::internal("the org has no event counter"))?;
     Ok(row.try_get_by_index::<i64>(0)? - count)
 }
 
-/// What all rows have from the one campaign that was made by hand, as SQL.
+/// Values that all rows copy from one campaign created through the domain, as SQL.
 struct Pattern {
     campaign: String,
-    told: String,
+    instructions: String,
     definition: String,
 }
 
-/// The kinds of ids.
+/// Kinds of ids.
 #[derive(Clone, Copy)]
 enum Kind {
     Campaign = 1,
@@ -95,7 +101,7 @@ enum Kind {
     Step = 5,
 }
 
-/// A run's part of the log: the kind, and what it says of the change.
+/// Events per run: the kind, and the change in the payload.
 const EVENTS: [(&str, &str); 5] = [
     ("run.created", "\"to\":\"QUEUED\""),
     ("run.started", "\"from\":\"QUEUED\",\"to\":\"IN_PROGRESS\""),
@@ -104,16 +110,16 @@ const EVENTS: [(&str, &str); 5] = [
     ("run.completed", "\"from\":\"IN_PROGRESS\",\"to\":\"COMPLETED\""),
 ];
 
-/// The name of the engine's hand that makes these rows: by it the checker knows them.
+/// Actor name of these rows, by which the checker recognises them.
 pub(crate) const ACTOR: &str = "sortie seed";
 const ENGINE: &str = r#"{"kind":"ENGINE","member_id":null,"name":"sortie seed"}"#;
 
-/// What differs by database in these statements.
-struct Words {
+/// Expressions that differ by database.
+struct Expressions {
     dialect: Dialect,
 }
 
-impl Words {
+impl Expressions {
     fn uuid(&self, id: uuid::Uuid) -> String {
         match self.dialect {
             Dialect::Postgres => format!("'{id}'::uuid"),
@@ -129,7 +135,7 @@ impl Words {
         }
     }
 
-    /// The n-th id of a kind: a UUIDv7 of the time at which the n-th was made.
+    /// The n-th id of a kind: a UUIDv7 with the creation time of the n-th row.
     fn id(&self, kind: Kind, n: &str, nth: &str) -> String {
         let (kind, time) = (kind as u8, format!("{BEGIN} + ({n}) * {EVERY}"));
         match self.dialect {
@@ -140,7 +146,7 @@ impl Words {
         }
     }
 
-    /// So many seconds after the n-th was made.
+    /// Time in seconds after the creation of the n-th row.
     fn at(&self, n: &str, seconds: u32) -> String {
         let time = format!("({BEGIN} + ({n}) * {EVERY}) / 1000 + {seconds}");
         match self.dialect {
@@ -157,7 +163,7 @@ impl Words {
         }
     }
 
-    /// The numbers from one to before another, as a table `n(i)`.
+    /// The numbers of a half-open range, as a table `n(i)`.
     fn numbers(&self, from: u32, to: u32) -> String {
         match self.dialect {
             Dialect::Postgres => format!("(SELECT i::bigint FROM generate_series({from}, {to} - 1) AS i) AS n"),
@@ -182,8 +188,8 @@ impl Words {
         )
     }
 
-    /// The statements that make the runs from one to before another, with all that is below them. Of a hundred, ninety are
-    /// completed, four failed, three cancelled, two at work and one waits.
+    /// Statements that create a range of runs with everything below them. Of a hundred runs, ninety
+    /// are completed, four failed, three cancelled, two paused and one scheduled.
     fn runs(&self, pattern: &Pattern, size: Size, from: u32, to: u32, position: i64) -> Vec<String> {
         let n = self.numbers(from, to);
         let of = format!("n.i % {}", size.campaigns);
@@ -213,7 +219,7 @@ impl Words {
             format!(
                 "INSERT INTO brief (run_id, org_id, definition, instructions) SELECT {run}, c.org_id, {}, {} \
                  FROM campaign c CROSS JOIN {n} WHERE c.id = {}",
-                pattern.definition, pattern.told, pattern.campaign
+                pattern.definition, pattern.instructions, pattern.campaign
             ),
             format!(
                 "INSERT INTO phase (id, org_id, run_id, key, name, sequence, status, autonomous, interrupt_events, started_at, \

@@ -1,4 +1,4 @@
-//! The routes, and a stop that keeps what it began.
+//! The server: starts the engine and the routes, and stops without losing work in flight.
 
 mod files;
 mod health;
@@ -36,12 +36,12 @@ use crate::transport::documents::Documents;
 use crate::transport::error::{Kind, RequestError};
 use crate::transport::{App, http, import, sse};
 
-/// A server that is up.
+/// A running server.
 #[derive(Debug)]
 pub struct Server {
-    /// Where it listens.
+    /// The address that it listens on.
     pub address: SocketAddr,
-    /// Whether everybody on this machine is admin.
+    /// True if every client on this machine is an admin (development mode).
     pub development: bool,
     engine: Engine,
     stop: watch::Sender<bool>,
@@ -50,33 +50,33 @@ pub struct Server {
 }
 
 impl Server {
-    /// Listens, and starts the engine. The database must be migrated. Outside loopback it is refused while there is neither
-    /// a key nor an issuer of tokens: everybody would be admin.
+    /// Starts the engine and listens. The database must be migrated. Rejected outside loopback
+    /// without a key or a token issuer, because then every client would be an admin.
     pub async fn start(config: &Config, db: Arc<Db>, clock: Clock, viewer: Viewer) -> Result<Self> {
         db.keep_time().await?;
-        db.trusts_tokens(config.jwt_issuer.is_some());
-        crate::domain::plan::run_template::keep_built_in(&db).await?;
-        crate::domain::plan::campaign::approval::keep_missing(&db).await?;
+        db.set_has_tokens(config.jwt_issuer.is_some());
+        crate::domain::plan::run_template::sync_built_in(&db).await?;
+        crate::domain::plan::campaign::approval::store_missing_approvals(&db).await?;
         let authenticator = Authenticator::open(config, &db, viewer).await?;
         let documents = Documents::open(config.documents.as_deref());
-        let documents = documents.map_err(|err| err.of_setting("--documents (SORTIE_DOCUMENTS)"))?;
+        let documents = documents.map_err(|err| err.for_setting("--documents (SORTIE_DOCUMENTS)"))?;
         let mail = Mail::configured(config).await?;
-        let listener = TcpListener::bind(config.listen).await.map_err(|err| can_t_listen(config.listen, &err))?;
+        let listener = TcpListener::bind(config.listen).await.map_err(|err| listen_error(config.listen, &err))?;
         let address = listener.local_addr()?;
         let worker = format!("{}-{}", std::process::id(), uuid::Uuid::now_v7().simple());
-        let context = EngineContext { db: Arc::new(db.patient()), clock, lease: config.lease(), worker };
+        let context = EngineContext { db: Arc::new(db.for_engine()), clock, lease: config.lease(), worker };
         let domain = crate::channel::mail::from(&config.mail_from)?.email.domain().to_owned();
         let secrets = http_client::secrets(config.call_secrets.as_deref());
-        let secrets = secrets.map_err(|err| err.of_setting("--call-secrets (SORTIE_CALL_SECRETS)"))?;
+        let secrets = secrets.map_err(|err| err.for_setting("--call-secrets (SORTIE_CALL_SECRETS)"))?;
         let http_client = Arc::new(HttpClient::new(&config.call_private, secrets)?);
         let model = LanguageModel::configured(config)?.map(Arc::new);
-        db.writes(model.is_some());
-        db.sends_from(&domain);
-        db.keeps_audit(config.audit_days);
+        db.set_has_model(model.is_some());
+        db.set_mail_domain(&domain);
+        db.set_audit_days(config.audit_days);
         let engine = Engine::start(context, mail, domain, http_client, model).await?;
         let stop = watch::Sender::new(false);
         let app = App {
-            schema: graphql::quick_schema(db.clone()),
+            schema: graphql::prevalidated_schema(db.clone()),
             validator: graphql::validator(),
             parsing: Default::default(),
             db: db.clone(),
@@ -102,32 +102,32 @@ impl Server {
         Ok(Self { address, development: authenticator.development(), engine, stop, serving, db })
     }
 
-    /// Takes no more requests, lets the work in hand settle, and closes the database.
+    /// Stops accepting requests, lets work in flight settle, and closes the database.
     pub async fn stop(self) {
         self.stop.send_replace(true);
         self.engine.stop().await;
         let _ = tokio::time::timeout(limits::SOCKET_WRITE, self.serving).await;
         if let Err(err) = crate::kernel::audit::write_rest(&self.db).await {
-            tracing::error!(error = %err, "refusals that were counted could not be written");
+            tracing::error!(error = %err, "counted rejections could not be written to the audit log");
         }
         self.db.close().await;
     }
 }
 
-fn can_t_listen(address: SocketAddr, err: &std::io::Error) -> Error {
-    let mend = match err.kind() {
+fn listen_error(address: SocketAddr, err: &std::io::Error) -> Error {
+    let remedy = match err.kind() {
         std::io::ErrorKind::AddrInUse => ": another program listens there; choose another port with --listen",
         std::io::ErrorKind::PermissionDenied => ": ports below 1024 need more rights; choose another with --listen",
         _ => "",
     };
-    Error::ours(format!("can't listen on {address}: {err}{mend}"))
+    Error::internal(format!("can't listen on {address}: {err}{remedy}"))
 }
 
-/// Has the failed logins told also when no further one comes.
+/// Periodically emits failed logins, so that the last ones are reported without a further failure.
 async fn emit_failures(authenticator: Authenticator, db: Arc<Db>, mut stop: watch::Receiver<bool>) {
     loop {
         tokio::select! {
-            () = tokio::time::sleep(limits::FORGET_EVERY) => authenticator.emit_failures(db.now()),
+            () = tokio::time::sleep(limits::FORGET_EVERY) => authenticator.log_failures(db.now()),
             _ = stop.wait_for(|stop| *stop) => return,
         }
     }
@@ -144,35 +144,38 @@ fn routes(app: App) -> Router {
         .route("/graphiql", get(|| async { asset("index.html") }))
         .route("/graphiql/{name}", get(|Path(name): Path<String>| async move { asset(&name) }))
         .route("/", get(|| async { Redirect::temporary("/graphiql") }))
-        .fallback(async || nothing(StatusCode::NOT_FOUND, "there is nothing here: ask at /graphql"))
-        .method_not_allowed_fallback(async || nothing(StatusCode::METHOD_NOT_ALLOWED, "not by this method"))
+        .fallback(async || error_response(StatusCode::NOT_FOUND, "not found: the API is at /graphql"))
+        .method_not_allowed_fallback(async || {
+            error_response(StatusCode::METHOD_NOT_ALLOWED, "this path does not accept the request's method")
+        })
         .layer(cors(&app))
-        .layer(always(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
-        // Answers are of the moment, and of who asks; those that say something else, such as GraphiQL's files, do so.
-        .layer(always(header::CACHE_CONTROL, "no-store"))
+        .layer(default_header(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
+        // Responses depend on the moment and the principal; others, such as GraphiQL's files, set
+        // their own header.
+        .layer(default_header(header::CACHE_CONTROL, "no-store"))
         .with_state(app)
 }
 
-/// A header of all answers that do not bring it themselves.
-fn always(name: HeaderName, value: &'static str) -> SetResponseHeaderLayer<HeaderValue> {
+/// A header for all responses that do not set it themselves.
+fn default_header(name: HeaderName, value: &'static str) -> SetResponseHeaderLayer<HeaderValue> {
     SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value))
 }
 
-/// Lets the pages of allowed origins read answers; all others get no leave from their browser.
+/// Allows pages of the configured origins to read responses; browsers deny all others.
 fn cors(app: &App) -> CorsLayer {
     let authenticator = app.authenticator.clone();
     CorsLayer::new()
-        .allow_origin(AllowOrigin::predicate(move |origin, _| authenticator.lets(origin)))
+        .allow_origin(AllowOrigin::predicate(move |origin, _| authenticator.allows_origin(origin)))
         .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
         .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE, header::ACCEPT, sse::TOKEN, sse::LAST_ID])
         .max_age(limits::CORS_AGE)
 }
 
-fn nothing(status: StatusCode, why: &str) -> Response {
-    http::refuse(http::Type::Json, &RequestError::new(Kind::Http(status), "NOT_FOUND", why))
+fn error_response(status: StatusCode, message: &str) -> Response {
+    http::refuse(http::Type::Json, &RequestError::new(Kind::Http(status), "NOT_FOUND", message))
 }
 
-/// GraphiQL, from the binary: no other host is asked.
+/// GraphiQL's files, embedded in the binary: no other host is contacted.
 fn asset(name: &str) -> Response {
     macro_rules! file {
         ($name:literal, $kind:literal) => {

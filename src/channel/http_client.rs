@@ -33,7 +33,7 @@ impl std::fmt::Debug for HttpClient {
 /// Reads secrets by name from a TOML file of strings. Errors name the file, never a value.
 pub fn secrets(file: Option<&Path>) -> Result<Map<String, Value>> {
     let Some(file) = file else { return Ok(Map::new()) };
-    let invalid = |why: &str| Error::ours(format!("{}: {why}", file.display()));
+    let invalid = |why: &str| Error::internal(format!("{}: {why}", file.display()));
     let text = std::fs::read_to_string(file).map_err(|err| invalid(&err.to_string()))?;
     let table: toml::Table = text.parse().map_err(|_| invalid("is not valid TOML"))?;
     let each = table.into_iter().map(|(name, value)| match value {
@@ -89,7 +89,7 @@ impl HttpClient {
             .user_agent(concat!("sortie/", env!("CARGO_PKG_VERSION")))
             .dns_resolver(Guarded { allowed: allowed.clone() })
             .build()
-            .map_err(Error::ours)?;
+            .map_err(Error::internal)?;
         Ok(Self { client, allowed, secrets: Arc::new(secrets) })
     }
 

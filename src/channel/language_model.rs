@@ -54,7 +54,7 @@ impl LanguageModel {
         let Some(base) = &config.model_url else { return Ok(None) };
         let url = format!("{}/chat/completions", base.trim_end_matches('/'));
         let url = Url::parse(&url).map_err(|err| {
-            Error::ours(format!("--model-url (SORTIE_MODEL_URL): {err}; write it like https://api.example.com/v1"))
+            Error::internal(format!("--model-url (SORTIE_MODEL_URL): {err}; write it like https://api.example.com/v1"))
         })?;
         // The operator chooses the address, which may be a private one, too.
         let everywhere = ["0.0.0.0/0", "::/0"].map(str::parse);

@@ -9,7 +9,7 @@ use crate::kernel::error::{Error, Result};
 /// Parses the sender of all mail, `Name <address>`.
 pub fn from(text: &str) -> Result<Mailbox> {
     text.parse().map_err(|err| {
-        Error::ours(format!("--mail-from (SORTIE_MAIL_FROM): the sender `{text}` is not a valid address: {err}; write it like `Name <name@example.com>`"))
+        Error::internal(format!("--mail-from (SORTIE_MAIL_FROM): the sender `{text}` is not a valid address: {err}; write it like `Name <name@example.com>`"))
     })
 }
 

@@ -21,7 +21,7 @@ pub struct Outbox {
 impl Outbox {
     /// Creates the folder unless it exists.
     pub async fn new(folder: PathBuf, from: Mailbox) -> Result<Self> {
-        let unusable = |err| Error::ours(format!("the outbox {} can't be created: {err}", folder.display()));
+        let unusable = |err| Error::internal(format!("the outbox {} can't be created: {err}", folder.display()));
         crate::kernel::db::file::private_folder(&folder).map_err(unusable)?;
         Ok(Self { folder, from })
     }

@@ -236,7 +236,7 @@ async fn note(
         let insert = Entity::insert(first).on_conflict(OnConflict::columns(keys).do_nothing().to_owned());
         insert.exec_without_returning(tx.db()).await?;
         let row = Entity::find_by_id((PLATFORM, channel)).lock_exclusive().one(tx.db()).await?;
-        let row = row.ok_or_else(|| Error::ours("a channel's pause was deleted concurrently"))?;
+        let row = row.ok_or_else(|| Error::internal("a channel's pause was deleted concurrently"))?;
         let mut addresses: Vec<String> = serde_json::from_value(row.refused.clone()).unwrap_or_default();
         for (to, _, term) in &refused {
             let key = to.to_lowercase();

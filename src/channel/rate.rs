@@ -63,7 +63,7 @@ impl Rate {
         let insert = Entity::insert(first).on_conflict(OnConflict::columns(keys).do_nothing().to_owned());
         insert.exec_without_returning(tx.db()).await?;
         let row = Entity::find_by_id((PLATFORM, self.channel)).lock_exclusive().one(tx.db()).await?;
-        let row = row.ok_or_else(|| Error::ours("a channel's rate was deleted concurrently"))?;
+        let row = row.ok_or_else(|| Error::internal("a channel's rate was deleted concurrently"))?;
         let allowance = self.allowance(Some(row.next_at), tx.now(), wanted);
         if allowance.count > 0 {
             Entity::update_many()

@@ -1,9 +1,8 @@
 //! Mail transport over SMTP: pooled connections, TLS or STARTTLS, and authentication, as the URL
 //! says. It derives from an error's stage whether the message was sent.
 //!
-//! This uses lettre's connection but not its transport. The latter does not report the stage of an
-//! error, so that a connection lost before DATA looks like one lost after the final dot; and its
-//! async commands wait for a silent server forever.
+//! Uses lettre's connection but not its transport, which does not report an error's stage: a loss
+//! before DATA looks like one after the final dot. Its async commands also have no timeout.
 
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::SeqCst;
@@ -35,8 +34,7 @@ pub struct Smtp {
     idle: Mutex<Vec<(Open, Instant)>>,
     /// Number of connections that the server has greeted.
     open: Arc<AtomicUsize>,
-    /// Number of connections that the server allowed when it last refused another one, and the
-    /// time.
+    /// Number of connections allowed when the server last refused another one, and the time.
     allowed: Mutex<Option<(usize, Instant)>>,
     /// Notified when a connection becomes idle.
     kept: Notify,
@@ -77,7 +75,7 @@ fn tls_parameter(url: &url::Url) -> Option<String> {
 
 impl Server {
     fn of(address: &str) -> Result<Self> {
-        let invalid = |why: String| Error::ours(format!("SORTIE_SMTP_URL is invalid: {why}"));
+        let invalid = |why: String| Error::internal(format!("SORTIE_SMTP_URL is invalid: {why}"));
         let form = "write it as smtp://host:25, smtps://user:password@host or smtp://user:password@host?tls=required";
         let url = url::Url::parse(address).map_err(|err| invalid(format!("{err}: {form}")))?;
         let tls = tls_parameter(&url);
@@ -94,7 +92,10 @@ impl Server {
             }
         };
         let decode = |text: &str| {
-            percent_encoding::percent_decode_str(text).decode_utf8().map(|text| text.into_owned()).map_err(Error::ours)
+            percent_encoding::percent_decode_str(text)
+                .decode_utf8()
+                .map(|text| text.into_owned())
+                .map_err(Error::internal)
         };
         let credentials = match (url.username(), url.password().unwrap_or_default()) {
             ("", "") => None,
@@ -124,8 +125,7 @@ impl Server {
         Ok(Self { host, port: url.port().unwrap_or(port), tls, credentials, local })
     }
 
-    /// Opens a connection and logs in. The error's flag is set if the server replied 421 (too many
-    /// connections).
+    /// Opens a connection and logs in. The error's flag is set on a reply of 421 (too many).
     async fn connect(&self) -> std::result::Result<AsyncSmtpConnection, (String, bool)> {
         let failure = |err: SmtpError| (causes(&err), err.status().map(u16::from) == Some(421));
         let (hello, server) = (ClientId::default(), (self.host.as_str(), self.port));
@@ -158,13 +158,11 @@ struct Refused {
     closes: bool,
 }
 
-/// Reply codes about the client and not about a message: the server closes the connection (421), or
-/// requires a login, or rejects it.
+/// Reply codes about the client, not a message: closed (421), or a missing or rejected login.
 const CLIENT_CODES: [u16; 6] = [421, 454, 530, 534, 535, 538];
 
 impl Refused {
-    /// Derives the refusal from an error. After a complete reply the connection stays usable; any
-    /// other error ends it.
+    /// Derives the refusal from an error. The connection stays usable only after a complete reply.
     fn of_error(err: &SmtpError) -> Self {
         let replied = err.is_permanent() || err.is_transient();
         let term = match err.status().map(u16::from) {
@@ -249,9 +247,8 @@ impl Smtp {
     async fn send(&self, email: &lettre::Message) -> Delivery {
         let bytes = email.formatted();
         let mut connection = None;
-        // The server may have closed an idle connection meanwhile, which shows at once. An error
-        // that took longer counts as a try of its own, so that the message is reserved again before
-        // the next.
+        // The server may have closed an idle connection, which shows at once. A later error counts
+        // as a try of its own, so that the message is reserved again before the next.
         if let Some(mut kept) = self.take_idle() {
             let begun = Instant::now();
             match begin_message(&mut kept.connection, self.patience, email, &bytes).await {

@@ -141,7 +141,7 @@ pub async fn create(db: &Db, viewer: &Viewer, draft: &FollowUpDraft) -> Result<M
         if let Some(id) = draft.assignee {
             crate::domain::people::member::must_find(tx.db(), viewer, id).await?;
         }
-        let (run, _) = guided::places(tx, within.run, &about, false).await?;
+        let (run, _) = guided::recipients(tx, within.run, &about, false).await?;
         let row = ActiveModel {
             id: Set(FollowUpId::new()),
             org_id: Set(viewer.org_id),
@@ -209,7 +209,13 @@ pub(crate) async fn for_reply(
 
 /// Completes, cancels or reopens a follow-up, also after its run has ended. Errors: NOT_FOUND,
 /// CONFLICT, INVALID_TRANSITION.
-pub async fn act(db: &Db, viewer: &Viewer, id: FollowUpId, expected: Option<i32>, action: Action) -> Result<Model> {
+pub async fn change_status(
+    db: &Db,
+    viewer: &Viewer,
+    id: FollowUpId,
+    expected: Option<i32>,
+    action: Action,
+) -> Result<Model> {
     let run_id = must_find(db.read(), viewer, id).await?.run_id;
     transact!(db, |tx| {
         let run = runs::must_lock(tx, viewer, run_id, None).await?;
@@ -244,7 +250,7 @@ pub async fn act(db: &Db, viewer: &Viewer, id: FollowUpId, expected: Option<i32>
 
 /// Returns open follow-ups past their due time that were not reported yet, except in runs whose
 /// reporting is set aside as stuck.
-pub async fn late(db: &Db) -> Result<runs::overdue::OverdueRows<FollowUpId>> {
+pub async fn overdue(db: &Db) -> Result<runs::overdue::OverdueRows<FollowUpId>> {
     let late = Entity::find()
         .select_only()
         .column(Column::OrgId)

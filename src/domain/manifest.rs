@@ -83,13 +83,13 @@ pub struct Applied {
 struct Item {
     path: String,
     /// The same path by index in its section: `goals.0`.
-    written_at: String,
+    index_path: String,
     /// The number among objects of the same name, from 1, oldest first; needed only for several.
     nth: Option<usize>,
-    what: What,
+    declaration: Declaration,
 }
 
-enum What {
+enum Declaration {
     Goal(crate::domain::content::goal::Fields),
     Writer(crate::domain::content::writer::Fields),
     Reviewer(crate::domain::content::reviewer::Fields, Option<String>),
@@ -125,9 +125,9 @@ pub async fn apply(db: &Db, viewer: &Viewer, text: &str, planned: bool) -> Resul
         let mut applied = Applied { changes: Vec::new(), problems: problems.clone() };
         // Most names need not be unique. The lock lets the second of two concurrent applications of
         // the same manifest see the objects that the first created.
-        dialect::hold(tx, &format!("manifests of {}", viewer.org_id)).await?;
+        dialect::lock_name(tx, &format!("manifests of {}", viewer.org_id)).await?;
         for item in items.iter() {
-            match apply_one(tx, viewer, &item.what, item.nth).await {
+            match apply_one(tx, viewer, &item.declaration, item.nth).await {
                 Ok(change) => applied.changes.push(change),
                 Err(Error::Refused(refusal)) => applied.problems.extend(problems_of(&written, item, &refusal)),
                 // A previous item failed in the database, which rejects further statements of the
@@ -155,23 +155,23 @@ const STOPPED: &str = "the manifest was not applied";
 /// Turns a rejection into problems, each with the line of its part.
 fn problems_of(written: &YamlDocument, item: &Item, refusal: &Refusal) -> Vec<Problem> {
     let at = |below: &str| if below.is_empty() { item.path.clone() } else { format!("{}.{below}", item.path) };
-    let written_at = |below: &str| Some(format!("{}.{below}", item.written_at));
+    let written_at = |below: &str| Some(format!("{}.{below}", item.index_path));
     if let Some(problems) = refusal.details.get("problems").and_then(|problems| problems.as_array()) {
         let text = |problem: &serde_json::Value, name: &str| problem[name].as_str().unwrap_or_default().to_owned();
         let each = problems.iter().map(|problem| {
             let path = text(problem, "path");
-            placed(written, at(&path), written_at(&path), text(problem, "message"))
+            problem_at(written, at(&path), written_at(&path), text(problem, "message"))
         });
         return each.collect();
     }
     let field = refusal.details.get("field").and_then(|field| field.as_str()).unwrap_or_default();
     let message = refusal.message.strip_prefix(&format!("{field}: ")).unwrap_or(&refusal.message).to_owned();
-    vec![placed(written, at(field), written_at(field), message)]
+    vec![problem_at(written, at(field), written_at(field), message)]
 }
 
 /// Builds a problem with the line of its part, or of the part's nearest written ancestor.
 /// `written_at` is the part's path with list items by index, not by name.
-fn placed(written: &YamlDocument, path: String, written_at: Option<String>, message: String) -> Problem {
+fn problem_at(written: &YamlDocument, path: String, written_at: Option<String>, message: String) -> Problem {
     let exact = written_at.map(|path| path.replace('[', ".").replace(']', ""));
     // First by index, down to the item of a list.
     let mut at = exact.as_deref().unwrap_or_default();
@@ -260,16 +260,16 @@ macro_rules! apply_item {
 }
 
 /// Creates or updates one object.
-async fn apply_one(tx: &Tx, viewer: &Viewer, what: &What, nth: Option<usize>) -> Result<Change> {
+async fn apply_one(tx: &Tx, viewer: &Viewer, what: &Declaration, nth: Option<usize>) -> Result<Change> {
     Ok(match what {
-        What::Goal(fields) => {
+        Declaration::Goal(fields) => {
             apply_item!("goal", goal, tx, viewer, nth, fields, name, fields.name, [description as "description"])
         }
-        What::Writer(fields) => apply_item!(
+        Declaration::Writer(fields) => apply_item!(
             "writer", writer, tx, viewer, nth, fields, name, fields.name,
             [kind as "kind", instructions as "instructions", body as "body"]
         ),
-        What::Reviewer(fields, email) => {
+        Declaration::Reviewer(fields, email) => {
             let mut fields = fields.clone();
             if let Some(email) = email {
                 let found = crate::domain::people::member::by_emails(tx.db(), viewer, &[email.to_lowercase()]).await?;
@@ -279,19 +279,19 @@ async fn apply_one(tx: &Tx, viewer: &Viewer, what: &What, nth: Option<usize>) ->
             }
             apply_item!("reviewer", reviewer, tx, viewer, nth, &fields, name, fields.name, [member_id as "member", policy as "policy"])
         }
-        What::MessageTemplate(fields) => apply_item!(
+        Declaration::MessageTemplate(fields) => apply_item!(
             "message template", message_template, tx, viewer, nth, fields, name, fields.name,
             [channel as "channel", subject as "subject", body as "body"]
         ),
-        What::Segment(fields) => {
+        Declaration::Segment(fields) => {
             apply_item!("segment", segment, tx, viewer, nth, fields, name, fields.name, [filter as "filter"], |row: &entity::segment::Model| row.filter.is_some())
         }
-        What::Agent(fields) => apply_item!(
+        Declaration::Agent(fields) => apply_item!(
             "agent", agent, tx, viewer, nth, fields, name, fields.name,
             [description as "description", filter as "filter", context as "context", output_schema as "outputSchema",
              instructions as "instructions"]
         ),
-        What::RunTemplate(fields, base) => {
+        Declaration::RunTemplate(fields, base) => {
             let mut fields = fields.clone();
             if let Some(key) = base {
                 let found = crate::domain::plan::run_template::by_key(tx.db(), viewer, key).await?;

@@ -200,7 +200,7 @@ pub async fn book(db: &Db, viewer: &Viewer, booking: &Booking) -> Result<Model> 
 
 /// Moves a meeting to another time, and notifies the attendees. Errors: NOT_FOUND, CONFLICT,
 /// INVALID_TRANSITION, BAD_USER_INPUT.
-pub async fn shift(db: &Db, viewer: &Viewer, id: MeetingId, expected: Option<i32>, time: &Time) -> Result<Model> {
+pub async fn reschedule(db: &Db, viewer: &Viewer, id: MeetingId, expected: Option<i32>, time: &Time) -> Result<Model> {
     let zone = validate::time_zone("timezone", &time.time_zone)?.to_string();
     change(db, viewer, id, expected, Action::Move, |row, now| {
         row.ends_at = Set(time.end(now)?);
@@ -314,10 +314,10 @@ async fn invite(
     let calendar = invitation::calendar(meeting, &organizer, db.domain(), tx.now());
     let text = text(meeting);
     let occasion = send_queue::next_occasion(tx, meeting.step_id).await?;
-    let (run, recipients) = guided::places(tx, run, records, false).await?;
+    let (run, recipients) = guided::recipients(tx, run, records, false).await?;
     let others: Vec<String> =
         meeting.attendees.0.iter().filter(|one| one.record_id.is_none()).map(|one| one.email.clone()).collect();
-    let (run, others) = guided::places_of_addresses(tx, run, &others).await?;
+    let (run, others) = guided::recipients_of_addresses(tx, run, &others).await?;
     let mut messages: Vec<Message> = Vec::new();
     for one in &meeting.attendees.0 {
         let place = match one.record_id {
@@ -328,7 +328,7 @@ async fn invite(
         let message = NewMessage {
             run: &run,
             step_id: meeting.step_id,
-            place,
+            recipient: place,
             channel: Channel::Email,
             to: one.email.clone(),
             name: one.name.clone(),

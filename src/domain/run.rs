@@ -155,7 +155,7 @@ pub(crate) fn next_status(run: &Model, transition: RunTransition) -> Result<RunS
 }
 
 /// Pauses or resumes a run. Errors: NOT_FOUND, CONFLICT, INVALID_TRANSITION.
-pub async fn hold(
+pub async fn pause_or_resume(
     db: &Db,
     viewer: &Viewer,
     id: RunId,
@@ -164,7 +164,7 @@ pub async fn hold(
 ) -> Result<Model> {
     transact!(db, |tx| {
         let run = must_lock(tx, viewer, id, expected).await?;
-        let run = step_to(tx, viewer, run, transition, None, |_| {}).await?;
+        let run = apply_transition(tx, viewer, run, transition, None, |_| {}).await?;
         tx.set_result(run.id);
         if run.status == RunStatus::InProgress {
             return advance::advance(tx, viewer, run).await;
@@ -192,7 +192,8 @@ pub async fn reschedule(
         }
         tx.set_result(run.id);
         let run =
-            step_to(tx, viewer, run, RunTransition::Reschedule, None, |row| row.scheduled_for = Set(Some(at))).await?;
+            apply_transition(tx, viewer, run, RunTransition::Reschedule, None, |row| row.scheduled_for = Set(Some(at)))
+                .await?;
         if let Some(schedule) = schedule {
             occurrence::follow(tx, viewer, schedule).await?;
         }
@@ -224,7 +225,7 @@ pub async fn cancel(db: &Db, viewer: &Viewer, id: RunId, expected: Option<i32>, 
 async fn cancel_one(tx: &Tx, viewer: &Viewer, run: Model, reason: Option<&str>) -> Result<Model> {
     let was = run.status;
     let at = tx.now();
-    let run = step_to(tx, viewer, run, RunTransition::Cancel, reason, |row| {
+    let run = apply_transition(tx, viewer, run, RunTransition::Cancel, reason, |row| {
         row.ended_at = Set(Some(at));
         row.failure = Set(reason.map(str::to_owned));
     })
@@ -261,7 +262,7 @@ pub(crate) async fn cancel_all_of(
 }
 
 /// Applies a transition, with its event; `more` sets further columns.
-pub(crate) async fn step_to(
+pub(crate) async fn apply_transition(
     tx: &Tx,
     viewer: &Viewer,
     run: Model,

@@ -63,7 +63,7 @@ pub async fn tick(context: &EngineContext) -> Result<usize> {
         let outcome = guarded(sweep::chunk(db, &open)).await;
         done += usize::from(failed_work.record(context, item, outcome).await.is_some());
     }
-    for (org_id, id, phase_id) in found("close", overdue::over(db).await) {
+    for (org_id, id, phase_id) in found("close", overdue::expired_phases(db).await) {
         let outcome = guarded(overdue::close(db, org_id, id, phase_id)).await;
         let moved = failed_work.record(context, WorkItem::of_run(StuckWork::Close, org_id, id), outcome).await;
         done += usize::from(moved == Some(true));
@@ -72,7 +72,7 @@ pub async fn tick(context: &EngineContext) -> Result<usize> {
     for (run_key, steps) in found("tell", overdue::late(db).await) {
         late.entry(run_key).or_default().0 = steps;
     }
-    for (run_key, follow_ups) in found("tell", follow_up::late(db).await) {
+    for (run_key, follow_ups) in found("tell", follow_up::overdue(db).await) {
         late.entry(run_key).or_default().1 = follow_ups;
     }
     for ((org_id, id), (steps, follow_ups)) in late {

@@ -148,7 +148,7 @@ async fn with_retries(
     let (begun, mut pause) = (Instant::now(), Duration::from_millis(50));
     loop {
         match settle::settle(&context.db, agent, outcomes).await {
-            Err(err) if err.passes() && begun.elapsed() < limits::KEEP => {
+            Err(err) if err.is_transient() && begun.elapsed() < limits::KEEP => {
                 log_failure!(warn, err, "the model's answers could not be settled; trying again");
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(limits::POLL);
@@ -178,7 +178,7 @@ async fn generate(context: &EngineContext, model: &LanguageModel, agent: &Agent,
             // costs, and may return the same.
             Ok(answer) => match storable::json(&answer.value).and_then(|()| storable::json(&answer.usage)) {
                 Ok(()) => WorkerOutcome::Generated(answer.value, answer.usage),
-                Err(unfit) => WorkerOutcome::Failed(lease::unkept(&unfit), false, None),
+                Err(unfit) => WorkerOutcome::Failed(lease::unstorable_error(&unfit), false, None),
             },
             Err(failed) => WorkerOutcome::Failed(failed.why, failed.again, failed.after),
         },
@@ -203,7 +203,7 @@ async fn prompt(context: &EngineContext, agent: &Agent, claim: &StepClaim) -> Re
     let schema = declared.and_then(|declared| declared.result_schema.clone()).map(|schema| schema.0);
     let schema = schema.or_else(|| agent.output_schema.clone());
     let instructions = snapshot.instructions.as_ref();
-    let system = crate::domain::plan::campaign_snapshot::system(instructions, &agent.instructions);
+    let system = crate::domain::plan::campaign_snapshot::system_prompt(instructions, &agent.instructions);
     let user = json!({
         "step": { "name": claim.step.name, "type": claim.step.kind },
         "settings": declared.map(|declared| declared.settings()),

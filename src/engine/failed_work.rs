@@ -59,7 +59,7 @@ pub(super) async fn guarded<T>(work: impl Future<Output = Result<T>>) -> Result<
         Err(panic) => {
             let message = panic.downcast_ref::<String>().map(String::as_str);
             let message = message.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
-            Err(Error::ours(format!("panicked: {message}")))
+            Err(Error::internal(format!("panicked: {message}")))
         }
     }
 }

@@ -24,7 +24,7 @@ pub(super) async fn run(context: EngineContext, mut wake: Wake) {
 /// those that were inactive for `limits::IMPORT_SILENT`.
 pub async fn tick(context: &EngineContext, last_seen: Option<DateTime<Utc>>) {
     let last_seen = last_seen.unwrap_or_else(|| context.db.now() - limits::IMPORT_SILENT);
-    if let Err(err) = report::give_up(&context.db, last_seen).await {
+    if let Err(err) = report::fail_abandoned(&context.db, last_seen).await {
         log_failure!(error, err, "abandoned imports could not be ended");
     }
     if let Err(err) = context.db.keep_time().await {

@@ -107,7 +107,7 @@ async fn take<W: Work>(
 
 /// Performs a claimed batch and renews its leases meanwhile. Each step is settled as soon as it is
 /// answered.
-async fn turn<W: Work>(context: &EngineContext, work: &W, claimed: &[Claimed], held: SlotGuard) -> Result<()> {
+async fn perform_batch<W: Work>(context: &EngineContext, work: &W, claimed: &[Claimed], held: SlotGuard) -> Result<()> {
     let begun = std::time::Instant::now();
     let renewing = async {
         let mut beat = tokio::time::interval(context.lease / 3);
@@ -169,7 +169,7 @@ async fn catch_panic<'a, W: Work>(
 /// the runs aside whose claim fails.
 async fn claim(context: &EngineContext, candidates: &[(StepId, RunId)]) -> Result<Vec<Claimed>> {
     let err = match claim_all(context, candidates).await {
-        Err(err) if !err.passes() => err,
+        Err(err) if !err.is_transient() => err,
         outcome => return outcome,
     };
     log_failure!(warn, err, "steps could not be claimed together; claiming each run's alone");
@@ -199,7 +199,7 @@ async fn claim_all(context: &EngineContext, candidates: &[(StepId, RunId)]) -> R
         let holder = LeaseHolder {
             owner: context.worker.clone(),
             token: None,
-            until: tx.now() + chrono::Duration::from_std(context.lease).map_err(Error::ours)?,
+            until: tx.now() + chrono::Duration::from_std(context.lease).map_err(Error::internal)?,
             actor: Actor::engine(),
         };
         let claimed = lease::claim(tx, candidates, &holder).await?;
@@ -261,7 +261,7 @@ async fn due<W: Work>(
 
 /// Begins all steps together. If that fails, begins them in halves, down to the single step that
 /// fails. Work that fails as a whole has handed over nothing, so that it may be repeated.
-async fn each<'a, W: Work>(
+async fn begin_all<'a, W: Work>(
     context: &'a EngineContext,
     work: &'a W,
     claimed: &'a [Claimed],
@@ -276,7 +276,7 @@ async fn each<'a, W: Work>(
             Ok(_) => {
                 all.extend(part.iter().map(|_| at_once(failed("internal error: the step's work returned no outcome"))))
             }
-            Err(err) if err.passes() => {
+            Err(err) if err.is_transient() => {
                 log_failure!(warn, err, kind = W::KIND, "performing failed; it is retried later");
                 let at = context.db.now() + limits::AWAY;
                 let later = |_| at_once(Outcome::Later { at, why: "the database was unavailable".into(), note: None });
@@ -306,7 +306,9 @@ fn storable<N>(outcome: Outcome<N>) -> Outcome<N> {
     match outcome {
         Outcome::Done { result, note } => match storable::json(&result) {
             Ok(()) => Outcome::Done { result, note },
-            Err(unfit) => Outcome::Failed { why: lease::unkept(&unfit), again: false, after: None, note: Some(note) },
+            Err(unfit) => {
+                Outcome::Failed { why: lease::unstorable_error(&unfit), again: false, after: None, note: Some(note) }
+            }
         },
         other => other,
     }
@@ -314,7 +316,7 @@ fn storable<N>(outcome: Outcome<N>) -> Outcome<N> {
 
 pub(super) async fn renew_leases(context: &EngineContext, claimed: &[Claimed]) -> Result<()> {
     transact!(context.db, |tx| {
-        let expires = tx.now() + chrono::Duration::from_std(context.lease).map_err(Error::ours)?;
+        let expires = tx.now() + chrono::Duration::from_std(context.lease).map_err(Error::internal)?;
         step::Entity::update_many()
             .col_expr(step::Column::LeaseExpiresAt, Expr::value(expires))
             .filter(any_of(tx.dialect(), step::COLUMN.id, claimed.iter().map(|claim| claim.step.id)))

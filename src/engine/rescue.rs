@@ -50,7 +50,7 @@ pub async fn tick(context: &EngineContext) -> Result<usize> {
 
 /// Releases the steps that this process holds, also as a built-in agent, when it stops. Returns
 /// their number.
-pub async fn give_back(context: &EngineContext) -> Result<usize> {
+pub async fn release_leases(context: &EngineContext) -> Result<usize> {
     let agents = agent::Entity::find().filter(agent::COLUMN.kind.eq(AgentKind::BuiltIn)).all(context.db.read()).await?;
     let mut owners = vec![context.worker.clone()];
     owners.extend(agents.iter().map(|agent| claim::owner(agent, &context.worker)));
@@ -113,7 +113,7 @@ async fn take_back(context: &EngineContext, leases: LeaseSelection<'_>) -> Resul
     let failed_work = FailedWork::read(context, &[StuckWork::Rescue]).await?;
     for ((org_id, run_id), ids) in by_run {
         let outcome = guarded(take_from(context, leases, org_id, run_id, &ids)).await;
-        let passes = outcome.as_ref().is_err_and(Error::passes);
+        let passes = outcome.as_ref().is_err_and(Error::is_transient);
         match failed_work.record(context, WorkItem::of_run(StuckWork::Rescue, org_id, run_id), outcome).await {
             Some(()) => {
                 count += ids.len();
@@ -177,7 +177,7 @@ async fn take_from(
         if leases == LeaseSelection::Lapsed {
             metrics::counter!("sortie_leases_lapsed_total").increment(changes.len() as u64);
         }
-        runs::step::note(tx, &run, &engine.actor(), &changes).await?;
+        runs::step::record_changes(tx, &run, &engine.actor(), &changes).await?;
         close_recipients(tx, &engine, &run, &changes).await?;
         runs::sweep::replies::follow_up(tx, &engine, &run, changes.iter().map(|change| &change.step)).await?;
         let snapshot = runs::snapshot::of(tx.db(), &run).await?;
@@ -317,8 +317,7 @@ async fn close_recipients(tx: &Tx, engine: &Viewer, run: &entity::run::Model, ch
     if recipients.is_empty() {
         return Ok(());
     }
-    crate::domain::message::communication::drop_of_places(tx, engine, run, &recipients, "its step was given up")
-        .await?;
+    crate::domain::message::communication::cancel_unsent(tx, engine, run, &recipients, "its step was given up").await?;
     let outcomes: Vec<_> = closed
         .into_iter()
         .map(|step| {

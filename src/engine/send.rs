@@ -166,7 +166,7 @@ async fn candidates(db: &Db, most: u64, latest_first: bool) -> Result<Vec<Commun
 /// Claims queued messages: one conditional update writes lease and attempt.
 async fn claim(context: &EngineContext, due: &[CommunicationId]) -> Result<Vec<Model>> {
     transact!(context.db, |tx| {
-        let until = tx.now() + chrono::Duration::from_std(context.lease).map_err(Error::ours)?;
+        let until = tx.now() + chrono::Duration::from_std(context.lease).map_err(Error::internal)?;
         let free = Column::LeaseOwner.is_null().or(Column::LeaseExpiresAt.lt(tx.now()));
         Ok(Entity::update_many()
             .col_expr(Column::LeaseOwner, Expr::value(context.worker.clone()))
@@ -181,7 +181,7 @@ async fn claim(context: &EngineContext, due: &[CommunicationId]) -> Result<Vec<M
 
 /// Hands over all messages together. If that fails, hands them over in halves, down to the single
 /// message that fails. That one is retried as often as any rejected message.
-async fn each<'a>(context: &'a EngineContext, send: &'a Send, claimed: &'a [Model]) -> Vec<SendAnswer<'a>> {
+async fn hand_over_all<'a>(context: &'a EngineContext, send: &'a Send, claimed: &'a [Model]) -> Vec<SendAnswer<'a>> {
     let at_once = |outcome| std::future::ready(outcome).boxed();
     let (mut all, mut open) = (Vec::with_capacity(claimed.len()), vec![claimed]);
     while let Some(part) = open.pop() {
@@ -189,7 +189,7 @@ async fn each<'a>(context: &'a EngineContext, send: &'a Send, claimed: &'a [Mode
         let keys: Vec<_> = part.iter().map(|message| Some(message.communication_id.0)).collect();
         match guarded(send.hand_over(&context.db, &runs, MessageLookup::Message, &keys)).await {
             Ok(answers) => all.extend(answers),
-            Err(err) if err.passes() => {
+            Err(err) if err.is_transient() => {
                 log_failure!(warn, err, "sending failed; it is retried later");
                 let at = storable::after(context.db.now(), limits::AWAY);
                 let later = |_| at_once(Outcome::Later { at, why: "the database was unavailable".into(), note: None });
@@ -211,7 +211,7 @@ async fn each<'a>(context: &'a EngineContext, send: &'a Send, claimed: &'a [Mode
 
 async fn renew_leases(context: &EngineContext, claimed: &[Model]) -> Result<()> {
     transact!(context.db, |tx| {
-        let until = tx.now() + chrono::Duration::from_std(context.lease).map_err(Error::ours)?;
+        let until = tx.now() + chrono::Duration::from_std(context.lease).map_err(Error::internal)?;
         Entity::update_many()
             .col_expr(Column::LeaseExpiresAt, Expr::value(until))
             .filter(any_of(

@@ -49,7 +49,7 @@ pub(super) async fn settle_batch<W: Work>(
         let mut open: Vec<&[Performed<'_, W::Outcome>]> = vec![&performed];
         while let Some(part) = open.pop() {
             match with_retries(context, work, claimed, run_id, part, begun).await {
-                Err(err) if err.passes() => return Err(err),
+                Err(err) if err.is_transient() => return Err(err),
                 Err(err) if part.len() > 1 => {
                     log_failure!(warn, err, kind = W::KIND, steps = part.len(), "a settle failed; trying halves");
                     let (first, second) = part.split_at(part.len() / 2);
@@ -59,7 +59,7 @@ pub(super) async fn settle_batch<W: Work>(
                     log_failure!(error, err, kind = W::KIND, step = %part[0].0.id, "a step could not be settled");
                     // The outcome can't be stored, so that the step fails with that reason. If that
                     // can't be stored either, the run is set aside.
-                    let unstorable = work.unstorable(part[0].1, &format!("UNSTORABLE: {}", err.told()));
+                    let unstorable = work.unstorable(part[0].1, &format!("UNSTORABLE: {}", err.public_message()));
                     let part = [(part[0].0, &unstorable)];
                     outcome = outcome.and(with_retries(context, work, claimed, run_id, &part, begun).await);
                 }
@@ -84,7 +84,7 @@ async fn with_retries<W: Work>(
     let mut pause = Duration::from_millis(50);
     loop {
         match guarded(settle(context, work, run_id, part)).await {
-            Err(err) if err.passes() && begun.elapsed() < limits::KEEP => {
+            Err(err) if err.is_transient() && begun.elapsed() < limits::KEEP => {
                 log_failure!(warn, err, kind = W::KIND, "work could not be settled; trying again");
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(limits::POLL);
@@ -130,7 +130,7 @@ async fn settle<W: Work>(
             let recipients: Vec<RunRecordId> = settled.iter().filter_map(|(step, _)| step.run_record_id).collect();
             runs::sweep::cancel::settled(tx, &engine, &run, &recipients).await?;
         }
-        runs::step::note(tx, &run, &engine.actor(), &changes).await?;
+        runs::step::record_changes(tx, &run, &engine.actor(), &changes).await?;
         runs::dependents::advance(tx, &run, &snapshot, &changes).await?;
         advance::advance(tx, &engine, run).await?;
         failpoint::reach("settling");

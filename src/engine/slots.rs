@@ -153,7 +153,7 @@ pub(super) async fn run<L: QueueWorker>(worker: L, mut wake: Wake) {
 
 fn failed<L: QueueWorker>(err: &Error) {
     metrics::counter!("sortie_failed_ticks_total", "work" => L::NAME).increment(1);
-    log_failure!(error, err, kind = L::NAME, "a tick failed");
+    log_failure!(error, err, kind = L::NAME, "an iteration of an engine loop failed");
 }
 
 /// Claims items for the free slots and spawns their batch. Returns false if there was nothing to
@@ -179,8 +179,8 @@ async fn begin<L: QueueWorker>(
     if taken.is_empty() {
         return Ok(false);
     }
-    let count = u32::try_from(taken.len().min(most)).map_err(Error::ours)?;
-    let permit = free.clone().try_acquire_many_owned(count).map_err(Error::ours)?;
+    let count = u32::try_from(taken.len().min(most)).map_err(Error::internal)?;
+    let permit = free.clone().try_acquire_many_owned(count).map_err(Error::internal)?;
     let orgs = taken.iter().map(L::org).collect();
     let (worker, held) = (worker.clone(), SlotGuard::of(permit, freed.clone(), orgs, in_hand.clone()));
     batches.spawn(async move {

@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use entity::ActivityKind;
 
 use super::list::{List, Totals, args, list};
-use super::loader::{below, load, must_load};
+use super::loader::{load, must_load, nested_page};
 use super::record::Record;
 use super::run::Run;
 use super::step::Step;
@@ -68,7 +68,7 @@ impl Activity {
 
 /// Returns one page of activities.
 pub(super) async fn activities(ctx: &Context<'_>, filter: Filter, args: Args, alone: bool) -> Result<List<Activity>> {
-    let page = below(ctx, noun::window(db(ctx), viewer(ctx), &filter, args)?, alone).await?;
+    let page = nested_page(ctx, noun::window(db(ctx), viewer(ctx), &filter, args)?, alone).await?;
     Ok(list(page, Totals::Activities(filter), Activity))
 }
 

@@ -27,7 +27,7 @@ type Load = BoxFuture<'static, ()>;
 
 /// The pending loads of one response.
 #[derive(Clone, Default)]
-pub struct Turn(Arc<PendingLoads>);
+pub struct LoadBatch(Arc<PendingLoads>);
 
 #[derive(Default)]
 struct PendingLoads {
@@ -53,8 +53,8 @@ impl ArcWake for Executor {
     }
 }
 
-impl Turn {
-    /// Returns the request's own `Turn`, or a new one if it carries none.
+impl LoadBatch {
+    /// Returns the request's own `LoadBatch`, or a new one if it carries none.
     fn of(request: &Request) -> Self {
         let carried = request.data.get(&TypeId::of::<Self>()).and_then(|turn| turn.downcast_ref::<Self>());
         let turn = carried.cloned().unwrap_or_default();
@@ -119,7 +119,7 @@ pub async fn execute(schema: &Schema, request: Request) -> Response {
         Ok(checked) => checked,
         Err(response) => return *response,
     };
-    let (turn, mut loads) = (Turn::of(&request), FuturesUnordered::new());
+    let (turn, mut loads) = (LoadBatch::of(&request), FuturesUnordered::new());
     let mut work = pin!(schema.execute(request));
     shape.write(poll_fn(|cx| turn.drive(cx, &mut loads, |cx| work.as_mut().poll(cx))).await)
 }
@@ -129,17 +129,17 @@ pub fn stream(schema: &Schema, request: Request) -> impl Stream<Item = Response>
     let loads = Mutex::new(FuturesUnordered::new());
     match checked(request) {
         Ok((request, shape)) => {
-            Answers { turn: Turn::of(&request), loads, all: schema.execute_stream(request).boxed(), shape }
+            Answers { turn: LoadBatch::of(&request), loads, all: schema.execute_stream(request).boxed(), shape }
         }
         Err(response) => {
             let all = stream::once(async { *response }).boxed();
-            Answers { turn: Turn::default(), loads, all, shape: Arc::default() }
+            Answers { turn: LoadBatch::default(), loads, all, shape: Arc::default() }
         }
     }
 }
 
 struct Answers {
-    turn: Turn,
+    turn: LoadBatch,
     loads: Mutex<FuturesUnordered<Load>>,
     all: BoxStream<'static, Response>,
     shape: Arc<AnswerShape>,

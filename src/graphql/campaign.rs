@@ -14,7 +14,7 @@ use super::communication::Communication;
 use super::event::{Events, events};
 use super::goal::Goal;
 use super::list::{List, RunTotals, Totals, args, list};
-use super::loader::{BuiltIn, CampaignPartsOfRun, below, load, must_load};
+use super::loader::{BuiltIn, PartsOfRun, load, must_load, nested_page};
 use super::message_template::MessageTemplate;
 use super::record::{Direction, Record};
 use super::reply::Reply;
@@ -209,7 +209,7 @@ impl Campaign {
         after: Option<String>,
     ) -> Result<List<CampaignVersion>> {
         let window = noun::version::window(viewer(ctx), self.0.id, args(first, after, None, None))?;
-        let page = below(ctx, window, false).await?;
+        let page = nested_page(ctx, window, false).await?;
         Ok(list(page, Totals::Versions(self.0.id), CampaignVersion))
     }
 
@@ -227,7 +227,7 @@ impl Campaign {
         let mut all = Vec::new();
         for action in Action::ALL {
             let verdict = Box::pin(noun::transition::check_allowed(db(ctx), viewer(ctx), &self.0, action)).await;
-            all.push(AvailableAction::judged(action, verdict)?);
+            all.push(AvailableAction::of_verdict(action, verdict)?);
         }
         Ok(all)
     }
@@ -274,7 +274,7 @@ impl Campaign {
             &filter,
             args(first, after, None, None),
         )?;
-        let page = below(ctx, window, false).await?;
+        let page = nested_page(ctx, window, false).await?;
         Ok(list(page, Totals::Communications(filter), Communication))
     }
 
@@ -286,14 +286,14 @@ impl Campaign {
             ..crate::domain::message::reply::Filter::default()
         };
         let window = crate::domain::message::reply::window(viewer(ctx), filter, args(first, after, None, None))?;
-        let page = below(ctx, window, false).await?;
+        let page = nested_page(ctx, window, false).await?;
         Ok(list(page, Totals::Replies(filter), Reply))
     }
 
     /// The active phase of the latest open run; null if there is none.
     async fn current_phase(&self, ctx: &Context<'_>) -> Result<Option<Phase>> {
         let Some(run) = self.open_run(ctx).await? else { return Ok(None) };
-        let parts = must_load(ctx, CampaignPartsOfRun(run.id)).await?;
+        let parts = must_load(ctx, PartsOfRun(run.id)).await?;
         Ok(parts.phases.iter().find(|phase| phase.status == entity::PhaseStatus::Active).cloned().map(Phase))
     }
 
@@ -312,7 +312,7 @@ impl Campaign {
     async fn schedules(&self, ctx: &Context<'_>, first: Option<i32>, after: Option<String>) -> Result<List<Schedule>> {
         let of = Some(self.0.id);
         let window = crate::domain::plan::schedule::window(viewer(ctx), of, args(first, after, None, None))?;
-        let page = below(ctx, window, false).await?;
+        let page = nested_page(ctx, window, false).await?;
         Ok(list(page, Totals::Schedules(of), Schedule))
     }
 }
@@ -327,7 +327,7 @@ impl Campaign {
         };
         let (by, one) = (crate::domain::run::list::SortBy::CreatedAt, args(Some(1), None, None, None));
         let window = crate::domain::run::list::window(db(ctx), viewer(ctx), &filter, by, true, one)?;
-        let page = below(ctx, window, false).await?;
+        let page = nested_page(ctx, window, false).await?;
         Ok(page.rows.into_iter().next().map(|(_, row)| row))
     }
 }

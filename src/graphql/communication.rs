@@ -6,7 +6,7 @@ use entity::id::CommunicationId;
 use entity::{Channel, CommunicationStatus};
 
 use super::list::{List, Totals, args, list};
-use super::loader::{CampaignPartsOfRun, below, load, must_load};
+use super::loader::{PartsOfRun, load, must_load, nested_page};
 use super::meeting::Meeting;
 use super::record::Record;
 use super::reply::Reply;
@@ -130,19 +130,18 @@ impl Communication {
             ..crate::domain::message::reply::Filter::default()
         };
         let window = crate::domain::message::reply::window(viewer(ctx), filter, args(first, after, None, None))?;
-        let page = below(ctx, window, false).await?;
+        let page = nested_page(ctx, window, false).await?;
         Ok(list(page, Totals::Replies(filter), Reply))
     }
 
     /// All actions on the message: allowed now, or blocked with the reason.
     #[graphql(complexity = "10 + child_complexity")]
     async fn available_actions(&self, ctx: &Context<'_>) -> Result<Vec<AvailableAction>> {
-        let (run, parts) =
-            (must_load(ctx, self.0.run_id).await?, must_load(ctx, CampaignPartsOfRun(self.0.run_id)).await?);
+        let (run, parts) = (must_load(ctx, self.0.run_id).await?, must_load(ctx, PartsOfRun(self.0.run_id)).await?);
         let context = noun::MessageContext::of(run, &parts.tasks);
         Action::ALL
             .into_iter()
-            .map(|action| AvailableAction::judged(action, noun::check_allowed(&self.0, &context, action)))
+            .map(|action| AvailableAction::of_verdict(action, noun::check_allowed(&self.0, &context, action)))
             .collect()
     }
 }
@@ -264,7 +263,7 @@ impl CommunicationMutation {
         let id = validate::id("id", &input.id)?;
         let edit = Edit { subject: input.subject, body: input.body };
         let expected = input.expected_revision;
-        let row = idempotent!(ctx, input.idempotency_key, |db| noun::judge(
+        let row = idempotent!(ctx, input.idempotency_key, |db| noun::review(
             db,
             viewer(ctx),
             id,
@@ -294,7 +293,14 @@ async fn judge(ctx: &Context<'_>, input: CommunicationVerdictInput, action: Acti
     let id = validate::id("id", &input.id)?;
     let (expected, edit) = (input.expected_revision, Edit::default());
     let reason = input.reason.as_deref();
-    let row =
-        idempotent!(ctx, input.idempotency_key, |db| noun::judge(db, viewer(ctx), id, expected, action, reason, &edit));
+    let row = idempotent!(ctx, input.idempotency_key, |db| noun::review(
+        db,
+        viewer(ctx),
+        id,
+        expected,
+        action,
+        reason,
+        &edit
+    ));
     Ok(CommunicationPayload { communication: Communication(row) })
 }

@@ -38,9 +38,9 @@ impl<T: OutputType> OutputType for Node<T> {
     }
 
     async fn resolve(&self, ctx: &ContextSelectionSet<'_>, field: &Positioned<Field>) -> ServerResult<Value> {
-        cost::made(0).map_err(|refusal| over(refusal, field))?;
+        cost::count_response_bytes(0).map_err(|refusal| over(refusal, field))?;
         let value = self.0.resolve(ctx, field).await?;
-        cost::made(answer::shallow(&value)).map_err(|refusal| over(refusal, field))?;
+        cost::count_response_bytes(answer::shallow(&value)).map_err(|refusal| over(refusal, field))?;
         Ok(value)
     }
 }
@@ -63,9 +63,9 @@ impl<T: OutputType> OutputType for Counted<T> {
     }
 
     async fn resolve(&self, ctx: &ContextSelectionSet<'_>, field: &Positioned<Field>) -> ServerResult<Value> {
-        cost::made(0).map_err(|refusal| over(refusal, field))?;
+        cost::count_response_bytes(0).map_err(|refusal| over(refusal, field))?;
         let value = self.0.resolve(ctx, field).await?;
-        cost::made(answer::deep(&value)).map_err(|refusal| over(refusal, field))?;
+        cost::count_response_bytes(answer::deep(&value)).map_err(|refusal| over(refusal, field))?;
         Ok(value)
     }
 }

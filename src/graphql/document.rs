@@ -36,9 +36,9 @@ use crate::kernel::error::{Error, Refusal};
 use crate::kernel::limits;
 use expanded::Uses;
 use key_order::Shape;
-pub use omitted::keep;
-use omitted::leave_out;
-pub use shape::{AnswerShape, coded};
+use omitted::remove_absent;
+pub use omitted::strip_absent;
+pub use shape::{AnswerShape, with_code};
 pub use text::parse;
 use types::{Fields, Slot, Types};
 use values::{Place, Problem, Values};
@@ -89,13 +89,13 @@ impl Plan {
     /// the executor does not).
     pub fn of(document: &mut ExecutableDocument) -> Self {
         let types = types::all();
-        let mut wrong = overlap::wrong(types, document);
+        let mut wrong = overlap::conflicts(types, document);
         if wrong.is_empty() {
             merge::merge(types, document);
-            wrong = merge::twice(document);
+            wrong = merge::repeated_root_fields(document);
         }
-        typed::ask_for_types(types, document);
-        times::cut_all(types, document);
+        typed::add_typenames(types, document);
+        times::truncate_all(types, document);
         let mut operations = Vec::new();
         let mut defaults = Vec::new();
         for (name, operation) in document.operations.iter() {
@@ -117,8 +117,8 @@ impl Plan {
                 }
             }
         }
-        wrong.truncate(limits::TOLD_ERRORS);
-        Self { operations, wrong: wrong.into_iter().map(coded).collect() }
+        wrong.truncate(limits::REPORTED_ERRORS);
+        Self { operations, wrong: wrong.into_iter().map(with_code).collect() }
     }
 
     /// Validates and coerces the variables of a request for an operation. Errors are request
@@ -167,7 +167,7 @@ impl Plan {
                     limits::EXPANDED_BYTES,
                     variable.name
                 );
-                let refusal = Refusal::too_much(&variable.path, message);
+                let refusal = Refusal::limit_for_field(&variable.path, message);
                 return Err(vec![error(&Problem { refusal, pos: variable.pos })]);
             }
             if let (ConstValue::Null, Some(path)) = (&value, &variable.non_null) {
@@ -225,7 +225,7 @@ impl Operation {
                 pos: *pos,
             });
         }
-        let misused = usages::wrong(&of.variable_definitions, &uses);
+        let misused = usages::disallowed_usages(&of.variable_definitions, &uses);
         let (shape, by_variables) = Shape::of(types, document, root, &of.selection_set.node, None);
         let answer_shape = Arc::new(AnswerShape { shape, by_variables, arguments });
         let plan = Self { problems, variables, uses: expanded::uses(document, of), answer_shape };
@@ -316,7 +316,7 @@ impl Checked {
     pub fn request(&self, document: &ExecutableDocument) -> Request {
         let mut document = document.clone();
         if !self.absent.is_empty() {
-            leave_out(&mut document, &self.absent);
+            remove_absent(&mut document, &self.absent);
         }
         let mut request = Request::new("").variables(self.variables.clone()).data(self.shape(&document));
         request.operation_name = self.operation_name.clone();
@@ -339,7 +339,7 @@ impl Checked {
     }
 
     /// Returns the request for validation, with the complete document.
-    pub fn whole(&self, document: &ExecutableDocument) -> Request {
+    pub fn for_validation(&self, document: &ExecutableDocument) -> Request {
         let mut request = Request::new("").variables(self.variables.clone());
         request.operation_name = self.operation_name.clone();
         request.set_parsed_query(document.clone());
@@ -372,7 +372,7 @@ pub(super) fn checked(mut request: Request) -> Result<(Request, Arc<AnswerShape>
         true => request.parsed_query().cloned(),
         false => parse(&request.query),
     };
-    let mut document = document.map_err(|error| Box::new(Response::from_errors(vec![coded(error)])))?;
+    let mut document = document.map_err(|error| Box::new(Response::from_errors(vec![with_code(error)])))?;
     let plan = Plan::of(&mut document);
     let variables = std::mem::take(&mut request.variables);
     let checked = plan
@@ -380,7 +380,7 @@ pub(super) fn checked(mut request: Request) -> Result<(Request, Arc<AnswerShape>
         .map_err(|errors| Box::new(Response::from_errors(errors)))?;
     let answer_shape = checked.shape(&document);
     if !checked.absent.is_empty() {
-        leave_out(&mut document, &checked.absent);
+        remove_absent(&mut document, &checked.absent);
     }
     request.variables = checked.variables;
     request.set_parsed_query(document);

@@ -160,7 +160,7 @@ impl EventMutation {
             input.idempotency_key,
             |db| crate::domain::run::interrupt::raise(db, viewer(ctx), name, run, &records, payload),
             |id| async {
-                let _: super::idempotent::Anything = id;
+                let _: super::idempotent::AnyResultId = id;
                 Ok::<_, crate::kernel::error::Error>(())
             }
         );

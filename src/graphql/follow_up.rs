@@ -6,7 +6,7 @@ use entity::FollowUpStatus;
 use entity::id::FollowUpId;
 
 use super::list::{List, Totals, args, list};
-use super::loader::{below, load, must_load};
+use super::loader::{load, must_load, nested_page};
 use super::member::Member;
 use super::record::Record;
 use super::run::Run;
@@ -101,7 +101,7 @@ impl FollowUp {
     async fn available_actions(&self) -> Result<Vec<AvailableAction>> {
         Action::ALL
             .into_iter()
-            .map(|action| AvailableAction::judged(action, noun::check_allowed(&self.0, action)))
+            .map(|action| AvailableAction::of_verdict(action, noun::check_allowed(&self.0, action)))
             .collect()
     }
 
@@ -113,7 +113,7 @@ impl FollowUp {
 
 /// Returns one page of follow-ups.
 pub(super) async fn follow_ups(ctx: &Context<'_>, filter: Filter, args: Args, alone: bool) -> Result<List<FollowUp>> {
-    let page = below(ctx, noun::window(db(ctx), viewer(ctx), &filter, args, db(ctx).now())?, alone).await?;
+    let page = nested_page(ctx, noun::window(db(ctx), viewer(ctx), &filter, args, db(ctx).now())?, alone).await?;
     Ok(list(page, Totals::FollowUps(filter), FollowUp))
 }
 
@@ -166,7 +166,13 @@ pub struct FollowUpPayload {
 
 async fn act(ctx: &Context<'_>, input: FollowUpActInput, action: Action) -> Result<FollowUpPayload> {
     let (id, expected) = (validate::id::<FollowUpId>("id", &input.id)?, input.expected_revision);
-    let row = idempotent!(ctx, input.idempotency_key, |db| Box::pin(noun::act(db, viewer(ctx), id, expected, action)));
+    let row = idempotent!(ctx, input.idempotency_key, |db| Box::pin(noun::change_status(
+        db,
+        viewer(ctx),
+        id,
+        expected,
+        action
+    )));
     Ok(FollowUpPayload { follow_up: FollowUp(row) })
 }
 

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use async_graphql::{Context, Result};
-use entity::id::{Id, WrongId};
+use entity::id::{Id, InvalidId};
 use serde_json::Value;
 
 use crate::kernel::audit::Entry;
@@ -32,16 +32,18 @@ macro_rules! idempotent {
             (Some(Ok(done)), _) => done,
             (_, Some(made)) => again(entity::id::Id::from_uuid(made)).await?,
             (Some(Err(err)), None) => return Err(err.into()),
-            (None, None) => return Err($crate::kernel::error::Error::ours("an idempotency key has no result").into()),
+            (None, None) => {
+                return Err($crate::kernel::error::Error::internal("an idempotency key has no result").into());
+            }
         }
     }};
 }
 
 /// Id of a result of any type, for mutations whose payload does not contain it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Anything(uuid::Uuid);
+pub(super) struct AnyResultId(uuid::Uuid);
 
-impl Id for Anything {
+impl Id for AnyResultId {
     const PREFIX: &'static str = "";
     fn uuid(self) -> uuid::Uuid {
         self.0
@@ -51,23 +53,23 @@ impl Id for Anything {
     }
 }
 
-impl std::fmt::Display for Anything {
+impl std::fmt::Display for AnyResultId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.fmt(f)
     }
 }
 
-impl std::str::FromStr for Anything {
-    type Err = WrongId;
-    fn from_str(text: &str) -> std::result::Result<Self, WrongId> {
-        text.parse().map(Self).map_err(|_| WrongId { given: text.to_owned(), wanted: Self::PREFIX })
+impl std::str::FromStr for AnyResultId {
+    type Err = InvalidId;
+    fn from_str(text: &str) -> std::result::Result<Self, InvalidId> {
+        text.parse().map(Self).map_err(|_| InvalidId { given: text.to_owned(), wanted: Self::PREFIX })
     }
 }
 
 /// Returns the database handle with the given key, for a mutation whose repeated result is found by
 /// an id of type `I`.
 pub(super) fn keyed_for<I: Id, R>(ctx: &Context<'_>, key: Option<&str>, _: &impl FnOnce(I) -> R) -> Result<Db> {
-    Ok(keyed(ctx, key)?.answering(I::PREFIX))
+    Ok(keyed(ctx, key)?.with_result_noun(I::PREFIX))
 }
 
 /// The audit entries for the root fields of a mutation.
@@ -80,19 +82,19 @@ pub(super) fn keyed(ctx: &Context<'_>, key: Option<&str>) -> Result<Db> {
     let alias = field.alias().unwrap_or(field.name());
     let entries = ctx.data_opt::<AuditEntries>();
     let entry = entries.and_then(|entries| entries.0.iter().find(|entry| entry.alias == alias));
-    let db = super::db(ctx).noted(entry.cloned());
+    let db = super::db(ctx).with_audit_entry(entry.cloned());
     let Some(key) = key else { return Ok(db) };
     let mut input = Value::Null;
     for (name, value) in field.arguments().map_err(|err| Refusal::input("input", err.message))? {
         if name == "input" {
-            input = value.into_json().map_err(crate::kernel::error::Error::ours)?;
+            input = value.into_json().map_err(crate::kernel::error::Error::internal)?;
         }
     }
     if let Some(input) = input.as_object_mut() {
         input.remove("idempotencyKey");
     }
     let request = IdempotentRequest::new(super::viewer(ctx), field.name(), key, &input)?;
-    Ok(db.once(Some(request)))
+    Ok(db.with_idempotency(Some(request)))
 }
 
 /// Returns the result of an earlier request with the same key; rejects the key if that request had

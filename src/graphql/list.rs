@@ -6,7 +6,7 @@ use entity::RunStatus;
 use entity::id::{CampaignId, MessageTemplateId, RecordId, RunId, ScheduleId, WriterId};
 
 use super::counted::Node;
-use super::loader::{ByStatus, count_below, must_load, own};
+use super::loader::{ByStatus, cloned_result, must_load, nested_count};
 use super::record::timeline::TimelineCount;
 use super::{db, viewer};
 use crate::domain::audience::record::filter::RecordFilter;
@@ -42,11 +42,11 @@ pub fn nodes<'a>(ctx: &'a Context<'_>) -> Lookahead<'a> {
 /// the page. Can't overflow.
 pub fn cost(first: Option<i32>, last: Option<i32>, below: usize) -> usize {
     let items = first.or(last).map_or(limits::PAGE_DEFAULT, |items| usize::try_from(items).unwrap_or(0));
-    counted(items.clamp(1, limits::PAGE_MAX), below).saturating_add(20)
+    repeated_cost(items.clamp(1, limits::PAGE_MAX), below).saturating_add(20)
 }
 
 /// Complexity of children that occur `times` times.
-pub fn counted(times: usize, below: usize) -> usize {
+pub fn repeated_cost(times: usize, below: usize) -> usize {
     times.saturating_mul(below).min(limits::QUERY_COMPLEXITY_MAX)
 }
 
@@ -140,48 +140,50 @@ impl Totals {
             Self::Records(filter) => Box::pin(crate::domain::audience::record::count(db, viewer, filter)).await,
             Self::Campaigns(filter) => Box::pin(crate::domain::plan::campaign::count(db, viewer, filter)).await,
             Self::Versions(id) => {
-                count_below(ctx, crate::domain::plan::campaign::version::window(viewer, *id, Args::default())?).await
+                nested_count(ctx, crate::domain::plan::campaign::version::window(viewer, *id, Args::default())?).await
             }
             Self::MessageTemplateVersions(id) => {
-                count_below(
+                nested_count(
                     ctx,
                     crate::domain::content::message_template::version::window(viewer, *id, Args::default())?,
                 )
                 .await
             }
             Self::WriterVersions(id) => {
-                count_below(ctx, crate::domain::content::writer::version::window(viewer, *id, Args::default())?).await
+                nested_count(ctx, crate::domain::content::writer::version::window(viewer, *id, Args::default())?).await
             }
             Self::Steps(filter) => {
-                count_below(ctx, crate::domain::run::step::window(db, viewer, filter, Args::default(), db.now())?).await
+                nested_count(ctx, crate::domain::run::step::window(db, viewer, filter, Args::default(), db.now())?)
+                    .await
             }
             Self::Communications(filter) => {
-                count_below(ctx, crate::domain::message::communication::window(db, viewer, filter, Args::default())?)
+                nested_count(ctx, crate::domain::message::communication::window(db, viewer, filter, Args::default())?)
                     .await
             }
             Self::Replies(filter) => {
-                count_below(ctx, crate::domain::message::reply::window(viewer, *filter, Args::default())?).await
+                nested_count(ctx, crate::domain::message::reply::window(viewer, *filter, Args::default())?).await
             }
             Self::Audience(run, filter) => {
-                count_below(ctx, crate::domain::run::recipients::window(db, viewer, *run, filter, Args::default())?)
+                nested_count(ctx, crate::domain::run::recipients::window(db, viewer, *run, filter, Args::default())?)
                     .await
             }
             Self::Activities(filter) => {
-                count_below(ctx, crate::domain::message::activity::window(db, viewer, filter, Args::default())?).await
+                nested_count(ctx, crate::domain::message::activity::window(db, viewer, filter, Args::default())?).await
             }
             Self::FollowUps(filter) => {
-                count_below(ctx, crate::domain::follow_up::window(db, viewer, filter, Args::default(), db.now())?).await
+                nested_count(ctx, crate::domain::follow_up::window(db, viewer, filter, Args::default(), db.now())?)
+                    .await
             }
             Self::Meetings(filter) => {
-                count_below(ctx, crate::domain::meeting::window(db, viewer, filter, Args::default())?).await
+                nested_count(ctx, crate::domain::meeting::window(db, viewer, filter, Args::default())?).await
             }
             Self::Timeline(record) => Ok(must_load(ctx, TimelineCount(*record)).await?),
             Self::Counted(count) => Ok(*count),
             Self::Schedules(campaign) => {
-                count_below(ctx, crate::domain::plan::schedule::window(viewer, *campaign, Args::default())?).await
+                nested_count(ctx, crate::domain::plan::schedule::window(viewer, *campaign, Args::default())?).await
             }
             Self::Unfired(id) => {
-                count_below(ctx, crate::domain::plan::schedule::missed::window(viewer, *id, Args::default())?).await
+                nested_count(ctx, crate::domain::plan::schedule::missed::window(viewer, *id, Args::default())?).await
             }
         };
         Ok(count?)
@@ -206,14 +208,14 @@ impl RunTotals {
     async fn total_count(&self, ctx: &Context<'_>) -> Result<u64> {
         let window =
             crate::domain::run::list::window(db(ctx), viewer(ctx), &self.0, SortBy::CreatedAt, true, Args::default())?;
-        Ok(count_below(ctx, window).await?)
+        Ok(nested_count(ctx, window).await?)
     }
 
     /// Number of runs in each status, including statuses without runs; computed only when selected.
     async fn counts_by_status(&self, ctx: &Context<'_>) -> Result<Vec<RunStatusCount>> {
         let window =
             crate::domain::run::list::window(db(ctx), viewer(ctx), &self.0, SortBy::CreatedAt, true, Args::default())?;
-        let found = own(must_load(ctx, (window, ByStatus)).await?.as_ref())?;
+        let found = cloned_result(must_load(ctx, (window, ByStatus)).await?.as_ref())?;
         let count = |status: RunStatus| found.get(&status.to_string()).copied().unwrap_or_default();
         Ok(RunStatus::all().into_iter().map(|status| RunStatusCount { status, count: count(status) }).collect())
     }

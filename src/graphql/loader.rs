@@ -177,19 +177,19 @@ impl Loader<StepRecordsOfStep> for Rows {
 
 /// Loader key for the actions on single records in a guided step; absent if there are none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct RecordActsOfStep(pub StepId);
+pub struct RecordActionsOfStep(pub StepId);
 
-impl Loader<RecordActsOfStep> for Rows {
+impl Loader<RecordActionsOfStep> for Rows {
     type Value = Vec<step_records::RecordAct>;
     type Error = Arc<crate::kernel::error::Error>;
 
     async fn load(
         &self,
-        steps: &[RecordActsOfStep],
-    ) -> std::result::Result<HashMap<RecordActsOfStep, Self::Value>, Self::Error> {
+        steps: &[RecordActionsOfStep],
+    ) -> std::result::Result<HashMap<RecordActionsOfStep, Self::Value>, Self::Error> {
         let ids: Vec<StepId> = steps.iter().map(|of| of.0).collect();
         let found = step_records::done_of(self.db.read(), &self.viewer, &ids).await.map_err(Arc::new)?;
-        Ok(found.into_iter().map(|(id, done)| (RecordActsOfStep(id), done)).collect())
+        Ok(found.into_iter().map(|(id, done)| (RecordActionsOfStep(id), done)).collect())
     }
 }
 
@@ -217,7 +217,7 @@ impl Loader<UnreachedOfRun> for Rows {
 
 /// Loader key for a run's phases and tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct CampaignPartsOfRun(pub RunId);
+pub struct PartsOfRun(pub RunId);
 
 /// A run's phases and tasks, in order.
 #[derive(Debug, Default)]
@@ -251,17 +251,14 @@ impl RunParts {
     }
 }
 
-impl Loader<CampaignPartsOfRun> for Rows {
+impl Loader<PartsOfRun> for Rows {
     type Value = Arc<RunParts>;
     type Error = Arc<crate::kernel::error::Error>;
 
-    async fn load(
-        &self,
-        runs: &[CampaignPartsOfRun],
-    ) -> std::result::Result<HashMap<CampaignPartsOfRun, Self::Value>, Self::Error> {
+    async fn load(&self, runs: &[PartsOfRun]) -> std::result::Result<HashMap<PartsOfRun, Self::Value>, Self::Error> {
         let ids: Vec<RunId> = runs.iter().map(|of| of.0).collect();
         let found = RunParts::of(&self.db, &self.viewer, &ids).await.map_err(Arc::new)?;
-        Ok(found.into_iter().map(|(id, parts)| (CampaignPartsOfRun(id), parts)).collect())
+        Ok(found.into_iter().map(|(id, parts)| (PartsOfRun(id), parts)).collect())
     }
 }
 
@@ -320,7 +317,7 @@ impl Loader<(Window<entity::run::Entity>, ByStatus)> for Rows {
 }
 
 /// Reads a page of a nested list: batched for all nodes of the outer list, directly if `alone`.
-pub fn below<'a, E>(ctx: &'a Context<'_>, window: Window<E>, alone: bool) -> BoxFuture<'a, Result<Page<E::Model>>>
+pub fn nested_page<'a, E>(ctx: &'a Context<'_>, window: Window<E>, alone: bool) -> BoxFuture<'a, Result<Page<E::Model>>>
 where
     E: EntityTrait + Send + Sync + 'static,
     E::Model: Clone + Send + Sync + 'static,
@@ -329,25 +326,25 @@ where
         if alone {
             return window.read(super::db(ctx).read()).await;
         }
-        own(must_load(ctx, window).await?.as_ref())
+        cloned_result(must_load(ctx, window).await?.as_ref())
     })
 }
 
 /// Returns one result of a batch as an owned value.
-pub fn own<T: Clone>(loaded: &Result<T>) -> Result<T> {
+pub fn cloned_result<T: Clone>(loaded: &Result<T>) -> Result<T> {
     match loaded {
         Ok(found) => Ok(found.clone()),
         Err(crate::kernel::error::Error::Refused(refusal)) => Err(refusal.clone().into()),
-        Err(err) => Err(crate::kernel::error::Error::ours(err.to_string())),
+        Err(err) => Err(crate::kernel::error::Error::internal(err.to_string())),
     }
 }
 
 /// Counts the rows on all pages of a window, batched for all nodes of the outer list.
-pub fn count_below<'a, E>(ctx: &'a Context<'_>, window: Window<E>) -> BoxFuture<'a, Result<u64>>
+pub fn nested_count<'a, E>(ctx: &'a Context<'_>, window: Window<E>) -> BoxFuture<'a, Result<u64>>
 where
     E: EntityTrait + Send + Sync + 'static,
 {
-    Box::pin(async move { own(must_load(ctx, (window, Count)).await?.as_ref()) })
+    Box::pin(async move { cloned_result(must_load(ctx, (window, Count)).await?.as_ref()) })
 }
 
 /// Loader key for a page of events.
@@ -382,7 +379,9 @@ where
     Box::pin(async move {
         match id {
             // All waiters of the statement share the error; each one reports it once.
-            Some(id) => rows(ctx).load_one(id).await.map_err(|err| crate::kernel::error::Error::ours(err.to_string())),
+            Some(id) => {
+                rows(ctx).load_one(id).await.map_err(|err| crate::kernel::error::Error::internal(err.to_string()))
+            }
             None => Ok(None),
         }
     })
@@ -394,5 +393,5 @@ where
     I: Send + Sync + std::hash::Hash + Eq + Clone + 'static,
     Rows: Loader<I, Error = Arc<crate::kernel::error::Error>>,
 {
-    load(ctx, Some(id)).await?.ok_or_else(|| crate::kernel::error::Error::ours("a referenced row does not exist"))
+    load(ctx, Some(id)).await?.ok_or_else(|| crate::kernel::error::Error::internal("a referenced row does not exist"))
 }

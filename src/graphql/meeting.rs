@@ -11,7 +11,7 @@ use entity::id::MeetingId;
 
 use super::communication::Communication;
 use super::list::{List, Totals, args, list};
-use super::loader::{Rows, below, load, must_load};
+use super::loader::{Rows, load, must_load, nested_page};
 use super::record::Record;
 use super::run::Run;
 use super::step::Step;
@@ -133,7 +133,7 @@ impl Meeting {
         };
         let args = args(first, after, None, None);
         let window = crate::domain::message::communication::of_meeting(viewer(ctx), self.0.id, args)?;
-        let page = below(ctx, window, false).await?;
+        let page = nested_page(ctx, window, false).await?;
         Ok(list(page, Totals::Communications(filter), Communication))
     }
 
@@ -141,7 +141,7 @@ impl Meeting {
     async fn available_actions(&self) -> Result<Vec<AvailableAction>> {
         Action::ALL
             .into_iter()
-            .map(|action| AvailableAction::judged(action, noun::check_allowed(&self.0, action)))
+            .map(|action| AvailableAction::of_verdict(action, noun::check_allowed(&self.0, action)))
             .collect()
     }
 
@@ -211,7 +211,7 @@ impl MeetingQuery {
     ) -> Result<List<Meeting>> {
         let filter = filter.unwrap_or_default();
         let window = noun::window(db(ctx), viewer(ctx), &filter, args(first, after, last, before))?;
-        let page = below(ctx, window, true).await?;
+        let page = nested_page(ctx, window, true).await?;
         Ok(list(page, Totals::Meetings(filter), Meeting))
     }
 }
@@ -271,8 +271,13 @@ impl MeetingMutation {
             minutes: input.minutes.map_or((before.ends_at - before.starts_at).num_minutes(), i64::from),
             time_zone: input.timezone.unwrap_or(before.time_zone),
         };
-        let row =
-            idempotent!(ctx, input.idempotency_key, |db| Box::pin(noun::shift(db, viewer(ctx), id, expected, &time)));
+        let row = idempotent!(ctx, input.idempotency_key, |db| Box::pin(noun::reschedule(
+            db,
+            viewer(ctx),
+            id,
+            expected,
+            &time
+        )));
         Ok(MeetingPayload { meeting: Meeting(row) })
     }
 

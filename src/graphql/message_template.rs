@@ -5,7 +5,7 @@ use entity::Channel;
 use entity::id::MessageTemplateId;
 
 use super::list::{List, Totals, args, list};
-use super::loader::below;
+use super::loader::nested_page;
 use super::version::MessageTemplateVersion;
 use super::viewer;
 use crate::domain::content::message_template as noun;
@@ -58,7 +58,7 @@ impl MessageTemplate {
         after: Option<String>,
     ) -> Result<List<MessageTemplateVersion>> {
         let window = noun::version::window(viewer(ctx), self.0.id, args(first, after, None, None))?;
-        let page = below(ctx, window, false).await?;
+        let page = nested_page(ctx, window, false).await?;
         Ok(list(page, Totals::MessageTemplateVersions(self.0.id), MessageTemplateVersion))
     }
 

@@ -127,7 +127,7 @@ pub struct NodeQuery;
 impl NodeQuery {
     /// The principal that sends this request.
     async fn viewer(&self, ctx: &Context<'_>) -> Viewer {
-        crate::kernel::failpoint::stumble("resolving");
+        crate::kernel::failpoint::panic_at("resolving");
         Viewer(viewer(ctx).clone())
     }
 
@@ -139,10 +139,10 @@ impl NodeQuery {
 
     /// Returns the objects with these global ids, at most 100, in the same order; null for each id
     /// that the org does not have.
-    #[graphql(complexity = "super::list::counted(ids.len(), child_complexity)")]
+    #[graphql(complexity = "super::list::repeated_cost(ids.len(), child_complexity)")]
     async fn nodes(&self, ctx: &Context<'_>, ids: Vec<ID>) -> Result<Counted<Vec<Option<Node>>>> {
         if ids.len() > limits::NODES {
-            return Err(Refusal::too_much("ids", format!("at most {} ids", limits::NODES)).into());
+            return Err(Refusal::limit_for_field("ids", format!("at most {} ids", limits::NODES)).into());
         }
         futures_util::future::try_join_all(ids.iter().map(|id| find(ctx, id))).await.map(Counted)
     }

@@ -10,7 +10,7 @@ use super::activity::{Activity, activities};
 use super::communication::Communication;
 use super::follow_up::{FollowUp, follow_ups};
 use super::list::{List, Totals, args, list};
-use super::loader::below;
+use super::loader::nested_page;
 use super::reply::Reply;
 use super::{db, viewer};
 use crate::domain::audience::record::filter::RecordFilter;
@@ -109,7 +109,7 @@ impl Record {
             &filter,
             args(first, after, None, None),
         )?;
-        Ok(list(below(ctx, window, false).await?, Totals::Communications(filter), Communication))
+        Ok(list(nested_page(ctx, window, false).await?, Totals::Communications(filter), Communication))
     }
 
     /// Replies from it, newest first.
@@ -120,7 +120,7 @@ impl Record {
             ..crate::domain::message::reply::Filter::default()
         };
         let window = crate::domain::message::reply::window(viewer(ctx), filter, args(first, after, None, None))?;
-        Ok(list(below(ctx, window, false).await?, Totals::Replies(filter), Reply))
+        Ok(list(nested_page(ctx, window, false).await?, Totals::Replies(filter), Reply))
     }
 
     /// Activities about it in guided work, newest first.

@@ -10,17 +10,18 @@ use crate::kernel::error::{Code, Refusal};
 use crate::kernel::viewer::Viewer;
 
 /// Root fields for every authenticated viewer, regardless of role: the viewer, and introspection.
-pub const ANYBODY: &[&str] = &["viewer", "__typename", "__schema", "__type"];
+pub const ANY_ROLE_FIELDS: &[&str] = &["viewer", "__typename", "__schema", "__type"];
 
 /// Queries that require a higher role than VIEWER.
-pub const READ: &[(Role, &[&str])] = &[(Role::Admin, &["apiKey", "apiKeys", "audit"])];
+pub const QUERIES: &[(Role, &[&str])] = &[(Role::Admin, &["apiKey", "apiKeys", "audit"])];
 
 /// Root fields for workers, which claim and settle steps. Beyond a step's own fields they receive
 /// their agent's context only.
-pub const WORK: &[&str] = &["claimSteps", "renewSteps", "settleSteps", "completeStep", "failStep", "workQueued"];
+pub const WORKER_FIELDS: &[&str] =
+    &["claimSteps", "renewSteps", "settleSteps", "completeStep", "failStep", "workQueued"];
 
 /// Mutations by the minimum role that they require.
-pub const DO: &[(Role, &[&str])] = &[
+pub const MUTATIONS: &[(Role, &[&str])] = &[
     (
         Role::Operator,
         &[
@@ -127,21 +128,21 @@ pub const DO: &[(Role, &[&str])] = &[
 ];
 
 /// Returns the minimum role for a root field; `None` if every role is allowed.
-pub fn needed(kind: OperationType, field: &str) -> Option<Role> {
+pub fn required_role(kind: OperationType, field: &str) -> Option<Role> {
     let among =
         |table: &[(Role, &[&str])]| table.iter().find(|(_, fields)| fields.contains(&field)).map(|(role, _)| *role);
     match kind {
-        _ if ANYBODY.contains(&field) => None,
-        OperationType::Query => Some(among(READ).unwrap_or(Role::Viewer)),
+        _ if ANY_ROLE_FIELDS.contains(&field) => None,
+        OperationType::Query => Some(among(QUERIES).unwrap_or(Role::Viewer)),
         OperationType::Subscription => Some(Role::Viewer),
         // A mutation that is missing in the table.
-        OperationType::Mutation => Some(among(DO).unwrap_or(Role::Admin)),
+        OperationType::Mutation => Some(among(MUTATIONS).unwrap_or(Role::Admin)),
     }
 }
 
 /// Checks that the viewer has a role. Errors: FORBIDDEN, with the viewer's role and the required
 /// one.
-pub fn at_least(viewer: &Viewer, needed: Role, what: &str) -> Result<(), Refusal> {
+pub fn require_role(viewer: &Viewer, needed: Role, what: &str) -> Result<(), Refusal> {
     if viewer.role.covers(needed) {
         return Ok(());
     }
@@ -151,15 +152,15 @@ pub fn at_least(viewer: &Viewer, needed: Role, what: &str) -> Result<(), Refusal
 
 /// Rejects workers at fields that lead from a step to other objects: a worker sees its agent's
 /// context only.
-pub fn beyond(viewer: &Viewer) -> Result<(), Refusal> {
-    at_least(viewer, Role::Viewer, "reading beyond a step's own fields")
+pub fn reject_workers(viewer: &Viewer) -> Result<(), Refusal> {
+    require_role(viewer, Role::Viewer, "reading beyond a step's own fields")
 }
 
 /// Checks that the viewer may use a root field. Errors: FORBIDDEN, with the viewer's role and the
 /// required one.
 pub fn check_allowed(viewer: &Viewer, kind: OperationType, field: &str) -> Result<(), Refusal> {
-    if viewer.role == Role::Worker && WORK.contains(&field) {
+    if viewer.role == Role::Worker && WORKER_FIELDS.contains(&field) {
         return Ok(());
     }
-    needed(kind, field).map_or(Ok(()), |needed| at_least(viewer, needed, field))
+    required_role(kind, field).map_or(Ok(()), |needed| require_role(viewer, needed, field))
 }

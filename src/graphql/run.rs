@@ -24,14 +24,14 @@ use super::campaign::Campaign;
 use super::communication::Communication;
 use super::event::{Events, events};
 use super::list::{List, Totals, args, list};
-use super::loader::{Channels, RunParts, SnapshotOfRun, StepWaitsOfRun, UnreachedOfRun, below, load, must_load};
+use super::loader::{Channels, RunParts, SnapshotOfRun, StepWaitsOfRun, UnreachedOfRun, load, must_load, nested_page};
 use super::reply::Reply;
 use super::run_template::RunTemplate;
 use super::schedule::Schedule;
 use super::step::Step;
 use super::{Actor, AvailableAction, db, viewer};
 use crate::domain::plan::campaign::preflight::Preflight;
-use crate::domain::plan::campaign_snapshot::{CampaignParts, Instructions};
+use crate::domain::plan::campaign_snapshot::{CampaignParts, CampaignSnapshot};
 use crate::domain::run::findings::Finding;
 use crate::domain::run::step::StepFilter;
 use crate::domain::run::waiting::{WaitContext, reasons};
@@ -169,7 +169,7 @@ impl Run {
         let Some(campaign) = self.plan(ctx).await? else { return Ok(Counted(Vec::new())) };
         let campaign = campaign.as_ref().clone();
         let parts = Box::pin(CampaignParts::of(db(ctx).read(), viewer(ctx), campaign)).await?;
-        let mut all = instructions.drift(&Instructions::of(&parts))?;
+        let mut all = instructions.drift(&CampaignSnapshot::of(&parts))?;
         if definition != parts.resolved.definition {
             let (then, now) = (serde_json::json!(definition), serde_json::json!(parts.resolved.definition));
             all.push(("definition".to_owned(), then, now));
@@ -231,7 +231,7 @@ impl Run {
         after: Option<String>,
     ) -> Result<List<RunRecord>> {
         let filter = filter.unwrap_or_default();
-        let page = below(
+        let page = nested_page(
             ctx,
             noun::recipients::window(db(ctx), viewer(ctx), self.row.id, &filter, args(first, after, None, None))?,
             self.fetched.alone,
@@ -266,7 +266,7 @@ impl Run {
             &filter,
             args(first, after, None, None),
         )?;
-        let page = below(ctx, window, self.fetched.alone).await?;
+        let page = nested_page(ctx, window, self.fetched.alone).await?;
         Ok(list(page, Totals::Communications(filter), Communication))
     }
 
@@ -278,7 +278,7 @@ impl Run {
             ..crate::domain::message::reply::Filter::default()
         };
         let window = crate::domain::message::reply::window(viewer(ctx), filter, args(first, after, None, None))?;
-        let page = below(ctx, window, self.fetched.alone).await?;
+        let page = nested_page(ctx, window, self.fetched.alone).await?;
         Ok(list(page, Totals::Replies(filter), Reply))
     }
 
@@ -372,7 +372,7 @@ impl Run {
                 (Action::RepeatFailed, Some(verdicts)) => Ok(verdicts.repeat.clone()?),
                 _ => Ok(()),
             });
-            all.push(AvailableAction::judged(action, verdict)?);
+            all.push(AvailableAction::of_verdict(action, verdict)?);
         }
         Ok(all)
     }

@@ -114,8 +114,8 @@ impl ResolvedDefinition {
     pub async fn of(ctx: &Context<'_>, kind: TemplateKind, resolved: Resolved) -> Result<Self> {
         let executors = Executors::of(db(ctx).read(), viewer(ctx), &resolved.definition).await?;
         let mut problems = resolved.problems;
-        problems.extend(noun::judged(kind, &resolved.definition, Some(&executors)).await?);
-        noun::in_time("resolvedDefinition", &problems)?;
+        problems.extend(noun::problems_within_budget(kind, &resolved.definition, Some(&executors)).await?);
+        noun::check_not_late("resolvedDefinition", &problems)?;
         let origins = resolved.origins.into_iter().map(|(path, layer)| PartOrigin { path, layer }).collect();
         Ok(Self { definition: resolved.definition, origins, problems })
     }

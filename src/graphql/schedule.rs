@@ -19,7 +19,7 @@ pub use fire_time::{FireNote, FireTime};
 use super::AvailableAction;
 use super::campaign::Campaign;
 use super::list::{List, Totals, args, list};
-use super::loader::{below, load};
+use super::loader::{load, nested_page};
 use super::member::Member;
 use super::run_template::RunTemplate;
 use super::{Actor, db, viewer};
@@ -142,7 +142,7 @@ impl Schedule {
         after: Option<String>,
     ) -> Result<List<MissedOccurrences>> {
         let window = noun::missed::window(viewer(ctx), self.0.id, args(first, after, None, None))?;
-        let page = below(ctx, window, false).await?;
+        let page = nested_page(ctx, window, false).await?;
         Ok(list(page, Totals::Unfired(self.0.id), MissedOccurrences))
     }
 
@@ -150,7 +150,7 @@ impl Schedule {
     async fn available_actions(&self) -> Result<Vec<AvailableAction>> {
         Action::ALL
             .into_iter()
-            .map(|action| AvailableAction::judged(action, noun::check_allowed(&self.0, action)))
+            .map(|action| AvailableAction::of_verdict(action, noun::check_allowed(&self.0, action)))
             .collect()
     }
 

@@ -4,7 +4,7 @@ use async_graphql::Json;
 use async_graphql::{Context, ID, InputObject, Object, Result, SimpleObject};
 use entity::id::SegmentId;
 
-use super::loader::count_below;
+use super::loader::nested_count;
 use super::record::Record;
 use super::{db, viewer};
 use crate::domain::audience::record::filter::RecordFilter;
@@ -35,7 +35,7 @@ impl Segment {
 
     /// Current number of records in the segment; computed only when selected.
     async fn record_count(&self, ctx: &Context<'_>) -> Result<u64> {
-        Ok(count_below(ctx, noun::window(db(ctx), &self.0)?).await?)
+        Ok(nested_count(ctx, noun::window(db(ctx), &self.0)?).await?)
     }
 
     /// Creation time.

@@ -71,7 +71,7 @@ impl StageMutation {
             input.idempotency_key,
             |db| Box::pin(noun::set(db, viewer(ctx), kind, stages)),
             |id| async {
-                let _: super::idempotent::Anything = id;
+                let _: super::idempotent::AnyResultId = id;
                 noun::of_kind(db.read(), viewer(ctx), kind).await
             }
         );

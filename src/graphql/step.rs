@@ -15,9 +15,9 @@ use entity::{ContentSource, Executor, StepStatus};
 use super::activity::{Activity, activities};
 use super::event::{Events, events};
 use super::list::{List, Totals, args, list};
-use super::loader::{CampaignPartsOfRun, StartedSnapshotOfRun, below, count_below, load, must_load};
+use super::loader::{PartsOfRun, StartedSnapshotOfRun, load, must_load, nested_count, nested_page};
 use super::record::Record;
-use super::role::beyond;
+use super::role::reject_workers;
 use super::run::Run;
 use super::run::phase::Task;
 use super::{Actor, AvailableAction, db, viewer};
@@ -145,7 +145,7 @@ impl Step {
 
     /// Settings from the run's structure; an empty object if there are none.
     async fn config(&self, ctx: &Context<'_>) -> Result<Counted<Json<serde_json::Value>>> {
-        beyond(viewer(ctx))?;
+        reject_workers(viewer(ctx))?;
         let snapshot = must_load(ctx, StartedSnapshotOfRun(self.0.run_id)).await?;
         let declared = crate::domain::run::snapshot::step(&snapshot.definition, &self.0.key);
         let config = declared.map(|declared| declared.settings().clone()).filter(|config| !config.is_null());
@@ -201,13 +201,13 @@ impl Step {
 
     /// The run that it belongs to.
     async fn run(&self, ctx: &Context<'_>) -> Result<Run> {
-        beyond(viewer(ctx))?;
+        reject_workers(viewer(ctx))?;
         Ok(must_load(ctx, self.0.run_id).await?.into())
     }
 
     /// The task that it belongs to.
     async fn task(&self, ctx: &Context<'_>) -> Result<Task> {
-        beyond(viewer(ctx))?;
+        reject_workers(viewer(ctx))?;
         Ok(Task(must_load(ctx, self.0.task_id).await?))
     }
 
@@ -215,7 +215,7 @@ impl Step {
     /// sample record. In a test run the record shows the test address of the channel's kind instead
     /// of its own, and no other address, so that nobody contacts a real one by mistake.
     async fn record(&self, ctx: &Context<'_>) -> Result<Option<Record>> {
-        beyond(viewer(ctx))?;
+        reject_workers(viewer(ctx))?;
         let Some(mut record) = load(ctx, self.0.record_id).await? else { return Ok(None) };
         let run = must_load(ctx, self.0.run_id).await?;
         if run.run_type == entity::RunType::TestRun {
@@ -228,7 +228,7 @@ impl Step {
     /// Address of its message or call: in a test run the test address, otherwise the record's
     /// address at launch. Null for a step without a recipient.
     async fn to_address(&self, ctx: &Context<'_>) -> Result<Option<String>> {
-        beyond(viewer(ctx))?;
+        reject_workers(viewer(ctx))?;
         Ok(load(ctx, self.0.run_record_id).await?.and_then(|row| row.address))
     }
 
@@ -243,7 +243,7 @@ impl Step {
         first: Option<i32>,
         after: Option<String>,
     ) -> Result<Option<List<Record>>> {
-        beyond(viewer(ctx))?;
+        reject_workers(viewer(ctx))?;
         Box::pin(guided::records(ctx, &self.0, first, after)).await
     }
 
@@ -251,7 +251,7 @@ impl Step {
     /// free slot or a follow-up. Empty for a step without records, and for steps of campaigns.
     #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
     async fn suggestions(&self, ctx: &Context<'_>, first: Option<i32>) -> Result<Counted<Vec<guided::StepSuggestion>>> {
-        beyond(viewer(ctx))?;
+        reject_workers(viewer(ctx))?;
         Box::pin(guided::suggestions(ctx, &self.0, first)).await.map(Counted)
     }
 
@@ -259,21 +259,21 @@ impl Step {
     /// while the list is live.
     #[graphql(complexity = "5")]
     async fn records_taken_at(&self, ctx: &Context<'_>) -> Result<Option<DateTime<Utc>>> {
-        beyond(viewer(ctx))?;
+        reject_workers(viewer(ctx))?;
         guided::taken_at(ctx, &self.0).await
     }
 
     /// Actions on single records within the step; records without an action are not listed.
     #[graphql(complexity = "10 + child_complexity")]
     async fn records_done(&self, ctx: &Context<'_>) -> Result<Vec<guided::StepRecordDone>> {
-        beyond(viewer(ctx))?;
+        reject_workers(viewer(ctx))?;
         guided::done(ctx, &self.0).await
     }
 
     /// Activities within the step, newest first.
     #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
     async fn activities(&self, ctx: &Context<'_>, first: Option<i32>, after: Option<String>) -> Result<List<Activity>> {
-        beyond(viewer(ctx))?;
+        reject_workers(viewer(ctx))?;
         let filter = crate::domain::message::activity::Filter {
             step_ids: Some(vec![self.0.id.to_string().into()]),
             ..crate::domain::message::activity::Filter::default()
@@ -284,7 +284,7 @@ impl Step {
     /// The step's events from the durable log, oldest first.
     #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
     async fn history(&self, ctx: &Context<'_>, first: Option<i32>, after: Option<String>) -> Result<Events> {
-        beyond(viewer(ctx))?;
+        reject_workers(viewer(ctx))?;
         let which = crate::kernel::event::EventSelector {
             steps: Some(vec![self.0.id]),
             ..crate::kernel::event::EventSelector::default()
@@ -295,11 +295,13 @@ impl Step {
     /// All actions of a person on the step: allowed now, or blocked with the reason.
     #[graphql(complexity = "10 + child_complexity")]
     async fn available_actions(&self, ctx: &Context<'_>) -> Result<Vec<AvailableAction>> {
-        beyond(viewer(ctx))?;
+        reject_workers(viewer(ctx))?;
         let context = self.context(ctx).await?;
         Action::ALL
             .into_iter()
-            .map(|action| AvailableAction::judged(action, noun::check_allowed(viewer(ctx), &self.0, &context, action)))
+            .map(|action| {
+                AvailableAction::of_verdict(action, noun::check_allowed(viewer(ctx), &self.0, &context, action))
+            })
             .collect()
     }
 
@@ -317,8 +319,7 @@ impl Step {
 impl Step {
     /// Loads the context for its actions, batched for all steps of a list.
     async fn context(&self, ctx: &Context<'_>) -> Result<noun::StepContext> {
-        let (run, parts) =
-            (must_load(ctx, self.0.run_id).await?, must_load(ctx, CampaignPartsOfRun(self.0.run_id)).await?);
+        let (run, parts) = (must_load(ctx, self.0.run_id).await?, must_load(ctx, PartsOfRun(self.0.run_id)).await?);
         let mut undecided = 0;
         let snapshot = must_load(ctx, StartedSnapshotOfRun(self.0.run_id)).await?;
         let declared = crate::domain::run::snapshot::step(&snapshot.definition, &self.0.key).cloned();
@@ -336,12 +337,14 @@ impl Step {
                     &filter,
                     args(None, None, None, None),
                 )?;
-                undecided = count_below(ctx, window).await?;
+                undecided = nested_count(ctx, window).await?;
             }
         }
         // Only for completed steps: true if a dependent has started.
         let followed = match self.0.status {
-            StepStatus::Completed => noun::permissions::followers(db(ctx).read(), &self.0, &snapshot.graph).await?,
+            StepStatus::Completed => {
+                noun::permissions::has_started_dependents(db(ctx).read(), &self.0, &snapshot.graph).await?
+            }
             _ => false,
         };
         let in_flight = Box::pin(noun::permissions::in_flight(db(ctx).read(), &self.0, &run)).await?;
@@ -356,7 +359,7 @@ impl Step {
 
 /// Returns one page of steps.
 pub(super) async fn steps(ctx: &Context<'_>, filter: StepFilter, args: Args, alone: bool) -> Result<List<Step>> {
-    let page = below(ctx, noun::window(db(ctx), viewer(ctx), &filter, args, db(ctx).now())?, alone).await?;
+    let page = nested_page(ctx, noun::window(db(ctx), viewer(ctx), &filter, args, db(ctx).now())?, alone).await?;
     Ok(list(page, Totals::Steps(filter), Step))
 }
 

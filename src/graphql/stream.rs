@@ -75,7 +75,7 @@ impl LogScope {
 /// A change of a run's status.
 pub struct RunStatusChange(Arc<entity::event::Model>);
 
-fn told<T: DeserializeOwned>(event: &entity::event::Model, key: &str) -> Option<T> {
+fn payload_value<T: DeserializeOwned>(event: &entity::event::Model, key: &str) -> Option<T> {
     event.payload.get(key).and_then(|value| serde_json::from_value(value.clone()).ok())
 }
 
@@ -100,22 +100,22 @@ impl RunStatusChange {
 
     /// The run's name.
     async fn name(&self) -> Option<String> {
-        told(&self.0, "name")
+        payload_value(&self.0, "name")
     }
 
     /// The campaign's name; empty for guided work.
     async fn campaign_name(&self) -> Option<String> {
-        told(&self.0, "campaignName")
+        payload_value(&self.0, "campaignName")
     }
 
     /// Previous status; null if the run was created with this change.
     async fn from(&self) -> Option<RunStatus> {
-        told(&self.0, "from")
+        payload_value(&self.0, "from")
     }
 
     /// New status.
     async fn to(&self) -> Option<RunStatus> {
-        told(&self.0, "to")
+        payload_value(&self.0, "to")
     }
 
     /// The actor that caused the change.
@@ -125,7 +125,7 @@ impl RunStatusChange {
 
     /// Reason for the change; null if none was given.
     async fn reason(&self) -> Option<String> {
-        told(&self.0, "reason")
+        payload_value(&self.0, "reason")
     }
 
     /// Time of the change.
@@ -168,23 +168,23 @@ impl StepStatusChange {
 
     /// The step's name.
     async fn name(&self) -> Option<String> {
-        told(&self.0, "name")
+        payload_value(&self.0, "name")
     }
 
     /// Type of work, as in `Step.type`.
     #[graphql(name = "type")]
     async fn kind(&self) -> Option<String> {
-        told(&self.0, "type")
+        payload_value(&self.0, "type")
     }
 
     /// Previous status; PENDING if the step was created with this change, null as for `to`.
     async fn from(&self) -> Option<StepStatus> {
-        told(&self.0, "from")
+        payload_value(&self.0, "from")
     }
 
     /// New status; null for an event without a change of status, e.g. an assignment.
     async fn to(&self) -> Option<StepStatus> {
-        told(&self.0, "to")
+        payload_value(&self.0, "to")
     }
 
     /// The actor that caused the change.
@@ -194,7 +194,7 @@ impl StepStatusChange {
 
     /// Reason for the change; null if none was given.
     async fn reason(&self) -> Option<String> {
-        told(&self.0, "reason")
+        payload_value(&self.0, "reason")
     }
 
     /// Time of the change.
@@ -255,11 +255,11 @@ impl Subscription {
         let which = EventSelector { runs, campaigns, ..EventSelector::default() };
         let matches = move |event: &entity::event::Model| {
             event.kind.starts_with("run.")
-                && told::<RunStatus>(event, "to").is_some()
-                && which.lets(event)
-                && one_of(&filter.channels, told(event, "channel"))
-                && one_of(&filter.types, told(event, "type"))
-                && one_of(&filter.to, told(event, "to"))
+                && payload_value::<RunStatus>(event, "to").is_some()
+                && which.matches(event)
+                && one_of(&filter.channels, payload_value(event, "channel"))
+                && one_of(&filter.types, payload_value(event, "type"))
+                && one_of(&filter.to, payload_value(event, "to"))
         };
         Ok(feed(ctx, after, matches).await?.map(|event| event.map(RunStatusChange)))
     }
@@ -280,12 +280,12 @@ impl Subscription {
         let which = EventSelector { runs, ..EventSelector::default() };
         let matches = move |event: &entity::event::Model| {
             event.kind.starts_with("step.")
-                && which.lets(event)
+                && which.matches(event)
                 && run.is_none_or(|run| event.run_id == Some(run))
                 && one_of(&tasks, event.task_id)
-                && one_of(&filter.types, told(event, "type"))
-                && one_of(&filter.assigned_to, told(event, "assignedTo"))
-                && one_of(&filter.to, told(event, "to"))
+                && one_of(&filter.types, payload_value(event, "type"))
+                && one_of(&filter.assigned_to, payload_value(event, "assignedTo"))
+                && one_of(&filter.to, payload_value(event, "to"))
         };
         Ok(feed(ctx, after, matches).await?.map(|event| event.map(StepStatusChange)))
     }
@@ -336,7 +336,7 @@ impl Subscription {
     ) -> Result<impl Stream<Item = Result<Event>> + use<>> {
         let which = EventSelector::of(&filter.unwrap_or_default())?;
         let viewer = viewer(ctx).clone();
-        Ok(feed(ctx, after, move |event| which.lets(event) && crate::kernel::event::may_see(&viewer, &event.kind))
+        Ok(feed(ctx, after, move |event| which.matches(event) && crate::kernel::event::may_see(&viewer, &event.kind))
             .await?
             .map(|event| event.map(|event| Event((*event).clone()))))
     }

@@ -148,7 +148,7 @@ impl WorkerMutation {
         let agent = noun::agent_of(db(ctx), viewer(ctx), input.agent.as_deref()).await?;
         let runs: Option<Vec<RunId>> = input.run_ids.map(|ids| validate::ids(&ids, "input", "runIds")).transpose()?;
         if input.types.as_ref().is_some_and(|types| types.len() > limits::PAGE_MAX) {
-            return Err(Refusal::too_much("types", format!("at most {}", limits::PAGE_MAX)).into());
+            return Err(Refusal::limit_for_field("types", format!("at most {}", limits::PAGE_MAX)).into());
         }
         let request = ClaimRequest {
             worker: input.worker,
@@ -165,7 +165,7 @@ impl WorkerMutation {
     /// Extends leases. Lost leases are reported per step. Rejected with LIMIT_EXCEEDED.
     async fn renew_steps(&self, ctx: &Context<'_>, input: RenewStepsInput) -> Result<RenewPayload> {
         let ids: Vec<StepId> = held_ids(input.steps.iter().map(|one| &one.id))?;
-        let agent = noun::holder_of(db(ctx), viewer(ctx), input.agent.as_deref(), &ids).await?;
+        let agent = noun::lease_holder_of(db(ctx), viewer(ctx), input.agent.as_deref(), &ids).await?;
         let held =
             input.steps.into_iter().map(|one| Ok(HeldStep { id: validate::id("id", &one.id)?, token: one.token }));
         let held = held.collect::<crate::kernel::error::Result<Vec<HeldStep>>>()?;
@@ -183,7 +183,7 @@ impl WorkerMutation {
     /// request is rejected with BAD_USER_INPUT or LIMIT_EXCEEDED.
     async fn settle_steps(&self, ctx: &Context<'_>, input: SettleStepsInput) -> Result<SettlePayload> {
         let ids: Vec<StepId> = held_ids(input.steps.iter().map(|one| &one.id))?;
-        let agent = noun::holder_of(db(ctx), viewer(ctx), input.agent.as_deref(), &ids).await?;
+        let agent = noun::lease_holder_of(db(ctx), viewer(ctx), input.agent.as_deref(), &ids).await?;
         let mut ends = Vec::with_capacity(input.steps.len());
         for one in input.steps {
             let held = HeldStep { id: validate::id::<StepId>("id", &one.id)?, token: one.token };
@@ -232,12 +232,12 @@ pub(super) async fn settle_one(
     held: HeldStep,
     end: WorkerOutcome,
 ) -> crate::kernel::error::Result<entity::step::Model> {
-    let agent = noun::holder_of(db, viewer(ctx), None, &[held.id]).await?;
+    let agent = noun::lease_holder_of(db, viewer(ctx), None, &[held.id]).await?;
     let settled = Box::pin(settle::settle(db, &agent, &[(held, end)])).await?;
     match settled.into_iter().next() {
         Some(Ok(step)) => Ok(step),
         Some(Err(refusal)) => Err(refusal.into()),
-        None => Err(crate::kernel::error::Error::ours("settling a step returned no outcome")),
+        None => Err(crate::kernel::error::Error::internal("settling a step returned no outcome")),
     }
 }
 
@@ -287,6 +287,6 @@ pub(super) async fn queued(
         }
         None => None,
     };
-    let matches = move |event: &entity::event::Model| noun::is_for(agent.as_ref(), event);
+    let matches = move |event: &entity::event::Model| noun::may_concern(agent.as_ref(), event);
     Ok(super::stream::feed(ctx, after, matches).await?.map(|event| event.map(WorkQueued)))
 }

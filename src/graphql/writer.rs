@@ -6,7 +6,7 @@ use entity::id::WriterId;
 use entity::writer::WriterKind;
 
 use super::list::{List, Totals, args, list};
-use super::loader::below;
+use super::loader::nested_page;
 use super::version::WriterVersion;
 use super::viewer;
 use crate::domain::content::writer as noun;
@@ -54,7 +54,7 @@ impl Writer {
         after: Option<String>,
     ) -> Result<List<WriterVersion>> {
         let window = noun::version::window(viewer(ctx), self.0.id, args(first, after, None, None))?;
-        let page = below(ctx, window, false).await?;
+        let page = nested_page(ctx, window, false).await?;
         Ok(list(page, Totals::WriterVersions(self.0.id), WriterVersion))
     }
 

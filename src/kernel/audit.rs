@@ -182,7 +182,7 @@ pub async fn delete_expired(db: &Db) -> Result<u64> {
 
 /// Records a rejected API key of an org, as the mutation `authenticate`.
 pub async fn rejected(db: &Db, key: &entity::api_key::Model, address: String, reason: &str) -> Result<()> {
-    let Some(viewer) = Viewer::named_by_key(db, key).await? else { return Ok(()) };
+    let Some(viewer) = Viewer::of_rejected_key(db, key).await? else { return Ok(()) };
     let entry = Entry::new(&viewer, address, "", "authenticate", &json!({ "reason": reason }));
     note(db, &Arc::new(entry), AuditOutcome::Refused, Some(crate::kernel::error::Code::Unauthenticated.as_str())).await
 }

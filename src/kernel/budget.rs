@@ -120,7 +120,7 @@ const GRACE: Duration = Duration::from_secs(5);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EvaluationPool {
     /// A request.
-    Asked,
+    Request,
     /// A step's work.
     Engine,
 }
@@ -189,9 +189,9 @@ pub async fn run_for<T: Send + 'static>(
     };
     let owner_permit =
         timeout(TURN, owner_permit).await.map_err(|_| busy("too many evaluations of this org are running"))?;
-    let owner_permit = owner_permit.transpose().map_err(Error::ours)?;
+    let owner_permit = owner_permit.transpose().map_err(Error::internal)?;
     let turn = timeout(TURN, lane.threads().acquire()).await;
-    let turn = turn.map_err(|_| busy("the server is busy with other evaluations"))?.map_err(Error::ours)?;
+    let turn = turn.map_err(|_| busy("the server is busy with other evaluations"))?.map_err(Error::internal)?;
     let (answer, answered) = oneshot::channel();
     let evaluate = move || {
         let done = catch_unwind(AssertUnwindSafe(|| work(Instant::now() + lane.time())));
@@ -199,19 +199,19 @@ pub async fn run_for<T: Send + 'static>(
         // The request may be gone.
         let _ = answer.send(done);
     };
-    Builder::new().name("evaluate".into()).stack_size(STACK_BYTES).spawn(evaluate).map_err(Error::ours)?;
+    Builder::new().name("evaluate".into()).stack_size(STACK_BYTES).spawn(evaluate).map_err(Error::internal)?;
     match timeout(lane.time() + GRACE, answered).await {
         Ok(Ok(Ok(done))) => Ok(done),
         Ok(Ok(Err(panic))) => resume_unwind(panic),
-        Ok(Err(err)) => Err(Error::ours(err)),
+        Ok(Err(err)) => Err(Error::internal(err)),
         Err(_) => Err(busy("the evaluation took too long").into()),
     }
 }
 
 /// Like `run_for`, for the owner of the current task: a request's org, or the engine.
 pub async fn run_here<T: Send + 'static>(work: impl FnOnce(Instant) -> T + Send + 'static) -> Result<T> {
-    let org = crate::kernel::cost::current().map(|request| request.asker().org.uuid());
-    run_for(if org.is_some() { EvaluationPool::Asked } else { EvaluationPool::Engine }, org, work).await
+    let org = crate::kernel::cost::current().map(|request| request.owner().org.uuid());
+    run_for(if org.is_some() { EvaluationPool::Request } else { EvaluationPool::Engine }, org, work).await
 }
 
 /// The rejection of a text that could not be checked in time.

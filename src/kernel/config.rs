@@ -367,7 +367,7 @@ impl Config {
     pub fn must_exist(&self) -> Result<()> {
         match self.database().strip_prefix("sqlite://").map(|path| path.split('?').next().unwrap_or_default()) {
             Some(path) if !Path::new(path).exists() => {
-                Err(Error::ours(crate::kernel::db::file::missing(Path::new(path))))
+                Err(Error::internal(crate::kernel::db::file::missing(Path::new(path))))
             }
             _ => Ok(()),
         }

@@ -106,14 +106,14 @@ impl CostAccount {
     }
 
     /// The current owner.
-    pub fn asker(&self) -> CostOwner {
+    pub fn owner(&self) -> CostOwner {
         (self.0)()
     }
 }
 
 impl std::fmt::Debug for CostAccount {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("CostAccount").field(&self.asker()).finish()
+        f.debug_tuple("CostAccount").field(&self.owner()).finish()
     }
 }
 
@@ -190,7 +190,7 @@ impl Costs {
     }
 
     /// Number of usages in memory.
-    pub fn kept(&self) -> usize {
+    pub fn usage_count(&self) -> usize {
         self.lock().all.len()
     }
 }
@@ -233,18 +233,18 @@ impl std::fmt::Debug for Undo {
 
 impl Request {
     /// The current owner of its costs.
-    pub fn asker(&self) -> CostOwner {
-        self.account.asker()
+    pub fn owner(&self) -> CostOwner {
+        self.account.owner()
     }
 
     /// A part of it, as a request of its own with a smaller bound: it can end while this one
     /// continues.
     pub fn part(&self, answer_bytes: usize) -> Arc<Self> {
-        self.costs.begin(CostAccount::of(self.asker()), self.timed, answer_bytes.min(self.answer_bytes))
+        self.costs.begin(CostAccount::of(self.owner()), self.timed, answer_bytes.min(self.answer_bytes))
     }
 
     /// Registers a compensating action for the case that the response can't be delivered.
-    pub fn undone_by(&self, undo: BoxFuture<'static, ()>) {
+    pub fn on_undelivered(&self, undo: BoxFuture<'static, ()>) {
         self.undo.lock().unwrap_or_else(PoisonError::into_inner).0.push(undo);
     }
 
@@ -286,7 +286,7 @@ impl Request {
     /// Counts bytes of values made for the response. Errors: LIMIT_EXCEEDED if that is too much;
     /// the request is over then. The exact bound is enforced when the response is written: a value
     /// may be counted again within another one.
-    pub fn made(&self, bytes: usize) -> Result<(), Refusal> {
+    pub fn count_response_bytes(&self, bytes: usize) -> Result<(), Refusal> {
         if let Some(refusal) = self.refusal() {
             return Err(refusal.clone());
         }
@@ -312,7 +312,7 @@ impl Request {
         if bytes == 0 {
             return self.refusal().map_or(Ok(()), |refusal| Err(refusal.clone()));
         }
-        let asker = self.account.asker();
+        let asker = self.account.owner();
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(before) = held.take_if(|held| held.owner_usage.asker != asker) {
             // The owner has changed: charge all of it to the new one.
@@ -363,8 +363,8 @@ pub fn refusal() -> Option<Refusal> {
 
 /// Counts bytes of values made for the current request's response; does nothing without a request.
 /// Errors: LIMIT_EXCEEDED.
-pub fn made(bytes: usize) -> Result<(), Refusal> {
-    REQUEST.try_with(|request| request.made(bytes)).unwrap_or(Ok(()))
+pub fn count_response_bytes(bytes: usize) -> Result<(), Refusal> {
+    REQUEST.try_with(|request| request.count_response_bytes(bytes)).unwrap_or(Ok(()))
 }
 
 /// The rejection of a request for too much at once (LIMIT_EXCEEDED).

@@ -80,7 +80,7 @@ impl Db {
     }
 
     /// Connects read-only, possibly beside a process that writes.
-    pub async fn look(url: &str, clock: Clock) -> Result<Self> {
+    pub async fn connect_read_only(url: &str, clock: Clock) -> Result<Self> {
         Self::open(url, clock, false).await
     }
 
@@ -169,23 +169,23 @@ impl Db {
     }
 
     /// A handle for one request with an idempotency key: its transactions store the key.
-    pub fn once(&self, once: Option<IdempotentRequest>) -> Self {
+    pub fn with_idempotency(&self, once: Option<IdempotentRequest>) -> Self {
         Self { once: once.map(Arc::new), ..self.clone() }
     }
 
     /// A handle for a mutation that returns an object of this noun, which its key and the audit
     /// refer to.
-    pub fn answering(&self, noun: &'static str) -> Self {
+    pub fn with_result_noun(&self, noun: &'static str) -> Self {
         Self { answers: Some(noun), ..self.clone() }
     }
 
     /// A handle for the engine: on SQLite, requests' writes go first.
-    pub fn patient(&self) -> Self {
+    pub fn for_engine(&self) -> Self {
         Self { patient: true, ..self.clone() }
     }
 
     /// A handle whose transactions write this audit entry.
-    pub fn noted(&self, entry: Option<Arc<Entry>>) -> Self {
+    pub fn with_audit_entry(&self, entry: Option<Arc<Entry>>) -> Self {
         Self { entry, ..self.clone() }
     }
 
@@ -217,10 +217,10 @@ impl Db {
         let share = {
             let mut all = self.shares.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
             all.retain(|_, share| Arc::strong_count(share) > 1 || share.available_permits() < most);
-            all.entry(request.asker().org).or_insert_with(|| Arc::new(Semaphore::new(most))).clone()
+            all.entry(request.owner().org).or_insert_with(|| Arc::new(Semaphore::new(most))).clone()
         };
         match tokio::time::timeout(limits::LANE_PATIENCE, share.acquire_owned()).await {
-            Ok(permit) => Ok(Some(permit.map_err(Error::ours)?)),
+            Ok(permit) => Ok(Some(permit.map_err(Error::internal)?)),
             Err(_) => {
                 Err(crate::kernel::cost::busy("the changes of this org have waited too long for a connection".into())
                     .into())
@@ -275,7 +275,7 @@ impl Db {
             }
         };
         match outcome {
-            Err(err) if err.db().is_some_and(|err| dialect::may_succeed_again(err, *tries)) => {
+            Err(err) if err.db().is_some_and(|err| dialect::is_retryable(err, *tries)) => {
                 *tries += 1;
                 tokio::time::sleep(std::time::Duration::from_millis(5 << (*tries).min(6))).await;
                 None
@@ -368,7 +368,7 @@ impl Tx {
     }
 
     /// Marks that members or keys change: open sessions are checked again after the commit.
-    pub(crate) fn changes_doors(&self) {
+    pub(crate) fn credentials_changed(&self) {
         self.kept.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).authenticator = true;
     }
 

@@ -10,7 +10,7 @@ pub enum Error {
     /// The client can act on it and gets the message.
     Refused(Refusal),
     /// Internal failure; logged where it is handled.
-    Ours(Fault),
+    Internal(Fault),
 }
 
 /// Result of an operation that may be rejected or fail.
@@ -99,7 +99,7 @@ impl Refusal {
     }
 
     /// A limit that was exceeded by a field of the input (LIMIT_EXCEEDED).
-    pub fn too_much(field: &str, message: impl std::fmt::Display) -> Self {
+    pub fn limit_for_field(field: &str, message: impl std::fmt::Display) -> Self {
         let field = field.strip_prefix("input.").unwrap_or(field);
         Self::limit(format!("{field}: {message}")).with("field", json!(field))
     }
@@ -167,47 +167,47 @@ impl Fault {
 
 impl Error {
     /// Wraps an internal failure, or a description of what was being done.
-    pub fn ours(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        Self::Ours(Fault(cause.into()))
+    pub fn internal(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Internal(Fault(cause.into()))
     }
 
     /// True if the failure is transient, as when the database is unreachable.
-    pub fn passes(&self) -> bool {
-        self.db().is_some_and(crate::kernel::db::dialect::passes)
+    pub fn is_transient(&self) -> bool {
+        self.db().is_some_and(crate::kernel::db::dialect::is_transient)
     }
 
     /// True if another process has the database file open.
     pub fn is_in_use(&self) -> bool {
-        matches!(self, Self::Ours(Fault(inner)) if inner.is::<crate::kernel::db::file::FileInUse>())
+        matches!(self, Self::Internal(Fault(inner)) if inner.is::<crate::kernel::db::file::FileInUse>())
     }
 
     /// Prefixes an internal failure with the name of the setting that caused it.
-    pub fn of_setting(self, setting: &str) -> Self {
+    pub fn for_setting(self, setting: &str) -> Self {
         match self {
-            Self::Ours(fault) => Self::ours(format!("{setting}: {}", fault.0)),
+            Self::Internal(fault) => Self::internal(format!("{setting}: {}", fault.0)),
             refused @ Self::Refused(_) => refused,
         }
     }
 
     /// True if the database is unreachable.
-    pub fn is_away(&self) -> bool {
-        self.db().is_some_and(crate::kernel::db::dialect::is_away)
+    pub fn is_unreachable(&self) -> bool {
+        self.db().is_some_and(crate::kernel::db::dialect::is_unreachable)
     }
 
     /// The message that every member of the org may read; for internal failures, the log has the
     /// details.
-    pub fn told(&self) -> String {
+    pub fn public_message(&self) -> String {
         match (self, self.db()) {
             (Self::Refused(refusal), _) => refusal.message.clone(),
-            (Self::Ours(_), Some(err)) => crate::kernel::db::dialect::told(err),
-            (Self::Ours(_), None) => "internal error; see the server's log".to_owned(),
+            (Self::Internal(_), Some(err)) => crate::kernel::db::dialect::public_message(err),
+            (Self::Internal(_), None) => "internal error; see the server's log".to_owned(),
         }
     }
 
     /// The underlying database error, if there is one.
     pub fn db(&self) -> Option<&DbErr> {
         match self {
-            Self::Ours(Fault(inner)) => inner.downcast_ref(),
+            Self::Internal(Fault(inner)) => inner.downcast_ref(),
             Self::Refused(_) => None,
         }
     }
@@ -217,7 +217,7 @@ impl std::fmt::Display for Error {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Refused(refusal) => refusal.fmt(f),
-            Self::Ours(fault) => fault.0.fmt(f),
+            Self::Internal(fault) => fault.0.fmt(f),
         }
     }
 }
@@ -232,18 +232,18 @@ impl From<Refusal> for Error {
 
 impl From<DbErr> for Error {
     fn from(err: DbErr) -> Self {
-        Self::ours(err)
+        Self::internal(err)
     }
 }
 
 impl From<serde_json::Error> for Error {
     fn from(err: serde_json::Error) -> Self {
-        Self::ours(err)
+        Self::internal(err)
     }
 }
 
 impl From<std::io::Error> for Error {
     fn from(err: std::io::Error) -> Self {
-        Self::ours(err)
+        Self::internal(err)
     }
 }

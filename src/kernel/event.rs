@@ -173,7 +173,7 @@ impl EventSelector {
     }
 
     /// True if the event matches, judged on the event alone.
-    pub fn lets(&self, event: &Model) -> bool {
+    pub fn matches(&self, event: &Model) -> bool {
         fn one<I: PartialEq>(of: &Option<Vec<I>>, found: Option<&I>) -> bool {
             of.as_ref().is_none_or(|of| found.is_some_and(|found| of.contains(found)))
         }

@@ -20,7 +20,7 @@ pub fn reach(name: &'static str) {
 
 /// A place where a test may cause a panic. Does nothing in a release.
 #[inline]
-pub fn stumble(name: &'static str) {
+pub fn panic_at(name: &'static str) {
     #[cfg(debug_assertions)]
     assert!(!hit(name), "stumbled at {name}");
     #[cfg(not(debug_assertions))]

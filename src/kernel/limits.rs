@@ -35,9 +35,9 @@ pub const SUBSCRIPTION_BYTES: usize = 16 * 1024;
 /// Maximum length of an operation's id on a WebSocket, in bytes.
 pub const OPERATION_ID_BYTES: usize = 256;
 /// Maximum number of errors reported for a rejected request.
-pub const TOLD_ERRORS: usize = 20;
+pub const REPORTED_ERRORS: usize = 20;
 /// Maximum length of an error message in a response, in characters.
-pub const TOLD_CHARS: usize = 2_000;
+pub const ERROR_MESSAGE_CHARS: usize = 2_000;
 /// Maximum number of items in all lists of a request; SQLite takes 32,766 parameters.
 pub const REQUEST_ITEMS: usize = 25_000;
 /// Maximum length of a search text, in characters; SQLite takes patterns of 50,000 bytes.
@@ -71,11 +71,11 @@ pub const LINGER: Duration = Duration::from_secs(1);
 /// Maximum number of bytes discarded meanwhile.
 pub const LINGER_BYTES: usize = 4 * 1024 * 1024;
 /// File descriptors reserved for the database, the outbox, mail servers and calls.
-pub const FILES_KEPT_BACK: u64 = 256;
+pub const FILES_RESERVED: u64 = 256;
 /// Number of file descriptors requested where the system sets no limit.
 pub const FILES_MOST: u64 = 1_048_576;
 /// Interval of log lines about rejected connections.
-pub const TOLD_EVERY: Duration = Duration::from_secs(10);
+pub const LOG_INTERVAL: Duration = Duration::from_secs(10);
 /// Pause after a failed accept.
 pub const ACCEPT_AGAIN: Duration = Duration::from_millis(200);
 /// Maximum size of a GraphQL document, in bytes.
@@ -93,7 +93,7 @@ pub const PARSED_LONGEST: usize = 16 * 1024;
 /// Number of items of a shared subscription kept for subscribers that lag a little.
 pub const SHARED_KEPT: usize = 256;
 /// Number of runs whose snapshot is cached in memory.
-pub const BRIEFS_KEPT: usize = 1_000;
+pub const SNAPSHOTS_CACHED: usize = 1_000;
 /// Maximum depth of a query; GraphiQL's introspection needs 15.
 pub const QUERY_DEPTH: usize = 18;
 /// Maximum complexity of a query: fields times list lengths; expensive fields count more.

@@ -56,7 +56,9 @@ impl<F: Failure> Failure for &F {
 pub(crate) fn explains(failure: &impl Failure) -> bool {
     let away = AWAY.load(Ordering::Relaxed) > 0;
     PROBED.load(Ordering::Relaxed)
-        && failure.below().is_some_and(|err| dialect::is_away(err) && (away || !dialect::waited(err)))
+        && failure
+            .below()
+            .is_some_and(|err| dialect::is_unreachable(err) && (away || !dialect::is_acquire_timeout(err)))
 }
 
 /// `log_failure!(warn, err, field = value, "message")`: logs a failure; at `debug` only if an

@@ -18,7 +18,7 @@ pub(crate) async fn check<E: EntityTrait>(
     // Reads only the last allowed row, instead of counting all.
     let last = rows.select_only().expr(Expr::cust("1")).offset(most - 1).limit(1);
     if last.into_tuple::<i32>().one(db).await?.is_some() {
-        return Err(Refusal::too_much(field, format!("at most {most} {noun} in one org")).into());
+        return Err(Refusal::limit_for_field(field, format!("at most {most} {noun} in one org")).into());
     }
     Ok(())
 }

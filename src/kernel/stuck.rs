@@ -91,7 +91,7 @@ pub async fn known(db: &Db, works: &[StuckWork]) -> Result<HashSet<(StuckWork, U
 /// is only logged.
 pub async fn failed(db: &Db, item: WorkItem, err: &Error) {
     metrics::counter!("sortie_failed_ticks_total", "work" => item.work.to_string().to_lowercase()).increment(1);
-    if err.passes() {
+    if err.is_transient() {
         log_failure!(warn, err, work = %item.work, subject = %item.subject, "work failed and will be retried");
         return;
     }
@@ -107,7 +107,7 @@ pub async fn failed(db: &Db, item: WorkItem, err: &Error) {
 async fn record_failure(db: &Db, item: WorkItem, err: &Error) -> Result<Model> {
     transact!(db, |tx| {
         let now = tx.now();
-        let message = storable::reason(&err.told());
+        let message = storable::reason(&err.public_message());
         let found = Entity::find_by_id((item.subject, item.work)).lock_exclusive().one(tx.db()).await?;
         let Some(found) = found else {
             let row = Model {

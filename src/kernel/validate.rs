@@ -84,7 +84,9 @@ pub fn expect(noun: &str, revision: i32, expected: Option<i32>) -> Result<()> {
 /// Parses ids of one type. Errors: BAD_USER_INPUT, LIMIT_EXCEEDED.
 pub fn ids<I: Id>(given: &[ID], path: &str, field: &str) -> Result<Vec<I>> {
     if given.len() > limits::PAGE_MAX {
-        return Err(Refusal::too_much(&format!("{path}.{field}"), format!("at most {}", limits::PAGE_MAX)).into());
+        return Err(
+            Refusal::limit_for_field(&format!("{path}.{field}"), format!("at most {}", limits::PAGE_MAX)).into()
+        );
     }
     given.iter().map(|given| id(&format!("{path}.{field}"), given)).collect()
 }

@@ -228,7 +228,7 @@ impl Viewer {
     }
 
     /// The viewer that the audit names for a rejected API key: its member or its agent.
-    pub async fn named_by_key(db: &Db, key: &api_key::Model) -> Result<Option<Self>> {
+    pub async fn of_rejected_key(db: &Db, key: &api_key::Model) -> Result<Option<Self>> {
         let member = member::Entity::find_by_id(key.member_id).one(db.front()).await?;
         Ok(member.filter(|member| member.org_id == key.org_id).map(|member| {
             let mut viewer = Self { role: key.role, api_key_id: Some(key.id), ..Self::of_member(member) };

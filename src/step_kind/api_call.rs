@@ -98,7 +98,7 @@ impl ApiCall {
             Ok(parts) => parts,
             // All evaluation threads are busy.
             Err(Error::Refused(_)) => return batch_context::not_yet(db),
-            Err(err) => return Outcome::Failed { why: err.told(), again: true, after: None, note: None },
+            Err(err) => return Outcome::Failed { why: err.public_message(), again: true, after: None, note: None },
         };
         match parts.and_then(|parts| self.request(settings, parts, claim)) {
             Err(why) => Outcome::Failed { why, again: false, after: None, note: None },

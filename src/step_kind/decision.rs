@@ -46,8 +46,9 @@ impl Work for Decision {
     /// record are skipped when that record's steps are created.
     async fn record(&self, tx: &Tx, run: &run::Model, settled: &[(step::Model, &Outcome<Vec<String>>)]) -> Result<()> {
         let snapshot = snapshot::of(tx.db(), run).await?;
-        let single =
-            |step: &step::Model| step.status == StepStatus::Completed && !snapshot.graph.fans.contains(&step.key);
+        let single = |step: &step::Model| {
+            step.status == StepStatus::Completed && !snapshot.graph.fan_out_keys.contains(&step.key)
+        };
         for (step, outcome) in settled.iter().filter(|(step, _)| single(step)) {
             let Some(keys) = outcome.note().filter(|keys| !keys.is_empty()) else { continue };
             let tasks = crate::domain::run::task::of_runs(

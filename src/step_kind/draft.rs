@@ -20,7 +20,7 @@ use super::{Answer, Claimed, Outcome, Work, batch_context};
 use crate::channel::language_model::LanguageModel;
 use crate::domain::content::templating::{self, Message};
 use crate::domain::message::communication::new_message::NewMessage;
-use crate::domain::plan::campaign_snapshot::Instructions;
+use crate::domain::plan::campaign_snapshot::CampaignSnapshot;
 use crate::domain::plan::run_template;
 use crate::domain::run::snapshot;
 use crate::kernel::db::batch::{any_of, insert_returning};
@@ -32,7 +32,7 @@ use crate::kernel::{limits, storable};
 /// The drafts that a loop claims. Rendered ones have loops of their own, so that they do not wait
 /// for a language model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Takes {
+pub enum DraftSelection {
     /// Drafts of every run.
     All,
     /// Drafts that are rendered.
@@ -45,7 +45,7 @@ pub enum Takes {
 #[derive(Debug)]
 pub struct Draft {
     /// The drafts to claim.
-    pub takes: Takes,
+    pub takes: DraftSelection,
     /// The domain of Message-IDs, after the @.
     pub domain: String,
     /// The language model for writers that are agents.
@@ -65,7 +65,7 @@ impl Draft {
     /// record.
     async fn written(
         &self,
-        instructions: &Instructions,
+        instructions: &CampaignSnapshot,
         run: &run::Model,
         recipient: Option<&run_record::Model>,
         record: Option<&record::Model>,
@@ -86,7 +86,7 @@ impl Draft {
             "goal": instructions.goal.as_ref().map(|goal| json!({ "name": goal.name, "text": goal.text })),
             "record": templating::values(record), "variables": instructions.variables,
         });
-        let system = crate::domain::plan::campaign_snapshot::system(Some(instructions), "");
+        let system = crate::domain::plan::campaign_snapshot::system_prompt(Some(instructions), "");
         match model.ask(&system, &user.to_string(), Some(&schema)).await {
             Ok(answer) => {
                 let text = |name: &str| answer.value[name].as_str().unwrap_or_default().to_owned();
@@ -117,18 +117,18 @@ impl Work for Draft {
     const KIND: &'static str = run_template::DRAFT;
 
     fn batch(&self) -> u64 {
-        if self.takes == Takes::Written { limits::MODEL_BATCH } else { limits::WORK_BATCH }
+        if self.takes == DraftSelection::Written { limits::MODEL_BATCH } else { limits::WORK_BATCH }
     }
 
     fn is_shared(&self) -> bool {
-        self.takes == Takes::Written
+        self.takes == DraftSelection::Written
     }
 
     fn run_condition(&self) -> &'static str {
         match self.takes {
-            Takes::All => "",
-            Takes::Rendered => "AND NOT r.by_model",
-            Takes::Written => "AND r.by_model",
+            DraftSelection::All => "",
+            DraftSelection::Rendered => "AND NOT r.by_model",
+            DraftSelection::Written => "AND r.by_model",
         }
     }
 
@@ -158,17 +158,18 @@ impl Work for Draft {
             let instructions = snapshot.instructions.as_ref();
             let recipient = |i: &usize| claimed[*i].step.run_record_id.and_then(|id| recipients.get(&id));
             let record = |recipient: &run_record::Model| recipient.record_id.and_then(|id| records.get(&id));
-            if let Some(agents) = instructions.filter(|written| written.writer_kind == Some(WriterKind::Agent)) {
-                let agents = Arc::new(agents.clone());
+            if let Some(instructions) = instructions.filter(|of| of.writer_kind == Some(WriterKind::Agent)) {
+                let instructions = Arc::new(instructions.clone());
                 for i in indices {
-                    let (agents, recipient) = (agents.clone(), recipient(&i).cloned());
+                    let (instructions, recipient) = (instructions.clone(), recipient(&i).cloned());
                     let record = recipient.as_ref().and_then(record).cloned();
-                    let answer = async move { self.written(&agents, run, recipient.as_ref(), record.as_ref()).await };
+                    let answer =
+                        async move { self.written(&instructions, run, recipient.as_ref(), record.as_ref()).await };
                     answers[i] = Some(answer.boxed());
                 }
                 continue;
             }
-            let source = instructions.and_then(|rendered| rendered.source(&run.campaign_name, &run.created_by.name));
+            let source = instructions.and_then(|of| of.source(&run.campaign_name, &run.created_by.name));
             let Some(source) = source else {
                 for i in indices {
                     let why = "there is nothing to render".into();
@@ -219,7 +220,7 @@ impl Work for Draft {
             let fresh = NewMessage {
                 run,
                 step_id: step.id,
-                place: &drafted.recipient,
+                recipient: &drafted.recipient,
                 channel: run.channel,
                 to: drafted.recipient.address.clone().unwrap_or_default(),
                 name: drafted.name.clone(),

@@ -21,8 +21,8 @@ use crate::channel::pause::ChannelAllowance;
 use crate::channel::{Delivery, Mail};
 use crate::domain::audience::suppression;
 use crate::domain::content::templating::{self, Message};
-use crate::domain::message::communication::compared;
 use crate::domain::message::communication::new_message::NewMessage;
+use crate::domain::message::communication::normalized_address;
 use crate::domain::plan::run_template::kind;
 use crate::kernel::db::batch::{any_of, insert_returning};
 use crate::kernel::db::{Db, Tx};
@@ -128,7 +128,7 @@ impl Email {
                     let fresh = NewMessage {
                         run: &claim.run,
                         step_id: claim.step.id,
-                        place: recipient,
+                        recipient,
                         channel: Channel::Email,
                         to: address,
                         name,
@@ -236,7 +236,7 @@ async fn duplicates(tx: &Tx, run: &run::Model, rows: &[communication::ActiveMode
         .column(communication::Column::ToAddress)
         .filter(communication::COLUMN.run_id.eq(run.id))
         .filter(communication::COLUMN.occasion.eq(0))
-        .filter(any_of(tx.dialect(), compared(), new.iter().map(|(_, address)| address.clone())))
+        .filter(any_of(tx.dialect(), normalized_address(), new.iter().map(|(_, address)| address.clone())))
         .into_tuple()
         .all(tx.db())
         .await?;
@@ -260,5 +260,5 @@ async fn duplicates(tx: &Tx, run: &run::Model, rows: &[communication::ActiveMode
 
 fn message(settings: &Value, values: &Map<String, Value>, until: Instant) -> std::result::Result<Message, String> {
     let source = |field: &str| settings[field].as_str().unwrap_or_default();
-    templating::letter(source("subject"), source("body"), values, until)
+    templating::render_mail(source("subject"), source("body"), values, until)
 }

@@ -261,7 +261,7 @@ impl Send {
         let mut tries = 0;
         loop {
             match transact!(db, |tx| reserve::reserve(tx, &self.mail, runs, by, keys).await) {
-                Err(err) if err.passes() && tries < 6 => {
+                Err(err) if err.is_transient() && tries < 6 => {
                     log_failure!(warn, err, "messages could not be reserved; trying again");
                     tokio::time::sleep(std::time::Duration::from_millis(50 << tries)).await;
                     tries += 1;

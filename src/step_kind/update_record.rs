@@ -106,7 +106,7 @@ impl Work for UpdateRecord {
             let mut attributes = row.attributes.as_object().cloned().unwrap_or_default();
             attributes.extend(changes.attributes.clone());
             attributes.retain(|_, value| !value.is_null());
-            new.attributes = crate::domain::audience::record::settled(Value::Object(attributes));
+            new.attributes = crate::domain::audience::record::normalized(Value::Object(attributes));
             if changes.contacted {
                 new.last_contacted_at = Some(tx.now());
             }

@@ -56,7 +56,7 @@ struct Held {
 }
 
 impl Table {
-    fn give_back(&mut self, net: Network, given: Held) {
+    fn release(&mut self, net: Network, given: Held) {
         self.bytes -= given.bytes;
         if let Some(held) = self.by.get_mut(&net) {
             held.connections -= given.connections;
@@ -93,7 +93,7 @@ impl Addresses {
 
     /// An empty count of bytes buffered for an address.
     pub fn load(&self, address: IpAddr, for_many: bool) -> BufferedBytes {
-        BufferedBytes { addresses: self.clone(), net: address.into(), for_many, came: 0, counted: 0 }
+        BufferedBytes { addresses: self.clone(), net: address.into(), for_many, received: 0, counted: 0 }
     }
 
     /// Number of addresses that use something.
@@ -111,7 +111,7 @@ pub struct Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.addresses.lock().give_back(self.net, Held { connections: 1, bytes: 0 });
+        self.addresses.lock().release(self.net, Held { connections: 1, bytes: 0 });
     }
 }
 
@@ -123,21 +123,21 @@ pub struct BufferedBytes {
     addresses: Addresses,
     net: Network,
     for_many: bool,
-    came: usize,
+    received: usize,
     counted: usize,
 }
 
 impl BufferedBytes {
     /// Adds bytes. Fails if the address, or all addresses together, have too many buffered.
     pub fn add(&mut self, bytes: usize) -> Result<(), RequestError> {
-        self.came = self.came.saturating_add(bytes);
-        let more = self.came.saturating_sub(limits::LOAD_FREE_BYTES) - self.counted;
+        self.received = self.received.saturating_add(bytes);
+        let more = self.received.saturating_sub(limits::LOAD_FREE_BYTES) - self.counted;
         if more == 0 {
             return Ok(());
         }
         let mut table = self.addresses.lock();
         if table.bytes.saturating_add(more) > limits::LOAD_BYTES {
-            return Err(RequestError::away("too many large requests are in progress: retry in a moment", 1));
+            return Err(RequestError::unavailable("too many large requests are in progress: retry in a moment", 1));
         }
         let held = table.by.get(&self.net).map_or(0, |held| held.bytes);
         if !self.for_many && held.saturating_add(more) > limits::LOAD_BYTES_EACH {
@@ -152,24 +152,24 @@ impl BufferedBytes {
 
     /// Subtracts bytes that turned out not to be part of the message.
     pub fn take_off(&mut self, bytes: usize) {
-        self.came = self.came.saturating_sub(bytes);
-        let less = self.counted - self.counted.min(self.came.saturating_sub(limits::LOAD_FREE_BYTES));
+        self.received = self.received.saturating_sub(bytes);
+        let less = self.counted - self.counted.min(self.received.saturating_sub(limits::LOAD_FREE_BYTES));
         if less > 0 {
             self.counted -= less;
-            self.addresses.lock().give_back(self.net, Held { connections: 0, bytes: less });
+            self.addresses.lock().release(self.net, Held { connections: 0, bytes: less });
         }
     }
 
     /// Number of bytes received.
-    pub fn came(&self) -> usize {
-        self.came
+    pub fn received(&self) -> usize {
+        self.received
     }
 }
 
 impl Drop for BufferedBytes {
     fn drop(&mut self) {
         if self.counted > 0 {
-            self.addresses.lock().give_back(self.net, Held { connections: 0, bytes: self.counted });
+            self.addresses.lock().release(self.net, Held { connections: 0, bytes: self.counted });
         }
     }
 }

@@ -44,7 +44,7 @@ impl std::fmt::Debug for Principal {
 
 impl Principal {
     /// True if both are the same member with the same key.
-    pub fn same(&self, other: &Self) -> bool {
+    pub fn is_same(&self, other: &Self) -> bool {
         self.name() == other.name()
     }
 
@@ -84,9 +84,9 @@ impl Authenticator {
     /// development mode, which requires a loopback address; on other addresses it fails.
     pub async fn open(config: &Config, db: &Db, developer: Viewer) -> Ours<Self> {
         let tokens = Tokens::configured(config)?;
-        let open = tokens.is_none() && !crate::domain::people::api_key::any(db).await?;
+        let open = tokens.is_none() && !crate::domain::people::api_key::exists(db).await?;
         if open && !config.listen.ip().is_loopback() {
-            return Err(Error::ours(format!(
+            return Err(Error::internal(format!(
                 "{} is not a loopback address and requires authentication: create a key first \
                  (`sortie key create --name first --role ADMIN`), or configure tokens (`--jwt-issuer` …)",
                 config.listen
@@ -109,14 +109,14 @@ impl Authenticator {
     }
 
     /// True if pages of this origin may send requests.
-    pub fn lets(&self, origin: &HeaderValue) -> bool {
+    pub fn allows_origin(&self, origin: &HeaderValue) -> bool {
         let Ok(origin) = origin.to_str() else { return false };
         let local = || origin.split_once("://").is_some_and(|(_, host)| is_local(host));
         self.0.origins.iter().any(|of| of == origin) || (self.development() && local())
     }
 
     /// True if this address may stand for many clients: it is on this machine, or a trusted proxy.
-    pub fn speaks_for_many(&self, address: IpAddr) -> bool {
+    pub fn stands_for_many(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         address.is_loopback() || self.0.proxies.contains(&address)
     }
@@ -133,7 +133,7 @@ impl Authenticator {
     }
 
     /// Logs the failed logins of a minute, once it is over.
-    pub fn emit_failures(&self, now: chrono::DateTime<chrono::Utc>) {
+    pub fn log_failures(&self, now: chrono::DateTime<chrono::Utc>) {
         self.0.failures.roll(now);
     }
 
@@ -151,10 +151,10 @@ impl Authenticator {
             });
         }
         match reason {
-            Reason::Missing => {
-                RequestError::unknown("credentials are missing: send a key or a token as `Authorization: Bearer …`")
-            }
-            _ => RequestError::unknown("invalid credentials: they may be wrong, revoked or expired"),
+            Reason::Missing => RequestError::unauthenticated(
+                "credentials are missing: send a key or a token as `Authorization: Bearer …`",
+            ),
+            _ => RequestError::unauthenticated("invalid credentials: they may be wrong, revoked or expired"),
         }
     }
 
@@ -168,13 +168,13 @@ impl Authenticator {
     ) -> Result<Authenticated, RequestError> {
         let fail = |rejected: Rejected| match address {
             Some(address) => self.failed(db, address, rejected),
-            None => RequestError::unknown("the credentials are no longer valid"),
+            None => RequestError::unauthenticated("the credentials are no longer valid"),
         };
         if credential.len() > limits::CREDENTIAL_BYTES {
             return Err(fail(Reason::Malformed.into()));
         }
         let digest: [u8; 32] = Sha256::digest(credential.as_bytes()).into();
-        let (now, changes) = (db.now(), db.door_changes());
+        let (now, changes) = (db.now(), db.credential_change_count());
         let is_current = |known: &Authenticated| known.until.is_none_or(|until| until > now);
         let cached = self.0.known.get(&digest);
         if let Some(cached) = &cached
@@ -208,8 +208,8 @@ impl Authenticator {
                 self.0.known.remove(&digest);
                 Err(fail(rejected.err().unwrap_or_else(|| Reason::Expired.into())))
             }
-            Ok(None) => Err(RequestError::away("the token issuer can't be reached: retry in a moment", 5)),
-            Err(err) if err.is_away() => Err(err.into()),
+            Ok(None) => Err(RequestError::unavailable("the token issuer can't be reached: retry in a moment", 5)),
+            Err(err) if err.is_unreachable() => Err(err.into()),
             Err(err) => Err(RequestError::ours(format_args!("a request could not be authenticated: {err}"))),
         }
     }
@@ -229,7 +229,7 @@ impl App {
         headers: &HeaderMap,
         payload: &Value,
     ) -> Result<Principal, RequestError> {
-        self.from_here(headers)?;
+        self.check_origin(headers)?;
         let address = self.authenticator.address(peer, headers);
         let header = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let in_payload = || {
@@ -257,7 +257,7 @@ impl App {
     /// has passed on a clock that a test sets.
     pub async fn revoked(&self, principal: &Principal) -> RequestError {
         let Some(credential) = &principal.credential else { return std::future::pending().await };
-        let mut changed = self.db.door();
+        let mut changed = self.db.credential_changes();
         loop {
             tokio::select! {
                 () = tokio::time::sleep(self.authenticator.0.recheck_interval) => {}
@@ -276,7 +276,7 @@ impl App {
 
     /// Counts a subscription towards the principal's quota until the permit is dropped. One that
     /// uses much memory counts as several.
-    pub fn follows(&self, principal: &Principal, held: usize) -> Result<StreamPermit, RequestError> {
+    pub fn permit_subscription(&self, principal: &Principal, held: usize) -> Result<StreamPermit, RequestError> {
         // Allows at least the operations of one socket, however few sockets are allowed.
         let most = self.streams_per_key.max(limits::SOCKET_STREAMS);
         let count = held.div_ceil(limits::SUBSCRIPTION_BYTES).max(1);
@@ -285,7 +285,7 @@ impl App {
     }
 
     /// Counts a socket or stream towards the principal's quota until the permit is dropped.
-    pub fn present(&self, principal: &Principal) -> Result<StreamPermit, RequestError> {
+    pub fn permit_stream(&self, principal: &Principal) -> Result<StreamPermit, RequestError> {
         self.presences.enter(principal.name(), 1, self.streams_per_key, "sockets and streams")
     }
 }

@@ -36,7 +36,7 @@ pub async fn whole(app: &App, principal: &Principal, body: Body) -> Result<Buffe
         let mut all: Vec<u8> = Vec::new();
         while let Some(chunk) = chunks.next().await? {
             load.add(chunk.len())?;
-            if load.came() > limits::BODY_BYTES {
+            if load.received() > limits::BODY_BYTES {
                 return Err(too_large());
             }
             if first.is_empty() {
@@ -62,24 +62,24 @@ pub struct BodyChunks {
     body: BodyDataStream,
     patience: Duration,
     waited: Duration,
-    came: u64,
+    received: u64,
 }
 
 impl BodyChunks {
     /// Creates the reader of a body.
     pub fn new(body: Body, patience: Duration) -> Self {
-        Self { body: body.into_data_stream(), patience, waited: Duration::ZERO, came: 0 }
+        Self { body: body.into_data_stream(), patience, waited: Duration::ZERO, received: 0 }
     }
 
     /// The next chunk; `None` at the end.
     pub async fn next(&mut self) -> Result<Option<Bytes>, RequestError> {
-        let most = self.patience + Duration::from_secs(self.came / limits::BODY_RATE);
+        let most = self.patience + Duration::from_secs(self.received / limits::BODY_RATE);
         let begun = Instant::now();
         let chunk = timeout(most.saturating_sub(self.waited).min(self.patience), self.body.next()).await;
         self.waited += begun.elapsed();
         match chunk {
             Ok(Some(Ok(chunk))) => {
-                self.came += chunk.len() as u64;
+                self.received += chunk.len() as u64;
                 Ok(Some(chunk))
             }
             Ok(Some(Err(_))) => Err(RequestError::malformed("the body ended too early")),

@@ -57,7 +57,7 @@ impl ConnectionPermit {
     /// Takes the count of a complete message, to be held while the message is processed.
     pub fn message(&self, next: impl FnOnce() -> BufferedBytes) -> Option<BufferedBytes> {
         match &mut *self.lock() {
-            Meter::Authenticated { load, until, .. } if load.came() > 0 => {
+            Meter::Authenticated { load, until, .. } if load.received() > 0 => {
                 *until = None;
                 Some(std::mem::replace(load, next()))
             }
@@ -70,7 +70,7 @@ impl ConnectionPermit {
         if let Meter::Authenticated { load, until, .. } = &mut *self.lock() {
             // Includes the frame's header and mask.
             load.take_off(bytes + 6);
-            if load.came() == 0 {
+            if load.received() == 0 {
                 *until = None;
             }
         }

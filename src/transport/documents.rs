@@ -78,7 +78,7 @@ impl Documents {
 
 /// Reads the registered documents, each under its id and its hash.
 fn registered(file: &Path) -> Result<HashMap<String, String>> {
-    let invalid = |why: String| Error::ours(format!("{}: {why}", file.display()));
+    let invalid = |why: String| Error::internal(format!("{}: {why}", file.display()));
     let text = std::fs::read_to_string(file).map_err(|err| invalid(err.to_string()))?;
     let given: HashMap<String, String> = serde_json::from_str(&text)
         .map_err(|err| invalid(format!("must be a JSON object of documents by id: {err}")))?;

@@ -29,7 +29,7 @@ pub enum Kind {
     /// A mutation was sent by GET.
     Method,
     /// The credentials are missing or invalid.
-    Unknown,
+    Unauthenticated,
     /// The principal lacks the permission.
     Forbidden,
     /// A quota is exhausted for now.
@@ -57,7 +57,7 @@ impl RequestError {
     }
 
     /// Creates an error for a service that is unavailable for now.
-    pub fn away(message: impl Into<String>, seconds: u64) -> Self {
+    pub fn unavailable(message: impl Into<String>, seconds: u64) -> Self {
         let code = Code::Unavailable.as_str();
         Self::new(Kind::Http(StatusCode::SERVICE_UNAVAILABLE), code, message).retry_after(seconds)
     }
@@ -83,8 +83,8 @@ impl RequestError {
     }
 
     /// Creates an error for missing or invalid credentials.
-    pub fn unknown(message: impl Into<String>) -> Self {
-        Self::new(Kind::Unknown, Code::Unauthenticated.as_str(), message)
+    pub fn unauthenticated(message: impl Into<String>) -> Self {
+        Self::new(Kind::Unauthenticated, Code::Unauthenticated.as_str(), message)
     }
 
     /// Creates an error for a missing permission.
@@ -109,19 +109,19 @@ impl RequestError {
     /// Creates an error from those of the parser or the validation.
     pub fn errors(errors: &[ServerError]) -> Self {
         let coded = |error: &ServerError| {
-            let mut error = document::coded(error.clone());
-            if let Some((at, _)) = error.message.char_indices().nth(limits::TOLD_CHARS) {
+            let mut error = document::with_code(error.clone());
+            if let Some((at, _)) = error.message.char_indices().nth(limits::ERROR_MESSAGE_CHARS) {
                 error.message.truncate(at);
             }
             serde_json::to_value(error).unwrap_or_default()
         };
-        let errors = errors.iter().take(limits::TOLD_ERRORS).map(coded).collect();
+        let errors = errors.iter().take(limits::REPORTED_ERRORS).map(coded).collect();
         Self { kind: Kind::Document, retry: None, errors }
     }
 
     /// The error of a request that met an unavailable database: always for a query, for a mutation
     /// unless one of its fields was executed.
-    pub fn away_of(response: &Response, is_query: bool) -> Option<Self> {
+    pub fn of_unavailable(response: &Response, is_query: bool) -> Option<Self> {
         let away = Code::Unavailable.as_str().into();
         let is_away = |error: &ServerError| {
             error.extensions.as_ref().and_then(|extensions| extensions.get("code")) == Some(&away)
@@ -136,7 +136,7 @@ impl RequestError {
 
     /// The errors of a request that the executor did not begin: it has no data, and no error with a
     /// path.
-    pub fn of(response: &Response) -> Option<Self> {
+    pub fn of_unstarted(response: &Response) -> Option<Self> {
         let begun = response.data != GraphqlValue::Null || response.errors.iter().any(|error| !error.path.is_empty());
         (!begun && response.is_err()).then(|| Self::errors(&response.errors))
     }
@@ -148,7 +148,7 @@ impl RequestError {
 
     /// The errors of a subscription whose source failed. An error below its root field is the
     /// failure of a single item.
-    pub fn of_source(response: &Response) -> Option<Self> {
+    pub fn of_subscription(response: &Response) -> Option<Self> {
         let source = response.errors.iter().all(|error| error.path.len() <= 1);
         (response.is_err() && response.data == GraphqlValue::Null && source).then(|| Self::errors(&response.errors))
     }
@@ -170,7 +170,7 @@ impl RequestError {
             Kind::Document if older => StatusCode::OK,
             Kind::Document | Kind::Malformed => StatusCode::BAD_REQUEST,
             Kind::Method => StatusCode::METHOD_NOT_ALLOWED,
-            Kind::Unknown => StatusCode::UNAUTHORIZED,
+            Kind::Unauthenticated => StatusCode::UNAUTHORIZED,
             Kind::Forbidden => StatusCode::FORBIDDEN,
             Kind::Busy => StatusCode::TOO_MANY_REQUESTS,
             Kind::Http(status) => status,
@@ -183,11 +183,11 @@ impl From<Error> for RequestError {
     fn from(err: Error) -> Self {
         match err {
             Error::Refused(refusal) => refusal.into(),
-            Error::Ours(_) if err.is_away() => {
+            Error::Internal(_) if err.is_unreachable() => {
                 log_failure!(error, err, "a request failed");
                 Refusal::unavailable().into()
             }
-            Error::Ours(_) => Self::ours(err),
+            Error::Internal(_) => Self::ours(err),
         }
     }
 }
@@ -195,7 +195,7 @@ impl From<Error> for RequestError {
 impl From<Refusal> for RequestError {
     fn from(refusal: Refusal) -> Self {
         let kind = match refusal.code {
-            Code::Unauthenticated => Kind::Unknown,
+            Code::Unauthenticated => Kind::Unauthenticated,
             Code::Forbidden => Kind::Forbidden,
             Code::Unavailable => Kind::Http(StatusCode::SERVICE_UNAVAILABLE),
             Code::LimitExceeded if refusal.details.contains_key("retryAfterSeconds") => Kind::Busy,

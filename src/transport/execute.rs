@@ -99,8 +99,8 @@ async fn finish(app: &App, admitted: Admitted) -> Result<Response, RequestError>
     let _abort = is_query.then(|| AbortOnDrop(work.abort_handle()));
     match work.await {
         Ok(_) if let Some(refusal) = cost.refusal() => Err(over(refusal, is_query)),
-        Ok(Some(response)) if let Some(error) = RequestError::away_of(&response, is_query) => Err(error),
-        Ok(Some(response)) => RequestError::of(&response).map_or(Ok(response), Err),
+        Ok(Some(response)) if let Some(error) = RequestError::of_unavailable(&response, is_query) => Err(error),
+        Ok(Some(response)) => RequestError::of_unstarted(&response).map_or(Ok(response), Err),
         Ok(None) => Err(too_long()),
         Err(_) => Err(panicked()),
     }
@@ -167,7 +167,7 @@ pub(super) fn alone(app: &App, request: Request, scope: &LogScope, payer: CostAc
         let (position, resume) = (scope.now(), scope.before());
         let (payload, last) = match result {
             Ok(_) if let Some(refusal) = cost.refusal() => (Err(refusal.clone().into()), true),
-            Ok(Some(response)) => match RequestError::of_source(&response) {
+            Ok(Some(response)) => match RequestError::of_subscription(&response) {
                 Some(error) => (Err(error), true),
                 None => match payload(&cost, &response) {
                     Ok(payload) => (Ok(payload), false),

@@ -235,7 +235,7 @@ fn root(field: &Field, operation: &OperationDefinition, variables: &Variables) -
             let mut definitions = operation.variable_definitions.iter().map(|definition| &definition.node);
             definitions.find(|definition| definition.name.node == *name)?.default_value.as_ref()
         };
-        document::keep(&mut given, &|name| variables.contains_key(name) || default(name).is_some());
+        document::strip_absent(&mut given, &|name| variables.contains_key(name) || default(name).is_some());
         let known = given.into_const_with(|name: Name| {
             let value = variables.get(&name).or_else(|| default(&name).map(|value| &value.node));
             variable = Some(name.to_string());

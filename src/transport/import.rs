@@ -107,7 +107,7 @@ async fn import(
 }
 
 fn check(viewer: &crate::kernel::viewer::Viewer, headers: &HeaderMap) -> Result<(), RequestError> {
-    role::at_least(viewer, Role::Manager, "importRecords")?;
+    role::require_role(viewer, Role::Manager, "importRecords")?;
     match content_type(headers).split(';').next().unwrap_or_default().trim().to_ascii_lowercase().as_str() {
         "text/csv" | "text/plain" | "text/tab-separated-values" => Ok(()),
         _ => Err(RequestError::new(
@@ -143,7 +143,7 @@ async fn read(
     let (chunks, queue) = channel();
     let room = Arc::new(Semaphore::new(CHUNKS));
     let (reported, report) = oneshot::channel();
-    let (db, viewer) = (app.db.noted(Some(entry)), viewer.clone());
+    let (db, viewer) = (app.db.with_audit_entry(Some(entry)), viewer.clone());
     let runtime = tokio::runtime::Handle::current();
     let reader_room = room.clone();
     let work = move || {
@@ -164,7 +164,7 @@ async fn read(
         (Ok(Ok(done)), Ok(())) => done,
         (_, Err(error)) => return Err(error),
         (Ok(Err(Error::Refused(refusal))), _) => return Err(refusal.into()),
-        (Ok(Err(err)), _) if err.is_away() => return Err(err.into()),
+        (Ok(Err(err)), _) if err.is_unreachable() => return Err(err.into()),
         (Ok(Err(err)), _) => {
             return Err(RequestError::ours(format_args!("an import failed: {err}")));
         }

@@ -111,7 +111,7 @@ impl App {
     /// Rejects requests of pages of other origins than this server's and the configured ones. In
     /// development mode the host must be a name of this machine, and no proxy may have forwarded
     /// the request.
-    pub fn from_here(&self, headers: &HeaderMap) -> Result<(), RequestError> {
+    pub fn check_origin(&self, headers: &HeaderMap) -> Result<(), RequestError> {
         let (development, host) = (self.authenticator.development(), host(headers));
         if development && !host.is_some_and(is_local) {
             return Err(RequestError::forbidden("in development mode only requests from this machine are allowed"));
@@ -136,7 +136,7 @@ impl App {
             };
         };
         let origin_host = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, of)| of);
-        if self.authenticator.lets(origin) || (origin_host.is_some() && origin_host == host) {
+        if self.authenticator.allows_origin(origin) || (origin_host.is_some() && origin_host == host) {
             return Ok(());
         }
         Err(RequestError::forbidden("requests from pages of this origin are not allowed; see `--allow-origins`"))

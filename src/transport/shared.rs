@@ -198,7 +198,7 @@ async fn run(app: App, key: Key, shared: Arc<SharedStream>, mut items: BoxStream
             match item {
                 Some(Item { payload: Ok(payload), position: Some(position), .. }) => buffer.push(position, payload),
                 Some(Item { payload: Err(error), held, .. }) => {
-                    buffer.over = Some(Some((error, held.map(|cost| cost.asker()))));
+                    buffer.over = Some(Some((error, held.map(|cost| cost.owner()))));
                 }
                 Some(Item { payload: Ok(_), position: None, .. }) | None => buffer.over = Some(None),
             }
@@ -236,7 +236,7 @@ impl ShareKey {
 pub(super) fn items(app: &App, admitted: Admitted) -> BoxStream<'static, Item> {
     let Some((share, after)) = share_key(&admitted) else {
         let scope = admitted.resume.map_or_else(LogScope::default, |from| LogScope::between(from, None));
-        let owner = admitted.cost.asker();
+        let owner = admitted.cost.owner();
         return alone(app, admitted.request.data(scope.clone()), &scope, CostAccount::of(owner));
     };
     let after = admitted.resume.or(after);
@@ -381,5 +381,5 @@ fn share_key(admitted: &Admitted) -> Option<(ShareKey, Option<i64>)> {
     let again = RequestContext { checked: again.checked.clone(), viewer };
     let coalesced = COALESCED.contains(&root.field.as_str());
     let key = Sha256::digest(parts.as_bytes()).into();
-    Some((ShareKey { key, coalesced, parsed: admitted.parsed.clone(), again, owner: admitted.cost.asker() }, after))
+    Some((ShareKey { key, coalesced, parsed: admitted.parsed.clone(), again, owner: admitted.cost.owner() }, after))
 }

@@ -37,7 +37,7 @@ pub(super) fn upgrade(
     headers: &HeaderMap,
     upgrade: WebSocketUpgrade,
 ) -> Response {
-    if let Err(error) = app.from_here(headers) {
+    if let Err(error) = app.check_origin(headers) {
         return refuse(Type::Json, &error);
     }
     let handshake = Handshake { peer, permit, headers: headers.clone() };
@@ -230,7 +230,8 @@ impl Dialogue {
     async fn authenticate(&mut self, payload: Value) -> Result<(), Close> {
         let (peer, headers) = (self.handshake.peer, &self.handshake.headers);
         let principal = self.app.socket_principal(peer, headers, &payload).await.map_err(forbidden)?;
-        let presence = self.app.present(&principal).map_err(|_| (1013, "too many sockets are open with this key"))?;
+        let presence =
+            self.app.permit_stream(&principal).map_err(|_| (1013, "too many sockets are open with this key"))?;
         self.handshake.permit.known(self.app.load(principal.address), self.app.client_time);
         self.known = Some((principal, presence));
         self.handshake.headers = HeaderMap::new();

@@ -45,7 +45,7 @@ pub(super) async fn distinct(app: &App, principal: Principal, mut admitted: Admi
             Err(err) => return self::error_stream(app, &err.into()),
         }
     }
-    let presence = match app.present(&principal) {
+    let presence = match app.permit_stream(&principal) {
         Ok(presence) => presence,
         Err(error) => return refuse(Type::Json, &error),
     };
@@ -210,7 +210,7 @@ pub async fn reserve(State(app): State<App>, Extension(peer): Extension<Peer>, h
         Ok(principal) => principal,
         Err(error) => return refuse(Type::Json, &error),
     };
-    let presence = match app.present(&principal) {
+    let presence = match app.permit_stream(&principal) {
         Ok(presence) => presence,
         Err(error) => return refuse(Type::Json, &error),
     };
@@ -239,7 +239,7 @@ pub async fn open(app: State<App>, peer: Extension<Peer>, headers: HeaderMap, Ra
         Err(error) => return refuse(Type::Json, &error),
     };
     let mut sessions = app.sessions.lock();
-    let Some(session) = sessions.get_mut(&token).filter(|session| session.principal.same(&principal)) else {
+    let Some(session) = sessions.get_mut(&token).filter(|session| session.principal.is_same(&principal)) else {
         return no_stream();
     };
     let (Some(queue), presence) = (session.queue.take(), session.presence.take()) else {
@@ -286,7 +286,7 @@ pub async fn begin(
         Err(error) => return refuse(Type::Graphql, &error),
     };
     let mut sessions = app.sessions.lock();
-    let Some(session) = sessions.get_mut(&token).filter(|session| session.principal.same(&principal)) else {
+    let Some(session) = sessions.get_mut(&token).filter(|session| session.principal.is_same(&principal)) else {
         return no_stream();
     };
     if session.running.contains_key(&id) {
@@ -324,7 +324,7 @@ pub async fn end(
         return refuse(Type::Json, &RequestError::malformed("`operationId` and the stream's token are required"));
     };
     let mut sessions = app.sessions.lock();
-    let Some(session) = sessions.get_mut(&token).filter(|session| session.principal.same(&principal)) else {
+    let Some(session) = sessions.get_mut(&token).filter(|session| session.principal.is_same(&principal)) else {
         return no_stream();
     };
     if let Some(work) = session.running.remove(&id) {

@@ -11,9 +11,9 @@ use crate::kernel::limits;
 
 /// The numbers of imports in progress, by principal.
 #[derive(Clone, Debug, Default)]
-pub struct Uploads(Arc<Mutex<HashMap<(OrgId, String), usize>>>);
+pub struct ImportQuotas(Arc<Mutex<HashMap<(OrgId, String), usize>>>);
 
-impl Uploads {
+impl ImportQuotas {
     /// Begins an import. Fails with LIMIT_EXCEEDED if there are too many.
     pub(super) fn begin(&self, principal: &Principal) -> Result<UploadPermit, RequestError> {
         let mut open = self.lock();
@@ -45,7 +45,7 @@ impl Uploads {
 #[derive(Debug)]
 pub(super) struct UploadPermit {
     owner: (OrgId, String),
-    uploads: Uploads,
+    uploads: ImportQuotas,
 }
 
 impl Drop for UploadPermit {

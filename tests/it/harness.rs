@@ -26,7 +26,7 @@ use sortie::kernel::clock::Clock;
 use sortie::kernel::config::Config;
 use sortie::kernel::db::Db;
 use sortie::kernel::viewer::Viewer;
-use sortie::step_kind::draft::{Draft, Takes};
+use sortie::step_kind::draft::{Draft, DraftSelection};
 use sortie::step_kind::{send::Send, summarise::Summarise};
 
 /// Which database.
@@ -99,7 +99,7 @@ pub async fn key(db: &Db, viewer: &Viewer, role: Role, expires_at: Option<DateTi
     let platform = entity::org::PLATFORM;
     let first = role == Role::Admin && viewer.org_id == platform;
     if !first
-        && !sortie::domain::people::api_key::admin_can_enter(db.read(), platform, db.now(), db.has_tokens())
+        && !sortie::domain::people::api_key::admin_can_authenticate(db.read(), platform, db.now(), db.has_tokens())
             .await
             .unwrap()
     {
@@ -192,7 +192,7 @@ impl World {
         let db = Arc::new(Db::connect(&url, clock.clone()).await.unwrap());
         db.migrate().await.unwrap();
         let viewer = Viewer::developer(&db).await.unwrap();
-        sortie::domain::plan::run_template::keep_built_in(&db).await.unwrap();
+        sortie::domain::plan::run_template::sync_built_in(&db).await.unwrap();
         let server =
             Server::start(&config(&folder, &url, smtp), db.clone(), clock.clone(), viewer.clone()).await.unwrap();
         let address = server.address;
@@ -211,7 +211,7 @@ impl World {
         let db = Arc::new(Db::connect(&url, clock.clone()).await.unwrap());
         db.migrate().await.unwrap();
         let viewer = Viewer::developer(&db).await.unwrap();
-        sortie::domain::plan::run_template::keep_built_in(&db).await.unwrap();
+        sortie::domain::plan::run_template::sync_built_in(&db).await.unwrap();
         let key = key(&db, &viewer, Role::Admin, None).await;
         let mut config = config(&folder, &url, None);
         change(&mut config);
@@ -249,7 +249,7 @@ impl World {
         let db = Arc::new(Db::connect(&url, clock.clone()).await.unwrap());
         db.migrate().await.unwrap();
         let viewer = Viewer::developer(&db).await.unwrap();
-        sortie::domain::plan::run_template::keep_built_in(&db).await.unwrap();
+        sortie::domain::plan::run_template::sync_built_in(&db).await.unwrap();
         let mail = Mail::configured(&Config { mail_per_minute, ..config(&folder, &url, smtp) }).await.unwrap();
         let gear = EngineContext {
             db: db.clone(),
@@ -257,8 +257,10 @@ impl World {
             lease: Duration::from_secs(60),
             worker: "still".into(),
         };
-        let (draft, send) =
-            (Draft { takes: Takes::All, domain: "sender.example".into(), model: None }, Send { mail: Arc::new(mail) });
+        let (draft, send) = (
+            Draft { takes: DraftSelection::All, domain: "sender.example".into(), model: None },
+            Send { mail: Arc::new(mail) },
+        );
         let way = Way::Still(Box::new((sortie::graphql::schema(Some(db.clone())), gear, draft, send)));
         Self { db, clock, viewer, folder, address: "127.0.0.1:0".parse().unwrap(), shown: None.into(), way }
     }
@@ -320,7 +322,7 @@ impl World {
             Way::Still(still) => {
                 let request =
                     async_graphql::Request::new(query).variables(async_graphql::Variables::from_json(variables));
-                let request = sortie::graphql::asked_by(request, &self.db, &self.viewer);
+                let request = sortie::graphql::with_viewer(request, &self.db, &self.viewer);
                 let response = sortie::graphql::batching::execute(&still.0, request).await;
                 serde_json::to_value(response).unwrap()
             }

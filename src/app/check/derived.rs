@@ -1,4 +1,5 @@
-//! What is derived: tasks from their steps, phases from their tasks, runs from their phases; and what came of audiences.
+//! Checks derived rows: task status from steps, phase status from tasks, run status from phases,
+//! and the outcomes of audiences.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,48 +13,50 @@ use super::{CheckedSnapshot, Violations};
 use crate::kernel::db::batch::any_of;
 use crate::kernel::error::Result;
 
-pub(super) async fn check(look: &CheckedSnapshot) -> Result<Vec<Violations>> {
+pub(super) async fn check(snapshot: &CheckedSnapshot) -> Result<Vec<Violations>> {
     let mut counters = Violations::new("the counters of every task equal the counts of its steps");
-    let mut statuses = Violations::new("the status of every task, phase and run is what the law derives");
+    let mut statuses = Violations::new("the status of every task, phase and run is what the state machines derive");
     let mut ended = Violations::new("nothing is open in a run that has ended");
-    // Rows under an open sweep are judged when it has closed.
+    // Rows under an open sweep are checked after it has closed.
     let swept: HashSet<RunId> =
-        sweep::Entity::find().all(&look.tx).await?.into_iter().filter_map(|sweep| sweep.run_id).collect();
+        sweep::Entity::find().all(&snapshot.tx).await?.into_iter().filter_map(|sweep| sweep.run_id).collect();
     let mut last: Option<RunId> = None;
     loop {
         let mut select = run::Entity::find().order_by_asc(run::COLUMN.id).limit(500);
         if let Some(last) = last {
             select = select.filter(run::COLUMN.id.gt(last));
         }
-        let runs = select.all(&look.tx).await?;
+        let runs = select.all(&snapshot.tx).await?;
         let Some(newest) = runs.last() else { break };
         last = Some(newest.id);
-        let runs: Vec<run::Model> = runs.into_iter().filter(|run| !look.seeded.contains(&run.id.0)).collect();
+        let runs: Vec<run::Model> = runs.into_iter().filter(|run| !snapshot.seeded.contains(&run.id.0)).collect();
         let ids: Vec<RunId> = runs.iter().map(|run| run.id).collect();
         let phases = phase::Entity::find()
-            .filter(any_of(look.dialect, phase::COLUMN.run_id, ids.iter().copied()))
-            .all(&look.tx)
+            .filter(any_of(snapshot.dialect, phase::COLUMN.run_id, ids.iter().copied()))
+            .all(&snapshot.tx)
             .await?;
         let tasks = task::Entity::find()
-            .filter(any_of(look.dialect, task::COLUMN.run_id, ids.iter().copied()))
-            .all(&look.tx)
+            .filter(any_of(snapshot.dialect, task::COLUMN.run_id, ids.iter().copied()))
+            .all(&snapshot.tx)
             .await?;
-        let counts = counts(look, &ids).await?;
-        let held = held(look, &ids).await?;
+        let counts = counts(snapshot, &ids).await?;
+        let held = held(snapshot, &ids).await?;
         for task in &tasks {
             let mut mine = counts.get(&task.id).copied().unwrap_or_default();
             let same = task.counts() == mine;
-            counters.look(same, || format!("task {} says {:?}, there are {mine:?}", task.id, task.counts()));
+            counters.record(same, || format!("task {} says {:?}, there are {mine:?}", task.id, task.counts()));
             mine = task.counts();
             let phase = phases.iter().find(|phase| phase.id == task.phase_id);
             if swept.contains(&task.run_id) || phase.is_none_or(|phase| phase.status == PhaseStatus::Pending) {
                 continue;
             }
             let met = |key: &String| {
-                tasks.iter().any(|other| other.run_id == task.run_id && other.key == *key && other.status.is_met())
+                tasks
+                    .iter()
+                    .any(|other| other.run_id == task.run_id && other.key == *key && other.status.meets_dependency())
             };
             let derived = |depends_met: bool, phase_active: bool| {
-                let situation = TaskFacts {
+                let facts = TaskFacts {
                     counts: mine,
                     fan_out_done: task.fan_out_done,
                     fail_when: task.fail_when.0,
@@ -61,13 +64,13 @@ pub(super) async fn check(look: &CheckedSnapshot) -> Result<Vec<Violations>> {
                     phase_active,
                     retrying: task.retrying,
                 };
-                situation.status()
+                facts.status()
             };
             let met = task.depends_on.0.iter().all(met);
-            // Once its run was called off, nothing blocks it any more.
-            let lawful = [derived(met, true), derived(true, false)];
-            statuses.look(lawful.contains(&task.status), || {
-                format!("task {} is {}, derived {lawful:?}", task.id, task.status)
+            // After its run was cancelled, dependencies no longer block a task.
+            let allowed = [derived(met, true), derived(true, false)];
+            statuses.record(allowed.contains(&task.status), || {
+                format!("task {} is {}, derived {allowed:?}", task.id, task.status)
             });
         }
         let cancelled = |id: &RunId| runs.iter().any(|run| run.id == *id && run.status == RunStatus::Cancelled);
@@ -77,9 +80,10 @@ pub(super) async fn check(look: &CheckedSnapshot) -> Result<Vec<Violations>> {
             let holds = match phase.status {
                 PhaseStatus::Pending | PhaseStatus::Active => true,
                 PhaseStatus::Completed => {
-                    mine.iter().all(|status| status.is_met()) && (phase.autonomous || phase.person_act.is_some())
+                    mine.iter().all(|status| status.meets_dependency())
+                        && (phase.autonomous || phase.person_act.is_some())
                 }
-                // Of a cancelled run, what was done before stays done.
+                // In a cancelled run, completed work stays completed.
                 PhaseStatus::Skipped => mine.iter().all(|status| match status {
                     TaskStatus::Skipped => true,
                     TaskStatus::Completed | TaskStatus::Failed => cancelled(&phase.run_id),
@@ -87,7 +91,7 @@ pub(super) async fn check(look: &CheckedSnapshot) -> Result<Vec<Violations>> {
                 }),
                 PhaseStatus::Failed => mine.contains(&TaskStatus::Failed),
             };
-            statuses.look(holds, || format!("phase {} is {}, its tasks {mine:?}", phase.id, phase.status));
+            statuses.record(holds, || format!("phase {} is {}, its tasks {mine:?}", phase.id, phase.status));
         }
         for run in &runs {
             let mine: Vec<PhaseStatus> =
@@ -101,18 +105,18 @@ pub(super) async fn check(look: &CheckedSnapshot) -> Result<Vec<Violations>> {
                 RunStatus::Scheduled | RunStatus::Queued => mine.is_empty(),
                 RunStatus::InProgress | RunStatus::Paused | RunStatus::Cancelled => true,
             };
-            statuses.look(holds, || format!("run {} is {}, its phases {mine:?}", run.id, run.status));
+            statuses.record(holds, || format!("run {} is {}, its phases {mine:?}", run.id, run.status));
             if !run.status.is_open() && !swept.contains(&run.id) {
                 let held = held.get(&run.id).copied().unwrap_or(0);
                 is_ended(&mut ended, run, &mine, held, tasks.iter().filter(|task| task.run_id == run.id));
             }
         }
     }
-    Ok(vec![counters, statuses, ended, audiences(look, &swept).await?])
+    Ok(vec![counters, statuses, ended, audiences(snapshot, &swept).await?])
 }
 
-/// Whether nothing is open of a run that has ended. What is pending behind a failed phase waits for a retry; what a worker
-/// holds of a cancelled run may settle.
+/// Checks that nothing is open in a run that has ended. Pending phases after a failed one wait for
+/// a retry; steps that a worker holds in a cancelled run may still settle.
 fn is_ended<'a>(
     found: &mut Violations,
     run: &run::Model,
@@ -132,37 +136,37 @@ fn is_ended<'a>(
         _ => steps == 0 && open == 0 && !active && !phases.contains(&PhaseStatus::Pending),
     };
     let status = run.status;
-    found.look(holds, || {
+    found.record(holds, || {
         format!("run {} is {status}: phases {phases:?}, {open} tasks and {steps} steps are open, {held} held", run.id)
     });
 }
 
-/// The numbers of steps that workers hold, of some runs.
-async fn held(look: &CheckedSnapshot, runs: &[RunId]) -> Result<HashMap<RunId, i64>> {
+/// Returns the numbers of steps held by workers, per run.
+async fn held(snapshot: &CheckedSnapshot, runs: &[RunId]) -> Result<HashMap<RunId, i64>> {
     let rows: Vec<(RunId, i64)> = step::Entity::find()
         .select_only()
         .column(step::Column::RunId)
         .column_as(step::Column::Id.count(), "count")
-        .filter(any_of(look.dialect, step::COLUMN.run_id, runs.iter().copied()))
+        .filter(any_of(snapshot.dialect, step::COLUMN.run_id, runs.iter().copied()))
         .filter(step::COLUMN.lease_owner.is_not_null())
         .group_by(step::Column::RunId)
         .into_tuple()
-        .all(&look.tx)
+        .all(&snapshot.tx)
         .await?;
     Ok(rows.into_iter().collect())
 }
 
-async fn counts(look: &CheckedSnapshot, runs: &[RunId]) -> Result<HashMap<TaskId, task::StepCounts>> {
+async fn counts(snapshot: &CheckedSnapshot, runs: &[RunId]) -> Result<HashMap<TaskId, task::StepCounts>> {
     let rows: Vec<(TaskId, entity::StepStatus, i64)> = step::Entity::find()
         .select_only()
         .column(step::Column::TaskId)
         .column(step::Column::Status)
         .column_as(step::Column::Id.count(), "count")
-        .filter(any_of(look.dialect, step::COLUMN.run_id, runs.iter().copied()))
+        .filter(any_of(snapshot.dialect, step::COLUMN.run_id, runs.iter().copied()))
         .group_by(step::Column::TaskId)
         .group_by(step::Column::Status)
         .into_tuple()
-        .all(&look.tx)
+        .all(&snapshot.tx)
         .await?;
     let mut counts: HashMap<TaskId, task::StepCounts> = HashMap::new();
     for (task, status, count) in rows {
@@ -171,8 +175,8 @@ async fn counts(look: &CheckedSnapshot, runs: &[RunId]) -> Result<HashMap<TaskId
     Ok(counts)
 }
 
-/// Every place of an ended run's audience has come to one thing, and they add up.
-async fn audiences(look: &CheckedSnapshot, swept: &HashSet<RunId>) -> Result<Violations> {
+/// Checks that every recipient of an ended run has one outcome, and that they add up.
+async fn audiences(snapshot: &CheckedSnapshot, swept: &HashSet<RunId>) -> Result<Violations> {
     let mut found =
         Violations::new("every record of an ended run is sent, failed, suppressed, skipped (why), or unknown");
     let sql = "SELECT r.id, r.status, r.audience_count, COUNT(p.id), \
@@ -182,22 +186,22 @@ async fn audiences(look: &CheckedSnapshot, swept: &HashSet<RunId>) -> Result<Vio
                (SELECT COUNT(*) FROM step s WHERE s.run_id = r.id AND s.lease_owner IS NOT NULL) \
                FROM run r LEFT JOIN run_record p ON p.run_id = r.id WHERE r.status IN ('COMPLETED', 'CANCELLED') \
                GROUP BY r.id, r.status, r.audience_count";
-    for row in look.all(sql).await? {
+    for row in snapshot.all(sql).await? {
         let (id, status) = (row.try_get_by_index::<Uuid>(0)?, row.try_get_by_index::<String>(1)?);
         let mut numbers = [0_i64; 6];
         for (i, number) in numbers.iter_mut().enumerate() {
             *number = row.try_get_by_index(i + 2)?;
         }
-        let [audience, places, open, unknown, silent, held] = numbers;
-        // What a worker still holds may settle.
-        if swept.contains(&RunId(id)) || held > 0 || look.seeded.contains(&id) {
+        let [audience, recipients, open, unknown, silent, held] = numbers;
+        // Steps that a worker still holds may settle.
+        if swept.contains(&RunId(id)) || held > 0 || snapshot.seeded.contains(&id) {
             continue;
         }
-        let holds = audience == places && open == 0 && silent == 0 && (unknown == 0 || status == "CANCELLED");
-        found.look(holds, || {
-            format!("run {id}, {status}: audience {audience}, places {places}, open {open}, unknown {unknown}, without a reason {silent}")
+        let holds = audience == recipients && open == 0 && silent == 0 && (unknown == 0 || status == "CANCELLED");
+        found.record(holds, || {
+            format!("run {id}, {status}: audience {audience}, recipients {recipients}, open {open}, unknown {unknown}, without a reason {silent}")
         });
-        found.looked_at += u64::try_from(places).unwrap_or(0);
+        found.looked_at += u64::try_from(recipients).unwrap_or(0);
     }
     Ok(found)
 }

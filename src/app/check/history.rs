@@ -1,4 +1,5 @@
-//! The log: without gaps; each change an edge of its law, following from the one before; folded, it gives the rows.
+//! Checks the log: no gaps; each change is a transition of its state machine and follows from the
+//! one before it; folding the events gives the rows.
 
 use std::collections::HashMap;
 
@@ -16,44 +17,80 @@ use super::{CheckedSnapshot, Violations};
 use crate::kernel::db::dialect::Dialect;
 use crate::kernel::error::Result;
 
-/// A noun with a state machine, whose events tell its status.
+/// A noun with a state machine, whose events carry its status.
 struct Noun {
-    /// Its table, and what its events' kinds begin with.
+    /// Table name, and prefix of the event kinds.
     name: &'static str,
-    /// The column of an event that names it, counted in `ids`; or the key of the payload.
-    named: Named,
-    /// The status of one that was never told of; none: such ones are not judged, for there were no events of them once.
-    made: Option<&'static str>,
-    /// Whether its law has an edge.
-    edge: fn(&str, &str) -> bool,
+    /// The event's column of its id, as an index into `ids`, or the key in the payload.
+    id_source: IdSource,
+    /// Status of a row without events; none: such rows are not checked, because earlier versions
+    /// emitted no events for them.
+    initial: Option<&'static str>,
+    /// True if its state machine has a transition between two statuses.
+    is_transition: fn(&str, &str) -> bool,
 }
 
 #[derive(Clone, Copy)]
-enum Named {
+enum IdSource {
     Column(usize),
     Payload(&'static str),
 }
 
 const NOUNS: [Noun; 9] = [
-    Noun { name: "campaign", named: Named::Column(0), made: Some("DRAFT"), edge: edge::<CampaignStatus> },
-    Noun { name: "run", named: Named::Column(1), made: Some(""), edge: edge::<RunStatus> },
-    Noun { name: "phase", named: Named::Column(2), made: Some("PENDING"), edge: edge::<PhaseStatus> },
-    // Derived: any may follow any.
-    Noun { name: "task", named: Named::Column(3), made: Some("PENDING"), edge: words::<TaskStatus> },
-    Noun { name: "step", named: Named::Column(4), made: Some("PENDING"), edge: edge::<StepStatus> },
+    Noun {
+        name: "campaign",
+        id_source: IdSource::Column(0),
+        initial: Some("DRAFT"),
+        is_transition: is_transition::<CampaignStatus>,
+    },
+    Noun { name: "run", id_source: IdSource::Column(1), initial: Some(""), is_transition: is_transition::<RunStatus> },
+    Noun {
+        name: "phase",
+        id_source: IdSource::Column(2),
+        initial: Some("PENDING"),
+        is_transition: is_transition::<PhaseStatus>,
+    },
+    // Derived: any status may follow any other.
+    Noun {
+        name: "task",
+        id_source: IdSource::Column(3),
+        initial: Some("PENDING"),
+        is_transition: are_values::<TaskStatus>,
+    },
+    Noun {
+        name: "step",
+        id_source: IdSource::Column(4),
+        initial: Some("PENDING"),
+        is_transition: is_transition::<StepStatus>,
+    },
     Noun {
         name: "communication",
-        named: Named::Payload("communicationId"),
-        made: Some(""),
-        edge: edge::<CommunicationStatus>,
+        id_source: IdSource::Payload("communicationId"),
+        initial: Some(""),
+        is_transition: is_transition::<CommunicationStatus>,
     },
-    Noun { name: "schedule", named: Named::Payload("scheduleId"), made: None, edge: edge::<ScheduleStatus> },
-    Noun { name: "meeting", named: Named::Payload("meetingId"), made: None, edge: edge::<MeetingStatus> },
-    Noun { name: "follow_up", named: Named::Payload("followUpId"), made: None, edge: edge::<FollowUpStatus> },
+    Noun {
+        name: "schedule",
+        id_source: IdSource::Payload("scheduleId"),
+        initial: None,
+        is_transition: is_transition::<ScheduleStatus>,
+    },
+    Noun {
+        name: "meeting",
+        id_source: IdSource::Payload("meetingId"),
+        initial: None,
+        is_transition: is_transition::<MeetingStatus>,
+    },
+    Noun {
+        name: "follow_up",
+        id_source: IdSource::Payload("followUpId"),
+        initial: None,
+        is_transition: is_transition::<FollowUpStatus>,
+    },
 ];
 
 struct Fold {
-    lawful: Violations,
+    transitions: Violations,
     follows: Violations,
     after_cancel: Violations,
     status: HashMap<(usize, Uuid), String>,
@@ -61,16 +98,16 @@ struct Fold {
     cancelled: std::collections::HashSet<Uuid>,
 }
 
-pub(super) async fn check(look: &CheckedSnapshot) -> Result<Vec<Violations>> {
+pub(super) async fn check(snapshot: &CheckedSnapshot) -> Result<Vec<Violations>> {
     let mut fold = Fold {
-        lawful: Violations::new("every change of status is an edge of its law"),
+        transitions: Violations::new("every change of status is a transition of its state machine"),
         follows: Violations::new("every change follows from the one before it"),
         after_cancel: Violations::new("no message is reserved after its run was cancelled"),
         status: HashMap::new(),
         attempts: HashMap::new(),
         cancelled: std::collections::HashSet::new(),
     };
-    for org in event_counter::Entity::find().all(&look.tx).await? {
+    for org in event_counter::Entity::find().all(&snapshot.tx).await? {
         let mut after = 0;
         loop {
             let chunk = event::Entity::find()
@@ -78,30 +115,31 @@ pub(super) async fn check(look: &CheckedSnapshot) -> Result<Vec<Violations>> {
                 .filter(event::COLUMN.position.gt(after))
                 .order_by_asc(event::COLUMN.position)
                 .limit(10_000)
-                .all(&look.tx)
+                .all(&snapshot.tx)
                 .await?;
             let Some(last) = chunk.last() else { break };
             after = last.position;
             chunk
                 .iter()
                 .filter(|event| !is_seeded(event))
-                .for_each(|event| fold.take(look, &event.kind, ids(event), &event.payload));
+                .for_each(|event| fold.take(snapshot, &event.kind, ids(event), &event.payload));
         }
     }
-    // On Postgres those that have no position yet come after those that have.
-    if look.dialect == Dialect::Postgres {
+    // On Postgres, events without a position come after those with one.
+    if snapshot.dialect == Dialect::Postgres {
         let sql = "SELECT kind, campaign_id, run_id, phase_id, task_id, step_id, payload FROM event WHERE position IS NULL ORDER BY sequence";
-        for row in look.all(sql).await? {
+        for row in snapshot.all(sql).await? {
             let mut found = [None; 5];
             for (i, id) in found.iter_mut().enumerate() {
                 *id = row.try_get_by_index(i + 1)?;
             }
-            fold.take(look, &row.try_get_by_index::<String>(0)?, found, &row.try_get_by_index(6)?);
+            fold.take(snapshot, &row.try_get_by_index::<String>(0)?, found, &row.try_get_by_index(6)?);
         }
     }
-    let mut all = vec![gapless(look).await?, fold.lawful.clone(), fold.follows.clone(), fold.after_cancel.clone()];
-    all.push(fold.rows(look).await?);
-    all.push(fold.attempts(look).await?);
+    let mut all =
+        vec![gapless(snapshot).await?, fold.transitions.clone(), fold.follows.clone(), fold.after_cancel.clone()];
+    all.push(fold.rows(snapshot).await?);
+    all.push(fold.attempts(snapshot).await?);
     Ok(all)
 }
 
@@ -120,19 +158,19 @@ fn ids(event: &event::Model) -> [Option<Uuid>; 5] {
 }
 
 impl Fold {
-    fn take(&mut self, look: &CheckedSnapshot, kind: &str, ids: [Option<Uuid>; 5], payload: &Value) {
+    fn take(&mut self, snapshot: &CheckedSnapshot, kind: &str, ids: [Option<Uuid>; 5], payload: &Value) {
         let (noun, what) = kind.split_once('.').unwrap_or_default();
         let Some(index) = NOUNS.iter().position(|known| known.name == noun) else { return };
-        // Rows of these are not judged either: what people do to them later follows on what was never told.
+        // Seeded rows are not checked: later changes to them follow from events that do not exist.
         let of = match noun {
             "campaign" => ids[0],
             "schedule" => None,
             _ => ids[1],
         };
-        if of.is_some_and(|id| look.seeded.contains(&id)) {
+        if of.is_some_and(|id| snapshot.seeded.contains(&id)) {
             return;
         }
-        // Its row went with it.
+        // The row was deleted with it.
         if what == "deleted" {
             if let Some((_, id)) = payload["id"].as_str().and_then(prefix_of) {
                 self.status.remove(&(index, id));
@@ -140,18 +178,18 @@ impl Fold {
             return;
         }
         let Some(to) = payload["to"].as_str() else { return };
-        let id = match NOUNS[index].named {
-            Named::Column(column) => ids[column],
-            Named::Payload(key) => payload[key].as_str().and_then(prefix_of).map(|(_, id)| id),
+        let id = match NOUNS[index].id_source {
+            IdSource::Column(column) => ids[column],
+            IdSource::Payload(key) => payload[key].as_str().and_then(prefix_of).map(|(_, id)| id),
         };
         let Some(id) = id else { return };
         let from = payload["from"].as_str();
-        self.lawful.look(from.is_none_or(|from| (NOUNS[index].edge)(from, to)), || {
+        self.transitions.record(from.is_none_or(|from| (NOUNS[index].is_transition)(from, to)), || {
             format!("{kind} of {noun} {id}: {} → {to}", from.unwrap_or("nothing"))
         });
         let before = self.status.insert((index, id), to.to_owned());
         if let Some(before) = before {
-            self.follows.look(Some(before.as_str()) == from, || {
+            self.follows.record(Some(before.as_str()) == from, || {
                 format!("{kind} of {noun} {id}: from {from:?}, but it was {before}")
             });
         }
@@ -160,75 +198,79 @@ impl Fold {
             "run.cancelled" => drop(self.cancelled.insert(id)),
             "communication.sending" => {
                 let run = ids[1].unwrap_or_default();
-                self.after_cancel.look(!self.cancelled.contains(&run), || format!("communication {id} of run {run}"));
+                self.after_cancel.record(!self.cancelled.contains(&run), || format!("communication {id} of run {run}"));
             }
             _ => {}
         }
     }
 
-    /// Folding the events gives the rows, each way; what was never told is as it was made.
-    async fn rows(&self, look: &CheckedSnapshot) -> Result<Violations> {
+    /// Compares the folded events with the rows, in both directions; a row without events has its
+    /// initial status.
+    async fn rows(&self, snapshot: &CheckedSnapshot) -> Result<Violations> {
         let mut found = Violations::new("folding the log gives the status of every row");
         let mut rows = 0;
-        for (index, Noun { name: noun, made, .. }) in NOUNS.iter().enumerate() {
+        for (index, Noun { name: noun, initial, .. }) in NOUNS.iter().enumerate() {
             let of = if matches!(*noun, "campaign" | "run" | "schedule") { "id" } else { "run_id" };
-            for row in look.all(&format!("SELECT id, status, {of} FROM {noun}")).await? {
-                if look.has_seeded(&row, 2)? {
+            for row in snapshot.all(&format!("SELECT id, status, {of} FROM {noun}")).await? {
+                if snapshot.has_seeded(&row, 2)? {
                     continue;
                 }
                 let (id, status) = (row.try_get_by_index::<Uuid>(0)?, row.try_get_by_index::<String>(1)?);
-                let told = self.status.get(&(index, id));
-                rows += usize::from(told.is_some());
-                let Some(said) = told.map(String::as_str).or(*made) else { continue };
-                found.look(said == status, || format!("{noun} {id} is {status}, its events say `{said}`"));
+                let folded = self.status.get(&(index, id));
+                rows += usize::from(folded.is_some());
+                let Some(expected) = folded.map(String::as_str).or(*initial) else { continue };
+                found.record(expected == status, || format!("{noun} {id} is {status}, its events say `{expected}`"));
             }
         }
-        found.look(rows == self.status.len(), || format!("{} told of in the log are gone", self.status.len() - rows));
+        found.record(rows == self.status.len(), || {
+            format!("{} rows with events in the log are missing", self.status.len() - rows)
+        });
         Ok(found)
     }
 
-    async fn attempts(&self, look: &CheckedSnapshot) -> Result<Violations> {
+    async fn attempts(&self, snapshot: &CheckedSnapshot) -> Result<Violations> {
         let mut found = Violations::new("attempts of a step are counted 1..k, one started for each");
-        for row in look.all("SELECT id, attempt_count, run_id FROM step").await? {
-            if look.has_seeded(&row, 2)? {
+        for row in snapshot.all("SELECT id, attempt_count, run_id FROM step").await? {
+            if snapshot.has_seeded(&row, 2)? {
                 continue;
             }
             let (id, count) = (row.try_get_by_index::<Uuid>(0)?, i64::from(row.try_get_by_index::<i32>(1)?));
-            let told = self.attempts.get(&id).copied().unwrap_or(0);
-            found.look(told == count, || format!("step {id}: {count} attempts, {told} started in the log"));
+            let started = self.attempts.get(&id).copied().unwrap_or(0);
+            found.record(started == count, || format!("step {id}: {count} attempts, {started} started in the log"));
         }
         Ok(found)
     }
 }
 
-async fn gapless(look: &CheckedSnapshot) -> Result<Violations> {
+async fn gapless(snapshot: &CheckedSnapshot) -> Result<Violations> {
     let mut found = Violations::new("positions of each org run 1..n without a gap, n being its counter");
     let sql = "SELECT c.org_id, c.position, (SELECT COUNT(*) FROM event e WHERE e.org_id = c.org_id AND e.position IS NOT NULL), \
                (SELECT COALESCE(MAX(e.position), 0) FROM event e WHERE e.org_id = c.org_id), \
                (SELECT COUNT(DISTINCT e.position) FROM event e WHERE e.org_id = c.org_id) FROM event_counter c";
-    for row in look.all(sql).await? {
+    for row in snapshot.all(sql).await? {
         let id: Uuid = row.try_get_by_index(0)?;
         let mut numbers = [0_i64; 4];
         for (i, number) in numbers.iter_mut().enumerate() {
             *number = row.try_get_by_index(i + 1)?;
         }
-        let [counter, count, newest, different] = numbers;
-        found.look(counter == count && count == newest && newest == different, || {
-            format!("org {id}: counter {counter}, {count} events, the newest {newest}, {different} different")
+        let [counter, count, newest, distinct] = numbers;
+        found.record(counter == count && count == newest && newest == distinct, || {
+            format!("org {id}: counter {counter}, {count} events, newest {newest}, {distinct} distinct")
         });
-        // Each event counts as one that was looked at.
+        // Each event counts as one check.
         found.looked_at += u64::try_from(count).unwrap_or(0);
     }
     Ok(found)
 }
 
-/// Whether both are words of a status.
-fn words<L: ActiveEnum<Value = String>>(from: &str, to: &str) -> bool {
+/// True if both are values of a status.
+fn are_values<L: ActiveEnum<Value = String>>(from: &str, to: &str) -> bool {
     [from, to].iter().all(|word| L::try_from_value(&(*word).to_owned()).is_ok())
 }
 
-fn edge<L: StateMachine + ActiveEnum<Value = String>>(from: &str, to: &str) -> bool {
-    // A message that is drafted is told as a change from DRAFT to DRAFT, which is an edge: it is edited.
+fn is_transition<L: StateMachine + ActiveEnum<Value = String>>(from: &str, to: &str) -> bool {
+    // Drafting a message is recorded as a change from DRAFT to DRAFT, which is the transition of an
+    // edit.
     match (L::try_from_value(&from.to_owned()), L::try_from_value(&to.to_owned())) {
         (Ok(from), Ok(to)) => L::TRANSITIONS.iter().any(|act| from.next(*act) == Some(to)),
         _ => false,

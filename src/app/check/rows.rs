@@ -1,4 +1,5 @@
-//! What single statements can tell: messages, leases, schedules, tenancy, and the database's own integrity.
+//! Checks that single statements can express: messages, leases, schedules, tenancy, and the
+//! database's own integrity.
 
 use entity::org::PLATFORM;
 
@@ -6,7 +7,8 @@ use super::{CheckedSnapshot, Violations};
 use crate::kernel::db::dialect::Dialect;
 use crate::kernel::error::Result;
 
-/// What must hold, how many there are, and a selection of one text for each that is wrong.
+/// Invariant, statement that counts the rows checked, statement that selects one text per
+/// violation.
 const RULES: &[(&str, &str, &str)] = &[
     (
         "nothing is sent without a reservation",
@@ -20,7 +22,7 @@ const RULES: &[(&str, &str, &str)] = &[
          AND c.status IN ('SENDING', 'SENT', 'UNKNOWN') GROUP BY c.run_id, s.key, LOWER(c.to_address) HAVING COUNT(*) > 1",
     ),
     (
-        "an address gets one letter from a step of a person, unless somebody said again",
+        "an address gets one email from a step of guided work, unless `again` was requested",
         "SELECT COUNT(*) FROM communication WHERE occasion > 0",
         "SELECT LOWER(c.to_address) FROM communication c WHERE c.occasion > 0 AND c.meeting_id IS NULL AND NOT c.again \
          AND c.status IN ('APPROVED', 'SENDING', 'SENT', 'UNKNOWN') GROUP BY c.step_id, LOWER(c.to_address) HAVING COUNT(*) > 1",
@@ -32,14 +34,14 @@ const RULES: &[(&str, &str, &str)] = &[
          AND p.address_key IS NOT NULL GROUP BY p.run_id, p.address_key HAVING COUNT(*) > 1",
     ),
     (
-        "nobody is written to whose address was closed when the hand-over was reserved",
+        "no message goes to an address that was suppressed when its reservation was made",
         "SELECT COUNT(*) FROM communication WHERE reserved_at IS NOT NULL",
         "SELECT c.message_id FROM communication c WHERE c.status IN ('SENDING', 'SENT', 'UNKNOWN') \
          AND EXISTS (SELECT 1 FROM suppression s WHERE s.org_id = c.org_id AND s.address_key = LOWER(c.to_address) \
          AND (s.channel = c.channel OR s.record_id IS NOT NULL) AND s.created_at < c.reserved_at)",
     ),
     (
-        "who opted out stands on the list with each of the record's addresses, and nobody else by an opt-out",
+        "each address of an unsubscribed record is suppressed, and no other address by an opt-out",
         "SELECT COUNT(*) FROM record WHERE unsubscribed_at IS NOT NULL",
         "SELECT r.name FROM record r WHERE r.unsubscribed_at IS NOT NULL AND ((r.email IS NOT NULL AND NOT EXISTS (SELECT 1 \
          FROM suppression s WHERE s.record_id = r.id AND s.address_key = LOWER(r.email))) OR (r.phone IS NOT NULL AND NOT EXISTS \
@@ -47,7 +49,7 @@ const RULES: &[(&str, &str, &str)] = &[
          UNION ALL SELECT s.address FROM suppression s JOIN record r ON r.id = s.record_id WHERE r.unsubscribed_at IS NULL",
     ),
     (
-        "what came of a place is what became of its message",
+        "the outcome of a recipient matches its message",
         "SELECT COUNT(*) FROM run_record WHERE outcome IN ('SENT', 'UNKNOWN')",
         "SELECT c.message_id FROM communication c JOIN run_record p ON p.id = c.run_record_id WHERE \
          (c.status = 'SENT' AND p.outcome IN ('SKIPPED', 'SUPPRESSED', 'DONE') AND NOT (p.outcome = 'SKIPPED' \
@@ -69,25 +71,25 @@ const RULES: &[(&str, &str, &str)] = &[
          AND (SELECT COUNT(*) FROM event e WHERE e.run_id = r.id AND e.kind = 'schedule.fired') <> 1",
     ),
     (
-        "a live schedule has runs that wait, an ended one none",
+        "a live schedule has scheduled runs, an ended one none",
         "SELECT COUNT(*) FROM schedule",
         "SELECT s.status FROM schedule s WHERE EXISTS (SELECT 1 FROM run r WHERE r.schedule_id = s.id AND r.status = 'SCHEDULED') \
          <> (s.status <> 'ENDED')",
     ),
     (
-        "the next time of a schedule is that of the first of its waiting runs; none while it is paused",
+        "the next time of a schedule is that of its first scheduled run; none while it is paused",
         "SELECT COUNT(*) FROM schedule",
         "SELECT s.status FROM schedule s WHERE (s.status <> 'ACTIVE' AND s.next_at IS NOT NULL) OR (s.status = 'ACTIVE' \
          AND s.next_at IS DISTINCT FROM (SELECT MIN(r.scheduled_for) FROM run r WHERE r.schedule_id = s.id AND r.status = 'SCHEDULED'))",
     ),
     (
-        "the messages of people that are on their way are counted on their run",
+        "messages of guided work in flight are counted on their run",
         "SELECT COUNT(*) FROM run WHERE campaign_id IS NULL",
         "SELECT r.name FROM run r WHERE r.on_way <> (SELECT COUNT(*) FROM communication c WHERE c.run_id = r.id \
          AND c.occasion > 0 AND (c.status = 'UNKNOWN' OR EXISTS (SELECT 1 FROM posting p WHERE p.communication_id = c.id)))",
     ),
     (
-        "a mail of a person that went out is one activity",
+        "each email sent from guided work has one activity",
         "SELECT COUNT(*) FROM activity WHERE kind = 'EMAIL_SENT'",
         "SELECT r.name FROM run r WHERE r.campaign_id IS NULL AND (SELECT COUNT(*) FROM activity a WHERE a.run_id = r.id \
          AND a.kind = 'EMAIL_SENT') <> (SELECT COUNT(*) FROM communication c WHERE c.run_id = r.id AND c.occasion > 0 \
@@ -95,18 +97,18 @@ const RULES: &[(&str, &str, &str)] = &[
          AND NOT EXISTS (SELECT 1 FROM posting p WHERE p.communication_id = c.id))",
     ),
     (
-        "an idempotency key names what it made",
+        "an idempotency key names what it created",
         "SELECT COUNT(*) FROM idempotency_key",
         "SELECT mutation FROM idempotency_key WHERE made IS NULL",
     ),
 ];
 
-pub(super) async fn check(look: &CheckedSnapshot) -> Result<Vec<Violations>> {
+pub(super) async fn check(snapshot: &CheckedSnapshot) -> Result<Vec<Violations>> {
     let mut all = Vec::new();
     for (what, count, wrong) in RULES {
         let mut found = Violations::new(what);
-        found.looked_at = look.count(count).await?;
-        for row in look.all(wrong).await? {
+        found.looked_at = snapshot.count(count).await?;
+        for row in snapshot.all(wrong).await? {
             found.wrong += 1;
             if found.examples.len() < super::EXAMPLES {
                 found.examples.push(row.try_get_by_index::<String>(0)?);
@@ -114,15 +116,15 @@ pub(super) async fn check(look: &CheckedSnapshot) -> Result<Vec<Violations>> {
         }
         all.push(found);
     }
-    all.push(tenancy(look).await?);
-    all.push(integrity(look).await?);
+    all.push(tenancy(snapshot).await?);
+    all.push(integrity(snapshot).await?);
     Ok(all)
 }
 
-/// No row refers to another org's row, for every foreign key of the schema.
-async fn tenancy(look: &CheckedSnapshot) -> Result<Violations> {
+/// Checks for every foreign key of the schema that no row refers to another org's row.
+async fn tenancy(snapshot: &CheckedSnapshot) -> Result<Violations> {
     let mut found = Violations::new("no row refers to another org's row, for every foreign key");
-    let keys = match look.dialect {
+    let keys = match snapshot.dialect {
         Dialect::Postgres => {
             "SELECT c.conrelid::regclass::text, a.attname::text, c.confrelid::regclass::text FROM pg_constraint c \
              JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = c.conkey[1] WHERE c.contype = 'f' \
@@ -135,46 +137,46 @@ async fn tenancy(look: &CheckedSnapshot) -> Result<Violations> {
              AND EXISTS (SELECT 1 FROM pragma_table_info(f.\"table\") i WHERE i.name = 'org_id')"
         }
     };
-    let platform = match look.dialect {
+    let platform = match snapshot.dialect {
         Dialect::Postgres => format!("'{}'", PLATFORM.0),
         Dialect::Sqlite => format!("x'{}'", PLATFORM.0.simple()),
     };
-    for row in look.all(keys).await? {
+    for row in snapshot.all(keys).await? {
         let mut names = [String::new(), String::new(), String::new()];
         for (i, name) in names.iter_mut().enumerate() {
             *name = row.try_get_by_index(i)?;
         }
         let [table, column, other] = names;
-        // Templates of the platform are for all.
+        // The platform's templates are shared by all orgs.
         let shared = if other == "run_template" { format!(" AND p.org_id <> {platform}") } else { String::new() };
         let sql = format!(
             "SELECT COUNT(*) FROM {table} c JOIN {other} p ON p.id = c.{column} WHERE c.org_id <> p.org_id{shared}"
         );
-        let crossing = look.count(&sql).await?;
-        found.look(crossing == 0, || format!("{crossing} rows by {table}.{column} → {other}"));
+        let crossing = snapshot.count(&sql).await?;
+        found.record(crossing == 0, || format!("{crossing} rows by {table}.{column} → {other}"));
     }
     Ok(found)
 }
 
-/// What the database says of itself.
-async fn integrity(look: &CheckedSnapshot) -> Result<Violations> {
+/// Runs the database's own checks.
+async fn integrity(snapshot: &CheckedSnapshot) -> Result<Violations> {
     let mut found = Violations::new("the database's own checks pass");
-    match look.dialect {
+    match snapshot.dialect {
         Dialect::Sqlite => {
-            for row in look.all("PRAGMA integrity_check").await? {
-                let said: String = row.try_get_by_index(0)?;
-                found.look(said == "ok", || said.clone());
+            for row in snapshot.all("PRAGMA integrity_check").await? {
+                let report: String = row.try_get_by_index(0)?;
+                found.record(report == "ok", || report.clone());
             }
-            let dangling = look.all("PRAGMA foreign_key_check").await?.len();
-            found.look(dangling == 0, || format!("{dangling} foreign keys lead nowhere"));
+            let dangling = snapshot.all("PRAGMA foreign_key_check").await?.len();
+            found.record(dangling == 0, || format!("{dangling} foreign keys refer to missing rows"));
         }
         Dialect::Postgres => {
             let sql = "SELECT COUNT(*) FROM pg_constraint c JOIN pg_namespace n ON n.oid = c.connamespace \
                        WHERE n.nspname = 'public' AND NOT c.convalidated";
-            let open = look.count(sql).await?;
-            found.look(open == 0, || format!("{open} constraints are not validated"));
-            let broken = look.count("SELECT COUNT(*) FROM pg_index WHERE NOT indisvalid").await?;
-            found.look(broken == 0, || format!("{broken} indexes are not valid"));
+            let open = snapshot.count(sql).await?;
+            found.record(open == 0, || format!("{open} constraints are not validated"));
+            let broken = snapshot.count("SELECT COUNT(*) FROM pg_index WHERE NOT indisvalid").await?;
+            found.record(broken == 0, || format!("{broken} indexes are not valid"));
         }
     }
     Ok(found)

@@ -1,4 +1,4 @@
-//! Each due time in the life of a schedule is accounted for: it has its run, or is recorded as one that did not start.
+//! Checks that each due time of a schedule has its run, or is recorded as one that did not start.
 
 use chrono::{DateTime, Duration, Utc};
 use entity::missed_occurrence::{self, UnfiredReason};
@@ -9,22 +9,23 @@ use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect};
 use super::{CheckedSnapshot, Violations};
 use crate::kernel::error::Result;
 
-/// The newest stretch of a schedule's life that is looked at; older occurrences were looked at before.
+/// Maximum period checked, up to the present; older occurrences were checked before.
 const BACK: Duration = Duration::days(60);
-/// Occurrences of one schedule that are looked at, the newest; the stretch is as short as they need.
+/// Maximum number of occurrences checked per schedule, newest first; the period is as short as they
+/// need.
 const MOST: usize = 20_000;
-/// The stretch that is tried first; it is doubled while it has fewer.
+/// Initial period; doubled until it contains enough occurrences.
 const FIRST: Duration = Duration::days(2);
 
-pub(super) async fn check(look: &CheckedSnapshot) -> Result<Vec<Violations>> {
+pub(super) async fn check(snapshot: &CheckedSnapshot) -> Result<Vec<Violations>> {
     let mut found = Violations::new("each due time of a schedule has its run, or is recorded as not started");
-    for row in Entity::find().all(&look.tx).await? {
-        judge(look, &row, &mut found).await?;
+    for row in Entity::find().all(&snapshot.tx).await? {
+        judge(snapshot, &row, &mut found).await?;
     }
     Ok(vec![found])
 }
 
-async fn judge(look: &CheckedSnapshot, row: &schedule::Model, found: &mut Violations) -> Result<()> {
+async fn judge(snapshot: &CheckedSnapshot, row: &schedule::Model, found: &mut Violations) -> Result<()> {
     let (Some(since), Some(until)) = (row.pattern_since, row.accounted_until) else { return Ok(()) };
     let Some((since, due)) = newest(row, since, until)? else { return Ok(()) };
     let runs: Vec<(Option<DateTime<Utc>>, RunStatus)> = run::Entity::find()
@@ -34,7 +35,7 @@ async fn judge(look: &CheckedSnapshot, row: &schedule::Model, found: &mut Violat
         .filter(run::COLUMN.schedule_id.eq(row.id))
         .filter(run::COLUMN.occurrence_at.gt(since))
         .into_tuple()
-        .all(&look.tx)
+        .all(&snapshot.tx)
         .await?;
     let runs: std::collections::HashMap<_, _> =
         runs.into_iter().filter_map(|(at, status)| Some((at?, status))).collect();
@@ -42,7 +43,7 @@ async fn judge(look: &CheckedSnapshot, row: &schedule::Model, found: &mut Violat
         .filter(missed_occurrence::COLUMN.schedule_id.eq(row.id))
         .filter(missed_occurrence::COLUMN.last_at.gt(since))
         .filter(missed_occurrence::COLUMN.reason.ne(UnfiredReason::NoSuchLocalTime))
-        .all(&look.tx)
+        .all(&snapshot.tx)
         .await?;
     for at in due {
         let recorded = spans.iter().any(|span| span.first_at <= at && at <= span.last_at);
@@ -51,12 +52,13 @@ async fn judge(look: &CheckedSnapshot, row: &schedule::Model, found: &mut Violat
             Some(_) => true,
             None => recorded,
         };
-        found.look(holds, || format!("{} at {}", row.id, at.to_rfc3339()));
+        found.record(holds, || format!("{} at {}", row.id, at.to_rfc3339()));
     }
     Ok(())
 }
 
-/// The newest due times of a schedule between two times, and since when they are looked at. None where there are none.
+/// Returns the newest due times of a schedule in an interval, and the start of the checked period;
+/// none if there are no due times.
 fn newest(row: &schedule::Model, since: DateTime<Utc>, until: DateTime<Utc>) -> Result<Option<Due>> {
     let Some(pattern) = crate::domain::plan::schedule::pattern(row)? else {
         let at = row.at.filter(|at| since < *at && *at <= until);
@@ -74,5 +76,5 @@ fn newest(row: &schedule::Model, since: DateTime<Utc>, until: DateTime<Utc>) -> 
     }
 }
 
-/// Due times, and since when they are looked at.
+/// Start of the checked period, and the due times in it.
 type Due = (DateTime<Utc>, Vec<DateTime<Utc>>);

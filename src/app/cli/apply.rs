@@ -1,4 +1,4 @@
-//! `sortie apply`: what manifests declare, shown and done.
+//! `sortie apply`: plans and applies manifests.
 
 use std::path::PathBuf;
 
@@ -10,11 +10,12 @@ use crate::kernel::error::{Error, Result};
 use crate::kernel::terminal::out;
 use crate::kernel::viewer::Viewer;
 
-/// Shows the plan of each manifest, then does it. A plan needs a database only to look at.
+/// Prints the plan of each manifest, then applies it. With `plan`, only a readable database is
+/// needed.
 pub async fn apply(db: &Db, viewer: &Viewer, files: &[PathBuf], plan: bool) -> Result<()> {
-    let mut wrong = 0;
+    let mut problem_count = 0;
     if plan {
-        db.may_try().await?;
+        db.allow_dry_run().await?;
     }
     for file in files {
         let shown = file.display();
@@ -22,12 +23,12 @@ pub async fn apply(db: &Db, viewer: &Viewer, files: &[PathBuf], plan: bool) -> R
             true => std::io::read_to_string(std::io::stdin()),
             false => std::fs::read_to_string(file),
         };
-        let text = read.map_err(|err| Error::ours(format!("{shown}: {err}")))?;
+        let text = read.map_err(|err| Error::internal(format!("{shown}: {err}")))?;
         let mut found = manifest::apply(db, viewer, &text, true).await?;
         for problem in &found.problems {
             out(format_args!("{shown}:{problem}\n"));
         }
-        wrong += found.problems.len();
+        problem_count += found.problems.len();
         if !found.problems.is_empty() {
             continue;
         }
@@ -44,21 +45,23 @@ pub async fn apply(db: &Db, viewer: &Viewer, files: &[PathBuf], plan: bool) -> R
         if !plan {
             let input = json!({ "file": shown.to_string() });
             let make = async |db: Db| manifest::apply(&db, viewer, &text, false).await;
-            found = super::noted(db, viewer, "applyManifest", &input, make).await?;
+            found = super::audited(db, viewer, "applyManifest", &input, make).await?;
             if !found.problems.is_empty() {
-                return Err(Error::ours("what stands has changed meanwhile; nothing was done"));
+                return Err(Error::internal(
+                    "the declared objects have changed since the plan was made; nothing was applied",
+                ));
             }
         }
         let count = |action| found.changes.iter().filter(|change| change.action == action).count();
-        let (made, changed, same) = (count(Action::Create), count(Action::Update), count(Action::Unchanged));
+        let (created, updated, unchanged) = (count(Action::Create), count(Action::Update), count(Action::Unchanged));
         let would = if plan { "would be " } else { "" };
-        out(format_args!("{shown}: {made} {would}created, {changed} {would}updated, {same} unchanged.\n"));
+        out(format_args!("{shown}: {created} {would}created, {updated} {would}updated, {unchanged} unchanged.\n"));
     }
-    match wrong {
+    match problem_count {
         0 => Ok(()),
-        wrong => {
-            let problems = if wrong == 1 { "problem" } else { "problems" };
-            Err(Error::ours(format!("{wrong} {problems}; of such a manifest nothing is done")))
+        count => {
+            let problems = if count == 1 { "problem" } else { "problems" };
+            Err(Error::internal(format!("{count} {problems}; manifests with problems are not applied")))
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `sortie import`: a file into the database, and what was said of it.
+//! `sortie import`: imports a file into the database and prints the report.
 
 use std::io::Read;
 use std::path::Path;
@@ -12,17 +12,17 @@ use crate::kernel::error::{Error, Result};
 use crate::kernel::terminal::{err, out};
 use crate::kernel::viewer::Viewer;
 
-/// Opens the file and imports it; whether every row and every field went in.
+/// Opens the file and imports it; returns true if every row and field was imported.
 pub async fn import(db: &Db, viewer: &Viewer, given: &Import) -> Result<bool> {
     let file = given.file.as_path();
-    let wrong = |why: &dyn std::fmt::Display| Error::ours(format!("{}: {why}", file.display()));
+    let file_error = |reason: &dyn std::fmt::Display| Error::internal(format!("{}: {reason}", file.display()));
     let stdin = file == Path::new("-");
     let source: Box<dyn Read> = if stdin {
         Box::new(std::io::stdin().lock())
     } else if file.is_dir() {
-        return Err(wrong(&"is a folder: name the file, or `-` for what comes from standard input"));
+        return Err(file_error(&"is a folder: give a file, or `-` for standard input"));
     } else {
-        Box::new(std::fs::File::open(file).map_err(|err| wrong(&err))?)
+        Box::new(std::fs::File::open(file).map_err(|err| file_error(&err))?)
     };
     let name = if stdin { "stdin".into() } else { file.file_name().unwrap_or_default().to_string_lossy().into_owned() };
     let options = Options {
@@ -39,12 +39,12 @@ pub async fn import(db: &Db, viewer: &Viewer, given: &Import) -> Result<bool> {
     let input = json!({ "kind": options.kind, "file": options.file });
     let read = async |db: Db| {
         import_with(&db, viewer, &options, std::io::BufReader::new(source), |report, problems| {
-            problems.iter().for_each(tell);
+            problems.iter().for_each(print_problem);
             err(format_args!("{} rows read …\n", report.rows));
         })
         .await
     };
-    let report = super::noted(db, viewer, "importRecords", &input, read).await?;
+    let report = super::audited(db, viewer, "importRecords", &input, read).await?;
     let each = report.columns.0.iter().map(|column| {
         let becomes = column.becomes.as_deref().unwrap_or("not read");
         let kind = column.kind.as_ref().map(|kind| format!(" ({kind})")).unwrap_or_default();
@@ -65,9 +65,9 @@ pub async fn import(db: &Db, viewer: &Viewer, given: &Import) -> Result<bool> {
     Ok(report.failure.is_none() && report.bad == 0 && report.fields_left_out == 0)
 }
 
-fn tell(problem: &Problem) {
+fn print_problem(problem: &Problem) {
     let column = problem.column.as_deref().map(|column| format!(", column {column}")).unwrap_or_default();
-    // Some reasons quote the value themselves.
+    // Some messages quote the value themselves.
     let value = problem.value.as_deref().filter(|_| !problem.why.starts_with('`'));
     let value = value.map(|value| format!(" `{value}`")).unwrap_or_default();
     out(format_args!("line {}{column}:{value} {}\n", problem.line, problem.why));

@@ -1,11 +1,11 @@
-//! Leads of the demo, as a CSV like one that a team would bring.
+//! The demo's leads as a CSV file, as a team might import it.
 
 use chrono::{DateTime, Duration, Utc};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 
-/// Leads as a CSV, like those that a team would bring: the same ones every time, but for the dates.
+/// Generates leads as CSV: always the same ones, except for the dates.
 pub fn leads(count: usize, now: DateTime<Utc>) -> String {
     let mut random = StdRng::seed_from_u64(7);
     let mut csv = String::from(

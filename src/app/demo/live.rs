@@ -1,8 +1,9 @@
-//! What there is to watch: a slow flight, one step every second and a half, and a flight that the visitor starts.
+//! Live parts of the demo: a slow flight with one step every 1.5 seconds, and a flight that the
+//! visitor starts.
 //!
-//! Both have a step for each lead that an agent does, and the demo plays that agent: so that the pace is a worker's, a
-//! paused or cancelled run stands still, and a demo that was stopped goes on where it was. When a slow flight is over the
-//! next one begins, a few times for each start: a demo that is left alone comes to rest.
+//! Both have a step per lead for an agent, which the demo plays: the pace is a worker's, paused and
+//! cancelled runs stand still, and a demo that was stopped resumes. When a slow flight completes,
+//! the next one starts, a few times per start, so that an unattended demo comes to rest.
 
 use std::time::Duration;
 
@@ -23,20 +24,20 @@ use crate::kernel::db::batch::any_of;
 use crate::kernel::error::{Error, Result};
 use crate::kernel::viewer::Viewer;
 
-/// The name of the campaign, and of the runs, that fly by themselves.
+/// Name of the campaign that runs by itself, and of its runs.
 pub const SLOW: &str = "Slow flight";
-/// The name of the campaign that the visitor flies.
+/// Name of the campaign for the visitor.
 pub const OWN: &str = "Your own flight";
-/// The number of slow flights that one start of the demo launches at most, after the first.
+/// Maximum number of slow flights per start of the demo, after the first.
 pub const AGAIN: usize = 5;
 
 const PACE: Duration = Duration::from_millis(1_500);
 const PAUSE: Duration = Duration::from_secs(10);
 const LEASE: Duration = Duration::from_secs(30);
 const DESK: &str = "demo-desk";
-const PARTS: &str = include_str!("live.yaml");
+const MANIFEST: &str = include_str!("live.yaml");
 
-/// The demo's campaign of a name; none where there is none, or the visitor has deleted it.
+/// Finds the demo's campaign by name; none if it does not exist or the visitor has deleted it.
 pub(super) async fn find(db: &Db, viewer: &Viewer, name: &str) -> Result<Option<plans::Model>> {
     let found = plans::Entity::find()
         .filter(plans::COLUMN.org_id.eq(viewer.org_id))
@@ -45,17 +46,17 @@ pub(super) async fn find(db: &Db, viewer: &Viewer, name: &str) -> Result<Option<
     Ok(found.one(db.read()).await?)
 }
 
-/// Makes both campaigns, and launches the first slow flight.
+/// Creates both campaigns and launches the first slow flight.
 pub(super) async fn seed(db: &Db, viewer: &Viewer) -> Result<()> {
-    let applied = manifest::apply(db, viewer, PARTS, false).await?;
+    let applied = manifest::apply(db, viewer, MANIFEST, false).await?;
     if let Some(problem) = applied.problems.first() {
-        return Err(Error::ours(format!("the demo's own manifest: {problem}")));
+        return Err(Error::internal(format!("the demo's manifest is invalid: {problem}")));
     }
     let slow = plan(db, viewer, SLOW, "demo-slow-flight", "Largest companies").await?;
     if latest(db, viewer, slow).await?.is_none() {
-        super::fly(db, viewer, slow, SLOW).await?;
+        super::launch_run(db, viewer, slow, SLOW).await?;
     }
-    // Last of all: it tells that the demo is complete.
+    // Must be last: its existence marks the demo as complete.
     plan(db, viewer, OWN, "demo-own-flight", "A few leads for your own flight").await?;
     Ok(())
 }
@@ -81,7 +82,7 @@ async fn plan(db: &Db, viewer: &Viewer, name: &str, template: &str, audience: &s
             campaign::create(db, viewer, &fields).await?.id
         }
     };
-    super::bring(db, viewer, id, CampaignStatus::Active).await?;
+    super::advance(db, viewer, id, CampaignStatus::Active).await?;
     Ok(id)
 }
 
@@ -95,41 +96,41 @@ async fn latest(db: &Db, viewer: &Viewer, campaign: CampaignId) -> Result<Option
 
 /// The agent that the demo plays.
 #[derive(Debug, Default)]
-pub struct Desk {
+pub struct DemoAgent {
     held: Vec<(HeldStep, Value)>,
     launched: usize,
 }
 
-impl Desk {
-    /// Works until the server stops, and brings back then what it holds.
-    pub async fn stay(mut self, db: &Db, viewer: &Viewer, mut stop: watch::Receiver<bool>) -> Result<()> {
+impl DemoAgent {
+    /// Works until the server stops, then settles the steps that it holds.
+    pub async fn run_until_stopped(mut self, db: &Db, viewer: &Viewer, mut stop: watch::Receiver<bool>) -> Result<()> {
         loop {
             tokio::select! {
                 () = tokio::time::sleep(PACE) => {}
-                _ = stop.changed() => return self.put_down(db, viewer).await,
+                _ = stop.changed() => return self.settle_held(db, viewer).await,
             }
             match self.tick(db, viewer).await {
                 Ok(_) => {}
-                // The visitor has taken away what it works with.
+                // The visitor has removed something that the agent needs.
                 Err(refused @ Error::Refused(_)) => return Err(refused),
                 Err(err) => {
-                    log_failure!(warn, err, "the demo's agent could not work; it tries again");
+                    log_failure!(warn, err, "the demo's agent failed; it will retry");
                     tokio::time::sleep(PAUSE).await;
                 }
             }
         }
     }
 
-    /// Ends what was begun by the tick before, and begins one step of each run that is at work. When the last slow flight was
-    /// completed, launches the next. Returns the number of steps that it holds now.
+    /// Settles the steps of the previous tick and claims one step of each run in progress. If the
+    /// last slow flight is completed, launches the next one. Returns the number of steps held.
     pub async fn tick(&mut self, db: &Db, viewer: &Viewer) -> Result<usize> {
-        self.put_down(db, viewer).await?;
+        self.settle_held(db, viewer).await?;
         let Some(slow) = find(db, viewer, SLOW).await? else { return Ok(0) };
         let done = latest(db, viewer, slow.id).await?.is_some_and(|run| run.status == RunStatus::Completed);
         if done && slow.status == CampaignStatus::Active && self.launched < AGAIN {
             self.launched += 1;
-            if let Err(err) = super::fly(db, viewer, slow.id, SLOW).await {
-                // The visitor has changed it: from now on it is theirs to launch.
+            if let Err(err) = super::launch_run(db, viewer, slow.id, SLOW).await {
+                // The visitor has changed it: from now on only the visitor launches it.
                 self.launched = AGAIN;
                 tracing::info!(reason = %err, "the slow flight is not repeated");
             }
@@ -145,32 +146,32 @@ impl Desk {
             .await?;
         let agent = agent::by_name(db.read(), viewer, DESK).await?;
         for run in runs {
-            let wanted =
+            let request =
                 ClaimRequest { worker: "demo".into(), types: None, runs: Some(vec![run.id]), limit: 1, lease: LEASE };
-            for taken in claim::claim(db, &agent, &wanted).await? {
-                let note = look(db, viewer, taken.step.record_id).await?;
+            for taken in claim::claim(db, &agent, &request).await? {
+                let note = assess(db, viewer, taken.step.record_id).await?;
                 self.held.push((HeldStep { id: taken.step.id, token: taken.token }, note));
             }
         }
         Ok(self.held.len())
     }
 
-    async fn put_down(&mut self, db: &Db, viewer: &Viewer) -> Result<()> {
+    async fn settle_held(&mut self, db: &Db, viewer: &Viewer) -> Result<()> {
         let held = std::mem::take(&mut self.held);
         if held.is_empty() {
             return Ok(());
         }
         let agent = agent::by_name(db.read(), viewer, DESK).await?;
-        let ends: Vec<(HeldStep, WorkerOutcome)> =
+        let outcomes: Vec<(HeldStep, WorkerOutcome)> =
             held.into_iter().map(|(held, note)| (held, WorkerOutcome::Done(note))).collect();
-        // What was skipped or lost meanwhile is not ours any more.
-        settle::settle(db, &agent, &ends).await?;
+        // Steps that were skipped or whose lease was lost are ignored.
+        settle::settle(db, &agent, &outcomes).await?;
         Ok(())
     }
 }
 
-/// What the desk finds out about a lead.
-async fn look(db: &Db, viewer: &Viewer, id: Option<RecordId>) -> Result<Value> {
+/// Returns the agent's result for a lead.
+async fn assess(db: &Db, viewer: &Viewer, id: Option<RecordId>) -> Result<Value> {
     let lead = match id {
         Some(id) => record::find(db.read(), viewer, id).await?,
         None => None,

@@ -1,5 +1,5 @@
-//! Demo data for guided work: partnerships in all stages, some of whom answer what they are written; the season's
-//! objectives; and this week's review, begun.
+//! Demo data for guided work: partnerships in all stages, some of which answer their emails; the
+//! season's objectives; and this week's review, in progress.
 
 use std::sync::Arc;
 
@@ -18,10 +18,10 @@ use crate::kernel::db::Db;
 use crate::kernel::error::{Error, Result};
 use crate::kernel::viewer::Viewer;
 
-/// How many partnerships and objectives there are.
+/// Number of partnerships and objectives.
 pub const OTHERS: usize = PARTNERSHIPS.len() + OBJECTIVES.len();
 
-/// Name, contact, stage, priority, days since the last contact; below zero: never.
+/// Name, contact, stage, priority, days since the last contact; negative: never contacted.
 type Partnership = (&'static str, &'static str, &'static str, u8, i64);
 
 const PARTNERSHIPS: [Partnership; 14] = [
@@ -47,56 +47,57 @@ const OBJECTIVES: [(&str, &str, u8); 3] = [
     ("Every partner spoken to each month", "Planned", 4),
 ];
 
-/// Who is written to before the review, and what they answer.
+/// Partners who are written to before the review, and their answers.
 const WRITTEN_TO: [(&str, Option<&str>); 3] = [
     ("Riverside College", Some("The board has signed today. The papers are in the post.")),
     ("Tidewater Foods", Some("Yes, that sounds right for us. Shall we talk on Tuesday?")),
     ("Lighthouse Radio", None),
 ];
 
-/// The name of the work from within which partners are written to.
+/// Name of the guided work that writes to partners.
 pub(super) const LETTERS: &str = "Letters before the review";
 const REVIEW: &str = "This week's review";
 
-/// Imports them, writes to some, begins the Weekly Pipeline Review and starts its first step; what is there already is left
-/// as it is.
+/// Imports the records, writes to some, starts the Weekly Pipeline Review and its first step;
+/// existing parts are left as they are.
 pub(super) async fn seed(db: &Db, viewer: &Viewer) -> Result<()> {
     if super::run_named(db, viewer, REVIEW).await?.is_some() {
         return Ok(());
     }
-    super::take(db, viewer, "partnership", "demo partnerships", "priority=text", &partnerships(db.now())).await?;
+    super::import_records(db, viewer, "partnership", "demo partnerships", "priority=text", &partnerships(db.now()))
+        .await?;
     let objectives: String = OBJECTIVES
         .iter()
         .zip(1..)
         .map(|((name, stage, priority), i)| format!("OKR-{i},{name},{stage},{priority}\n"))
         .collect();
     let objectives = format!("external_id,name,stage,priority\n{objectives}");
-    super::take(db, viewer, "objective", "demo objectives", "priority=text", &objectives).await?;
+    super::import_records(db, viewer, "objective", "demo objectives", "priority=text", &objectives).await?;
     if super::run_named(db, viewer, LETTERS).await?.is_none() {
-        write(db, viewer).await?;
+        send_letters(db, viewer).await?;
     }
-    let begun =
+    let start =
         Start { template_key: Some("weekly-pipeline-review".into()), name: Some(REVIEW.into()), ..Start::default() };
-    let run = guided::start(db, viewer, &begun).await?;
-    let look = first_step(db, viewer, run.id).await?;
-    steps::act(db, viewer, look.id, None, Action::Start, &ActionInput::default()).await?;
+    let run = guided::start(db, viewer, &start).await?;
+    let step = first_step(db, viewer, run.id).await?;
+    steps::apply_action(db, viewer, step.id, None, Action::Start, &ActionInput::default()).await?;
     Ok(())
 }
 
-/// Lets three letters out, as a person does.
-async fn write(db: &Db, viewer: &Viewer) -> Result<()> {
+/// Sends three emails, as a person would.
+async fn send_letters(db: &Db, viewer: &Viewer) -> Result<()> {
     let step = json!({
         "key": "write", "name": "Write to those we know", "type": "email", "assignedTo": "HUMAN",
         "config": { "records": { "filter": { "kind": { "eq": "partnership" }, "lastContactedAt": { "newerThan": "7d" } } } },
     });
-    let begun = Start {
+    let start = Start {
         name: Some(LETTERS.into()),
         steps: Some(vec![GuidedStepDraft::Own(serde_json::from_value(step)?)]),
         ..Start::default()
     };
-    let run = guided::start(db, viewer, &begun).await?;
+    let run = guided::start(db, viewer, &start).await?;
     let step = first_step(db, viewer, run.id).await?;
-    steps::act(db, viewer, step.id, None, Action::Start, &ActionInput::default()).await?;
+    steps::apply_action(db, viewer, step.id, None, Action::Start, &ActionInput::default()).await?;
     let written_to = record::Entity::find()
         .filter(record::COLUMN.org_id.eq(viewer.org_id))
         .filter(record::COLUMN.name.is_in(WRITTEN_TO.map(|(name, _)| name)))
@@ -116,13 +117,13 @@ async fn write(db: &Db, viewer: &Viewer) -> Result<()> {
     Ok(())
 }
 
-/// Once the fate of the letters is known, has some of them answered, and completes the work.
+/// Once the outcome of the emails is known, records answers to some of them and completes the work.
 pub(super) async fn answer(db: Arc<Db>, viewer: Viewer, letters: RunId) -> Result<()> {
     let mut nudges = db.nudges();
     loop {
         nudges.mark_unchanged();
         let run = crate::domain::run::must_find(db.read(), &viewer, letters).await?;
-        // Whoever watches may have ended or paused it: then it is theirs.
+        // If the visitor has ended or paused it, it is theirs.
         if run.status != RunStatus::InProgress {
             return Ok(());
         }
@@ -148,14 +149,14 @@ pub(super) async fn answer(db: Arc<Db>, viewer: Viewer, letters: RunId) -> Resul
             answered += 1;
             continue;
         }
-        let Some((_, Some(told))) = WRITTEN_TO.iter().find(|(name, _)| *name == letter.to_name) else { continue };
+        let Some((_, Some(text))) = WRITTEN_TO.iter().find(|(name, _)| *name == letter.to_name) else { continue };
         let incoming = IncomingReply {
             communication_id: Some(letter.id),
             message_id: None,
             references: None,
             external_id: None,
             subject: letter.subject.as_ref().map(|subject| format!("Re: {subject}")),
-            body: (*told).into(),
+            body: (*text).into(),
             received_at: None,
         };
         reply::record(&db, &viewer, &incoming).await?;
@@ -163,7 +164,7 @@ pub(super) async fn answer(db: Arc<Db>, viewer: Viewer, letters: RunId) -> Resul
     }
     let step = first_step(&db, &viewer, letters).await?;
     if step.status == step::StepStatus::InProgress {
-        steps::act(&db, &viewer, step.id, None, Action::Complete, &ActionInput::default()).await?;
+        steps::apply_action(&db, &viewer, step.id, None, Action::Complete, &ActionInput::default()).await?;
     }
     let outcome = format!("{answered} of {} have answered", sent.len());
     guided::complete(&db, &viewer, letters, None, Some(&outcome)).await?;
@@ -175,7 +176,7 @@ async fn first_step(db: &Db, viewer: &Viewer, run: RunId) -> Result<step::Model>
         .filter(step::COLUMN.org_id.eq(viewer.org_id))
         .filter(step::COLUMN.run_id.eq(run))
         .order_by_asc(step::COLUMN.sequence);
-    steps.one(db.read()).await?.ok_or_else(|| Error::ours("guided work has steps"))
+    steps.one(db.read()).await?.ok_or_else(|| Error::internal("guided work has no steps"))
 }
 
 fn partnerships(now: DateTime<Utc>) -> String {

@@ -1,9 +1,9 @@
-// Starts GraphiQL over our own endpoint, with example queries in tabs. With `?live` it opens one tab, whose subscription
-// runs at once: GraphiQL ends a subscription when its tab changes, so what is to stay open gets a window of its own.
+// Starts GraphiQL on this server's endpoint, with example queries in tabs. With `?live` it opens a single tab and runs its
+// subscription immediately: GraphiQL ends a subscription when its tab changes, so a live view needs its own window.
 const socket = location.origin.replace(/^http/, 'ws') + '/graphql';
 
-// A socket that is closed with 4403 is not opened again: GraphiQL's client takes that code for one that may pass, and would
-// ask on and on with a credential that is worth nothing. 4401 is one that ends it.
+// Ends a subscription whose socket was closed with 4403: GraphiQL's client treats that code as temporary and would retry
+// endlessly with an invalid credential. 4401 is fatal for it.
 let refused;
 class Socket extends WebSocket {
   set onclose(then) {
@@ -20,21 +20,21 @@ class Socket extends WebSocket {
 window.WebSocket = Socket;
 
 const plain = GraphiQL.createFetcher({ url: '/graphql', subscriptionUrl: socket });
-// What ended a subscription is shown in words.
-const told = (error) => {
+// Shows why a subscription ended.
+const rethrow = (error) => {
   const shown = refused ?? error;
   refused = undefined;
   throw shown;
 };
-async function fetcher(asked, options) {
-  const answer = await plain(asked, options);
-  if (typeof answer?.[Symbol.asyncIterator] !== 'function') return answer;
-  const items = answer[Symbol.asyncIterator]();
+async function fetcher(request, options) {
+  const response = await plain(request, options);
+  if (typeof response?.[Symbol.asyncIterator] !== 'function') return response;
+  const items = response[Symbol.asyncIterator]();
   return {
     [Symbol.asyncIterator]() {
       return this;
     },
-    next: () => items.next().catch(told),
+    next: () => items.next().catch(rethrow),
     return: (value) => items.return?.(value) ?? Promise.resolve({ value, done: true }),
   };
 }
@@ -161,7 +161,7 @@ mutation CompleteStep($id: ID!) {
 }`,
 ];
 
-// The ids that the tabs begin with: the demo's, where it is there and may be asked without a key.
+// The initial ids in the tabs' variables: the demo's, if it exists and can be queried without a key.
 async function ids() {
   const query =
     '{ campaigns(first: 100, orderBy: { field: CREATED_AT, direction: ASC }) { nodes { id name } }' +
@@ -182,7 +182,7 @@ async function start() {
   const alone = new URLSearchParams(location.search).has('live');
   const found = alone ? [] : await ids();
   const queries = alone ? [live] : examples;
-  // GraphiQL keeps its tabs in the browser. Other examples, or another database, begin with tabs of their own.
+  // GraphiQL stores its tabs in the browser. Other examples or another database start with new tabs.
   const version = [...queries.join('')].reduce((sum, char) => (sum * 31 + char.codePointAt(0)) | 0, 7);
   const namespace = ['sortie', alone ? 'live' : found[2] ?? 'any', version].join(':');
   const storage = GraphiQL.createLocalStorage({ namespace });

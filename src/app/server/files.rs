@@ -1,11 +1,11 @@
-//! Open files: the process may have as many as the system lets it, and some are kept back from connections for the
-//! database, the outbox and calls to the outside.
+//! The limit of open files: connections get as many as it allows, minus a reserve for the database,
+//! the outbox and outgoing calls.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::kernel::limits;
 
-/// Raises the soft limit to the hard one; the limit that is then in force, none where there is none.
+/// Raises the soft limit to the hard limit; returns the limit then in force, none if unlimited.
 fn raise() -> Option<u64> {
     let found = getrlimit(Resource::Nofile);
     let wanted = found.maximum.unwrap_or(limits::FILES_MOST);
@@ -15,7 +15,7 @@ fn raise() -> Option<u64> {
             match setrlimit(Resource::Nofile, raised) {
                 Ok(()) => Some(wanted),
                 Err(err) => {
-                    tracing::warn!(error = %err, current, "the limit of open files could not be raised");
+                    tracing::warn!(error = %err, current, "raising the limit of open files failed");
                     Some(current)
                 }
             }
@@ -24,24 +24,25 @@ fn raise() -> Option<u64> {
     }
 }
 
-/// The connections that there may be: as many as are wanted, or as many as fit beside what else has files open.
+/// Returns the maximum number of connections: the configured number, or fewer if the limit of open
+/// files is too low.
 pub(super) fn connections(wanted: usize) -> usize {
     let Some(files) = raise() else { return wanted };
-    let room = fit(files);
-    if room >= wanted {
+    let available = fit(files);
+    if available >= wanted {
         return wanted;
     }
     tracing::warn!(
         files,
         wanted,
-        connections = room,
-        "there can't be as many connections as are set: raise the hard limit of open files (`ulimit -Hn`, `LimitNOFILE=`)"
+        connections = available,
+        "the limit of open files allows fewer connections than configured: raise the hard limit (`ulimit -Hn`, `LimitNOFILE=`)"
     );
-    room
+    available
 }
 
-/// The connections that fit under a limit of open files; at least one.
+/// Number of connections that fit under a limit of open files; at least one.
 fn fit(files: u64) -> usize {
-    let back = limits::FILES_KEPT_BACK.min(files / 2);
-    usize::try_from(files - back).unwrap_or(usize::MAX).max(1)
+    let reserve = limits::FILES_RESERVED.min(files / 2);
+    usize::try_from(files - reserve).unwrap_or(usize::MAX).max(1)
 }

@@ -1,5 +1,6 @@
-//! Taking connections: how many there may be, and how long a client may be silent, slow or gone. HTTP/1.1 only: what holds
-//! of its heads, bodies and idle connections would have to be found anew for the streams of HTTP/2.
+//! Accepts connections, and bounds their number and the time that a client may be silent, slow or
+//! gone. HTTP/1.1 only: the limits on heads, bodies and idle connections would have to be worked
+//! out again for HTTP/2 streams.
 
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -24,59 +25,61 @@ use crate::transport::connections::ConnectionPermit;
 use crate::transport::origin::{self, Peer};
 use crate::transport::{App, http};
 
-/// Serves until told to stop, then lets what is under way end; each connection in a task of its own.
+/// Serves until the server stops, then lets open requests finish; one task per connection.
 pub(super) async fn serve(listener: TcpListener, routes: Router, app: App, connections: usize) {
-    let places = Arc::new(Semaphore::new(connections));
-    // Each connection holds a clone: when the last one goes, nothing is received any more.
+    let permits = Arc::new(Semaphore::new(connections));
+    // Each connection holds a clone of the sender: when the last one is dropped, `recv` returns
+    // none.
     let (open, mut ended) = mpsc::channel::<()>(1);
     let mut stop = app.stop.clone();
-    let mut turned_away = RejectedConnections::default();
+    let mut rejected = RejectedConnections::default();
     loop {
         let (stream, peer) = tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok(accepted) => accepted,
                 Err(err) => {
-                    // Out of files, say: the next try may do better, but not at once.
-                    turned_away.note(&err.to_string());
+                    // For example out of files: a later attempt may succeed, but not immediately.
+                    rejected.note(&err.to_string());
                     tokio::time::sleep(limits::ACCEPT_AGAIN).await;
                     continue;
                 }
             },
             () = stopped(&mut stop) => break,
         };
-        let Ok(permit) = places.clone().try_acquire_owned() else {
-            turned_away.note(&format!("there are {connections}, as many as may be"));
+        let Ok(permit) = permits.clone().try_acquire_owned() else {
+            rejected.note(&format!("the maximum of {connections} connections is reached"));
             continue;
         };
-        let Some(connection) = app.addresses.connect(peer.ip(), app.authenticator.speaks_for_many(peer.ip())) else {
-            turned_away.note(&format!("{} has as many as one address may have", peer.ip()));
+        let Some(connection) = app.addresses.connect(peer.ip(), app.authenticator.stands_for_many(peer.ip())) else {
+            rejected.note(&format!("{} has reached the maximum number of connections per address", peer.ip()));
             continue;
         };
         if let Err(err) = prepare(&stream) {
-            tracing::debug!(error = %err, "a connection's options could not be set");
+            tracing::debug!(error = %err, "setting a connection's options failed");
         }
-        let (routes, place, stop) = (routes.clone(), ConnectionPermit::new(permit, connection), stop.clone());
-        tokio::spawn(self::connection(stream, peer, routes, app.client_time, place, stop, open.clone()));
+        let (routes, connection_permit, stop) =
+            (routes.clone(), ConnectionPermit::new(permit, connection), stop.clone());
+        tokio::spawn(self::connection(stream, peer, routes, app.client_time, connection_permit, stop, open.clone()));
     }
     drop((listener, open));
     let _ = timeout(limits::SOCKET_WRITE, ended.recv()).await;
 }
 
-/// Connections that were not taken: told at once, and then once in a while with how many there were, so that they can't
-/// fill the log.
+/// Rejected connections: logged immediately, then periodically with their number, so that they
+/// cannot fill the log.
 #[derive(Default)]
 struct RejectedConnections {
     count: u64,
-    told: Option<Instant>,
+    logged_at: Option<Instant>,
 }
 
 impl RejectedConnections {
     fn note(&mut self, why: &str) {
         metrics::counter!("sortie_connections_refused_total").increment(1);
         self.count += 1;
-        if self.told.is_none_or(|at| at.elapsed() >= limits::TOLD_EVERY) {
-            tracing::warn!(count = self.count, why, "connections were turned away");
-            *self = Self { count: 0, told: Some(Instant::now()) };
+        if self.logged_at.is_none_or(|at| at.elapsed() >= limits::LOG_INTERVAL) {
+            tracing::warn!(count = self.count, why, "connections were rejected");
+            *self = Self { count: 0, logged_at: Some(Instant::now()) };
         }
     }
 }
@@ -85,7 +88,8 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-/// A peer that has vanished is noticed: what it does not acknowledge in time ends the connection.
+/// Sets options that detect a vanished peer: unacknowledged data end the connection after a time
+/// limit.
 fn prepare(stream: &TcpStream) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
@@ -93,37 +97,38 @@ fn prepare(stream: &TcpStream) -> std::io::Result<()> {
     socket.set_tcp_user_timeout(Some(limits::PEER_GONE))
 }
 
-/// One connection, to its end: its head must come in time, the first one and each that follows, and what is written to it
-/// must be taken in time.
+/// Serves one connection to its end. Each request head must arrive in time, and written data must
+/// be acknowledged in time.
 async fn connection(
     stream: TcpStream,
     peer: SocketAddr,
     routes: Router,
     head: Duration,
-    place: ConnectionPermit,
+    permit: ConnectionPermit,
     mut stop: watch::Receiver<bool>,
     _open: mpsc::Sender<()>,
 ) {
-    let wire = TokioIo::new(MeteredStream::new(stream, place.clone()));
-    let answer = service_fn(move |mut request: hyper::Request<Incoming>| {
+    let wire = TokioIo::new(MeteredStream::new(stream, permit.clone()));
+    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(Peer(peer));
-        request.extensions_mut().insert(place.clone());
+        request.extensions_mut().insert(permit.clone());
         let mut routes = routes.clone();
         async move {
             match origin::check_host(&request) {
                 Ok(()) => routes.call(request).await,
-                Err(told) => {
-                    let mut refused = http::refuse(http::Type::Json, &told);
-                    // What follows on the connection may be read otherwise by others, too.
-                    refused.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-                    Ok(refused)
+                Err(error) => {
+                    let mut response = http::refuse(http::Type::Json, &error);
+                    // Anything that follows on this connection may be interpreted differently by a
+                    // proxy.
+                    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                    Ok(response)
                 }
             }
         }
     });
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(head).max_buf_size(limits::HEAD_BYTES);
-    let mut connection = pin!(builder.serve_connection(wire, answer).with_upgrades());
+    let mut connection = pin!(builder.serve_connection(wire, service).with_upgrades());
     let done = tokio::select! {
         done = connection.as_mut() => done,
         () = stopped(&mut stop) => {
@@ -132,6 +137,6 @@ async fn connection(
         }
     };
     if let Err(err) = done {
-        tracing::debug!(error = %err, %peer, "a connection ended");
+        tracing::debug!(error = %err, %peer, "serving a connection failed");
     }
 }

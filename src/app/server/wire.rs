@@ -1,5 +1,5 @@
-//! A connection's bytes: what is read of a socket is metered, what is written must be taken in time, and the end leaves
-//! the last answer time to arrive.
+//! A connection's bytes: reads are metered, writes must complete in time, and closing leaves the
+//! last response time to arrive.
 
 use std::future::Future;
 use std::io;
@@ -16,16 +16,17 @@ use crate::transport::connections::ConnectionPermit;
 
 pub(super) struct MeteredStream {
     stream: Pin<Box<TimeoutStream<TcpStream>>>,
-    place: ConnectionPermit,
-    /// Set while the connection ends: how long and how much is still read and thrown away.
+    permit: ConnectionPermit,
+    /// Set while the connection closes: the remaining time and number of bytes still read and
+    /// discarded.
     linger: Option<(Pin<Box<Sleep>>, usize)>,
 }
 
 impl MeteredStream {
-    pub(super) fn new(stream: TcpStream, place: ConnectionPermit) -> Self {
+    pub(super) fn new(stream: TcpStream, permit: ConnectionPermit) -> Self {
         let mut stream = TimeoutStream::new(stream);
         stream.set_write_timeout(Some(limits::SOCKET_WRITE));
-        Self { stream: Box::pin(stream), place, linger: None }
+        Self { stream: Box::pin(stream), permit, linger: None }
     }
 }
 
@@ -33,7 +34,7 @@ impl AsyncRead for MeteredStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         ready!(self.stream.as_mut().poll_read(cx, buffer))?;
-        Poll::Ready(self.place.read(buffer.filled().len() - before))
+        Poll::Ready(self.permit.read(buffer.filled().len() - before))
     }
 }
 
@@ -58,21 +59,22 @@ impl AsyncWrite for MeteredStream {
         self.stream.as_mut().poll_flush(cx)
     }
 
-    /// A socket that is closed while something unread lies in it sends a reset, which takes the answer away from a client
-    /// that still writes: whoever is refused before its body was read would never learn why. So what comes is thrown away
-    /// for a moment, until the client closes its side.
+    /// Closes the write side, then discards input until the client closes its side, within limits.
+    /// Closing a socket with unread data sends a reset, which destroys the response for a client
+    /// that is still writing: a client rejected before its body was read would never see the
+    /// reason.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         if this.linger.is_none() {
             ready!(this.stream.as_mut().poll_shutdown(cx))?;
         }
         let (time, left) = this.linger.get_or_insert_with(|| (Box::pin(sleep(limits::LINGER)), limits::LINGER_BYTES));
-        let mut thrown = [0; 4096];
+        let mut discarded = [0; 4096];
         loop {
-            let mut buffer = ReadBuf::new(&mut thrown);
+            let mut buffer = ReadBuf::new(&mut discarded);
             match this.stream.as_mut().poll_read(cx, &mut buffer) {
                 Poll::Ready(Ok(())) if !buffer.filled().is_empty() => match left.checked_sub(buffer.filled().len()) {
-                    Some(less) => *left = less,
+                    Some(remaining) => *left = remaining,
                     None => return Poll::Ready(Ok(())),
                 },
                 Poll::Ready(_) => return Poll::Ready(Ok(())),

@@ -190,17 +190,17 @@ pub fn check_attributes(field: &str, value: &Value) -> Result<Value> {
     if serde_json::to_vec(value)?.len() > limits::ATTRIBUTES_BYTES {
         return Err(Refusal::input(field, format!("at most {} bytes", limits::ATTRIBUTES_BYTES)).into());
     }
-    Ok(settled(value.clone()))
+    Ok(normalized(value.clone()))
 }
 
 /// Normalises attributes, or one value, to the stored form: names and strings in NFC, and integers
 /// as integers however they are written: `1e3` and `-0.0` become 1000 and 0.
-pub(crate) fn settled(value: Value) -> Value {
+pub(crate) fn normalized(value: Value) -> Value {
     match value {
         Value::Number(number) => Value::Number(storable::plain(&number)),
         Value::String(text) => Value::String(storable::nfc(&text).into_owned()),
         Value::Object(fields) => Value::Object(
-            fields.into_iter().map(|(name, value)| (storable::nfc(&name).into_owned(), settled(value))).collect(),
+            fields.into_iter().map(|(name, value)| (storable::nfc(&name).into_owned(), normalized(value))).collect(),
         ),
         other => other,
     }
@@ -241,7 +241,7 @@ pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Resu
         revision: Set(1),
     };
     if external_id.is_some() {
-        external_ids::hold(tx, viewer, &kind).await?;
+        external_ids::lock(tx, viewer, &kind).await?;
     }
     let record = match row.insert(tx.db()).await {
         Err(err) if dialect::is_duplicate(&err) => {
@@ -296,7 +296,7 @@ pub async fn update(db: &Db, viewer: &Viewer, id: RecordId, expected: Option<i32
 }
 
 /// Sets `last_replied_at`, unless it is later already.
-pub(crate) async fn replied(tx: &Tx, id: RecordId, at: DateTime<Utc>) -> Result<()> {
+pub(crate) async fn set_last_replied(tx: &Tx, id: RecordId, at: DateTime<Utc>) -> Result<()> {
     Entity::update_many()
         .col_expr(Column::LastRepliedAt, Expr::value(at))
         .filter(COLUMN.id.eq(id))
@@ -307,7 +307,7 @@ pub(crate) async fn replied(tx: &Tx, id: RecordId, at: DateTime<Utc>) -> Result<
 }
 
 /// Sets `last_contacted_at` to now for records that were just written to or called.
-pub(crate) async fn contacted(tx: &Tx, ids: &[RecordId]) -> Result<()> {
+pub(crate) async fn set_last_contacted(tx: &Tx, ids: &[RecordId]) -> Result<()> {
     if ids.is_empty() {
         return Ok(());
     }

@@ -102,7 +102,7 @@ pub(crate) async fn check_one(
 pub async fn set(db: &Db, viewer: &Viewer, kind: &str, stages: &[String]) -> Result<Option<Pipeline>> {
     let kind = record::check_kind("recordKind", kind)?;
     if stages.len() > limits::STAGES {
-        return Err(Refusal::too_much("stages", format!("at most {}", limits::STAGES)).into());
+        return Err(Refusal::limit_for_field("stages", format!("at most {}", limits::STAGES)).into());
     }
     let mut names: Vec<String> = Vec::new();
     for (i, stage) in stages.iter().enumerate() {

@@ -43,7 +43,7 @@ pub async fn create(db: &Db, viewer: &Viewer, channel: Channel, address: &str, r
     };
     let reason = validate::name("reason", reason)?;
     transact!(db, |tx| {
-        close_gate(tx, viewer.org_id).await?;
+        lock_exclusive(tx, viewer.org_id).await?;
         let row = ActiveModel {
             id: Set(SuppressionId::new()),
             org_id: Set(viewer.org_id),
@@ -103,7 +103,7 @@ pub(crate) async fn opt_out(tx: &Tx, viewer: &Viewer, records: &[record::Model])
     if opted_out().next().is_none() {
         return Ok(());
     }
-    close_gate(tx, viewer.org_id).await?;
+    lock_exclusive(tx, viewer.org_id).await?;
     let at = tx.now_locked();
     let rows = opted_out().flat_map(|record| {
         let each = [(Channel::Email, &record.email), (Channel::Phone, &record.phone)];
@@ -185,13 +185,13 @@ pub(crate) fn listed(channel: Channel, address: &str, opted_out: bool) -> String
 /// Takes the org's suppression lock exclusively until the transaction ends: no reservation commits
 /// in the meantime, so entries added now apply to every later dispatch. Lock order: runs come
 /// before it.
-pub(crate) async fn close_gate(tx: &Tx, org_id: OrgId) -> Result<()> {
+pub(crate) async fn lock_exclusive(tx: &Tx, org_id: OrgId) -> Result<()> {
     lock(tx, org_id, "pg_advisory_xact_lock").await
 }
 
 /// Takes the org's suppression lock in shared mode until the transaction ends: other reservations
 /// go on, exclusive holders wait.
-pub(crate) async fn pass_gate(tx: &Tx, org_id: OrgId) -> Result<()> {
+pub(crate) async fn lock_shared(tx: &Tx, org_id: OrgId) -> Result<()> {
     lock(tx, org_id, "pg_advisory_xact_lock_shared").await
 }
 

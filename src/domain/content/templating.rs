@@ -153,7 +153,7 @@ pub struct StepMail {
 
 /// Renders mails, each with its values, like [`render_all`]. A mail is empty if its conditions are
 /// not met.
-pub async fn render_letters(
+pub async fn render_mails(
     all: Vec<(StepMail, Map<String, serde_json::Value>)>,
 ) -> Result<Vec<std::result::Result<Message, String>>> {
     let late = || Err("rendering took too long".to_owned());
@@ -162,7 +162,7 @@ pub async fn render_letters(
         let (of, values): &(StepMail, _) = &all[i];
         let holds = |source: &String| Condition::parse(source).and_then(|when| when.holds(values)).unwrap_or(false);
         match of.when.iter().all(holds) {
-            true => letter(&of.subject, &of.body, values, until),
+            true => render_mail(&of.subject, &of.body, values, until),
             false => Ok(Message { subject: None, body: String::new() }),
         }
     };
@@ -170,7 +170,7 @@ pub async fn render_letters(
 }
 
 /// Renders a mail from the templates of its subject and its body.
-pub fn letter(
+pub fn render_mail(
     subject: &str,
     body: &str,
     values: &Map<String, serde_json::Value>,
@@ -195,14 +195,14 @@ async fn in_time(
 ) -> Result<Vec<Option<std::result::Result<Message, String>>>> {
     // Messages rendered for a request count towards the size of its response.
     let request = crate::kernel::cost::current();
-    let lane = if request.is_some() { EvaluationPool::Asked } else { EvaluationPool::Engine };
-    let org = request.as_ref().map(|request| request.asker().org.uuid());
+    let lane = if request.is_some() { EvaluationPool::Request } else { EvaluationPool::Engine };
+    let org = request.as_ref().map(|request| request.owner().org.uuid());
     budget::run_for(lane, org, move |end| {
-        let mut left = if lane == EvaluationPool::Asked { limits::PREVIEWED_BYTES } else { usize::MAX };
+        let mut left = if lane == EvaluationPool::Request { limits::PREVIEWED_BYTES } else { usize::MAX };
         let mut one = |i: usize, until: Instant| {
             let message = render(i, until)?;
             if let Some(request) = &request {
-                request.made(message.body.len()).map_err(|refusal| refusal.message)?;
+                request.count_response_bytes(message.body.len()).map_err(|refusal| refusal.message)?;
             }
             left = left
                 .checked_sub(message.body.len())

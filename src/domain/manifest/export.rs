@@ -83,7 +83,7 @@ pub async fn export(db: &Db, viewer: &Viewer) -> Result<String> {
         all
     });
     put("runTemplates", each.collect());
-    yaml::write(&Value::Object(root)).map_err(Error::ours)
+    yaml::write(&Value::Object(root)).map_err(Error::internal)
 }
 
 /// Adds `nth`, by age, to rows that share a name.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use entity::AgentKind;
 use serde_json::Value;
 
-use super::{Item, Problem, What, placed};
+use super::{Declaration, Item, Problem, problem_at};
 use crate::domain::audience::record::filter::RecordFilter;
 use crate::domain::content::yaml::YamlDocument;
 use crate::domain::content::yaml::key_of;
@@ -23,7 +23,7 @@ pub(super) fn items(written: &YamlDocument) -> (Vec<Item>, Vec<Problem>) {
     let (mut items, mut wrong) = (Vec::new(), Vec::new());
     if written.value.is_null() {
         let message = format!("the manifest is empty; its sections are {}", SECTIONS.join(", "));
-        return (items, vec![placed(written, "manifest".into(), None, message)]);
+        return (items, vec![problem_at(written, "manifest".into(), None, message)]);
     }
     let mut root = Part::of(&written.value, "", &mut wrong);
     let mut sections = Vec::new();
@@ -31,14 +31,14 @@ pub(super) fn items(written: &YamlDocument) -> (Vec<Item>, Vec<Problem>) {
         match root.take(section) {
             None => {}
             Some(Value::Array(all)) => sections.push((section, all)),
-            Some(_) => root.say(section, "must be a list"),
+            Some(_) => root.report(section, "must be a list"),
         }
     }
     root.end();
     let count: usize = sections.iter().map(|(_, all): &(&str, Vec<Value>)| all.len()).sum();
     if count > limits::MANIFEST_ITEMS {
         let message = format!("declares {count} objects: at most {} are allowed", limits::MANIFEST_ITEMS);
-        return (items, vec![placed(written, "manifest".into(), None, message)]);
+        return (items, vec![problem_at(written, "manifest".into(), None, message)]);
     }
     let mut seen = HashMap::new();
     let mut paths = Vec::new();
@@ -57,7 +57,7 @@ pub(super) fn items(written: &YamlDocument) -> (Vec<Item>, Vec<Problem>) {
             } else {
                 let mut part = Part::of(value, &path, &mut wrong);
                 if part.number("nth").is_some_and(|nth| nth < 1) {
-                    part.say("nth", "must be 1 or more: the number among those of this name, oldest first");
+                    part.report("nth", "must be 1 or more: the number among those of this name, oldest first");
                 }
                 let what = parse_item(section, &mut part);
                 part.end();
@@ -78,7 +78,7 @@ pub(super) fn items(written: &YamlDocument) -> (Vec<Item>, Vec<Problem>) {
             // An unreadable object has been reported as a problem already.
             if let Some(what) = what {
                 let nth = nth.and_then(|nth| usize::try_from(nth).ok()).filter(|nth| *nth > 0);
-                items.push(Item { path, written_at, nth, what });
+                items.push(Item { path, index_path: written_at, nth, declaration: what });
             }
         }
     }
@@ -86,7 +86,7 @@ pub(super) fn items(written: &YamlDocument) -> (Vec<Item>, Vec<Problem>) {
         let within = |path: &str| problem.path.strip_prefix(path).is_some_and(|rest| rest.starts_with('.'));
         let place = paths.iter().find(|(path, _)| within(path));
         let written_at = place.map(|(path, at)| format!("{at}{}", &problem.path[path.len()..]));
-        placed(written, problem.path.clone(), written_at, problem.message)
+        problem_at(written, problem.path.clone(), written_at, problem.message)
     });
     (items, each.collect())
 }
@@ -97,14 +97,14 @@ fn normalized_name(name: &str) -> String {
 }
 
 /// Parses one object; `None` if it has problems that leave nothing to apply.
-fn parse_item(section: &str, part: &mut Part<'_>) -> Option<What> {
+fn parse_item(section: &str, part: &mut Part<'_>) -> Option<Declaration> {
     let name = part.text("name").map(|name| normalized_name(&name));
     Some(match section {
-        "goals" => What::Goal(crate::domain::content::goal::Fields {
+        "goals" => Declaration::Goal(crate::domain::content::goal::Fields {
             name,
             description: Some(part.text("description").unwrap_or_default()),
         }),
-        "writers" => What::Writer(crate::domain::content::writer::Fields {
+        "writers" => Declaration::Writer(crate::domain::content::writer::Fields {
             name,
             kind: Some(part.word("kind").unwrap_or(entity::writer::WriterKind::Templated)),
             instructions: Some(part.text("instructions").unwrap_or_default()),
@@ -116,31 +116,31 @@ fn parse_item(section: &str, part: &mut Part<'_>) -> Option<What> {
                 member_id: None,
                 policy: Some(part.word("policy").unwrap_or(entity::reviewer::ReviewPolicy::Any)),
             };
-            What::Reviewer(fields, part.text("member"))
+            Declaration::Reviewer(fields, part.text("member"))
         }
-        "messageTemplates" => What::MessageTemplate(crate::domain::content::message_template::Fields {
+        "messageTemplates" => Declaration::MessageTemplate(crate::domain::content::message_template::Fields {
             name,
             channel: part.word("channel"),
             subject: part.text("subject"),
             body: part.text("body"),
         }),
         "segments" => {
-            let filter = match part.take("filter").map(RecordFilter::written) {
+            let filter = match part.take("filter").map(RecordFilter::parse) {
                 Some(Err(wrong)) => {
                     let joint = if wrong.path.is_empty() { "" } else { "." };
-                    part.say(&format!("filter{joint}{}", wrong.path), wrong.message);
+                    part.report(&format!("filter{joint}{}", wrong.path), wrong.message);
                     return None;
                 }
                 filter => filter.and_then(Result::ok),
             };
-            What::Segment(Box::new(crate::domain::audience::segment::Fields { name, filter, record_ids: None }))
+            Declaration::Segment(Box::new(crate::domain::audience::segment::Fields { name, filter, record_ids: None }))
         }
         section => {
             let kind = match section {
                 "functions" => AgentKind::Function,
                 _ => part.word("kind").unwrap_or(AgentKind::Outside),
             };
-            What::Agent(crate::domain::plan::agent::Fields {
+            Declaration::Agent(crate::domain::plan::agent::Fields {
                 name,
                 description: Some(part.text("description").unwrap_or_default()),
                 kind: Some(kind),
@@ -153,7 +153,7 @@ fn parse_item(section: &str, part: &mut Part<'_>) -> Option<What> {
     })
 }
 
-fn parse_run_template(value: &Value, path: &str, wrong: &mut Vec<run_template::Problem>) -> What {
+fn parse_run_template(value: &Value, path: &str, wrong: &mut Vec<run_template::Problem>) -> Declaration {
     let mut part = Part::of(value, path, wrong);
     let name = part.text("name").map(|name| normalized_name(&name));
     let key = part.text("key").or_else(|| name.as_deref().map(|name| key_of(name).replace('_', "-")));
@@ -162,7 +162,7 @@ fn parse_run_template(value: &Value, path: &str, wrong: &mut Vec<run_template::P
     let overrides = match overrides {
         Some(Ok(overrides)) => Some(overrides),
         Some(Err(why)) => {
-            part.say("overrides", why);
+            part.report("overrides", why);
             None
         }
         None => base.as_ref().map(|_| Default::default()),
@@ -184,5 +184,5 @@ fn parse_run_template(value: &Value, path: &str, wrong: &mut Vec<run_template::P
         fields.definition = Some(definition);
     }
     part.end();
-    What::RunTemplate(fields, base)
+    Declaration::RunTemplate(fields, base)
 }

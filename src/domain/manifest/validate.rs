@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Item, What};
+use super::{Declaration, Item};
 use crate::domain::content::templating;
 use crate::domain::plan::agent;
 use crate::domain::plan::run_template::{self, Draft};
@@ -48,7 +48,7 @@ pub(super) async fn judge(db: &Db, viewer: &Viewer, items: &Arc<Vec<Item>>) -> R
 async fn bases(db: &Db, viewer: &Viewer, items: &[Item]) -> Result<Bases> {
     let mut all = HashMap::new();
     for item in items {
-        if let What::RunTemplate(_, Some(key)) = &item.what
+        if let Declaration::RunTemplate(_, Some(key)) = &item.declaration
             && !all.contains_key(key)
             && declared(items, key).is_none()
             && let Some(found) = run_template::by_key(db.read(), viewer, key).await?
@@ -60,38 +60,38 @@ async fn bases(db: &Db, viewer: &Viewer, items: &[Item]) -> Result<Bases> {
 }
 
 fn declared<'a>(items: &'a [Item], key: &str) -> Option<&'a run_template::Fields> {
-    items.iter().find_map(|item| match &item.what {
-        What::RunTemplate(fields, None) if fields.key.as_deref() == Some(key) => Some(fields),
+    items.iter().find_map(|item| match &item.declaration {
+        Declaration::RunTemplate(fields, None) if fields.key.as_deref() == Some(key) => Some(fields),
         _ => None,
     })
 }
 
 /// Validates one item; false if time ran out.
 fn validate_item(item: &Item, items: &[Item], bases: &Bases) -> bool {
-    let draft = match &item.what {
-        What::Goal(_) | What::Reviewer(..) | What::Segment(_) => return true,
-        What::Writer(fields) => {
+    let draft = match &item.declaration {
+        Declaration::Goal(_) | Declaration::Reviewer(..) | Declaration::Segment(_) => return true,
+        Declaration::Writer(fields) => {
             let body = fields.body.as_ref().and_then(Option::as_ref);
             drop(body.map(|body| templating::check("body", body)));
             return true;
         }
-        What::MessageTemplate(fields) => {
+        Declaration::MessageTemplate(fields) => {
             for text in [&fields.subject, &fields.body].into_iter().flatten() {
                 drop(templating::check("body", text));
             }
             return true;
         }
-        What::Agent(fields) => {
+        Declaration::Agent(fields) => {
             drop(agent::judge(fields));
             return true;
         }
-        What::RunTemplate(fields, None) => Draft::of(None, None, fields),
-        What::RunTemplate(fields, Some(key)) => match (declared(items, key), bases.get(key)) {
+        Declaration::RunTemplate(fields, None) => Draft::of(None, None, fields),
+        Declaration::RunTemplate(fields, Some(key)) => match (declared(items, key), bases.get(key)) {
             (Some(base), _) => Draft::of(None, None, base)
                 .map(|base| Draft { overrides: fields.overrides.clone().unwrap_or_default(), ..base }),
             (None, Some(base)) => Draft::of(None, Some(base), fields),
             (None, None) => None,
         },
     };
-    draft.is_none_or(|draft| run_template::in_time("", &draft.problems()).is_ok())
+    draft.is_none_or(|draft| run_template::check_not_late("", &draft.problems()).is_ok())
 }

@@ -81,7 +81,7 @@ pub(crate) async fn write(
     counted: &[(String, i64)],
 ) -> Result<Vec<Model>> {
     let step = step::Entity::find_by_id(step_id).one(tx.db()).await?;
-    let step = step.ok_or_else(|| Error::ours(format!("step {step_id} is missing")))?;
+    let step = step.ok_or_else(|| Error::internal(format!("step {step_id} is missing")))?;
     let rows: Vec<Model> = done
         .into_iter()
         .map(|done| Model {

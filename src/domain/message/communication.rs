@@ -188,7 +188,7 @@ pub struct Edit {
 
 /// Approves, rejects (with a reason) or edits a message. Errors: NOT_FOUND, CONFLICT,
 /// INVALID_TRANSITION, BAD_USER_INPUT.
-pub async fn judge(
+pub async fn review(
     db: &Db,
     viewer: &Viewer,
     id: CommunicationId,
@@ -277,7 +277,7 @@ pub(crate) async fn release(tx: &Tx, viewer: &Viewer, run: &run::Model, ids: &[C
 }
 
 /// Cancels the unsent messages to some recipients.
-pub(crate) async fn drop_of_places(
+pub(crate) async fn cancel_unsent(
     tx: &Tx,
     viewer: &Viewer,
     run: &run::Model,
@@ -303,7 +303,7 @@ pub(crate) async fn drop_of_places(
 
 /// Suppresses the unsent messages to recipients whose addresses were opted out. Returns the
 /// recipients of the suppressed messages.
-pub(crate) async fn suppress_of_places(
+pub(crate) async fn suppress_unsent(
     tx: &Tx,
     viewer: &Viewer,
     run: &run::Model,
@@ -336,7 +336,7 @@ pub(crate) fn emit_readdressed(tx: &Tx, viewer: &Viewer, run: &run::Model, row: 
 }
 
 /// A message's address in the normalised form for comparisons, as SQL.
-pub(crate) fn compared() -> Expr {
+pub(crate) fn normalized_address() -> Expr {
     Expr::expr(Func::lower(Expr::col(Column::ToAddress)))
 }
 

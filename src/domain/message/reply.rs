@@ -140,7 +140,7 @@ pub async fn record(db: &Db, viewer: &Viewer, incoming: &IncomingReply) -> Resul
         };
         // A reply to a test message comes from the tester, not from the record.
         if let Some(id) = reply.record_id.filter(|_| !found.test) {
-            crate::domain::audience::record::replied(tx, id, reply.received_at).await?;
+            crate::domain::audience::record::set_last_replied(tx, id, reply.received_at).await?;
         }
         let payload = json!({ "replyId": reply.id, "communicationId": found.id, "channel": reply.channel });
         let event = Event::new(run.org_id, "reply.received", &viewer.actor()).run(&run).record(reply.record_id);

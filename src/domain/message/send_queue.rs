@@ -48,7 +48,7 @@ pub(crate) async fn release(
         crate::domain::message::communication::emit(tx, viewer, &run, "communication.approved", row, from, None);
     }
     queue(tx, viewer, &created).await?;
-    let run = in_flight(tx, run, i64::try_from(created.len()).map_err(Error::ours)?).await?;
+    let run = in_flight(tx, run, i64::try_from(created.len()).map_err(Error::internal)?).await?;
     Ok((run, created))
 }
 
@@ -106,7 +106,7 @@ pub(crate) async fn drop_cancelled(tx: &Tx, run: &run::Model) -> Result<()> {
         .exec(tx.db())
         .await?;
     if deleted.rows_affected > 0 {
-        let by = i64::try_from(deleted.rows_affected).map_err(Error::ours)?;
+        let by = i64::try_from(deleted.rows_affected).map_err(Error::internal)?;
         run::Entity::update_many()
             .col_expr(run::Column::OnWay, Expr::col(run::Column::OnWay).sub(by))
             .filter(run::COLUMN.id.eq(run.id))
@@ -118,7 +118,7 @@ pub(crate) async fn drop_cancelled(tx: &Tx, run: &run::Model) -> Result<()> {
 
 /// Settles messages of one run: removes them from the queue, and records and counts sent ones on
 /// their step. The run must be locked; returns its new state.
-pub(crate) async fn through(tx: &Tx, run: run::Model, settled: &[(Model, communication::Model)]) -> Result<run::Model> {
+pub(crate) async fn settle(tx: &Tx, run: run::Model, settled: &[(Model, communication::Model)]) -> Result<run::Model> {
     if settled.is_empty() {
         return Ok(run);
     }
@@ -127,15 +127,15 @@ pub(crate) async fn through(tx: &Tx, run: run::Model, settled: &[(Model, communi
     // All messages of one action together, in one activity update.
     for of_one in settled.chunk_by(|(a, _), (b, _)| a.step_id == b.step_id && a.actor == b.actor) {
         let messages: Vec<&communication::Model> = of_one.iter().map(|(_, message)| message).collect();
-        came(tx, &of_one[0].0.actor, &run, &messages).await?;
+        record_outcomes(tx, &of_one[0].0.actor, &run, &messages).await?;
     }
     // Messages with an unknown outcome stay in flight until a person resolves them.
     let known = settled.iter().filter(|(_, message)| message.status != CommunicationStatus::Unknown).count();
-    in_flight(tx, run, -i64::try_from(known).map_err(Error::ours)?).await
+    in_flight(tx, run, -i64::try_from(known).map_err(Error::internal)?).await
 }
 
 /// Records the outcomes of messages of one step as activities, and counts them on the step.
-pub(crate) async fn came(
+pub(crate) async fn record_outcomes(
     tx: &Tx,
     actor: &entity::Actor,
     run: &run::Model,

@@ -26,13 +26,13 @@ paged!(api_key);
 /// Returns true if a key exists in any org; called at startup, before there is a viewer. Revoked
 /// and expired keys count, too, so that the server does not fall back to development mode without
 /// them.
-pub async fn any(db: &Db) -> Result<bool> {
+pub async fn exists(db: &Db) -> Result<bool> {
     Ok(Entity::find().one(db.read()).await?.is_some())
 }
 
 /// Returns true if an admin of an org can authenticate: by a valid key with the role ADMIN that
 /// belongs to an admin or, if tokens are accepted, by a token with an admin's subject.
-pub async fn admin_can_enter(
+pub async fn admin_can_authenticate(
     db: &impl ConnectionTrait,
     org_id: OrgId,
     now: DateTime<Utc>,
@@ -58,16 +58,16 @@ pub async fn admin_can_enter(
 
 /// Returns the same as [`admin_can_enter`], and locks the admins' keys, so that changes which may
 /// lock admins out are serialised.
-pub(crate) async fn admin_could_enter(tx: &Tx, viewer: &Viewer, by_token: bool) -> Result<bool> {
+pub(crate) async fn admin_can_authenticate_locked(tx: &Tx, viewer: &Viewer, by_token: bool) -> Result<bool> {
     let keys = Entity::find().filter(COLUMN.org_id.eq(viewer.org_id)).filter(COLUMN.role.eq(Role::Admin));
     keys.order_by_asc(COLUMN.id).lock_exclusive().all(tx.db()).await?;
-    admin_can_enter(tx.db(), viewer.org_id, tx.now(), by_token).await
+    admin_can_authenticate(tx.db(), viewer.org_id, tx.now(), by_token).await
 }
 
 /// Rejects a change after which no admin of the org can authenticate, if one could before. Errors:
 /// CONFLICT.
-pub(crate) async fn keep_an_admin(tx: &Tx, viewer: &Viewer, could_before: bool, by_token: bool) -> Result<()> {
-    if could_before && !admin_can_enter(tx.db(), viewer.org_id, tx.now(), by_token).await? {
+pub(crate) async fn require_admin_access(tx: &Tx, viewer: &Viewer, could_before: bool, by_token: bool) -> Result<()> {
+    if could_before && !admin_can_authenticate(tx.db(), viewer.org_id, tx.now(), by_token).await? {
         let why = format!("it is the last credential of an admin: nobody could create another key. {MAKE_ANOTHER}");
         return Err(Refusal::conflict(why).into());
     }
@@ -113,7 +113,7 @@ pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<(Model,
             return Err(Refusal::input("role", message).into());
         }
         let first = fields.role == Role::Admin && viewer.org_id == PLATFORM;
-        if !first && !admin_can_enter(tx.db(), PLATFORM, tx.now(), db.has_tokens()).await? {
+        if !first && !admin_can_authenticate(tx.db(), PLATFORM, tx.now(), db.has_tokens()).await? {
             let why = "the first key must be an admin's of the built-in org: once a key exists, every request must authenticate";
             return Err(Refusal::input("role", format!("{why}. {MAKE_ANOTHER}")).into());
         }
@@ -155,17 +155,17 @@ pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<(Model,
 /// `even_the_last`.
 pub async fn revoke(db: &Db, viewer: &Viewer, id: ApiKeyId, even_the_last: bool) -> Result<Model> {
     transact!(db, |tx| {
-        let could_before = !even_the_last && admin_could_enter(tx, viewer, db.has_tokens()).await?;
+        let could_before = !even_the_last && admin_can_authenticate_locked(tx, viewer, db.has_tokens()).await?;
         let found = must_find(tx.db(), viewer, id).await?;
         tx.set_result(id);
-        tx.changes_doors();
+        tx.credentials_changed();
         if found.revoked_at.is_some() {
             return Ok(found);
         }
         let mut row = found.into_active_model();
         row.revoked_at = Set(Some(tx.now()));
         let row = row.update(tx.db()).await?;
-        keep_an_admin(tx, viewer, could_before, db.has_tokens()).await?;
+        require_admin_access(tx, viewer, could_before, db.has_tokens()).await?;
         event::append(tx, event_of("api_key.revoked", viewer, &row));
         Ok(row)
     })

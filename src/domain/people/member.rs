@@ -85,11 +85,11 @@ pub async fn update(db: &Db, viewer: &Viewer, id: MemberId, expected: Option<i32
     let role = fields.role.map(check_role).transpose()?;
     transact!(db, |tx| {
         // The permissions of their keys and tokens change now.
-        tx.changes_doors();
+        tx.credentials_changed();
         let found = must_lock(tx, viewer, id, expected).await?;
         let revision = found.revision;
         let may_lock_out = found.role == Role::Admin && (role.is_some() || fields.subject.is_some());
-        let could_before = may_lock_out && api_key::admin_could_enter(tx, viewer, db.has_tokens()).await?;
+        let could_before = may_lock_out && api_key::admin_can_authenticate_locked(tx, viewer, db.has_tokens()).await?;
         if found.role == Role::Admin && role.is_some_and(|role| role != Role::Admin) {
             another_admin(tx, viewer, id).await?;
         }
@@ -111,7 +111,7 @@ pub async fn update(db: &Db, viewer: &Viewer, id: MemberId, expected: Option<i32
             Err(err) if err.db().is_some_and(dialect::is_duplicate) => return Err(already()),
             other => other?,
         };
-        api_key::keep_an_admin(tx, viewer, could_before, db.has_tokens()).await?;
+        api_key::require_admin_access(tx, viewer, could_before, db.has_tokens()).await?;
         Ok(saved)
     })
 }
@@ -128,7 +128,7 @@ async fn without(tx: &Tx, viewer: &Viewer, member: &Model) -> Result<()> {
     if member.role == Role::Admin {
         another_admin(tx, viewer, member.id).await?;
     }
-    tx.changes_doors();
+    tx.credentials_changed();
     Ok(())
 }
 

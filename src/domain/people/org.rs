@@ -45,7 +45,7 @@ pub async fn all(db: &Db) -> Result<Vec<Model>> {
 /// The command line's viewer in an org: its first admin.
 pub async fn admin(db: &Db, id: Option<&str>) -> Result<Viewer> {
     let Some(id) = id else { return Viewer::developer(db).await };
-    let id: OrgId = id.parse().map_err(Error::ours)?;
+    let id: OrgId = id.parse().map_err(Error::internal)?;
     match Entity::find_by_id(id).one(db.read()).await? {
         Some(org) => Viewer::admin_of(db, org.id, &org.name).await,
         None => Err(Refusal::not_found("org", id).into()),

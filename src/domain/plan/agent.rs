@@ -127,7 +127,7 @@ pub(crate) async fn update_in(
     }
     let name = fields.name.clone().unwrap_or_default();
     save(tx, apply(row, fields)?, revision).await.map_err(|err| match err {
-        Error::Ours(fault) if fault.is_duplicate() => {
+        Error::Internal(fault) if fault.is_duplicate() => {
             Refusal::conflict(format!("an agent `{name}` already exists")).into()
         }
         other => other,

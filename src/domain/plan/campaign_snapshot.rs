@@ -106,7 +106,7 @@ fn resolved(campaign: &campaign::Model, chain: Option<&Chain>) -> Resolved {
 /// The snapshot as it is stored with the run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Instructions {
+pub struct CampaignSnapshot {
     /// The version of the campaign.
     pub campaign_version: i32,
     /// The goal.
@@ -146,7 +146,7 @@ pub struct Instructions {
 
 /// Builds a language model's system prompt: the instructions of the agent, the writer and the
 /// campaign, in that order.
-pub fn system(snapshot: Option<&Instructions>, agent: &str) -> String {
+pub fn system_prompt(snapshot: Option<&CampaignSnapshot>, agent: &str) -> String {
     let writer = snapshot.and_then(|snapshot| snapshot.writer.as_ref()).map(|writer| writer.text.as_str());
     let campaign = snapshot.map(|snapshot| snapshot.instructions.as_str());
     let all = [Some(agent), writer, campaign].into_iter().flatten().filter(|text| !text.trim().is_empty());
@@ -164,7 +164,7 @@ pub struct Named<I> {
     pub text: String,
 }
 
-impl Instructions {
+impl CampaignSnapshot {
     /// Takes a snapshot of the parts.
     pub fn of(parts: &CampaignParts) -> Self {
         let campaign = &parts.campaign;

@@ -22,11 +22,11 @@ use sea_orm::{ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, IntoA
 use serde_json::Value;
 
 pub use built_in::standard_outreach;
-pub use built_in_rows::{built_in_rows, keep_built_in};
+pub use built_in_rows::{built_in_rows, sync_built_in};
 pub use executors::Executors;
 pub(crate) use judge::Draft;
 use judge::judge;
-pub use judge::{in_time, judged, problems_of, refuse};
+pub use judge::{check_not_late, problems_of, problems_within_budget, reject_if_problems};
 pub use kind::*;
 use layer::{Changes, Resolved};
 pub use rules::problems;
@@ -209,7 +209,7 @@ pub struct Fields {
 /// Creates a template. Rejected: no key or name, neither or both of a structure and a base, a
 /// structure with problems (all are reported), a key that is taken.
 pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<Model> {
-    judge::before(db, viewer, None, fields).await?;
+    judge::validate_before(db, viewer, None, fields).await?;
     transact!(db, |tx| create_in(tx, viewer, fields).await)
 }
 
@@ -265,7 +265,7 @@ pub async fn update(
     expected: Option<i32>,
     fields: &Fields,
 ) -> Result<Model> {
-    judge::before(db, viewer, Some(id), fields).await?;
+    judge::validate_before(db, viewer, Some(id), fields).await?;
     transact!(db, |tx| update_in(tx, viewer, id, expected, fields).await)
 }
 

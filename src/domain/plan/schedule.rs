@@ -5,7 +5,7 @@ pub mod change;
 pub mod cron;
 pub mod missed;
 
-pub use change::{Action, check_allowed, end, hold, update};
+pub use change::{Action, check_allowed, end, pause_or_resume, update};
 pub(crate) use change::{end_all_of, end_one, resume_all_of};
 use chrono::{DateTime, Utc};
 pub use cron::{EITHER_DAY, Occurrence, Pattern, Turn, wall};
@@ -63,7 +63,7 @@ pub struct SchedulePolicies {
 /// Builds an active schedule, not yet attached to a campaign or template, and its first occurrence.
 /// Errors: BAD_USER_INPUT for a time in the past, an invalid pattern, or a window out of bounds;
 /// LIMIT_EXCEEDED if the org has too many schedules.
-pub(crate) async fn fresh(
+pub(crate) async fn new_schedule(
     tx: &Tx,
     viewer: &Viewer,
     when: &ScheduleTime,

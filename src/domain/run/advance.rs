@@ -113,7 +113,7 @@ async fn begin_tasks(
     let mut changed = false;
     for i in 0..tasks.len() {
         let task = tasks[i].clone();
-        let met = |key: &String| tasks.iter().any(|other| other.key == *key && other.status.is_met());
+        let met = |key: &String| tasks.iter().any(|other| other.key == *key && other.status.meets_dependency());
         if task.phase_id != phase.id || !task.depends_on.0.iter().all(met) {
             continue;
         }
@@ -151,7 +151,7 @@ async fn begin_tasks(
 /// Reloads a task.
 async fn reload(tx: &Tx, task: &task::Model) -> Result<task::Model> {
     let fresh = task::Entity::find_by_id(task.id).one(tx.db()).await?;
-    fresh.ok_or_else(|| Error::ours("a task is missing"))
+    fresh.ok_or_else(|| Error::internal("a task is missing"))
 }
 
 async fn mark_begun(tx: &Tx, snapshot: &RunSnapshot, task: task::Model) -> Result<task::Model> {
@@ -197,7 +197,7 @@ async fn derive(
         for i in indices.iter().copied() {
             if skipped.iter().any(|step| step.task_id == tasks[i].id) {
                 let fresh = task::Entity::find_by_id(tasks[i].id).one(tx.db()).await?;
-                tasks[i] = fresh.ok_or_else(|| Error::ours("a task is missing"))?;
+                tasks[i] = fresh.ok_or_else(|| Error::internal("a task is missing"))?;
             }
         }
     }
@@ -207,7 +207,7 @@ async fn derive(
             tasks[i].fan_out_done = true;
         }
         let task = tasks[i].clone();
-        let met = |key: &String| tasks.iter().any(|other| other.key == *key && other.status.is_met());
+        let met = |key: &String| tasks.iter().any(|other| other.key == *key && other.status.meets_dependency());
         let facts = TaskFacts {
             counts: task.counts(),
             fan_out_done: task.fan_out_done,
@@ -239,7 +239,9 @@ async fn close(
         PhaseTransition::Fail
     } else if statuses.iter().all(|status| *status == TaskStatus::Skipped) {
         PhaseTransition::Skip
-    } else if statuses.iter().all(|status| status.is_met()) && (phase.autonomous || phase.person_act.is_some()) {
+    } else if statuses.iter().all(|status| status.meets_dependency())
+        && (phase.autonomous || phase.person_act.is_some())
+    {
         PhaseTransition::Complete
     } else {
         return Ok(phase);
@@ -297,7 +299,7 @@ async fn change_phase(
 ) -> Result<phase::Model> {
     let (from, revision) = (phase.status, phase.revision);
     let Some(to) = from.next(transition) else {
-        return Err(Error::ours(format!("the phase {} is {from} and can't {transition:?}", phase.id)));
+        return Err(Error::internal(format!("the phase {} is {from} and can't {transition:?}", phase.id)));
     };
     let mut row = phase.into_active_model();
     row.status = Set(to);
@@ -336,7 +338,7 @@ async fn end(
     let engine = Viewer::engine(viewer.org_id);
     let at = tx.now();
     let why = failure.clone();
-    let run = super::step_to(tx, &engine, run, transition, why.as_deref(), |row| {
+    let run = super::apply_transition(tx, &engine, run, transition, why.as_deref(), |row| {
         row.ended_at = Set(Some(at));
         if failure.is_some() {
             row.failure = Set(failure);

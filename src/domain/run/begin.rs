@@ -33,7 +33,8 @@ pub(crate) struct StepBatch<'a> {
 pub(crate) async fn begin(tx: &Tx, viewer: &Viewer, run: run::Model) -> Result<run::Model> {
     let at = tx.now();
     let mut run =
-        super::step_to(tx, viewer, run, RunTransition::Start, None, |row| row.started_at = Set(Some(at))).await?;
+        super::apply_transition(tx, viewer, run, RunTransition::Start, None, |row| row.started_at = Set(Some(at)))
+            .await?;
     let snapshot = super::snapshot::of(tx.db(), &run).await?;
     let mut recipient = None;
     if let Some(record_id) = snapshot.one_record() {
@@ -82,7 +83,7 @@ async fn phase(
         run_id: Set(run.id),
         key: Set(declared.key.clone()),
         name: Set(declared.name.clone()),
-        sequence: Set(i32::try_from(number).map_err(Error::ours)?),
+        sequence: Set(i32::try_from(number).map_err(Error::internal)?),
         status: Set(PhaseStatus::Pending),
         autonomous: Set(declared.autonomous),
         interrupt_events: Set(phase::Names(declared.interrupt_events.clone())),
@@ -178,7 +179,7 @@ impl StepBatch<'_> {
             completed_by: None,
             assignee_id: by_name.or(self.assignee.map(|id| id.0)),
             assignee_role: declared.role,
-            outside: kind::is_outside(declared),
+            outside: kind::is_external(declared),
             due_at: None,
             overdue_at: None,
             approval: None,
@@ -207,6 +208,6 @@ pub(crate) async fn insert(
             super::step::Change { reason: step.error.clone(), step, from: None, kind }
         })
         .collect();
-    super::step::note(tx, run, actor, &changes).await?;
+    super::step::record_changes(tx, run, actor, &changes).await?;
     Ok(changes)
 }

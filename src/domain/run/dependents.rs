@@ -51,7 +51,7 @@ impl DependencyEnd {
 }
 
 /// Reason of a step that is skipped because the step it waited for did not complete.
-pub(crate) fn because(key: &str, end: DependencyEnd) -> ReasonText {
+pub(crate) fn dependency_reason(key: &str, end: DependencyEnd) -> ReasonText {
     let (code, outcome) = match end {
         DependencyEnd::Failed => (StepReason::WaitedForFailed, "failed"),
         DependencyEnd::Completed | DependencyEnd::Skipped => (StepReason::WaitedForSkipped, "was skipped"),
@@ -75,7 +75,7 @@ pub(crate) async fn advance(tx: &Tx, run: &run::Model, snapshot: &RunSnapshot, c
         for step in &ended {
             if let (Some(end), Some(recipient_id)) =
                 (DependencyEnd::of(step.status, step.result.is_some()), step.run_record_id)
-                && snapshot.graph.fans.contains(&step.key)
+                && snapshot.graph.fan_out_keys.contains(&step.key)
                 && snapshot.graph.dependents.contains_key(&step.key)
             {
                 groups.entry((step.key.clone(), end)).or_default().push(recipient_id);
@@ -95,7 +95,7 @@ pub(crate) async fn advance(tx: &Tx, run: &run::Model, snapshot: &RunSnapshot, c
                 if dependent.delay.is_some() || end == DependencyEnd::Completed {
                     skipped.extend(enqueue(tx, run, snapshot, waiting, available).await?);
                 } else {
-                    skipped.extend(skip(tx, run, waiting, |_| because(&key, end)).await?);
+                    skipped.extend(skip(tx, run, waiting, |_| dependency_reason(&key, end)).await?);
                 }
             }
         }
@@ -116,7 +116,7 @@ pub(crate) async fn enqueue(
         return Ok(Vec::new());
     }
     let (runnable, unmet): (Vec<_>, Vec<_>) =
-        judged(tx, run, snapshot, steps).await?.into_iter().partition(|(_, why)| why.is_none());
+        evaluate_conditions(tx, run, snapshot, steps).await?.into_iter().partition(|(_, why)| why.is_none());
     let reasons: HashMap<StepId, ReasonText> =
         unmet.iter().filter_map(|(step, why)| Some((step.id, why.clone()?))).collect();
     let unmet = unmet.into_iter().map(|(step, _)| step).collect();
@@ -124,8 +124,9 @@ pub(crate) async fn enqueue(
     let skipped = skip(tx, run, unmet, |step| reasons.get(&step.id).cloned().unwrap_or_else(fallback)).await?;
     let mut by_times: HashMap<Times, Vec<StepId>> = HashMap::new();
     for (step, _) in runnable {
-        let (_, declared) =
-            snapshot.step(&step.key).ok_or_else(|| crate::kernel::error::Error::ours("a step that is not declared"))?;
+        let (_, declared) = snapshot
+            .step(&step.key)
+            .ok_or_else(|| crate::kernel::error::Error::internal("a step that is not declared"))?;
         let times = times(declared, available);
         by_times.entry(times).or_default().push(step.id);
     }
@@ -143,7 +144,7 @@ pub(crate) async fn enqueue(
             .into_iter()
             .map(|step| Change { step, from: Some(StepStatus::Pending), kind: "step.queued", reason: None })
             .collect();
-        super::step::note(tx, run, &Actor::engine(), &changes).await?;
+        super::step::record_changes(tx, run, &Actor::engine(), &changes).await?;
     }
     Ok(skipped)
 }
@@ -163,18 +164,18 @@ pub(crate) fn times(declared: &StepDef, available: DateTime<Utc>) -> Times {
 
 /// Evaluates the conditions of each step and its task. Returns each step with its skip reason; none
 /// if it is to be done. All conditions of a transaction share a time limit: [`budget::Conditions`].
-pub(crate) async fn judged(
+pub(crate) async fn evaluate_conditions(
     tx: &Tx,
     run: &run::Model,
     snapshot: &RunSnapshot,
     steps: Vec<step::Model>,
 ) -> Result<Vec<(step::Model, Option<ReasonText>)>> {
-    judged_within(tx, run, snapshot, steps, None).await
+    evaluate_conditions_within(tx, run, snapshot, steps, None).await
 }
 
 /// Same, in chunks of so many steps if given: stops after a whole chunk when [`budget::BATCH_TIME`]
 /// is used up; at least one chunk is evaluated.
-pub(crate) async fn judged_within(
+pub(crate) async fn evaluate_conditions_within(
     tx: &Tx,
     run: &run::Model,
     snapshot: &RunSnapshot,
@@ -261,7 +262,7 @@ pub(crate) async fn skip(
                 reason: Some(reason.text.clone()),
             })
             .collect();
-        super::step::note(tx, run, &Actor::engine(), &changes).await?;
+        super::step::record_changes(tx, run, &Actor::engine(), &changes).await?;
         all.extend(skipped);
     }
     Ok(all)
@@ -271,7 +272,7 @@ pub(crate) async fn skip(
 pub(crate) async fn restore(tx: &Tx, run: &run::Model, snapshot: &RunSnapshot, again: &[step::Model]) -> Result<()> {
     let mut dependents: HashMap<String, HashSet<RunRecordId>> = HashMap::new();
     for step in again {
-        for key in snapshot.graph.behind(&step.key) {
+        for key in snapshot.graph.dependents_of(&step.key) {
             dependents.entry(key).or_default().extend(step.run_record_id);
         }
     }
@@ -305,7 +306,7 @@ pub(crate) async fn restore(tx: &Tx, run: &run::Model, snapshot: &RunSnapshot, a
             .into_iter()
             .map(|step| Change { step, from: Some(StepStatus::Skipped), kind: "step.reset", reason: None })
             .collect();
-        super::step::note(tx, run, &Actor::engine(), &changes).await?;
+        super::step::record_changes(tx, run, &Actor::engine(), &changes).await?;
     }
     Ok(())
 }

@@ -11,7 +11,7 @@ use entity::{Channel, RunStatus, step};
 use sea_orm::{ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder};
 
 use super::waiting::step_waits;
-use crate::domain::plan::campaign_snapshot::{CampaignParts, Instructions};
+use crate::domain::plan::campaign_snapshot::{CampaignParts, CampaignSnapshot};
 use crate::kernel::db::Db;
 use crate::kernel::error::Result;
 use crate::kernel::stuck;
@@ -126,7 +126,7 @@ async fn drift(db: &Db, viewer: &Viewer, run: &Model, all: &mut Vec<Finding>) ->
     let campaign = super::campaign_of(db.read(), viewer, run).await?;
     let (Some(launched_with), Some(campaign)) = (&snapshot.instructions, campaign) else { return Ok(()) };
     let parts = CampaignParts::of(db.read(), viewer, campaign).await?;
-    let drift = launched_with.drift(&Instructions::of(&parts))?;
+    let drift = launched_with.drift(&CampaignSnapshot::of(&parts))?;
     let mut fields: Vec<String> = drift.into_iter().map(|(field, _, _)| field).collect();
     if snapshot.definition != parts.resolved.definition {
         fields.push("definition".into());

@@ -17,7 +17,7 @@ use serde_json::json;
 use super::occurrence::{self, NextRun};
 use super::snapshot;
 use crate::domain::plan::campaign::preflight::{self, LaunchAction, Preflight, PreflightContext};
-use crate::domain::plan::campaign_snapshot::{CampaignParts, Instructions};
+use crate::domain::plan::campaign_snapshot::{CampaignParts, CampaignSnapshot};
 use crate::domain::plan::schedule as schedules;
 use crate::domain::plan::schedule::catch_up;
 use crate::kernel::db::{Db, Tx, fair};
@@ -110,11 +110,11 @@ async fn start(tx: &Tx, viewer: &Viewer, run: Model, parts: Option<(CampaignPart
     let run = match parts {
         None => super::guided::start::fire(tx, viewer, run).await?,
         Some((parts, report)) if report.ready => {
-            let instructions = serde_json::to_value(Instructions::of(&parts))?;
+            let instructions = serde_json::to_value(CampaignSnapshot::of(&parts))?;
             let version = parts.campaign.version;
             let payload = serde_json::to_value(report)?;
             snapshot::emit(tx, run.id, payload, Some((instructions, parts.resolved.definition.clone()))).await?;
-            super::step_to(tx, viewer, run, RunTransition::Due, None, |row| {
+            super::apply_transition(tx, viewer, run, RunTransition::Due, None, |row| {
                 row.queued_at = Set(Some(at));
                 row.campaign_version = Set(version);
             })
@@ -123,7 +123,7 @@ async fn start(tx: &Tx, viewer: &Viewer, run: Model, parts: Option<(CampaignPart
         Some((_, report)) => {
             let why = format!("preflight failed when it fell due: {}", report.failures());
             snapshot::emit(tx, run.id, serde_json::to_value(report)?, None).await?;
-            super::step_to(tx, viewer, run, RunTransition::Refuse, Some(&why), |row| {
+            super::apply_transition(tx, viewer, run, RunTransition::Refuse, Some(&why), |row| {
                 row.ended_at = Set(Some(at));
                 row.failure = Set(Some(why.clone()));
             })

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::HashMap;
 
-use super::{Action, check_allowed, must_lock, step_to, sweep};
+use super::{Action, apply_transition, check_allowed, must_lock, sweep};
 use crate::kernel::db::batch::{any_of, insert_all};
 use crate::kernel::db::{Db, Tx};
 use crate::kernel::error::{Error, Refusal, Result};
@@ -81,7 +81,7 @@ pub async fn complete(
         for phase in super::phase::of_runs(tx.db(), viewer, &[id]).await? {
             let phase_tasks = || tasks.iter().filter(|task| task.phase_id == phase.id);
             if phase.status != PhaseStatus::Active {
-                return Err(Error::ours(format!("guided work {id} is at work, its phase is {}", phase.status)));
+                return Err(Error::internal(format!("guided work {id} is at work, its phase is {}", phase.status)));
             }
             let transition = if phase_tasks().all(|task| task.status == TaskStatus::Skipped) {
                 PhaseTransition::Skip
@@ -96,7 +96,7 @@ pub async fn complete(
         sweep::close::all(tx, &run).await?;
         tx.set_result(id);
         let at = tx.now();
-        step_to(tx, viewer, run, RunTransition::Complete, outcome.as_deref(), |row| {
+        apply_transition(tx, viewer, run, RunTransition::Complete, outcome.as_deref(), |row| {
             row.ended_at = Set(Some(at));
             row.outcome = Set(outcome.clone());
         })
@@ -125,7 +125,7 @@ async fn check_steps_closed(tx: &Tx, run: &Model) -> Result<()> {
 }
 
 /// Rejects an action that another person has already taken, naming the person and the time.
-pub(crate) fn taken(run: &Model, step: &step::Model, action: super::step::Action) -> Result<()> {
+pub(crate) fn check_not_taken(run: &Model, step: &step::Model, action: super::step::Action) -> Result<()> {
     use super::step::Action;
     if run.run_type != RunType::Guided {
         return Ok(());
@@ -153,7 +153,7 @@ pub(crate) fn taken(run: &Model, step: &step::Model, action: super::step::Action
 
 /// Finds or creates the recipients of records in guided work. Returns the updated run, which is
 /// locked.
-pub(crate) async fn places(
+pub(crate) async fn recipients(
     tx: &Tx,
     run: Model,
     records: &[record::Model],
@@ -176,7 +176,7 @@ pub(crate) async fn places(
 
 /// Finds or creates recipients for addresses without a record. Returns the updated run, which is
 /// locked.
-pub(crate) async fn places_of_addresses(
+pub(crate) async fn recipients_of_addresses(
     tx: &Tx,
     run: Model,
     addresses: &[String],
@@ -215,7 +215,7 @@ async fn insert_recipients(tx: &Tx, run: Model, fresh: &[run_record::Model]) -> 
         return Ok(run);
     }
     insert_all(tx, fresh.iter().map(|recipient| recipient.clone().into_active_model().reset_all())).await?;
-    let count = run.audience_count + i64::try_from(fresh.len()).map_err(Error::ours)?;
+    let count = run.audience_count + i64::try_from(fresh.len()).map_err(Error::internal)?;
     let mut row = run.into_active_model();
     row.audience_count = Set(count);
     Ok(row.update(tx.db()).await?)
@@ -225,7 +225,7 @@ async fn insert_recipients(tx: &Tx, run: Model, fresh: &[run_record::Model]) -> 
 pub(super) async fn begin(tx: &Tx, viewer: &Viewer, run: Model, snapshot: &GuidedSnapshot) -> Result<Model> {
     // Ignores records deleted since the run was scheduled.
     let records = crate::domain::audience::record::find_all(tx.db(), viewer, &snapshot.linked).await?;
-    let (run, _) = places(tx, run, &records, true).await?;
+    let (run, _) = recipients(tx, run, &records, true).await?;
     let mut row = run.into_active_model();
     row.audience_done = Set(true);
     Ok(row.update(tx.db()).await?)

@@ -54,7 +54,7 @@ pub(crate) async fn interrupt(tx: &Tx, run: run::Model, recipients: &[RunRecordI
 
 /// Applies to a retried run the events that arrived after it had failed. Replies have become
 /// follow-ups by then, and only stop steps.
-pub(super) async fn tell_since(tx: &Tx, run: &run::Model, failed_at: DateTime<Utc>) -> Result<()> {
+pub(super) async fn apply_missed_events(tx: &Tx, run: &run::Model, failed_at: DateTime<Utc>) -> Result<()> {
     let snapshot = super::snapshot::of(tx.db(), run).await?;
     for (name, records) in early_events::since(tx, run, failed_at).await? {
         let recipients: Vec<RunRecordId> = run_record::Entity::find()
@@ -136,10 +136,10 @@ async fn apply_event(
     let why = early_events::why(name);
     if !leased.is_empty() {
         mark_interrupted(tx, &leased, &why).await?;
-        crate::domain::message::communication::drop_of_places(tx, &engine, run, &in_hand, name).await?;
+        crate::domain::message::communication::cancel_unsent(tx, &engine, run, &in_hand, name).await?;
     }
     if !open.is_empty() {
-        crate::domain::message::communication::drop_of_places(tx, &engine, run, &stopped, name).await?;
+        crate::domain::message::communication::cancel_unsent(tx, &engine, run, &stopped, name).await?;
         close::interrupted(tx, &stopped, name).await?;
         sweep::skip(tx, &engine, run, open, &why).await?;
     }
@@ -203,7 +203,7 @@ pub(crate) async fn settled<'a>(
         }
     }
     for (name, recipients) in by_event {
-        crate::domain::message::communication::drop_of_places(tx, viewer, run, &recipients, name).await?;
+        crate::domain::message::communication::cancel_unsent(tx, viewer, run, &recipients, name).await?;
         close::interrupted(tx, &recipients, name).await?;
     }
     Ok(())
@@ -337,13 +337,13 @@ async fn calling(tx: &Tx, recipients: &[RunRecordId]) -> Result<Vec<RunRecordId>
 /// Suppresses the unsent messages of recipients that opted out, and the recipients with them.
 async fn suppress(tx: &Tx, run: &run::Model, recipients: &[RunRecordId]) -> Result<()> {
     let engine = Viewer::engine(run.org_id);
-    let closed = crate::domain::message::communication::suppress_of_places(tx, &engine, run, recipients).await?;
+    let closed = crate::domain::message::communication::suppress_unsent(tx, &engine, run, recipients).await?;
     run_record::Entity::update_many()
         .col_expr(run_record::Column::Outcome, Expr::value(Outcome::Suppressed.to_value()))
         .col_expr(run_record::Column::Reason, Expr::value(crate::domain::audience::suppression::UNSUBSCRIBED))
         .filter(any_of(tx.dialect(), run_record::COLUMN.id, closed))
         .filter(run_record::COLUMN.outcome.is_null())
-        .filter(close::nothing_went())
+        .filter(close::nothing_sent())
         .exec(tx.db())
         .await?;
     Ok(())

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::snapshot;
 use crate::domain::people::member;
 use crate::domain::plan::campaign::preflight::{self, LaunchAction, LaunchInput, Preflight, PreflightContext};
-use crate::domain::plan::campaign_snapshot::{CampaignParts, Instructions};
+use crate::domain::plan::campaign_snapshot::{CampaignParts, CampaignSnapshot};
 use crate::kernel::db::{Db, Tx};
 use crate::kernel::error::{Error, Refusal, Result};
 use crate::kernel::viewer::Viewer;
@@ -116,7 +116,7 @@ pub async fn launch(db: &Db, viewer: &Viewer, launch: &Launch) -> Result<LaunchR
 }
 
 /// Reloads the result of an earlier launch, for a repeated request: run, schedule and preflight.
-pub async fn again(db: &Db, viewer: &Viewer, id: RunId) -> Result<LaunchResult> {
+pub async fn replay(db: &Db, viewer: &Viewer, id: RunId) -> Result<LaunchResult> {
     let run = super::must_find(db.read(), viewer, id).await?;
     let schedule = match run.schedule_id {
         Some(id) => crate::domain::plan::schedule::find(db.read(), viewer, id).await?,
@@ -125,7 +125,7 @@ pub async fn again(db: &Db, viewer: &Viewer, id: RunId) -> Result<LaunchResult> 
     let snapshot_row = snapshot::of_runs(db.read(), viewer, &[id]).await?.pop();
     let preflight =
         snapshot_row.and_then(|snapshot_row| snapshot_row.preflight).map(serde_json::from_value).transpose()?;
-    let preflight = preflight.ok_or_else(|| Error::ours(format!("{id} was launched without a preflight")))?;
+    let preflight = preflight.ok_or_else(|| Error::internal(format!("{id} was launched without a preflight")))?;
     Ok(LaunchResult { run: Some(run), schedule, preflight })
 }
 
@@ -169,7 +169,7 @@ async fn insert(tx: &Tx, viewer: &Viewer, parts: &CampaignParts, run_type: RunTy
     let mut snapshot_row = structure_only(&parts.resolved.definition);
     snapshot_row.test = Set(draft.test.map(serde_json::to_value).transpose()?);
     snapshot_row.preflight = Set(draft.preflight);
-    snapshot_row.instructions = Set(serde_json::to_value(Instructions::of(parts))?);
+    snapshot_row.instructions = Set(serde_json::to_value(CampaignSnapshot::of(parts))?);
     snapshot::insert(tx, &run, snapshot_row).await?;
     super::emit(tx, viewer, "run.created", &run, json!({}));
     super::emit(tx, viewer, "run.queued", &run, json!({ "from": null, "to": run.status }));
@@ -185,7 +185,7 @@ async fn schedule(
 ) -> Result<(schedule::Model, Model)> {
     let when = input.when.as_ref().ok_or_else(|| Refusal::input("at", "say when"))?;
     let terms = crate::domain::plan::schedule::SchedulePolicies { name: draft.name, ..input.terms.clone() };
-    let (mut row, next) = crate::domain::plan::schedule::fresh(tx, viewer, when, &terms).await?;
+    let (mut row, next) = crate::domain::plan::schedule::new_schedule(tx, viewer, when, &terms).await?;
     row.campaign_id = Set(Some(parts.campaign.id));
     let schedule = row.insert(tx.db()).await?;
     crate::domain::plan::schedule::emit_created(tx, viewer, &schedule);

@@ -258,16 +258,15 @@ impl Reader {
 
     fn within(&mut self, filter: &RunFilter, path: &str, depth: usize) -> Result<Condition> {
         if depth >= limits::FILTER_DEPTH {
-            return Err(Refusal::too_much(
+            return Err(Refusal::limit_for_field(
                 path,
                 format!("filters may be nested {} levels deep at most", limits::FILTER_DEPTH),
             )
             .into());
         }
-        self.left = self
-            .left
-            .checked_sub(1)
-            .ok_or_else(|| Refusal::too_much(path, format!("at most {} nested filters", limits::FILTER_CONDITIONS)))?;
+        self.left = self.left.checked_sub(1).ok_or_else(|| {
+            Refusal::limit_for_field(path, format!("at most {} nested filters", limits::FILTER_CONDITIONS))
+        })?;
         self.met(filter, path, depth + 1)
     }
 }

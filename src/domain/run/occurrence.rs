@@ -119,7 +119,7 @@ async fn judge(
     let pattern = schedules::pattern(schedule)?;
     let pattern = pattern.iter().flat_map(|pattern| pattern.after(after));
     let occurrences = current.into_iter().chain(single).chain(pattern).filter(|found| !taken.contains(&Some(found.at)));
-    Ok(catch_up::judge(terms, tx.now(), occurrences))
+    Ok(catch_up::plan_catch_up(terms, tx.now(), occurrences))
 }
 
 /// Cancels due runs that a person had moved and that the catch-up policy does not admit; under
@@ -163,7 +163,7 @@ async fn move_to(tx: &Tx, viewer: &Viewer, run: Model, at: DateTime<Utc>, terms:
         CatchUp::CatchUp { .. } => "it stands for the schedule's next occurrence",
         CatchUp::Paused => "the schedule was resumed: it stands for the next occurrence",
     };
-    super::step_to(tx, viewer, run, RunTransition::Reschedule, Some(reason), |row| {
+    super::apply_transition(tx, viewer, run, RunTransition::Reschedule, Some(reason), |row| {
         row.occurrence_at = Set(Some(at));
         row.scheduled_for = Set(Some(at));
     })
@@ -176,13 +176,13 @@ async fn cancel_missed(tx: &Tx, viewer: &Viewer, run: Model, terms: CatchUp) -> 
         CatchUp::CatchUp { .. } => "its time passed before it could start",
         CatchUp::Paused => "its time passed while the schedule or its campaign was paused",
     };
-    call_off_as(tx, viewer, run, why).await
+    cancel_scheduled(tx, viewer, run, why).await
 }
 
 /// Cancels a scheduled run without further effects.
-pub(crate) async fn call_off_as(tx: &Tx, viewer: &Viewer, run: Model, why: &str) -> Result<Model> {
+pub(crate) async fn cancel_scheduled(tx: &Tx, viewer: &Viewer, run: Model, why: &str) -> Result<Model> {
     let at = tx.now();
-    super::step_to(tx, viewer, run, RunTransition::Cancel, Some(why), |row| {
+    super::apply_transition(tx, viewer, run, RunTransition::Cancel, Some(why), |row| {
         row.ended_at = Set(Some(at));
         row.failure = Set(Some(why.to_owned()));
     })
@@ -295,7 +295,7 @@ pub(crate) async fn start_now(tx: &Tx, viewer: &Viewer, schedule: &schedule::Mod
     for run in waiting(tx, schedule.id).await? {
         if run.scheduled_for.is_some_and(|at| at <= now) {
             let why = "its time passed while the schedule or its campaign was paused";
-            super::step_to(tx, viewer, run, RunTransition::Reschedule, Some(why), |row| {
+            super::apply_transition(tx, viewer, run, RunTransition::Reschedule, Some(why), |row| {
                 row.scheduled_for = Set(Some(now))
             })
             .await?;

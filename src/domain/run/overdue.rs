@@ -77,7 +77,7 @@ pub async fn emit(db: &Db, org_id: OrgId, run_id: RunId, ids: &[StepId]) -> Resu
 
 /// Runs with a phase whose time for events is over, and whose closing is not suspended as stuck
 /// work.
-pub async fn over(db: &Db) -> Result<Vec<(OrgId, RunId, PhaseId)>> {
+pub async fn expired_phases(db: &Db) -> Result<Vec<(OrgId, RunId, PhaseId)>> {
     Ok(phase::Entity::find()
         .select_only()
         .column(phase::Column::OrgId)

@@ -68,7 +68,7 @@ pub async fn repeat(db: &Db, viewer: &Viewer, id: RunId, name: Option<&str>, opt
             unreached::repeatable(tx.db(), viewer, &parent).await?;
         }
         let original = snapshot::of_runs(tx.db(), viewer, &[id]).await?.pop();
-        let original = original.ok_or_else(|| Error::ours(format!("{id} has no snapshot")))?;
+        let original = original.ok_or_else(|| Error::internal(format!("{id} has no snapshot")))?;
         // Only a schedule creates occurrences; their repeat is an ordinary run.
         let kind = if parent.run_type == RunType::Schedule { RunType::Run } else { parent.run_type };
         super::launch::room_to_queue(tx, viewer).await?;
@@ -153,7 +153,7 @@ pub(super) async fn carry_over(tx: &Tx, viewer: &Viewer, run: &Model, snapshot: 
         let step = row.update(tx.db()).await?;
         changes.push(Change { step, from: Some(StepStatus::Pending), kind: "step.skipped", reason: Some(why) });
     }
-    super::step::note(tx, run, &entity::Actor::engine(), &changes).await?;
+    super::step::record_changes(tx, run, &entity::Actor::engine(), &changes).await?;
     Ok(())
 }
 
@@ -234,7 +234,7 @@ pub(super) async fn drafts_before(tx: &Tx, steps: &[StepId]) -> Result<HashMap<S
 
 /// Carries over drafts: the same text to the recipient's current address, approved if it had been
 /// approved before, otherwise as a draft for review.
-pub(super) async fn take_over(
+pub(super) async fn carry_over_drafts(
     tx: &Tx,
     run: &Model,
     snapshot: &RunSnapshot,

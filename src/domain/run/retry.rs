@@ -17,7 +17,7 @@ use sea_orm::{
 };
 
 use super::step::{ActionInput, Change};
-use super::{advance, interrupt, must_lock, step_to, sweep, task, unreached};
+use super::{advance, apply_transition, interrupt, must_lock, sweep, task, unreached};
 use crate::domain::plan::run_template;
 use crate::kernel::db::batch::any_of;
 use crate::kernel::db::{Db, Tx};
@@ -71,7 +71,7 @@ pub async fn retry(db: &Db, viewer: &Viewer, id: RunId, expected: Option<i32>, r
         let failed_at = run.ended_at.unwrap_or_else(|| tx.now());
         let done = run.status == RunStatus::Completed;
         let reason_of_sweeps = only_left.then_some(RECIPIENTS);
-        let run = step_to(tx, viewer, run, RunTransition::Retry, reason.as_deref(), |row| {
+        let run = apply_transition(tx, viewer, run, RunTransition::Retry, reason.as_deref(), |row| {
             row.ended_at = Set(None);
             row.failure = Set(None);
             row.outcome = Set(None);
@@ -97,7 +97,7 @@ pub async fn retry(db: &Db, viewer: &Viewer, id: RunId, expected: Option<i32>, r
                 sweep::begin(tx, viewer, &run, Some(task.id), SweepKind::Retry, reason).await?;
             }
         }
-        interrupt::tell_since(tx, &run, failed_at).await?;
+        interrupt::apply_missed_events(tx, &run, failed_at).await?;
         advance::advance(tx, viewer, run).await
     })
 }
@@ -165,7 +165,7 @@ async fn reopen(
             let transition =
                 if step.status == StepStatus::Completed { StepTransition::Reset } else { StepTransition::Restart };
             let input = ActionInput { reason: Some("recipients are retried".into()), ..ActionInput::default() };
-            super::step::take(tx, &engine, run, step, transition, &input).await?;
+            super::step::apply(tx, &engine, run, step, transition, &input).await?;
         }
     }
     Ok(())
@@ -186,7 +186,7 @@ pub(super) async fn chunk(tx: &Tx, viewer: &Viewer, run: &Model, sweep: &sweeps:
     }
     let failed = failed.order_by_asc(step::COLUMN.id).limit(limits::CHUNK).all(tx.db()).await?;
     let ids: Vec<StepId> = failed.iter().map(|step| step.id).collect();
-    again(tx, viewer, run, &ids).await?;
+    requeue(tx, viewer, run, &ids).await?;
     if let Some(task) = sweep.task_id {
         interrupt::stop_again(tx, run, task, &failed).await?;
     }
@@ -236,7 +236,7 @@ fn messages_of(tx: &Tx, steps: &[step::Model]) -> Condition {
 
 /// Enqueues failed steps again with all their attempts, clears their recipients' outcomes and
 /// approves their messages again.
-pub(in crate::domain::run) async fn again(tx: &Tx, viewer: &Viewer, run: &Model, ids: &[StepId]) -> Result<()> {
+pub(in crate::domain::run) async fn requeue(tx: &Tx, viewer: &Viewer, run: &Model, ids: &[StepId]) -> Result<()> {
     let steps = step::Entity::update_many()
         .col_expr(step::Column::Status, Expr::value(StepStatus::Queued.to_value()))
         .col_expr(step::Column::AvailableAt, Expr::value(tx.now()))
@@ -256,7 +256,7 @@ pub(in crate::domain::run) async fn again(tx: &Tx, viewer: &Viewer, run: &Model,
     super::dependents::restore(tx, run, &snapshot, &steps).await?;
     let change = |step| Change { step, from: Some(StepStatus::Failed), kind: "step.retried", reason: None };
     let changes: Vec<Change> = steps.into_iter().map(change).collect();
-    super::step::note(tx, run, &viewer.actor(), &changes).await?;
+    super::step::record_changes(tx, run, &viewer.actor(), &changes).await?;
     if recipients.is_empty() {
         return Ok(());
     }

@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use super::launch::Test;
 use super::step_graph::StepGraph;
-use crate::domain::plan::campaign_snapshot::Instructions;
+use crate::domain::plan::campaign_snapshot::CampaignSnapshot;
 use crate::kernel::db::Tx;
 use crate::kernel::db::batch::any_of;
 use crate::kernel::error::{Error, Result};
@@ -29,7 +29,7 @@ pub struct RunSnapshot {
     /// Structure.
     pub definition: Definition,
     /// Copies of the campaign's parts; none while the run is only scheduled.
-    pub instructions: Option<Instructions>,
+    pub instructions: Option<CampaignSnapshot>,
     /// Target of a test run; none for other runs.
     pub test: Option<Test>,
     /// Parameters of guided work; none for runs of campaigns.
@@ -66,7 +66,7 @@ pub fn step<'a>(definition: &'a Definition, key: &str) -> Option<&'a StepDef> {
 }
 
 /// Cached snapshots by run id; an id is never reused.
-static CACHE: LazyLock<Cache<RunId, Arc<RunSnapshot>>> = LazyLock::new(|| Cache::new(limits::BRIEFS_KEPT));
+static CACHE: LazyLock<Cache<RunId, Arc<RunSnapshot>>> = LazyLock::new(|| Cache::new(limits::SNAPSHOTS_CACHED));
 
 /// Snapshot of a run.
 pub(crate) async fn of(db: &impl ConnectionTrait, run: &run::Model) -> Result<Arc<RunSnapshot>> {
@@ -74,7 +74,7 @@ pub(crate) async fn of(db: &impl ConnectionTrait, run: &run::Model) -> Result<Ar
         return Ok(snapshot);
     }
     let row = Entity::find_by_id(run.id).one(db).await?;
-    let row = row.ok_or_else(|| Error::ours(format!("{} has no snapshot", run.id)))?;
+    let row = row.ok_or_else(|| Error::internal(format!("{} has no snapshot", run.id)))?;
     let snapshot = read(row);
     if run.status != RunStatus::Scheduled {
         CACHE.insert(run.id, snapshot.clone());
@@ -122,7 +122,7 @@ pub async fn of_runs(db: &impl ConnectionTrait, viewer: &Viewer, runs: &[RunId])
 }
 
 /// Instructions of a snapshot row; none while the run is only scheduled.
-pub fn instructions(row: &Model) -> Option<Instructions> {
+pub fn instructions(row: &Model) -> Option<CampaignSnapshot> {
     serde_json::from_value(row.instructions.clone()).ok()
 }
 
@@ -136,7 +136,7 @@ pub(super) async fn insert(tx: &Tx, run: &run::Model, mut row: ActiveModel) -> R
 
 /// Records on the run whether a language model writes its content.
 async fn record_writer(tx: &Tx, id: RunId, instructions: &Value) -> Result<()> {
-    let is_by_model = serde_json::from_value::<Instructions>(instructions.clone())
+    let is_by_model = serde_json::from_value::<CampaignSnapshot>(instructions.clone())
         .is_ok_and(|instructions| instructions.writer_kind == Some(WriterKind::Agent));
     run::Entity::update_many()
         .col_expr(run::Column::ByModel, Expr::value(is_by_model))

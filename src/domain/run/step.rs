@@ -29,8 +29,8 @@ use crate::kernel::{limits, validate};
 scoped!(step, StepId, "step");
 
 pub use permissions::{Action, StepContext, check_allowed};
-pub(crate) use transition::take;
-pub use transition::{ActionInput, act};
+pub(crate) use transition::apply;
+pub use transition::{ActionInput, apply_action};
 
 /// Filter for steps. All given conditions must hold.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, InputObject)]
@@ -113,7 +113,7 @@ fn select(db: &Db, viewer: &Viewer, filter: &StepFilter, now: DateTime<Utc>) -> 
 /// Parses ids of members and agents.
 fn assignees(ids: &[ID]) -> Result<Vec<uuid::Uuid>> {
     if ids.len() > limits::PAGE_MAX {
-        return Err(Refusal::too_much("filter.assigneeIds", format!("at most {}", limits::PAGE_MAX)).into());
+        return Err(Refusal::limit_for_field("filter.assigneeIds", format!("at most {}", limits::PAGE_MAX)).into());
     }
     let each = ids.iter().map(|given| match given.parse::<MemberId>() {
         Ok(id) => Ok(id.0),
@@ -153,7 +153,7 @@ pub(crate) struct Change {
 
 /// Appends the events and updates the counters for changes made in this transaction, all in one
 /// run. Returns the tasks whose counters changed.
-pub(crate) async fn note(
+pub(crate) async fn record_changes(
     tx: &Tx,
     run: &run::Model,
     actor: &Actor,

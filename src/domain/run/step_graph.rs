@@ -25,7 +25,7 @@ pub struct StepGraph {
     /// Keys of waiting single steps, by the key of the step they wait for.
     pub singles: HashMap<String, Vec<String>>,
     /// Keys of the fan-out steps, created once per record.
-    pub fans: HashSet<String>,
+    pub fan_out_keys: HashSet<String>,
     /// Names of the events that steps wait for.
     pub events: HashSet<String>,
     /// Keys of fan-out decisions, which are about one record each.
@@ -61,7 +61,7 @@ impl StepGraph {
     }
 
     fn fan(&mut self, task: &TaskDef, i: usize, step: &StepDef) {
-        self.fans.insert(step.key.clone());
+        self.fan_out_keys.insert(step.key.clone());
         if step.kind == kind::DECISION {
             self.decisions.push(step.key.clone());
         }
@@ -74,7 +74,7 @@ impl StepGraph {
     }
 
     /// Keys of all direct and indirect dependents of a step.
-    pub fn behind(&self, key: &str) -> Vec<String> {
+    pub fn dependents_of(&self, key: &str) -> Vec<String> {
         let (mut all, mut open) = (Vec::new(), vec![key.to_owned()]);
         while let Some(key) = open.pop() {
             let fans = self.dependents.get(&key).into_iter().flatten().map(|dependent| &dependent.key);

@@ -100,7 +100,7 @@ pub async fn chunk(db: &Db, sweep: &Model) -> Result<()> {
     let Some(run_id) = sweep.run_id else { return unsubscribe::chunk(db, viewer, sweep).await };
     transact!(db, |tx| {
         let run = super::must_lock(tx, viewer, run_id, None).await?;
-        let Some(fresh) = still(tx, sweep).await? else { return Ok(()) };
+        let Some(fresh) = lock_unmoved(tx, sweep).await? else { return Ok(()) };
         let is_stopped = run.status != RunStatus::InProgress && sweep.kind != SweepKind::Cancel;
         let last = match sweep.kind {
             _ if is_stopped && run.status == RunStatus::Paused => return Ok(()),
@@ -112,10 +112,10 @@ pub async fn chunk(db: &Db, sweep: &Model) -> Result<()> {
             SweepKind::Cancel => cancel::chunk(tx, viewer, &run, sweep).await?,
             SweepKind::Retry => retry::chunk(tx, viewer, &run, sweep).await?,
             SweepKind::Close => close::chunk(tx, &run, sweep).await?,
-            SweepKind::Unsubscribe => return Err(Error::ours("a sweep over records has no run")),
+            SweepKind::Unsubscribe => return Err(Error::internal("a sweep over records has no run")),
         };
         failpoint::reach("sweeping");
-        if go_on(tx, fresh, last).await? {
+        if save_position(tx, fresh, last).await? {
             return Ok(());
         }
         match (sweep.task_id, sweep.kind) {
@@ -130,13 +130,13 @@ pub async fn chunk(db: &Db, sweep: &Model) -> Result<()> {
 }
 
 /// Reloads and locks the sweep; none if another worker has advanced it.
-pub(crate) async fn still(tx: &Tx, sweep: &Model) -> Result<Option<Model>> {
+pub(crate) async fn lock_unmoved(tx: &Tx, sweep: &Model) -> Result<Option<Model>> {
     let fresh = Entity::find_by_id(sweep.id).lock_exclusive().one(tx.db()).await?;
     Ok(fresh.filter(|fresh| fresh.last_key == sweep.last_key))
 }
 
 /// Stores the sweep's position, or deletes it at its end. Returns true if it continues.
-pub(crate) async fn go_on(tx: &Tx, sweep: Model, last: Option<uuid::Uuid>) -> Result<bool> {
+pub(crate) async fn save_position(tx: &Tx, sweep: Model, last: Option<uuid::Uuid>) -> Result<bool> {
     let Some(key) = last else {
         sweep.delete(tx.db()).await?;
         return Ok(false);
@@ -187,7 +187,7 @@ async fn redraft(tx: &Tx, viewer: &Viewer, run: &run::Model, sweep: &Model) -> R
             reason: sweep.reason.clone(),
         });
     }
-    super::step::note(tx, run, &viewer.actor(), &changes).await?;
+    super::step::record_changes(tx, run, &viewer.actor(), &changes).await?;
     Ok(last)
 }
 
@@ -250,6 +250,6 @@ pub(crate) async fn skip(
             reason: Some(why.text.clone()),
         })
         .collect();
-    super::step::note(tx, run, &viewer.actor(), &changes).await?;
+    super::step::record_changes(tx, run, &viewer.actor(), &changes).await?;
     Ok(())
 }

@@ -18,7 +18,7 @@ use sea_orm::{ActiveEnum, ColumnTrait, Condition, ConnectionTrait, EntityTrait, 
 pub(crate) use self::family::Family;
 use self::family::{HANDED_OVER, REACHED, families};
 use super::{snapshot, sweep};
-use crate::domain::message::communication::compared;
+use crate::domain::message::communication::normalized_address;
 use crate::kernel::db::batch::any_of;
 use crate::kernel::error::{Error, Refusal, Result};
 use crate::kernel::viewer::Viewer;
@@ -70,7 +70,7 @@ fn left_out_yet_reachable(family: &Family) -> Expr {
         .expr(Expr::val(1))
         .from(communication::Entity)
         .and_where(any_of(family.dialect, communication::COLUMN.run_id, family.ids()))
-        .and_where(compared().eq(key()))
+        .and_where(normalized_address().eq(key()))
         .and_where(communication::COLUMN.status.is_in(HANDED_OVER))
         .and_where(communication::COLUMN.test.eq(false))
         .and_where(communication::Column::MeetingId.is_null())
@@ -143,7 +143,7 @@ pub async fn judge(
     for run in &candidates {
         let Some(family) = families.get(&run.id) else { continue };
         // None: the audience was never complete, so somebody is unreached.
-        if let Some(meant) = family.meant(run)? {
+        if let Some(meant) = family.audience_run(run)? {
             let ways = [
                 (ReachAgain::Retry, run.status != RunStatus::Cancelled),
                 (ReachAgain::Repeat, run.run_type != RunType::TestRun),
@@ -266,5 +266,5 @@ pub(super) async fn repeatable(db: &impl ConnectionTrait, viewer: &Viewer, run: 
 
 async fn judge_one(db: &impl ConnectionTrait, viewer: &Viewer, run: &Model) -> Result<UnreachedVerdicts> {
     let mut verdicts = judge(db, viewer, std::slice::from_ref(run)).await?;
-    verdicts.remove(&run.id).ok_or_else(|| Error::ours("a run without a verdict"))
+    verdicts.remove(&run.id).ok_or_else(|| Error::internal("a run without a verdict"))
 }

@@ -81,7 +81,7 @@ impl Values {
             .filter(step::Column::Result.is_not_null());
         for row in closed.all(db).await? {
             let Some(result) = row.result else { continue };
-            match row.run_record_id.filter(|_| snapshot.graph.fans.contains(&row.key)) {
+            match row.run_record_id.filter(|_| snapshot.graph.fan_out_keys.contains(&row.key)) {
                 Some(recipient) => values.of_place.entry(recipient).or_default().insert(row.key, result),
                 None => values.single.insert(row.key, result),
             };

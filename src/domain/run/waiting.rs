@@ -386,7 +386,7 @@ fn add_event_reason(
 /// Adds blocked tasks, if nothing progresses by itself.
 fn add_blocked_tasks(mine: &[&task::Model], tasks: &[task::Model], all: &mut Vec<Reason>) {
     for task in mine.iter().filter(|task| task.status == TaskStatus::Blocked) {
-        let unmet = |key: &&String| !tasks.iter().any(|other| other.key == **key && other.status.is_met());
+        let unmet = |key: &&String| !tasks.iter().any(|other| other.key == **key && other.status.meets_dependency());
         let names = task.depends_on.0.iter().filter(unmet).take(limits::USES_SHOWN as usize);
         let names: Vec<String> = names
             .map(|key| {

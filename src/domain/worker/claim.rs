@@ -93,7 +93,7 @@ pub async fn agent_of(db: &Db, viewer: &Viewer, named: Option<&str>) -> Result<A
 /// The agent that holds some steps, for viewers whose credential has no agent and who name none:
 /// the claim's token identifies them. Errors: CONFLICT with `reason: LEASE_LOST` if no step is
 /// held, BAD_USER_INPUT if several agents hold them.
-pub async fn holder_of(db: &Db, viewer: &Viewer, named: Option<&str>, held: &[StepId]) -> Result<Agent> {
+pub async fn lease_holder_of(db: &Db, viewer: &Viewer, named: Option<&str>, held: &[StepId]) -> Result<Agent> {
     if viewer.actor.agent_id.is_some() || named.is_some() || held.is_empty() {
         return agent_of(db, viewer, named).await;
     }
@@ -121,7 +121,7 @@ pub async fn holder_of(db: &Db, viewer: &Viewer, named: Option<&str>, held: &[St
 pub async fn claim(db: &Db, agent: &Agent, request: &ClaimRequest) -> Result<Vec<StepClaim>> {
     let worker = validate::name("worker", &request.worker)?;
     if request.limit == 0 || request.limit > limits::TAKE {
-        return Err(Refusal::too_much("limit", format!("must be 1 to {}", limits::TAKE)).into());
+        return Err(Refusal::limit_for_field("limit", format!("must be 1 to {}", limits::TAKE)).into());
     }
     let filter = Condition::parse(&agent.filter).map_err(|why| Refusal::input("filter", why))?;
     let _guard = claim_lock(agent.org_id).await?;
@@ -138,7 +138,7 @@ pub async fn claim(db: &Db, agent: &Agent, request: &ClaimRequest) -> Result<Vec
             Ok(LeaseHolder {
                 owner: owner(agent, &worker),
                 token: Some(token.clone()),
-                until: now + chrono::Duration::from_std(request.lease).map_err(Error::ours)?,
+                until: now + chrono::Duration::from_std(request.lease).map_err(Error::internal)?,
                 actor: agents::actor(agent),
             })
         };
@@ -319,8 +319,8 @@ impl Search<'_> {
         if !self.filter.loops() {
             return Ok(evaluate());
         }
-        let asker = crate::kernel::cost::current().map(|request| request.asker().org.uuid());
-        let lane = if asker.is_some() { EvaluationPool::Asked } else { EvaluationPool::Engine };
+        let asker = crate::kernel::cost::current().map(|request| request.owner().org.uuid());
+        let lane = if asker.is_some() { EvaluationPool::Request } else { EvaluationPool::Engine };
         budget::run_for(lane, asker, move |_| evaluate()).await
     }
 }
@@ -358,7 +358,7 @@ impl Candidate {
 
 /// True if an event announces possible work for an agent. Decided from the event alone, so that
 /// there may be false positives.
-pub fn is_for(agent: Option<&(AgentKind, Arc<Condition>)>, event: &entity::event::Model) -> bool {
+pub fn may_concern(agent: Option<&(AgentKind, Arc<Condition>)>, event: &entity::event::Model) -> bool {
     if !matches!(event.kind.as_str(), "step.queued" | "step.retried") || event.payload["to"] != "QUEUED" {
         return false;
     }

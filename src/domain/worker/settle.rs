@@ -43,7 +43,7 @@ pub async fn renew(
 ) -> Result<Vec<(StepId, Option<DateTime<Utc>>)>> {
     check(held.iter())?;
     let renewed: Vec<(StepId, Option<DateTime<Utc>>)> = transact!(db, |tx| {
-        let until = tx.now() + chrono::Duration::from_std(lease).map_err(Error::ours)?;
+        let until = tx.now() + chrono::Duration::from_std(lease).map_err(Error::internal)?;
         let rows = step::Entity::update_many()
             .col_expr(step::Column::LeaseExpiresAt, Expr::value(until))
             .filter(step::COLUMN.org_id.eq(agent.org_id))
@@ -65,7 +65,7 @@ pub async fn renew(
 /// ambiguous.
 fn check<'a>(steps: impl ExactSizeIterator<Item = &'a HeldStep>) -> Result<()> {
     if steps.len() == 0 || steps.len() as u64 > limits::TAKE {
-        return Err(Refusal::too_much("steps", format!("must have 1 to {} entries", limits::TAKE)).into());
+        return Err(Refusal::limit_for_field("steps", format!("must have 1 to {} entries", limits::TAKE)).into());
     }
     let mut seen = HashSet::new();
     for (i, held) in steps.enumerate() {
@@ -96,7 +96,7 @@ const UNDELIVERED: &str = "the response to the claim had no room for it, or did 
 /// gets them at once.
 pub async fn give_back(db: &Db, agent: &Agent, held: Vec<HeldStep>) {
     // Not under the request's idempotency key: this undoes the request's failure.
-    let plain = db.once(None).noted(None);
+    let plain = db.with_idempotency(None).with_audit_entry(None);
     let mut ends = held.into_iter().map(|held| (held, WorkerOutcome::GivenBack)).collect::<Vec<_>>();
     while !ends.is_empty() {
         let rest = ends.split_off(ends.len().min(limits::TAKE as usize));
@@ -133,7 +133,7 @@ pub async fn settle(db: &Db, agent: &Agent, ends: &[(HeldStep, WorkerOutcome)]) 
         return Err(Refusal::input("idempotencyKey", why).into());
     }
     // The record of a failure is not an effect of the request: it carries no idempotency key.
-    let plain = db.once(None);
+    let plain = db.with_idempotency(None);
     let mut over: Vec<StepId> = Vec::new();
     for (run_id, mine) in by_run {
         let mut is_recorded = false;
@@ -142,13 +142,15 @@ pub async fn settle(db: &Db, agent: &Agent, ends: &[(HeldStep, WorkerOutcome)]) 
             let (done, refused) = match settle_of_run(db, agent, viewer, run_id, (ends, &verdicts), part).await {
                 Ok(settled) => settled,
                 // Bisect, so that one failing step does not prevent the others from being settled.
-                Err(err @ Error::Ours(_)) if !err.passes() && part.len() > 1 && db.idempotency().is_none() => {
+                Err(err @ Error::Internal(_))
+                    if !err.is_transient() && part.len() > 1 && db.idempotency().is_none() =>
+                {
                     log_failure!(warn, err, steps = part.len(), "settling a worker's steps failed; trying halves");
                     let (first, second) = part.split_at(part.len() / 2);
                     open.extend([second, first]);
                     continue;
                 }
-                Err(err @ Error::Ours(_)) if !err.passes() => {
+                Err(err @ Error::Internal(_)) if !err.is_transient() => {
                     // One entry per run is enough.
                     if !is_recorded {
                         let step = ends[part[0]].0.id;
@@ -158,7 +160,8 @@ pub async fn settle(db: &Db, agent: &Agent, ends: &[(HeldStep, WorkerOutcome)]) 
                     if db.idempotency().is_some() {
                         return Err(err);
                     }
-                    let refusal = Refusal::conflict(format!("settling failed, the lease is unchanged: {}", err.told()));
+                    let refusal =
+                        Refusal::conflict(format!("settling failed, the lease is unchanged: {}", err.public_message()));
                     outcomes[part[0]] = Err(refusal);
                     continue;
                 }
@@ -210,7 +213,7 @@ async fn settle_of_run(
         for i in mine.iter().copied() {
             let (held, end) = &ends[i];
             let step = steps.iter().find(|step| step.id == held.id);
-            let step = step.ok_or_else(|| Error::ours("a step is missing"))?;
+            let step = step.ok_or_else(|| Error::internal("a step is missing"))?;
             match check_end(tx.now(), agent, step, held, end, &verdicts[i]) {
                 Err(refusal) => refused.push((i, refusal)),
                 Ok(owner) => {
@@ -241,7 +244,7 @@ async fn settle_of_run(
         }
         let changes: Vec<Change> = done.iter().map(|(_, step)| lease::settled(step)).collect();
         if !changes.is_empty() {
-            runs::step::note(tx, &run, &viewer.actor(), &changes).await?;
+            runs::step::record_changes(tx, &run, &viewer.actor(), &changes).await?;
             dependents::advance(tx, &run, &snapshot, &changes).await?;
             runs::interrupt::settled(tx, viewer, &run, done.iter().map(|(_, step)| step)).await?;
             if run.status == entity::RunStatus::Cancelled {
@@ -311,7 +314,7 @@ async fn verdicts(
         let each = judged.into_iter().map(|(i, snapshot, key, result)| {
             if Instant::now() > until {
                 let message = "the results take too long to judge by their schemas: settle fewer at once";
-                return (i, Err(Refusal::too_much("steps", message)));
+                return (i, Err(Refusal::limit_for_field("steps", message)));
             }
             (i, check(snapshot.step(&key).map(|(_, declared)| declared), schema.as_ref(), &result))
         });

@@ -47,7 +47,7 @@ pub(super) async fn settle_batch(
         let mut open: Vec<&[(&Model, &SendOutcome)]> = vec![&sent];
         while let Some(part) = open.pop() {
             match with_retries(context, claimed, org_id, run_id, part, begun).await {
-                Err(err) if err.passes() => return Err(err),
+                Err(err) if err.is_transient() => return Err(err),
                 Err(err) if part.len() > 1 => {
                     log_failure!(warn, err, messages = part.len(), "a settle of messages failed; trying halves");
                     let (first, second) = part.split_at(part.len() / 2);
@@ -55,7 +55,7 @@ pub(super) async fn settle_batch(
                 }
                 Err(err) => {
                     log_failure!(error, err, message = %part[0].0.communication_id, "a message could not be settled");
-                    let unstorable = send::unstorable(part[0].1, &format!("UNSTORABLE: {}", err.told()));
+                    let unstorable = send::unstorable(part[0].1, &format!("UNSTORABLE: {}", err.public_message()));
                     let part = [(part[0].0, &unstorable)];
                     outcome = outcome.and(with_retries(context, claimed, org_id, run_id, &part, begun).await);
                 }
@@ -79,7 +79,7 @@ async fn with_retries(
     let mut pause = std::time::Duration::from_millis(50);
     loop {
         match guarded(settle(context, org_id, run_id, part)).await {
-            Err(err) if err.passes() && begun.elapsed() < limits::KEEP => {
+            Err(err) if err.is_transient() && begun.elapsed() < limits::KEEP => {
                 log_failure!(warn, err, "messages could not be settled; trying again");
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(limits::POLL);
@@ -155,13 +155,13 @@ async fn settle(context: &EngineContext, org_id: OrgId, run_id: RunId, mine: &[(
             .collect();
         let recipients: Vec<RunRecordId> = settled.iter().map(|(_, message)| message.run_record_id).collect();
         let (cancelled, ended) = (run.status == RunStatus::Cancelled, !run.status.is_open());
-        let run = queue::through(tx, run, &settled).await?;
+        let run = queue::settle(tx, run, &settled).await?;
         if cancelled {
             close_cancelled(tx, &engine, &run, &mine).await?;
         }
         if ended {
             // The run ended before this: its recipients' outcomes are updated.
-            runs::sweep::close::follow(tx, &recipients).await?;
+            runs::sweep::close::update_outcomes(tx, &recipients).await?;
         }
         failpoint::reach("posting_settled");
         Ok(())

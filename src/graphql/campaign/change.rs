@@ -271,10 +271,12 @@ impl CampaignMutation {
 async fn pass(ctx: &Context<'_>, input: CampaignActInput, act: CampaignTransition) -> Result<CampaignPreflightPayload> {
     let id = validate::id("id", &input.id)?;
     let seen = SeenState { revision: input.expected_revision, content: input.expected_content_version.as_deref() };
-    let (campaign, preflight) =
-        idempotent!(ctx, input.idempotency_key, |db| noun::transition::pass(db, viewer(ctx), id, seen, act), |id| {
-            noun::transition::passed(db, viewer(ctx), id)
-        });
+    let (campaign, preflight) = idempotent!(
+        ctx,
+        input.idempotency_key,
+        |db| noun::transition::pass_with_preflight(db, viewer(ctx), id, seen, act),
+        |id| { noun::transition::replay_pass(db, viewer(ctx), id) }
+    );
     Ok(CampaignPreflightPayload { campaign: campaign.into(), preflight })
 }
 
@@ -282,8 +284,14 @@ async fn act(ctx: &Context<'_>, input: CampaignActInput, act: CampaignTransition
     let id = validate::id("id", &input.id)?;
     let seen = SeenState { revision: input.expected_revision, content: input.expected_content_version.as_deref() };
     let reason = input.reason.as_deref();
-    let campaign =
-        idempotent!(ctx, input.idempotency_key, |db| noun::transition::act(db, viewer(ctx), id, seen, act, reason));
+    let campaign = idempotent!(ctx, input.idempotency_key, |db| noun::transition::apply_transition(
+        db,
+        viewer(ctx),
+        id,
+        seen,
+        act,
+        reason
+    ));
     Ok(CampaignPayload { campaign: campaign.into() })
 }
 
@@ -298,5 +306,5 @@ fn change<I: entity::id::Id>(field: &str, id: &MaybeUndefined<ID>) -> Result<Opt
 
 fn overrides(given: Option<Json<serde_json::Value>>) -> Result<Option<entity::definition::Overrides>> {
     let read = given.map(|given| crate::domain::plan::run_template::layer::overrides(&given.0)).transpose();
-    Ok(read.map_err(|why| crate::kernel::error::Refusal::input("overrides", why))?)
+    Ok(read.map_err(|message| crate::kernel::error::Refusal::input("overrides", message))?)
 }

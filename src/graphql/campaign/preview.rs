@@ -5,7 +5,7 @@ use async_graphql::{Context, ID, Object, Result, SimpleObject};
 use crate::domain::content::templating;
 use crate::domain::plan::campaign as noun;
 use crate::domain::plan::campaign::preflight::{self, LaunchAction, Preflight, PreflightContext};
-use crate::domain::plan::campaign_snapshot::{CampaignParts, Instructions};
+use crate::domain::plan::campaign_snapshot::{CampaignParts, CampaignSnapshot};
 use crate::graphql::preflight::LaunchInput;
 use crate::graphql::record::Record;
 use crate::graphql::{db, viewer};
@@ -64,7 +64,9 @@ impl PreviewQuery {
         let most = crate::kernel::limits::TEST_SAMPLE;
         let records = match &record_ids {
             Some(ids) if ids.len() > most => {
-                return Err(crate::kernel::error::Refusal::too_much("recordIds", format!("at most {most}")).into());
+                return Err(
+                    crate::kernel::error::Refusal::limit_for_field("recordIds", format!("at most {most}")).into()
+                );
             }
             Some(ids) => {
                 Box::pin(crate::domain::audience::record::find_all(
@@ -79,11 +81,11 @@ impl PreviewQuery {
                 Box::pin(preflight::sample(db(ctx), &parts, count)).await?
             }
         };
-        let told = Instructions::of(&parts);
-        let source = told.source(&parts.campaign.name, &viewer(ctx).actor.name);
+        let instructions = CampaignSnapshot::of(&parts);
+        let source = instructions.source(&parts.campaign.name, &viewer(ctx).actor.name);
         let source = source.ok_or_else(|| {
             crate::kernel::error::Refusal::conflict(
-                "there is nothing to render: no template, and no body of the writer",
+                "there is nothing to render: the campaign has no message template and its writer no body",
             )
         })?;
         let values = records.iter().map(|record| templating::values(Some(record))).collect();

@@ -1,4 +1,5 @@
-//! How large the values of a request become where its variables are put in: the executor copies a variable for each use.
+//! Size of a request's values after variables are substituted: the executor copies a variable for
+//! each use.
 
 use std::collections::HashMap;
 
@@ -6,10 +7,10 @@ use async_graphql::parser::types::{Directive, ExecutableDocument, OperationDefin
 use async_graphql::{Name, Positioned, Value as ConstValue};
 use async_graphql_value::Value;
 
-/// How often each variable is used, with every fragment written out.
+/// Number of uses per variable, with all fragments expanded.
 pub(super) type Uses = HashMap<Name, usize>;
 
-/// The uses of an operation's variables.
+/// Counts the uses of an operation's variables.
 pub(super) fn uses(document: &ExecutableDocument, of: &OperationDefinition) -> Uses {
     let mut walk = Walk { document, known: HashMap::new() };
     let mut all = walk.selections(&of.selection_set.node);
@@ -17,7 +18,7 @@ pub(super) fn uses(document: &ExecutableDocument, of: &OperationDefinition) -> U
     all
 }
 
-/// The size of a value in memory, in bytes, about.
+/// Approximate size of a value in memory, in bytes.
 pub(super) fn bytes(value: &ConstValue) -> usize {
     const EACH: usize = 32;
     match value {
@@ -34,7 +35,7 @@ pub(super) fn bytes(value: &ConstValue) -> usize {
 
 struct Walk<'a> {
     document: &'a ExecutableDocument,
-    /// The uses within fragments; none while one is being walked.
+    /// The uses within fragments; empty while a fragment is being walked.
     known: HashMap<&'a Name, Uses>,
 }
 
@@ -65,7 +66,7 @@ impl<'a> Walk<'a> {
         if let Some(known) = self.known.get(name) {
             return known.clone();
         }
-        // One that is not there, or spreads itself, is refused elsewhere.
+        // A fragment that does not exist or spreads itself is rejected elsewhere.
         let Some(fragment) = self.document.fragments.get(name) else { return Uses::new() };
         self.known.insert(name, Uses::new());
         let mut uses = self.selections(&fragment.node.selection_set.node);

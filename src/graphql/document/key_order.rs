@@ -1,5 +1,5 @@
-//! The order of an answer's keys: that of the document, as the specification's CollectFields has it. The executor writes
-//! them as they were resolved.
+//! Orders a response's keys as in the document, as CollectFields in the specification requires. The
+//! executor writes them in order of resolution.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -12,16 +12,17 @@ use async_graphql::{Name, Positioned, Value, Variables};
 use super::types::{self, Fields, Types};
 use crate::kernel::limits;
 
-/// The alias under which an object of an abstract type is asked for its type. It does not reach the client.
+/// Alias of the `__typename` selections that are added to objects of abstract types. It is removed
+/// from the response.
 pub(super) const TYPE: &str = "__sortie_type";
 
-/// The keys of an object, in order.
+/// The keys of an object in order.
 #[derive(Debug, Default)]
 pub struct Shape {
     pub(super) keys: Vec<Key>,
-    /// True if something below may be out of order, too.
+    /// True if something below may also be out of order.
     nested: bool,
-    /// True if its objects were asked for their type, which the client did not ask for.
+    /// True if `__typename` was added to its selection, which the client did not request.
     typed: bool,
 }
 
@@ -29,26 +30,27 @@ pub struct Shape {
 #[derive(Debug)]
 pub(super) struct Key {
     pub name: Name,
-    /// The type of its value; none where it is not known (introspection).
+    /// The type of its value; none if unknown (introspection).
     pub ty: Option<Type>,
     pub below: Below,
 }
 
-/// What stands below a key.
+/// The content of a key's value.
 #[derive(Debug)]
 pub(super) enum Below {
     /// A scalar or an enum.
     Leaf,
-    /// An object of one type, or a list of such.
+    /// An object of one type, or a list of them.
     Object(Shape),
-    /// An object whose type decides.
+    /// An object of an abstract type: its runtime type selects the shape.
     Abstract(HashMap<Name, Shape>),
 }
 
 impl Shape {
-    /// The shape of an operation's answer.
+    /// Returns the shape of an operation's response.
     ///
-    /// Without variables, what they may leave out is taken to be there; the flag is true if that may be another order.
+    /// Without variables, selections that depend on them are assumed to be included; the flag is
+    /// true if other variables may lead to another order.
     pub(super) fn of(
         types: &Types,
         document: &ExecutableDocument,
@@ -61,7 +63,7 @@ impl Shape {
         (shape, collect.in_doubt.get())
     }
 
-    /// Puts the keys of an answer's data in order.
+    /// Orders the keys of a response's data.
     pub fn order(&self, value: &mut Value) {
         match value {
             Value::Object(object) if self.sorts() => {
@@ -89,15 +91,15 @@ impl Shape {
         }
     }
 
-    /// True if there is something to put in order, or to take out.
+    /// True if there are keys to order or to remove.
     fn sorts(&self) -> bool {
         self.nested || self.typed || self.keys.len() > 1
     }
 
     fn is_ordered(&self, object: &IndexMap<Name, Value>) -> bool {
-        // Keys may be missing: skipped by a directive, or failed.
-        let mut wanted = self.keys.iter();
-        object.keys().all(|key| wanted.any(|wanted| wanted.name == *key))
+        // Keys may be missing: skipped by a directive, or because of an error.
+        let mut expected = self.keys.iter();
+        object.keys().all(|key| expected.any(|expected| expected.name == *key))
     }
 
     fn sort(&self, object: &mut IndexMap<Name, Value>) {
@@ -129,27 +131,28 @@ struct Collect<'a> {
     types: &'a Types,
     document: &'a ExecutableDocument,
     variables: Option<&'a Variables>,
-    /// True once a key was met again whose first occurrence may be left out: its place depends on the variables.
+    /// True once a key occurs again whose first occurrence may be skipped: its position depends on
+    /// the variables.
     in_doubt: Cell<bool>,
 }
 
-/// The fields under one key, and the type of what they give.
+/// The fields under one key, and their type.
 struct Merged<'a> {
     ty: Option<&'a types::Field>,
     sets: Vec<&'a SelectionSet>,
-    presence: StreamPermit,
+    inclusion: Inclusion,
 }
 
-/// The effect of `@skip` and `@include`.
+/// Effect of `@skip` and `@include` on a selection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum StreamPermit {
+enum Inclusion {
     Certain,
     ByVariable,
     None,
 }
 
-/// Fragments that were spread, with the presence of their first spread.
-type Spread<'a> = Vec<(&'a Name, StreamPermit)>;
+/// Fragments already spread, each with the inclusion of its first spread.
+type Spread<'a> = Vec<(&'a Name, Inclusion)>;
 
 impl<'a> Collect<'a> {
     fn shape(&self, object: Option<&'a Name>, sets: &[&'a SelectionSet], level: usize) -> Shape {
@@ -157,7 +160,7 @@ impl<'a> Collect<'a> {
         let fields = object.and_then(|object| self.types.objects.get(object));
         let mut spread = Vec::new();
         for set in sets {
-            self.collect(object, fields, set, StreamPermit::Certain, &mut spread, &mut keys);
+            self.collect(object, fields, set, Inclusion::Certain, &mut spread, &mut keys);
         }
         let key = |(name, merged): (&'a Name, Merged<'a>)| {
             let ty = merged.ty.map(|field| field.whole.clone());
@@ -174,13 +177,14 @@ impl<'a> Collect<'a> {
     }
 
     fn below(&self, Merged { ty, sets, .. }: Merged<'a>, level: usize) -> Below {
-        // A guard bounds the nesting of documents; this bound is for what comes without it.
+        // Nesting of documents is bounded by the parser; this bound covers documents that bypass
+        // it.
         if sets.iter().all(|set| set.items.is_empty()) || level > limits::DOCUMENT_NESTING {
             return Below::Leaf;
         }
         let ty = ty.map(|field| &field.ty);
         let possible = ty.and_then(|ty| self.types.possible.get(ty));
-        match possible.filter(|_| sets.iter().any(|set| asks_for_type(set))) {
+        match possible.filter(|_| sets.iter().any(|set| selects_type(set))) {
             Some(possible) => {
                 let shape = |object: &'a Name| (object.clone(), self.shape(Some(object), &sets, level + 1));
                 Below::Abstract(possible.iter().map(shape).collect())
@@ -194,62 +198,62 @@ impl<'a> Collect<'a> {
         object: Option<&'a Name>,
         fields: Option<&'a Fields>,
         set: &'a SelectionSet,
-        around: StreamPermit,
+        enclosing: Inclusion,
         spread: &mut Spread<'a>,
         keys: &mut IndexMap<&'a Name, Merged<'a>>,
     ) {
-        // Where the type is not known (introspection), every fragment is taken to apply.
+        // If the type is unknown (introspection), every fragment is assumed to apply.
         let applies = |condition: &Name| object.is_none_or(|object| self.types.applies(condition, object));
         for selection in &set.items {
-            let presence = match (self.presence(selection.node.directives()), around) {
-                (StreamPermit::None, _) => continue,
-                (StreamPermit::Certain, around) => around,
-                (StreamPermit::ByVariable, _) => StreamPermit::ByVariable,
+            let inclusion = match (self.inclusion(selection.node.directives()), enclosing) {
+                (Inclusion::None, _) => continue,
+                (Inclusion::Certain, enclosing) => enclosing,
+                (Inclusion::ByVariable, _) => Inclusion::ByVariable,
             };
             match &selection.node {
                 Selection::Field(field) => {
                     let field = &field.node;
                     match keys.entry(&field.response_key().node) {
                         Entry::Occupied(mut found) => {
-                            self.again(found.get().presence);
+                            self.note_repeat(found.get().inclusion);
                             found.get_mut().sets.push(&field.selection_set.node);
                         }
                         Entry::Vacant(place) => {
                             let ty = fields.and_then(|fields| fields.get(&field.name.node));
-                            place.insert(Merged { ty, sets: vec![&field.selection_set.node], presence });
+                            place.insert(Merged { ty, sets: vec![&field.selection_set.node], inclusion });
                         }
                     }
                 }
                 Selection::InlineFragment(inline) => {
                     let condition = inline.node.type_condition.as_ref();
                     if condition.is_none_or(|condition| applies(&condition.node.on.node)) {
-                        self.collect(object, fields, &inline.node.selection_set.node, presence, spread, keys);
+                        self.collect(object, fields, &inline.node.selection_set.node, inclusion, spread, keys);
                     }
                 }
                 Selection::FragmentSpread(of) => {
                     let name = &of.node.fragment_name.node;
                     let Some(fragment) = self.document.fragments.get(name) else { continue };
                     if let Some((_, first)) = spread.iter().find(|(found, _)| *found == name) {
-                        self.again(*first);
+                        self.note_repeat(*first);
                     } else if applies(&fragment.node.type_condition.node.on.node) {
-                        spread.push((name, presence));
-                        self.collect(object, fields, &fragment.node.selection_set.node, presence, spread, keys);
+                        spread.push((name, inclusion));
+                        self.collect(object, fields, &fragment.node.selection_set.node, inclusion, spread, keys);
                     }
                 }
             }
         }
     }
 
-    fn again(&self, first: StreamPermit) {
-        if first == StreamPermit::ByVariable {
+    fn note_repeat(&self, first: Inclusion) {
+        if first == Inclusion::ByVariable {
             self.in_doubt.set(true);
         }
     }
 
-    fn presence(&self, directives: &[Positioned<Directive>]) -> StreamPermit {
-        let mut presence = StreamPermit::Certain;
+    fn inclusion(&self, directives: &[Positioned<Directive>]) -> Inclusion {
+        let mut inclusion = Inclusion::Certain;
         for Positioned { node: directive, .. } in directives {
-            let leaves_out = match directive.name.node.as_str() {
+            let skip_value = match directive.name.node.as_str() {
                 "skip" => true,
                 "include" => false,
                 _ => continue,
@@ -265,16 +269,16 @@ impl<'a> Collect<'a> {
                 _ => None,
             };
             match given {
-                Some(given) if given == leaves_out => return StreamPermit::None,
+                Some(given) if given == skip_value => return Inclusion::None,
                 Some(_) => {}
-                None => presence = StreamPermit::ByVariable,
+                None => inclusion = Inclusion::ByVariable,
             }
         }
-        presence
+        inclusion
     }
 }
 
-fn asks_for_type(set: &SelectionSet) -> bool {
+fn selects_type(set: &SelectionSet) -> bool {
     set.items.iter().any(|selection| match &selection.node {
         Selection::Field(field) => field.node.alias.as_ref().is_some_and(|alias| alias.node == TYPE),
         _ => false,

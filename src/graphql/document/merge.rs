@@ -1,5 +1,5 @@
-//! Fields that are asked for twice are executed once: the executor would execute each of them, and a mutation would be carried
-//! out twice.
+//! Merges duplicate fields: the executor would execute each of them, and so carry out a mutation
+//! twice.
 
 use std::collections::{HashMap, HashSet};
 
@@ -14,8 +14,8 @@ use crate::kernel::limits;
 
 type Fragments = HashMap<Name, Positioned<FragmentDefinition>>;
 
-/// Merges the fields of each selection that have the same key and the same directives; at the root of a mutation those of
-/// its fragments, too.
+/// Merges the fields of each selection set that have the same key and the same directives; at the
+/// root of a mutation also those of its fragments.
 pub(super) fn merge(types: &Types, document: &mut ExecutableDocument) {
     let ExecutableDocument { operations, fragments } = document;
     let each: Vec<&mut Positioned<OperationDefinition>> = match operations {
@@ -36,7 +36,7 @@ pub(super) fn merge(types: &Types, document: &mut ExecutableDocument) {
     }
 }
 
-/// Writes out the inline fragments of a root that always apply; all others stay as they are.
+/// Inlines the root's inline fragments that always apply; all other selections stay as they are.
 fn flatten(
     types: &Types,
     fragments: &Fragments,
@@ -66,9 +66,9 @@ fn flatten(
                 continue;
             }
         };
-        // A named fragment stays known to the validation as used only where it is spread.
-        let stays = matches!(item.node, Selection::FragmentSpread(_));
-        if !directives.is_empty() || stays || level > limits::DOCUMENT_NESTING || !condition.is_none_or(is_root) {
+        // Validation regards a named fragment as used only if it is spread.
+        let is_spread = matches!(item.node, Selection::FragmentSpread(_));
+        if !directives.is_empty() || is_spread || level > limits::DOCUMENT_NESTING || !condition.is_none_or(is_root) {
             flat.push(item);
         } else {
             let inner = set.items.clone();
@@ -79,32 +79,32 @@ fn flatten(
 
 fn within(set: &mut SelectionSet) {
     let mut known: HashMap<Name, Vec<usize>> = HashMap::new();
-    let mut kept: Vec<Positioned<Selection>> = Vec::with_capacity(set.items.len());
+    let mut merged: Vec<Positioned<Selection>> = Vec::with_capacity(set.items.len());
     for item in std::mem::take(&mut set.items) {
         if let Selection::Field(field) = &item.node {
-            let alike = known.entry(field.node.response_key().node.clone()).or_default();
-            let first = alike.iter().copied().find(|at| is_like(kept.get(*at), &field.node));
-            match first.and_then(|at| kept.get_mut(at)) {
+            let same_key = known.entry(field.node.response_key().node.clone()).or_default();
+            let first = same_key.iter().copied().find(|at| is_same_field(merged.get(*at), &field.node));
+            match first.and_then(|at| merged.get_mut(at)) {
                 Some(Positioned { node: Selection::Field(first), .. }) => {
                     first.node.selection_set.node.items.extend(field.node.selection_set.node.items.iter().cloned());
                     continue;
                 }
-                _ => alike.push(kept.len()),
+                _ => same_key.push(merged.len()),
             }
         }
-        kept.push(item);
+        merged.push(item);
     }
-    for item in &mut kept {
+    for item in &mut merged {
         match &mut item.node {
             Selection::Field(field) => within(&mut field.node.selection_set.node),
             Selection::InlineFragment(inline) => within(&mut inline.node.selection_set.node),
             Selection::FragmentSpread(_) => {}
         }
     }
-    set.items = kept;
+    set.items = merged;
 }
 
-fn is_like(first: Option<&Positioned<Selection>>, field: &Field) -> bool {
+fn is_same_field(first: Option<&Positioned<Selection>>, field: &Field) -> bool {
     let Some(Positioned { node: Selection::Field(first), .. }) = first else { return false };
     let directives = |field: &Field| -> Vec<_> {
         field.directives.iter().map(|of| (of.node.name.node.clone(), of.node.arguments.clone())).collect()
@@ -112,43 +112,44 @@ fn is_like(first: Option<&Positioned<Selection>>, field: &Field) -> bool {
     first.node.name.node == field.name.node && directives(&first.node) == directives(field)
 }
 
-/// The root fields of mutations that would still be carried out twice: those of named fragments, and of conditions.
-pub(super) fn twice(document: &ExecutableDocument) -> Vec<ServerError> {
-    let mut wrong = Vec::new();
+/// Returns errors for root fields of mutations that would still be executed twice: those in named
+/// fragments, and in fragments with conditions.
+pub(super) fn repeated_root_fields(document: &ExecutableDocument) -> Vec<ServerError> {
+    let mut errors = Vec::new();
     for (_, operation) in document.operations.iter() {
         if operation.node.ty == OperationType::Mutation {
             let mut keys = HashSet::new();
-            roots(document, &operation.node.selection_set.node, &mut keys, &mut wrong, 0);
+            roots(document, &operation.node.selection_set.node, &mut keys, &mut errors, 0);
         }
     }
-    wrong
+    errors
 }
 
 fn roots<'a>(
     document: &'a ExecutableDocument,
     set: &'a SelectionSet,
     keys: &mut HashSet<&'a Name>,
-    wrong: &mut Vec<ServerError>,
+    errors: &mut Vec<ServerError>,
     level: usize,
 ) {
     for selection in &set.items {
-        if wrong.len() >= 20 || level > limits::DOCUMENT_NESTING {
+        if errors.len() >= 20 || level > limits::DOCUMENT_NESTING {
             return;
         }
         match &selection.node {
             Selection::Field(field) => {
                 let key = &field.node.response_key().node;
                 if field.node.name.node != "__typename" && !keys.insert(key) {
-                    let message = format!("`{key}` comes twice at the root of the mutation: write it once");
-                    wrong.push(ServerError::new(message, Some(selection.pos)));
+                    let message = format!("`{key}` is selected twice at the root of the mutation: select it once");
+                    errors.push(ServerError::new(message, Some(selection.pos)));
                 }
             }
             Selection::InlineFragment(inline) => {
-                roots(document, &inline.node.selection_set.node, keys, wrong, level + 1);
+                roots(document, &inline.node.selection_set.node, keys, errors, level + 1);
             }
             Selection::FragmentSpread(spread) => {
                 if let Some(fragment) = document.fragments.get(&spread.node.fragment_name.node) {
-                    roots(document, &fragment.node.selection_set.node, keys, wrong, level + 1);
+                    roots(document, &fragment.node.selection_set.node, keys, errors, level + 1);
                 }
             }
         }

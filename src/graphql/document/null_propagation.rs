@@ -1,5 +1,6 @@
-//! What failed in an answer, as the specification's 6.4.4 has it: null where its type allows it, else the next place above
-//! that does. The executor leaves failed fields out, whatever their type.
+//! Null propagation for errors, as in section 6.4.4 of the specification: a failed field is null if
+//! its type allows it, otherwise its nearest nullable ancestor is. The executor omits failed
+//! fields, whatever their type.
 
 use std::collections::HashMap;
 
@@ -9,14 +10,14 @@ use async_graphql::{Name, PathSegment, ServerError, Value};
 
 use super::key_order::{Below, Key, Shape, TYPE};
 
-/// The places of errors, by their paths.
+/// The positions of errors as a tree of paths.
 #[derive(Debug, Default)]
 struct Failed<'a> {
     keys: HashMap<&'a str, Failed<'a>>,
     items: HashMap<usize, Failed<'a>>,
 }
 
-/// Completes an answer's data by its errors; without an error that has a path nothing is looked at.
+/// Completes a response's data according to its errors. Does nothing if no error has a path.
 pub(super) fn complete(shape: &Shape, data: &mut Value, errors: &[ServerError]) {
     let mut failed = Failed::default();
     for error in errors.iter().filter(|error| !error.path.is_empty()) {
@@ -40,7 +41,7 @@ pub(super) fn complete(shape: &Shape, data: &mut Value, errors: &[ServerError]) 
     }
 }
 
-/// False if the object is null by what failed in it.
+/// Returns false if the object becomes null because of its failed fields.
 fn keys(shape: &Shape, object: &mut IndexMap<Name, Value>, failed: &Failed<'_>) -> bool {
     for key in &shape.keys {
         let Some(failed) = failed.keys.get(key.name.as_str()) else { continue };
@@ -53,7 +54,7 @@ fn keys(shape: &Shape, object: &mut IndexMap<Name, Value>, failed: &Failed<'_>) 
     true
 }
 
-/// False if what holds the value is null by what failed in it.
+/// Returns false if the parent becomes null because of the value.
 fn value_of(ty: &Type, below: &Below, value: &mut Value, failed: &Failed<'_>) -> bool {
     let holds = match (&ty.base, &mut *value) {
         (BaseType::List(of), Value::List(items)) => {
@@ -63,7 +64,7 @@ fn value_of(ty: &Type, below: &Below, value: &mut Value, failed: &Failed<'_>) ->
             })
         }
         (BaseType::Named(_), Value::Null) if !failed.keys.is_empty() && !matches!(below, Below::Leaf) => {
-            // An object of which everything failed.
+            // All fields of the object failed.
             let mut object = IndexMap::new();
             let holds = of_object(below, &mut object, failed);
             *value = Value::Object(object);

@@ -1,4 +1,5 @@
-//! Nullable variables without a value: what they would give is not given.
+//! Removes nullable variables without a value from a document: their arguments and fields count as
+//! not given.
 
 use async_graphql::parser::types::{
     DocumentOperations, ExecutableDocument, OperationDefinition, Selection, SelectionSet,
@@ -6,9 +7,9 @@ use async_graphql::parser::types::{
 use async_graphql::{Name, Positioned};
 use async_graphql_value::Value;
 
-/// Takes out of a document what is given by variables without a value: arguments and fields of input objects are then not
-/// given, items of lists are null.
-pub(super) fn leave_out(document: &mut ExecutableDocument, absent: &[Name]) {
+/// Removes the uses of variables without a value: arguments and input fields are omitted, list
+/// items become null.
+pub(super) fn remove_absent(document: &mut ExecutableDocument, absent: &[Name]) {
     let each: Vec<&mut Positioned<OperationDefinition>> = match &mut document.operations {
         DocumentOperations::Single(operation) => vec![operation],
         DocumentOperations::Multiple(all) => all.values_mut().collect(),
@@ -27,7 +28,7 @@ fn leave_out_of(set: &mut SelectionSet, absent: &[Name]) {
         match &mut selection.node {
             Selection::Field(field) => {
                 let has_value = |name: &Name| !absent.contains(name);
-                field.node.arguments.retain_mut(|(_, value)| keep(&mut value.node, &has_value));
+                field.node.arguments.retain_mut(|(_, value)| strip_absent(&mut value.node, &has_value));
                 leave_out_of(&mut field.node.selection_set.node, absent);
             }
             Selection::InlineFragment(inline) => leave_out_of(&mut inline.node.selection_set.node, absent),
@@ -36,18 +37,19 @@ fn leave_out_of(set: &mut SelectionSet, absent: &[Name]) {
     }
 }
 
-/// Keeps of a value what has one: false for a variable without a value, and such variables are taken out of objects.
-pub fn keep(value: &mut Value, has_value: &dyn Fn(&Name) -> bool) -> bool {
+/// Removes variables without a value from a value; returns false if the value itself is such a
+/// variable.
+pub fn strip_absent(value: &mut Value, has_value: &dyn Fn(&Name) -> bool) -> bool {
     match value {
         Value::Variable(name) => return has_value(name),
         Value::List(items) => {
             for item in items {
-                if !keep(item, has_value) {
+                if !strip_absent(item, has_value) {
                     *item = Value::Null;
                 }
             }
         }
-        Value::Object(fields) => fields.retain(|_, item| keep(item, has_value)),
+        Value::Object(fields) => fields.retain(|_, item| strip_absent(item, has_value)),
         _ => {}
     }
     true

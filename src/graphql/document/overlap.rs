@@ -1,6 +1,7 @@
-//! Fields that come under one key must be one field: the specification's rule 5.3.2 in two walks, one over the types of what
-//! they give, one over what they ask. Each field is compared with the first of its kind only, so that the walks are as long
-//! as the document; and the selections of `__typename`, which the executor's validation does not look at.
+//! Rejects different fields under one key: the specification's rule 5.3.2 in two walks, one over
+//! the fields' types, one over names and arguments. Each field is compared with the first of its
+//! kind only, so the walks are linear in the document. Also checks selections of `__typename`,
+//! which the executor's validation ignores.
 
 use std::collections::HashMap;
 
@@ -11,13 +12,13 @@ use async_graphql::{Name, Pos, ServerError};
 use super::types::{Types, innermost};
 use crate::kernel::limits;
 
-/// Steps of the walks over one document: far more than any within the limits takes.
+/// Maximum number of steps per document: far more than any document within the limits needs.
 const STEPS: usize = 200_000;
 
-/// A field where it stands.
+/// A field at its position in the document.
 #[derive(Clone, Copy)]
 struct Found<'a> {
-    /// The type that it is asked of; none where that is not known.
+    /// The type that the field is selected on; none if unknown.
     parent: Option<&'a Name>,
     field: &'a Field,
     pos: Pos,
@@ -28,12 +29,12 @@ struct Walk<'a> {
     types: &'a Types,
     document: &'a ExecutableDocument,
     steps: usize,
-    wrong: Vec<ServerError>,
+    errors: Vec<ServerError>,
 }
 
-/// What is wrong with the fields of a document.
-pub(super) fn wrong(types: &Types, document: &ExecutableDocument) -> Vec<ServerError> {
-    let mut walk = Walk { types, document, steps: 0, wrong: Vec::new() };
+/// Returns the errors of a document's overlapping fields.
+pub(super) fn conflicts(types: &Types, document: &ExecutableDocument) -> Vec<ServerError> {
+    let mut walk = Walk { types, document, steps: 0, errors: Vec::new() };
     for (_, operation) in document.operations.iter() {
         let root = match operation.node.ty {
             OperationType::Query => &types.query,
@@ -46,18 +47,18 @@ pub(super) fn wrong(types: &Types, document: &ExecutableDocument) -> Vec<ServerE
         walk.same_shape(&all, 0);
         walk.same_field(&all, 0);
     }
-    let mut wrong = walk.wrong;
+    let mut errors = walk.errors;
     if walk.steps >= STEPS {
-        wrong.push(ServerError::new("the document's fields overlap in too many ways", None));
+        errors.push(ServerError::new("the document's fields overlap in too many ways", None));
     }
-    wrong.truncate(20);
-    wrong
+    errors.truncate(20);
+    errors
 }
 
 impl<'a> Walk<'a> {
     fn is_over(&mut self, level: usize) -> bool {
         self.steps += 1;
-        self.steps >= STEPS || level > limits::DOCUMENT_NESTING || self.wrong.len() >= 20
+        self.steps >= STEPS || level > limits::DOCUMENT_NESTING || self.errors.len() >= 20
     }
 
     fn collect(
@@ -78,9 +79,9 @@ impl<'a> Walk<'a> {
                     let field = &field.node;
                     let ty = fields.and_then(|fields| fields.get(&field.name.node)).map(|known| &known.whole);
                     let bare = field.arguments.is_empty() && field.selection_set.node.items.is_empty();
-                    if field.name.node == "__typename" && !bare && self.wrong.len() < 20 {
-                        let message = "`__typename` has neither arguments nor a selection";
-                        self.wrong.push(ServerError::new(message, Some(selection.pos)));
+                    if field.name.node == "__typename" && !bare && self.errors.len() < 20 {
+                        let message = "`__typename` accepts neither arguments nor a selection";
+                        self.errors.push(ServerError::new(message, Some(selection.pos)));
                     }
                     all.push(Found { parent, field, pos: selection.pos, ty });
                 }
@@ -101,7 +102,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// The fields below those of one key.
+    /// Collects the selections below the fields of one key.
     fn below(&mut self, fields: &[Found<'a>]) -> Vec<Found<'a>> {
         let (mut all, mut spread) = (Vec::new(), HashMap::<Option<&Name>, Vec<&'a Name>>::new());
         for found in fields {
@@ -120,17 +121,17 @@ impl<'a> Walk<'a> {
         keys
     }
 
-    fn conflict(&mut self, key: &Name, one: &Found<'a>, other: &Found<'a>, why: &str) {
+    fn conflict(&mut self, key: &Name, one: &Found<'a>, other: &Found<'a>, reason: &str) {
         let message = format!(
-            "Fields \"{key}\" conflict because {why}. Use different aliases on the fields to fetch both if this was \
+            "Fields \"{key}\" conflict because {reason}. Use different aliases on the fields to fetch both if this was \
              intentional."
         );
         let mut error = ServerError::new(message, Some(one.pos));
         error.locations.push(other.pos);
-        self.wrong.push(error);
+        self.errors.push(error);
     }
 
-    /// Whatever the object is, a key gives one type.
+    /// Checks that a key has a single type, whatever the object's type is.
     fn same_shape(&mut self, fields: &[Found<'a>], level: usize) {
         for (key, fields) in Self::by_key(fields) {
             if self.is_over(level) {
@@ -164,7 +165,7 @@ impl<'a> Walk<'a> {
         self.types.objects.contains_key(name) || self.types.possible.contains_key(name)
     }
 
-    /// Where one object may have both, a key is one field with the same arguments.
+    /// Checks that a key has a single field and arguments, if one object may have both selections.
     fn same_field(&mut self, fields: &[Found<'a>], level: usize) {
         for (key, fields) in Self::by_key(fields) {
             if self.is_over(level) {
@@ -197,8 +198,8 @@ impl<'a> Walk<'a> {
             self.steps += 1;
             let (one_name, other_name) = (&first.field.name.node, &other.field.name.node);
             if one_name != other_name {
-                let why = format!("\"{one_name}\" and \"{other_name}\" are different fields");
-                return self.conflict(key, first, other, &why);
+                let reason = format!("\"{one_name}\" and \"{other_name}\" are different fields");
+                return self.conflict(key, first, other, &reason);
             }
             let mut given: Vec<_> =
                 other.field.arguments.iter().map(|(name, value)| (&name.node, &value.node)).collect();

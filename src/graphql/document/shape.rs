@@ -1,4 +1,4 @@
-//! How an answer is written: with the nulls of its types, its keys in the order of the document, and a code in each error.
+//! Writes a response: nulls as its types require, keys in document order, and a code in each error.
 
 use std::collections::HashSet;
 
@@ -8,41 +8,41 @@ use super::key_order::Shape;
 use super::null_propagation::complete;
 use crate::kernel::error::Code;
 
-/// What an answer is written by.
+/// Everything needed to write the responses of a document.
 #[derive(Debug, Default)]
 pub struct AnswerShape {
     pub(super) shape: Shape,
-    /// True if the variables decide about the order of the keys: a request makes a shape of its own.
+    /// True if the key order depends on variables: each request computes its own shape.
     pub(super) by_variables: bool,
-    /// The names of the arguments, by the places of their values.
+    /// Names of arguments by the positions of their values.
     pub(super) arguments: Vec<(Pos, Name)>,
 }
 
 impl AnswerShape {
-    /// The answer as it is written: its keys in the order of the document, a code in each error, and the argument in those
-    /// that the executor reports of one.
+    /// Writes the response: keys in document order, a code in each error, and the argument's name
+    /// in errors that the executor reports for an argument.
     pub(in crate::graphql) fn write(&self, mut response: Response) -> Response {
         if response.data == Value::Null && response.errors.is_empty() {
-            // All its fields were left out by directives.
+            // All its fields were skipped by directives.
             response.data = Value::Object(Default::default());
         }
         complete(&self.shape, &mut response.data, &response.errors);
         self.shape.order(&mut response.data);
         let error = |error: ServerError| {
-            let bare = error.extensions.is_none();
-            let mut of = self.arguments.iter().filter(|(pos, _)| bare && error.locations.first() == Some(pos));
+            let without_code = error.extensions.is_none();
+            let mut of = self.arguments.iter().filter(|(pos, _)| without_code && error.locations.first() == Some(pos));
             let argument = of.next().map(|(_, name)| name.to_string());
-            let mut error = coded(error);
+            let mut error = with_code(error);
             if let (Some(argument), Some(extensions)) = (argument, &mut error.extensions) {
                 extensions.set("field", argument);
             }
             error
         };
         let mut errors: Vec<ServerError> = Vec::with_capacity(response.errors.len());
-        let mut places = HashSet::new();
+        let mut paths = HashSet::new();
         for found in response.errors {
-            // A field that the executor came to twice failed once.
-            if found.path.is_empty() || places.insert(serde_json::to_string(&found.path).unwrap_or_default()) {
+            // A field that the executor visited twice failed once.
+            if found.path.is_empty() || paths.insert(serde_json::to_string(&found.path).unwrap_or_default()) {
                 errors.push(error(found));
             }
         }
@@ -51,8 +51,8 @@ impl AnswerShape {
     }
 }
 
-/// The executor's own errors have no codes.
-pub fn coded(mut error: ServerError) -> ServerError {
+/// Adds a code to the executor's own errors, which have none.
+pub fn with_code(mut error: ServerError) -> ServerError {
     if error.extensions.as_ref().is_none_or(|extensions| extensions.get("code").is_none()) {
         const LIMITS: [&str; 4] =
             ["Query is too complex", "Query is nested too deep", "The recursion depth", "The number of directives"];

@@ -1,5 +1,5 @@
-//! The text of a document: read only where the parser can read it. It follows brackets by recursion, and panics on escapes
-//! of half a character.
+//! Parses documents after checks that protect the parser, which is recursive in brackets and panics
+//! on escapes of unpaired surrogates.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -15,14 +15,14 @@ use crate::kernel::limits;
 pub fn parse(text: &str) -> Result<ExecutableDocument, ServerError> {
     if nesting(text) > limits::DOCUMENT_NESTING {
         let message = format!("the document nests deeper than {} brackets", limits::DOCUMENT_NESTING);
-        return Err(refused(Code::LimitExceeded, message));
+        return Err(rejected(Code::LimitExceeded, message));
     }
-    names(text)?;
-    let text = whole_characters(text)?;
-    parse_query(text.as_ref()).map_err(|err| super::coded(err.into()))
+    check_names(text)?;
+    let text = join_surrogates(text)?;
+    parse_query(text.as_ref()).map_err(|err| super::with_code(err.into()))
 }
 
-fn refused(code: Code, message: String) -> ServerError {
+fn rejected(code: Code, message: String) -> ServerError {
     let mut extensions = ErrorExtensionValues::default();
     extensions.set("code", code.as_str());
     let mut error = ServerError::new(message, None);
@@ -30,8 +30,8 @@ fn refused(code: Code, message: String) -> ServerError {
     error
 }
 
-/// The text with each pair of surrogates (`\uD83D\uDE00`) as the character that it stands for. Errors: half a pair.
-fn whole_characters(text: &str) -> Result<Cow<'_, str>, ServerError> {
+/// Replaces each surrogate pair (`\uD83D\uDE00`) by its character. Errors: an unpaired surrogate.
+fn join_surrogates(text: &str) -> Result<Cow<'_, str>, ServerError> {
     if !text.contains("\\u") {
         return Ok(Cow::Borrowed(text));
     }
@@ -41,13 +41,13 @@ fn whole_characters(text: &str) -> Result<Cow<'_, str>, ServerError> {
         out.push_str(before);
         let length = match from.starts_with('#') {
             true => from.find(['\n', '\r']).unwrap_or(from.len()),
-            false => string(from),
+            false => string_length(from),
         };
-        let (piece, after) = from.split_at(length);
-        if piece.starts_with('#') || piece.starts_with("\"\"\"") {
-            out.push_str(piece)
+        let (token, after) = from.split_at(length);
+        if token.starts_with('#') || token.starts_with("\"\"\"") {
+            out.push_str(token)
         } else {
-            paired(piece, &mut out)?
+            copy_string(token, &mut out)?
         }
         rest = after;
     }
@@ -55,8 +55,8 @@ fn whole_characters(text: &str) -> Result<Cow<'_, str>, ServerError> {
     Ok(Cow::Owned(out))
 }
 
-/// Copies a string, its surrogates paired.
-fn paired(text: &str, out: &mut String) -> Result<(), ServerError> {
+/// Copies a string, replacing surrogate pairs.
+fn copy_string(text: &str, out: &mut String) -> Result<(), ServerError> {
     let unit = |text: &str| u16::from_str_radix(text.strip_prefix("\\u")?.get(..4)?, 16).ok();
     let mut rest = text;
     while let Some(at) = rest.find('\\') {
@@ -67,8 +67,9 @@ fn paired(text: &str, out: &mut String) -> Result<(), ServerError> {
             Some(first) => {
                 let second = from.get(6..).and_then(unit).unwrap_or_default();
                 let Some(Ok(character)) = char::decode_utf16([first, second]).next() else {
-                    let message = format!("a string holds \\u{first:04X}, which is half a character");
-                    return Err(refused(Code::BadUserInput, message));
+                    let message =
+                        format!("a string holds \\u{first:04X}, which is half a character: an unpaired surrogate");
+                    return Err(rejected(Code::BadUserInput, message));
                 };
                 out.push(character);
                 12
@@ -77,7 +78,7 @@ fn paired(text: &str, out: &mut String) -> Result<(), ServerError> {
                 let digits = &from[3..from.find('}').unwrap_or(3)];
                 let character = u32::from_str_radix(digits, 16).ok().and_then(char::from_u32);
                 let Some(character) = character.filter(|_| !digits.starts_with('+')) else {
-                    return Err(refused(Code::BadUserInput, format!("\\u{{{digits:.12}}} is no character")));
+                    return Err(rejected(Code::BadUserInput, format!("\\u{{{digits:.12}}} is not a valid character")));
                 };
                 match character {
                     '"' | '\\' => out.extend(['\\', character]),
@@ -87,7 +88,7 @@ fn paired(text: &str, out: &mut String) -> Result<(), ServerError> {
                 rest = &from[3 + digits.len() + 1..];
                 continue;
             }
-            // The backslash, and the character that it escapes.
+            // The backslash and the escaped character.
             None => 1 + from.chars().nth(1).map_or(0, char::len_utf8),
         };
         if first.is_none() {
@@ -99,15 +100,16 @@ fn paired(text: &str, out: &mut String) -> Result<(), ServerError> {
     Ok(())
 }
 
-/// Refuses a name that is too long, and an input object that has a field twice: the parser would keep the last one without a word. Within parentheses
-/// all braces are input objects', and a name before a colon is a field's.
-fn names(text: &str) -> Result<(), ServerError> {
+/// Rejects names that are too long, and input objects with duplicate fields, of which the parser
+/// would silently keep the last. Within parentheses, all braces belong to input objects, and a name
+/// before a colon is a field.
+fn check_names(text: &str) -> Result<(), ServerError> {
     let (mut rest, mut parentheses) = (text, 0usize);
     let mut open: Vec<HashSet<&str>> = Vec::new();
     while let Some(first) = rest.chars().next() {
         let length = match first {
             '#' => rest.find(['\n', '\r']).unwrap_or(rest.len()),
-            '"' => string(rest),
+            '"' => string_length(rest),
             'a'..='z' | 'A'..='Z' | '_' => {
                 rest.find(|next: char| !next.is_ascii_alphanumeric() && next != '_').unwrap_or(rest.len())
             }
@@ -121,16 +123,16 @@ fn names(text: &str) -> Result<(), ServerError> {
             '}' if parentheses > 0 => drop(open.pop()),
             'a'..='z' | 'A'..='Z' | '_' if length > limits::DOCUMENT_NAME_CHARS => {
                 let message = format!("a name has more than {} characters", limits::DOCUMENT_NAME_CHARS);
-                return Err(refused(Code::LimitExceeded, message));
+                return Err(rejected(Code::LimitExceeded, message));
             }
             'a'..='z' | 'A'..='Z' | '_'
-                if past_ignored(after).starts_with(':')
+                if skip_ignored(after).starts_with(':')
                     && open.last_mut().is_some_and(|fields| !fields.insert(token)) =>
             {
                 let before = &text[..text.len() - rest.len()];
                 let line = before.rfind('\n').map_or(before, |at| &before[at + 1..]);
                 let pos = Pos { line: before.matches('\n').count() + 1, column: line.chars().count() + 1 };
-                let mut error = refused(Code::BadUserInput, format!("the input field `{token}` is given twice"));
+                let mut error = rejected(Code::BadUserInput, format!("the input field `{token}` is given twice"));
                 error.locations.push(pos);
                 return Err(error);
             }
@@ -141,8 +143,8 @@ fn names(text: &str) -> Result<(), ServerError> {
     Ok(())
 }
 
-/// What comes after spaces, commas and comments.
-fn past_ignored(mut text: &str) -> &str {
+/// Skips spaces, commas and comments.
+fn skip_ignored(mut text: &str) -> &str {
     loop {
         text = text.trim_start_matches([' ', '\t', '\n', '\r', ',', '\u{feff}']);
         if !text.starts_with('#') {
@@ -152,14 +154,14 @@ fn past_ignored(mut text: &str) -> &str {
     }
 }
 
-/// The deepest nesting of brackets outside of strings and comments.
+/// Returns the deepest nesting of brackets outside strings and comments.
 fn nesting(document: &str) -> usize {
     let (mut rest, mut depth, mut deepest) = (document.as_bytes(), 0usize, 0);
     while let Some((first, after)) = rest.split_first() {
         rest = match first {
             b'#' => after.iter().position(|byte| matches!(byte, b'\n' | b'\r')).map_or(&[][..], |end| &after[end..]),
-            b'"' if after.starts_with(b"\"\"") => past_block(&after[2..]),
-            b'"' => past_string(after),
+            b'"' if after.starts_with(b"\"\"") => after_block_string(&after[2..]),
+            b'"' => after_string(after),
             b'{' | b'[' | b'(' => {
                 depth += 1;
                 deepest = deepest.max(depth);
@@ -175,15 +177,15 @@ fn nesting(document: &str) -> usize {
     deepest
 }
 
-/// How long the string is that a text begins with, with its quotes.
-pub fn string(text: &str) -> usize {
+/// Length of the string at the start of a text, including its quotes.
+pub fn string_length(text: &str) -> usize {
     let after = text.as_bytes();
-    let rest = if text.starts_with("\"\"\"") { past_block(&after[3..]) } else { past_string(&after[1..]) };
+    let rest = if text.starts_with("\"\"\"") { after_block_string(&after[3..]) } else { after_string(&after[1..]) };
     after.len() - rest.len()
 }
 
-/// What comes after a string, which ends with its line at the latest.
-fn past_string(mut rest: &[u8]) -> &[u8] {
+/// Returns the rest after a string, which ends at its line's end at the latest.
+fn after_string(mut rest: &[u8]) -> &[u8] {
     loop {
         rest = match rest {
             [b'\\', _, after @ ..] => after,
@@ -194,7 +196,7 @@ fn past_string(mut rest: &[u8]) -> &[u8] {
     }
 }
 
-fn past_block(mut rest: &[u8]) -> &[u8] {
+fn after_block_string(mut rest: &[u8]) -> &[u8] {
     loop {
         rest = match rest {
             [] => return rest,

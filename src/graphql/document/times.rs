@@ -1,5 +1,5 @@
-//! Times in a document, cut to microseconds before it is executed: what the databases hold, so that a time that was given is
-//! the time that is found. Variables are cut where they are checked.
+//! Truncates times in a document to microseconds before execution. The databases store no more, so
+//! a stored time equals the time given. Variables are truncated where they are checked.
 
 use async_graphql::parser::types::{
     BaseType, DocumentOperations, ExecutableDocument, OperationType, Selection, SelectionSet, Type,
@@ -10,15 +10,15 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use super::types::{Fields, Slot, Types};
 use crate::kernel::storable;
 
-/// The text of a time as it is kept; none where it stays as it is, or is refused elsewhere.
-pub(super) fn cut(text: &str) -> Option<String> {
+/// Returns the truncated text of a time; none if it does not change, or is rejected elsewhere.
+pub(super) fn truncated(text: &str) -> Option<String> {
     let time = text.parse::<DateTime<Utc>>().ok()?;
-    let kept = storable::time(time).ok().filter(|kept| *kept != time)?;
-    Some(kept.to_rfc3339_opts(SecondsFormat::AutoSi, true))
+    let truncated = storable::time(time).ok().filter(|truncated| *truncated != time)?;
+    Some(truncated.to_rfc3339_opts(SecondsFormat::AutoSi, true))
 }
 
-/// Cuts the literals of a document.
-pub(super) fn cut_all(types: &Types, document: &mut ExecutableDocument) {
+/// Truncates the time literals of a document.
+pub(super) fn truncate_all(types: &Types, document: &mut ExecutableDocument) {
     let operations = match &mut document.operations {
         DocumentOperations::Single(operation) => vec![operation],
         DocumentOperations::Multiple(all) => all.values_mut().collect(),
@@ -78,8 +78,8 @@ fn value(types: &Types, ty: &Type, given: &mut Value) {
             }
         }
         (BaseType::Named(name), Value::String(text)) if name == "DateTime" => {
-            if let Some(kept) = cut(text) {
-                *text = kept;
+            if let Some(truncated) = truncated(text) {
+                *text = truncated;
             }
         }
         _ => {}

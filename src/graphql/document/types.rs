@@ -1,5 +1,5 @@
-//! The schema's types as a table: arguments, input objects, enums, and the fields of each type. Read once from the printed
-//! schema, so that it can't differ from what clients see.
+//! The schema's types as a table: arguments, input objects, enums, and the fields of each type.
+//! Read once from the printed schema, so it cannot differ from what clients see.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -19,7 +19,7 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    /// True if a value must be given.
+    /// True if a value is required.
     pub(super) fn required(&self) -> bool {
         !self.ty.nullable && self.default.is_none()
     }
@@ -28,9 +28,9 @@ impl Slot {
 /// A field of an object or interface.
 #[derive(Debug)]
 pub(super) struct Field {
-    /// The innermost type: without lists and non-nulls.
+    /// The innermost type, without lists and non-null.
     pub ty: Name,
-    /// The whole type.
+    /// The full type.
     pub whole: Type,
     pub arguments: Vec<Slot>,
 }
@@ -38,26 +38,26 @@ pub(super) struct Field {
 /// The fields of an object or interface, by name.
 pub(super) type Fields = HashMap<Name, Field>;
 
-/// The table.
+/// The types of a schema.
 #[derive(Debug, Default)]
 pub(super) struct Types {
     pub inputs: HashMap<Name, Vec<Slot>>,
     pub enums: HashMap<Name, Vec<Name>>,
     pub scalars: Vec<Name>,
     pub objects: HashMap<Name, Fields>,
-    /// The object types of each interface and union.
+    /// Object types of each interface and union.
     pub possible: HashMap<Name, Vec<Name>>,
     pub query: Option<Name>,
     pub mutation: Option<Name>,
     pub subscription: Option<Name>,
 }
 
-/// The table of this program's schema.
+/// Returns the types of this program's schema.
 pub(super) fn all() -> &'static Types {
     static ALL: LazyLock<Types> = LazyLock::new(|| {
         Types::read(&crate::graphql::sdl()).unwrap_or_else(|err| {
-            // Without the table everything is left to the executor.
-            tracing::error!(error = %err, "the printed schema can't be read");
+            // Without the table, all checks are left to the executor.
+            tracing::error!(error = %err, "parsing the printed schema failed");
             Types::default()
         })
     });
@@ -106,7 +106,7 @@ impl Types {
         }
     }
 
-    /// The type of an operation's root.
+    /// Returns the root type of an operation.
     pub(super) fn root(&self, of: OperationType) -> Option<&Name> {
         match of {
             OperationType::Query => self.query.as_ref(),
@@ -115,7 +115,7 @@ impl Types {
         }
     }
 
-    /// The object types that a fragment with this type condition applies to.
+    /// True if a fragment with this type condition applies to the object type.
     pub(super) fn applies(&self, condition: &Name, object: &Name) -> bool {
         condition == object || self.possible.get(condition).is_some_and(|possible| possible.contains(object))
     }
@@ -139,7 +139,7 @@ fn slots(slots: Vec<Positioned<InputValueDefinition>>) -> Vec<Slot> {
     slots.into_iter().map(slot).collect()
 }
 
-/// The type without its lists.
+/// Returns the type without its lists.
 pub(super) fn innermost(base: &BaseType) -> &Name {
     match base {
         BaseType::Named(name) => name,

@@ -1,5 +1,5 @@
-//! Variables where their type does not fit: the specification's rule 5.8.5. The executor's own rule does not look into lists
-//! and input objects.
+//! Rejects variables whose type does not match their position: the specification's rule 5.8.5. The
+//! executor's own rule ignores lists and input objects.
 
 use async_graphql::Positioned;
 use async_graphql::parser::types::{BaseType, Type, VariableDefinition};
@@ -9,44 +9,44 @@ use super::values::{Problem, Use};
 use crate::kernel::error::Refusal;
 use crate::kernel::limits;
 
-/// The usages of an operation's variables that the rule does not allow.
-pub(super) fn wrong(definitions: &[Positioned<VariableDefinition>], uses: &[Use]) -> Vec<Problem> {
-    let mut wrong = Vec::new();
+/// Returns the disallowed usages of an operation's variables.
+pub(super) fn disallowed_usages(definitions: &[Positioned<VariableDefinition>], uses: &[Use]) -> Vec<Problem> {
+    let mut problems = Vec::new();
     for Positioned { node: definition, .. } in definitions {
         for found in uses.iter().filter(|found| found.variable == definition.name.node) {
             let Some(ty) = found.ty.as_ref().filter(|ty| !is_allowed(definition, ty, found.default.is_some())) else {
                 continue;
             };
-            if wrong.len() >= limits::TOLD_ERRORS {
-                return wrong;
+            if problems.len() >= limits::REPORTED_ERRORS {
+                return problems;
             }
             let (name, declared) = (&definition.name.node, &definition.var_type.node);
-            let message = format!("the variable `${name}` of type `{declared}` stands where `{ty}` is expected");
-            wrong.push(Problem { refusal: Refusal::input(&found.path, message), pos: found.pos });
+            let message = format!("the variable `${name}` of type `{declared}` is used where `{ty}` is expected");
+            problems.push(Problem { refusal: Refusal::input(&found.path, message), pos: found.pos });
         }
     }
-    wrong
+    problems
 }
 
-fn is_allowed(definition: &VariableDefinition, place: &Type, place_has_default: bool) -> bool {
+fn is_allowed(definition: &VariableDefinition, position: &Type, position_has_default: bool) -> bool {
     let ty = &definition.var_type.node;
     let default = definition.default_value.as_ref().map(|value| &value.node);
     let has_default = default.is_some_and(|value| *value != ConstValue::Null);
-    if !place.nullable && ty.nullable {
-        // A value is there either way; null, where it is given, is refused with the values.
-        return (has_default || place_has_default) && fits_base(&ty.base, &place.base);
+    if !position.nullable && ty.nullable {
+        // A value exists in either case; an explicit null is rejected by the check of values.
+        return (has_default || position_has_default) && fits_base(&ty.base, &position.base);
     }
-    fits(ty, place)
+    fits(ty, position)
 }
 
-fn fits(ty: &Type, place: &Type) -> bool {
-    (place.nullable || !ty.nullable) && fits_base(&ty.base, &place.base)
+fn fits(ty: &Type, position: &Type) -> bool {
+    (position.nullable || !ty.nullable) && fits_base(&ty.base, &position.base)
 }
 
-fn fits_base(ty: &BaseType, place: &BaseType) -> bool {
-    match (ty, place) {
-        (BaseType::List(ty), BaseType::List(place)) => fits(ty, place),
-        (BaseType::Named(ty), BaseType::Named(place)) => ty == place,
+fn fits_base(ty: &BaseType, position: &BaseType) -> bool {
+    match (ty, position) {
+        (BaseType::List(ty), BaseType::List(position)) => fits(ty, position),
+        (BaseType::Named(ty), BaseType::Named(position)) => ty == position,
         _ => false,
     }
 }

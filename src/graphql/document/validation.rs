@@ -1,4 +1,5 @@
-//! Validation without execution, so that a document is validated as a whole, once, whatever its first request left out.
+//! Validation without execution: a document is validated once and as a whole, regardless of what
+//! its first request omits.
 
 use std::sync::Arc;
 
@@ -6,18 +7,18 @@ use async_graphql::async_trait::async_trait;
 use async_graphql::extensions::{Extension, ExtensionContext, ExtensionFactory, NextValidation};
 use async_graphql::{ServerError, ValidationResult};
 
-/// Ends every request behind its validation: with no errors for a valid document.
+/// Ends every request after validation; a valid document gives an empty list of errors.
 #[derive(Clone, Copy, Debug)]
-pub struct Only;
+pub struct ValidateOnly;
 
-impl ExtensionFactory for Only {
+impl ExtensionFactory for ValidateOnly {
     fn create(&self) -> Arc<dyn Extension> {
         Arc::new(Self)
     }
 }
 
 #[async_trait]
-impl Extension for Only {
+impl Extension for ValidateOnly {
     async fn validation(
         &self,
         ctx: &ExtensionContext<'_>,

@@ -1,5 +1,6 @@
-//! Values against their types: coerced as the specification says, and passed through the gate. Errors name the field by its
-//! path, and show a right value.
+//! Checks values against their types: coerces them as the specification requires, and rejects
+//! values that the databases cannot store. Errors name the field by its path and give an example of
+//! a valid value.
 
 use async_graphql::parser::types::{BaseType, Type};
 use async_graphql::{InputType, Name, Pos, Value as ConstValue};
@@ -13,45 +14,45 @@ use crate::domain::audience::record::filter::Number;
 use crate::kernel::error::Refusal;
 use crate::kernel::{limits, storable, validate};
 
-/// Problems that are reported for one request.
+/// Maximum number of problems reported per request.
 const PROBLEMS: usize = 20;
 
-/// A value that does not fit.
+/// An invalid value.
 #[derive(Clone, Debug)]
 pub(super) struct Problem {
     pub refusal: Refusal,
     pub pos: Pos,
 }
 
-/// A use of a variable, with the path of the field that it is given to.
+/// A use of a variable, with the path of the field that receives it.
 #[derive(Clone, Debug)]
 pub(super) struct Use {
     pub variable: Name,
     pub path: String,
-    /// The place takes no null.
+    /// True if the position does not accept null.
     pub non_null: bool,
-    /// The default of the place.
+    /// Default value of the position.
     pub default: Option<ConstValue>,
-    /// The type of the place; none within values without a declared structure.
+    /// Type of the position; none within values without a declared structure.
     pub ty: Option<Type>,
     pub pos: Pos,
 }
 
-/// A walk through values.
+/// State of a walk through values.
 #[derive(Debug)]
 pub(super) struct Values<'a> {
     types: &'a Types,
     path: String,
     pos: Pos,
-    /// List items so far.
+    /// Number of list items so far.
     items: usize,
-    /// Input objects around the current field.
+    /// Number of input objects around the current field.
     level: usize,
     pub problems: Vec<Problem>,
     pub uses: Vec<Use>,
 }
 
-/// A message, with the path of the wrong part below the value.
+/// Path of the invalid part below the value, and the message.
 type ValueError = (String, String);
 
 impl<'a> Values<'a> {
@@ -67,12 +68,12 @@ impl<'a> Values<'a> {
         }
     }
 
-    /// The place of what comes next in the document.
+    /// Sets the position in the document for the next problems and uses.
     pub(super) fn at(&mut self, pos: Pos) {
         self.pos = pos;
     }
 
-    /// Reports a problem of a field.
+    /// Reports a problem with a field.
     pub(super) fn problem(&mut self, field: &str, message: impl std::fmt::Display) {
         if self.problems.len() < PROBLEMS {
             self.problems.push(Problem { refusal: Refusal::input(field, message), pos: self.pos });
@@ -84,7 +85,7 @@ impl<'a> Values<'a> {
         self.problem(&field, message);
     }
 
-    /// The path of the current field: what is within `input` is named without it.
+    /// Path of the current field, without a leading `input`.
     fn field(&self) -> String {
         if self.path.is_empty() { "input".to_owned() } else { self.path.clone() }
     }
@@ -108,7 +109,7 @@ impl<'a> Values<'a> {
         done
     }
 
-    /// A walk that begins at an argument, or at the path of a variable's first use.
+    /// Starts a walk at an argument, or at the path of a variable's first use.
     pub(super) fn begin<T>(&mut self, path: &str, work: impl FnOnce(&mut Self) -> T) -> T {
         self.path.clear();
         if path != "input" {
@@ -157,10 +158,11 @@ impl<'a> Values<'a> {
         true
     }
 
-    /// Goes into an input object, unless it stands in too many others: the executor reads them on its stack.
+    /// Enters an input object, unless it is nested too deeply: the executor reads them recursively.
     fn enter(&mut self, work: impl FnOnce(&mut Self)) {
         if self.level >= limits::INPUT_LEVELS {
-            let refusal = Refusal::too_much(&self.field(), format!("nests deeper than {} input objects", self.level));
+            let refusal =
+                Refusal::limit_for_field(&self.field(), format!("nests deeper than {} input objects", self.level));
             return self.problems.push(Problem { refusal, pos: self.pos });
         }
         self.level += 1;
@@ -195,7 +197,7 @@ impl<'a> Values<'a> {
         }
     }
 
-    /// Checks a value of the document, and notes which variables stand in it.
+    /// Checks a literal of the document, and records the variables in it.
     pub(super) fn literal(&mut self, slot: Place<'_>, value: &Value) {
         let Place { ty, default } = slot;
         match (&ty.base, value) {
@@ -242,7 +244,7 @@ impl<'a> Values<'a> {
         self.uses.push(Use { variable: name.clone(), path, non_null, default, ty: ty.cloned(), pos: self.pos });
     }
 
-    /// Notes the variables of a value without a declared structure.
+    /// Records the variables in a value without a declared structure.
     pub(super) fn uses_within(&mut self, value: &Value) {
         match value {
             Value::Variable(name) => self.used(name, None, None),
@@ -260,13 +262,13 @@ impl<'a> Values<'a> {
         }
     }
 
-    /// An enum or a scalar. Whole numbers of a variable may be written `1.0`.
+    /// Checks an enum or scalar value. Integers in variables may be written as `1.0`.
     fn leaf(&self, name: &Name, value: &mut ConstValue, literal: bool) -> Result<(), ValueError> {
         let here = |message: String| Err((String::new(), message));
         if let Some(words) = self.types.enums.get(name) {
             return match value {
                 ConstValue::Enum(word) if words.contains(word) => Ok(()),
-                // Variables come as JSON, which has no other way to write one.
+                // Variables are JSON, which has no enum literals.
                 ConstValue::String(word) if !literal && words.iter().any(|known| known == word) => Ok(()),
                 _ => here(format!("one of {} is expected", words.join(", "))),
             };
@@ -292,7 +294,7 @@ impl<'a> Values<'a> {
             ("DateTime", ConstValue::String(text)) => match text.parse::<DateTime<Utc>>() {
                 Ok(time) => {
                     storable::time(time).map_err(|unfit| (String::new(), unfit.to_string()))?;
-                    if let Some(kept) = times::cut(text) {
+                    if let Some(kept) = times::truncated(text) {
                         *value = ConstValue::String(kept);
                     }
                 }
@@ -306,7 +308,7 @@ impl<'a> Values<'a> {
                 let json = value.clone().into_json().map_err(|err| (String::new(), err.to_string()))?;
                 return Number::of(&json).map(drop).or_else(here);
             }
-            // JSON, and what is not known here, is at least what both databases hold.
+            // JSON and unknown scalars must at least be storable in both databases.
             _ => {
                 let json = value.clone().into_json().map_err(|err| (String::new(), err.to_string()))?;
                 return storable::json(&json).map_err(|unfit| (unfit.path, unfit.unfit.to_string()));
@@ -316,7 +318,7 @@ impl<'a> Values<'a> {
     }
 }
 
-/// A place in a document where a value may stand.
+/// A position in a document that accepts a value.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place<'a> {
     pub ty: &'a Type,
@@ -342,7 +344,7 @@ fn whole(number: &serde_json::Number, literal: bool) -> Option<i32> {
     written.or_else(|| float().and_then(|float| i32::try_from(float as i64).ok()))
 }
 
-/// A scalar of ours that is written as text, by its own parser.
+/// Checks a custom scalar written as text, using its own parser.
 fn parsed<T: InputType + std::str::FromStr<Err = String>>(value: &ConstValue, example: &str) -> Result<(), ValueError> {
     let here = |message: String| Err((String::new(), message));
     let ConstValue::String(text) = value else {

@@ -62,8 +62,8 @@ impl TimelineEntry {
 
     /// The change of stage; null for other kinds.
     async fn stage_change(&self) -> Option<StageChange> {
-        let told = self.0.told.as_ref()?;
-        let text = |field: &str| told[field].as_str().map(str::to_owned);
+        let change = self.0.payload.as_ref()?;
+        let text = |field: &str| change[field].as_str().map(str::to_owned);
         Some(StageChange { from: text("from"), to: text("to") })
     }
 
@@ -80,13 +80,13 @@ impl TimelineEntry {
 }
 
 /// Position in a timeline: time and id.
-type Place = (DateTime<Utc>, Uuid);
+type Position = (DateTime<Utc>, Uuid);
 
 /// Loader key: the `count` entries of a record's timeline after a position.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TimelineOf {
     record: RecordId,
-    after: Option<Place>,
+    after: Option<Position>,
     count: u64,
 }
 
@@ -99,7 +99,7 @@ impl Loader<TimelineOf> for Rows {
         // writes are visible.
         crate::kernel::event::head(&self.db, &self.viewer).await.map_err(Arc::new)?;
         // All records of a list request the same page: one statement.
-        let mut parts: HashMap<(Option<Place>, u64), Vec<RecordId>> = HashMap::new();
+        let mut parts: HashMap<(Option<Position>, u64), Vec<RecordId>> = HashMap::new();
         for one in of_all {
             parts.entry((one.after, one.count)).or_default().push(one.record);
         }
@@ -142,7 +142,7 @@ pub(super) async fn timeline(
     let after = match &args.after {
         Some(text) => match Cursor::place("after", text, &fingerprint)? {
             (Key::Time(at), id) => Some((at, id)),
-            _ => return Err(crate::kernel::error::Refusal::input("after", "this is no cursor of this list").into()),
+            _ => return Err(crate::kernel::error::Refusal::input("after", "not a cursor of this list").into()),
         },
         None => None,
     };

@@ -198,11 +198,11 @@ impl RunMutation {
         Ok(RunPayload { run: run.into() })
     }
 
-    /// In progress → paused: nothing of it is claimed, started or sent; work in flight is settled.
+    /// Pauses a run: nothing of it is claimed, started or sent; work in flight is settled.
     async fn pause_run(&self, ctx: &Context<'_>, input: RunActInput) -> Result<RunPayload> {
         let id = validate::id("id", &input.id)?;
         let expected = input.expected_revision;
-        let run = idempotent!(ctx, input.idempotency_key, |db| noun::hold(
+        let run = idempotent!(ctx, input.idempotency_key, |db| noun::pause_or_resume(
             db,
             viewer(ctx),
             id,
@@ -212,11 +212,11 @@ impl RunMutation {
         Ok(RunPayload { run: run.into() })
     }
 
-    /// Paused → in progress.
+    /// Resumes a paused run.
     async fn resume_run(&self, ctx: &Context<'_>, input: RunActInput) -> Result<RunPayload> {
         let id = validate::id("id", &input.id)?;
         let expected = input.expected_revision;
-        let run = idempotent!(ctx, input.idempotency_key, |db| noun::hold(
+        let run = idempotent!(ctx, input.idempotency_key, |db| noun::pause_or_resume(
             db,
             viewer(ctx),
             id,

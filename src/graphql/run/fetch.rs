@@ -8,7 +8,7 @@ use async_graphql::{Context, Lookahead, Result};
 use entity::id::{CampaignId, RunId};
 
 use super::{Fetched, Run};
-use crate::graphql::loader::{CampaignPartsOfRun, RunParts, load, must_load};
+use crate::graphql::loader::{PartsOfRun, RunParts, load, must_load};
 use crate::graphql::{db, viewer};
 
 impl Run {
@@ -22,7 +22,7 @@ impl Run {
     pub(super) async fn parts(&self, ctx: &Context<'_>) -> Result<Arc<RunParts>> {
         match &self.fetched.parts {
             Some(parts) => Ok(parts.clone()),
-            None => Ok(must_load(ctx, CampaignPartsOfRun(self.row.id)).await?),
+            None => Ok(must_load(ctx, PartsOfRun(self.row.id)).await?),
         }
     }
 
@@ -33,14 +33,14 @@ impl Run {
         selected: &Lookahead<'_>,
     ) -> Result<Vec<Self>> {
         let (mut campaigns, mut parts) = (HashMap::new(), HashMap::new());
-        let wants = |names: &[&str]| names.iter().any(|name| selected.field(name).exists());
-        if wants(&["campaign", "availableActions", "waitingFor", "drift"]) {
+        let selects_any = |names: &[&str]| names.iter().any(|name| selected.field(name).exists());
+        if selects_any(&["campaign", "availableActions", "waitingFor", "drift"]) {
             let ids: HashSet<CampaignId> = rows.iter().filter_map(|row| row.campaign_id).collect();
             let ids: Vec<CampaignId> = ids.into_iter().collect();
             let found = Box::pin(crate::domain::plan::campaign::find_all(db(ctx).read(), viewer(ctx), &ids)).await?;
             campaigns.extend(found.into_iter().map(|row| (row.id, Arc::new(row))));
         }
-        if wants(&["phases", "currentPhase", "progress", "waitingFor", "availableActions", "summary"]) {
+        if selects_any(&["phases", "currentPhase", "progress", "waitingFor", "availableActions", "summary"]) {
             let ids: Vec<RunId> = rows.iter().map(|row| row.id).collect();
             parts = Box::pin(RunParts::of(db(ctx), viewer(ctx), &ids)).await?;
         }

@@ -91,7 +91,7 @@ pub struct ScheduleGuidedRunInput {
 pub struct ScheduleGuidedRunPayload {
     /// The schedule; end it with `endSchedule`.
     schedule: Schedule,
-    /// Its first occurrence, not yet due.
+    /// Run of the first occurrence, not yet due.
     run: Run,
 }
 
@@ -121,7 +121,7 @@ impl GuidedMutation {
         let start = Start {
             template_id: input.template_id.map(|id| validate::id("templateId", &id)).transpose()?,
             template_key: input.template_key,
-            steps: input.steps.map(|steps| steps.into_iter().enumerate().map(wanted).collect()).transpose()?,
+            steps: input.steps.map(|steps| steps.into_iter().enumerate().map(step_draft).collect()).transpose()?,
             name: input.name,
             description: input.description,
             linked: validate::ids(&input.linked_record_ids.unwrap_or_default(), "input", "linkedRecordIds")?,
@@ -154,11 +154,11 @@ impl GuidedMutation {
             (Some(at), None) => ScheduleTime::At(chrono::SubsecRound::trunc_subsecs(at, 6)),
             (None, Some(cron)) => ScheduleTime::Cron {
                 cron,
-                time_zone: input.timezone.ok_or_else(|| Refusal::input("timezone", "is required with a pattern"))?,
+                time_zone: input.timezone.ok_or_else(|| Refusal::input("timezone", "is required with `cron`"))?,
                 gap: input.gap.unwrap_or(GapPolicy::Shift),
                 fold: input.fold.unwrap_or(FoldPolicy::Once),
             },
-            _ => return Err(Refusal::input("at", "give `at` or `cron`, one of them").into()),
+            _ => return Err(Refusal::input("at", "give either `at` or `cron`").into()),
         };
         let run = idempotent!(
             ctx,
@@ -169,7 +169,7 @@ impl GuidedMutation {
             }),
             |id| noun::must_find(db.read(), viewer(ctx), id)
         );
-        let id = run.schedule_id.ok_or_else(|| Error::ours("an occurrence without its schedule"))?;
+        let id = run.schedule_id.ok_or_else(|| Error::internal("a scheduled run has no schedule"))?;
         let schedule = crate::domain::plan::schedule::must_find(db(ctx).read(), viewer(ctx), id).await?;
         Ok(ScheduleGuidedRunPayload { schedule: Schedule(schedule), run: run.into() })
     }
@@ -190,15 +190,12 @@ impl GuidedMutation {
     }
 }
 
-fn wanted((i, given): (usize, GuidedStepInput)) -> Result<GuidedStepDraft> {
+fn step_draft((i, given): (usize, GuidedStepInput)) -> Result<GuidedStepDraft> {
     match (given.template_id, given.step_key, given.definition) {
         (Some(id), Some(key), None) => {
             Ok(GuidedStepDraft::Of(validate::id(&format!("steps[{i}].templateId"), &id)?, key))
         }
         (None, None, Some(definition)) => Ok(GuidedStepDraft::Own(Box::new(definition))),
-        _ => {
-            Err(Refusal::input(&format!("steps[{i}]"), "give templateId and stepKey, or a definition, one of them")
-                .into())
-        }
+        _ => Err(Refusal::input(&format!("steps[{i}]"), "give either templateId and stepKey, or definition").into()),
     }
 }

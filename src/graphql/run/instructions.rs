@@ -2,11 +2,11 @@
 
 use async_graphql::{ID, Json, Object, SimpleObject};
 
-use crate::domain::plan::campaign_snapshot::Instructions;
+use crate::domain::plan::campaign_snapshot::CampaignSnapshot;
 use crate::graphql::counted::Counted;
 
 /// The instructions of a run: the campaign's parts at the launch.
-pub struct RunInstructions(pub Instructions);
+pub struct RunInstructions(pub CampaignSnapshot);
 
 /// A part of the campaign at the launch.
 #[derive(SimpleObject)]
@@ -20,8 +20,8 @@ pub struct ToldPart {
 }
 
 impl ToldPart {
-    fn of<I: std::fmt::Display>(told: Option<&crate::domain::plan::campaign_snapshot::Named<I>>) -> Option<Self> {
-        told.map(|told| Self { id: told.id.to_string().into(), name: told.name.clone(), text: told.text.clone() })
+    fn of<I: std::fmt::Display>(part: Option<&crate::domain::plan::campaign_snapshot::Named<I>>) -> Option<Self> {
+        part.map(|part| Self { id: part.id.to_string().into(), name: part.name.clone(), text: part.text.clone() })
     }
 }
 

@@ -104,7 +104,7 @@ pub struct LaunchPayload {
 pub struct SchedulePayload {
     /// The schedule; null if the preflight is not ready, or for a dry run.
     schedule: Option<Schedule>,
-    /// Its first occurrence, not yet due; null if `schedule` is null.
+    /// Run of the first occurrence, not yet due; null if `schedule` is null.
     run: Option<Run>,
     /// The preflight, with all reasons.
     preflight: Preflight,
@@ -132,7 +132,7 @@ impl LaunchMutation {
             dry_run: input.dry_run.unwrap_or(false),
         };
         let key = input.idempotency_key;
-        let launched = idempotent!(ctx, key, |db| launch::launch(db, viewer(ctx), &launch), |id| launch::again(
+        let launched = idempotent!(ctx, key, |db| launch::launch(db, viewer(ctx), &launch), |id| launch::replay(
             db,
             viewer(ctx),
             id
@@ -152,7 +152,7 @@ impl LaunchMutation {
             dry_run: input.dry_run.unwrap_or(false),
         };
         let key = input.idempotency_key;
-        let launched = idempotent!(ctx, key, |db| launch::launch(db, viewer(ctx), &launch), |id| launch::again(
+        let launched = idempotent!(ctx, key, |db| launch::launch(db, viewer(ctx), &launch), |id| launch::replay(
             db,
             viewer(ctx),
             id
@@ -176,7 +176,7 @@ impl LaunchMutation {
             dry_run: input.dry_run.unwrap_or(false),
         };
         let key = input.idempotency_key;
-        let launched = idempotent!(ctx, key, |db| launch::launch(db, viewer(ctx), &launch), |id| launch::again(
+        let launched = idempotent!(ctx, key, |db| launch::launch(db, viewer(ctx), &launch), |id| launch::replay(
             db,
             viewer(ctx),
             id

@@ -7,7 +7,7 @@ use super::Run;
 use crate::domain::run as noun;
 use crate::domain::run::list::{RunFilter, SortBy};
 use crate::graphql::list::{List, RunTotals, args, list, nodes};
-use crate::graphql::loader::below;
+use crate::graphql::loader::nested_page;
 use crate::graphql::record::Direction;
 use crate::graphql::{db, viewer};
 use crate::kernel::page::{Args, Cursor, Page};
@@ -33,7 +33,7 @@ pub(in crate::graphql) async fn runs(
     let order = order.unwrap_or(RunOrder { field: SortBy::CreatedAt, direction: Direction::Desc });
     let descending = order.direction == Direction::Desc;
     let window = noun::list::window(db(ctx), viewer(ctx), &filter, order.field, descending, args)?;
-    let page = below(ctx, window, alone).await?;
+    let page = nested_page(ctx, window, alone).await?;
     let (cursors, rows): (Vec<Cursor>, Vec<entity::run::Model>) = page.rows.into_iter().unzip();
     let runs = Run::fetch(ctx, rows, &nodes(ctx)).await?;
     let page = Page {

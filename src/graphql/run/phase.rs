@@ -10,7 +10,7 @@ use crate::domain::run as noun;
 use crate::domain::run::step::StepFilter;
 use crate::graphql::counted::Counted;
 use crate::graphql::list::{List, args};
-use crate::graphql::loader::{CampaignPartsOfRun, must_load};
+use crate::graphql::loader::{PartsOfRun, must_load};
 use crate::graphql::step::{self, Step};
 use crate::graphql::{Actor, AvailableAction, viewer};
 use crate::kernel::validate;
@@ -76,9 +76,9 @@ impl Phase {
         self.0.completed_at
     }
 
-    /// Its tasks in display order.
+    /// Tasks in display order.
     async fn tasks(&self, ctx: &Context<'_>) -> Result<Counted<Vec<Task>>> {
-        let parts = must_load(ctx, CampaignPartsOfRun(self.0.run_id)).await?;
+        let parts = must_load(ctx, PartsOfRun(self.0.run_id)).await?;
         Ok(Counted(parts.tasks.iter().filter(|task| task.phase_id == self.0.id).cloned().map(Task).collect()))
     }
 
@@ -90,8 +90,8 @@ impl Phase {
     /// All actions on the phase: allowed now, or blocked with the reason.
     async fn available_actions(&self, ctx: &Context<'_>) -> Result<Vec<AvailableAction>> {
         let run = must_load(ctx, self.0.run_id).await?;
-        let judged = noun::phase::check_release_allowed(&run, &self.0);
-        Ok(vec![AvailableAction::judged(noun::phase::Action::Release, judged)?])
+        let verdict = noun::phase::check_release_allowed(&run, &self.0);
+        Ok(vec![AvailableAction::of_verdict(noun::phase::Action::Release, verdict)?])
     }
 }
 
@@ -133,7 +133,7 @@ impl Task {
 
     /// The tasks that must be completed or skipped first; empty if there are none.
     async fn depends_on(&self, ctx: &Context<'_>) -> Result<Vec<Task>> {
-        let parts = must_load(ctx, CampaignPartsOfRun(self.0.run_id)).await?;
+        let parts = must_load(ctx, PartsOfRun(self.0.run_id)).await?;
         Ok(parts.tasks.iter().filter(|task| self.0.depends_on.0.contains(&task.key)).cloned().map(Task).collect())
     }
 
@@ -142,8 +142,8 @@ impl Task {
         self.0.due_at
     }
 
-    /// Reason why it is skipped, by a decision or because the repeated run completed it; null if it
-    /// is not.
+    /// Reason why it is skipped: a decision, or the run that this one repeats; null if it is not
+    /// skipped.
     async fn left_out(&self) -> Option<&str> {
         self.0.left_out.as_deref()
     }
@@ -158,7 +158,7 @@ impl Task {
         self.0.completed_at
     }
 
-    /// Its steps in order of creation. Page with `first` and `after`.
+    /// Steps in order of creation. Page with `first` and `after`.
     #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
     async fn steps(
         &self,

@@ -38,7 +38,7 @@ pub struct RunProgress {
 impl RunProgress {
     /// Computes the progress from loaded tasks.
     pub fn of(ctx: &Context<'_>, run: &entity::run::Model, parts: &RunParts, definition: &Definition) -> Self {
-        Self::shown(run, noun::progress::of(run, &parts.phases, &parts.tasks, definition, db(ctx).now()), None)
+        Self::from_progress(run, noun::progress::of(run, &parts.phases, &parts.tasks, definition, db(ctx).now()), None)
     }
 
     /// Reads the progress outside a resolver.
@@ -48,10 +48,10 @@ impl RunProgress {
         run: &entity::run::Model,
         cursor: Option<String>,
     ) -> crate::kernel::error::Result<Self> {
-        Ok(Self::shown(run, noun::progress::progress(db, viewer, run).await?, cursor))
+        Ok(Self::from_progress(run, noun::progress::progress(db, viewer, run).await?, cursor))
     }
 
-    fn shown(run: &entity::run::Model, progress: noun::progress::Progress, cursor: Option<String>) -> Self {
+    fn from_progress(run: &entity::run::Model, progress: noun::progress::Progress, cursor: Option<String>) -> Self {
         Self {
             run_id: run.id.to_string().into(),
             status: run.status,

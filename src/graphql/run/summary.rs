@@ -29,14 +29,14 @@ pub struct RunSummary {
 
 impl RunSummary {
     /// Combines a run's tasks and activities.
-    pub fn of(tasks: &[task::Model], found: &Summary) -> Self {
+    pub fn of(tasks: &[task::Model], summary: &Summary) -> Self {
         let counts = tasks.iter().fold(task::StepCounts::default(), |sum, task| sum.plus(&task.counts()));
-        let steps = found.steps.iter().map(|(id, done)| StepSummary { id: *id, done: *done });
+        let steps = summary.steps.iter().map(|(id, done)| StepSummary { id: *id, done: *done });
         Self {
             steps_completed: counts.completed,
             steps_skipped: counts.skipped,
             steps_open: counts.open(),
-            total: found.total,
+            total: summary.total,
             steps: steps.collect(),
         }
     }

@@ -96,7 +96,7 @@ impl ScheduleMutation {
     async fn update_schedule(&self, ctx: &Context<'_>, input: UpdateScheduleInput) -> Result<ScheduleChangePayload> {
         let id = validate::id("id", &input.id)?;
         let expected = input.expected_revision;
-        let wanted = ScheduleChanges {
+        let changes = ScheduleChanges {
             at: given("at", input.at)?,
             cron: given("cron", input.cron)?,
             time_zone: given("timezone", input.timezone)?,
@@ -107,20 +107,20 @@ impl ScheduleMutation {
             window_seconds: nullable(input.catch_up_window_seconds),
         };
         let key = input.idempotency_key;
-        let schedule = idempotent!(ctx, key, |db| Box::pin(noun::update(db, viewer(ctx), id, expected, &wanted)));
+        let schedule = idempotent!(ctx, key, |db| Box::pin(noun::update(db, viewer(ctx), id, expected, &changes)));
         Ok(ScheduleChangePayload { schedule: Schedule(schedule) })
     }
 
     /// Pauses a schedule: nothing of it starts until `resumeSchedule`, and occurrences that fall
     /// due meanwhile are skipped.
     async fn pause_schedule(&self, ctx: &Context<'_>, input: ScheduleActInput) -> Result<ScheduleChangePayload> {
-        hold(ctx, input, ScheduleTransition::Pause).await
+        change(ctx, input, ScheduleTransition::Pause).await
     }
 
     /// Resumes a paused schedule at the next occurrence. A single run whose time passed during the
     /// pause starts immediately, unless its catch-up policy is NONE.
     async fn resume_schedule(&self, ctx: &Context<'_>, input: ScheduleActInput) -> Result<ScheduleChangePayload> {
-        hold(ctx, input, ScheduleTransition::Resume).await
+        change(ctx, input, ScheduleTransition::Resume).await
     }
 
     /// Ends a schedule: its waiting runs are cancelled and no further runs are created. Ending it
@@ -133,11 +133,12 @@ impl ScheduleMutation {
     }
 }
 
-async fn hold(ctx: &Context<'_>, input: ScheduleActInput, act: ScheduleTransition) -> Result<ScheduleChangePayload> {
+async fn change(ctx: &Context<'_>, input: ScheduleActInput, act: ScheduleTransition) -> Result<ScheduleChangePayload> {
     let id = validate::id("id", &input.id)?;
     let (expected, reason) = (input.expected_revision, input.reason.as_deref());
     let key = input.idempotency_key.clone();
-    let schedule = idempotent!(ctx, key, |db| Box::pin(noun::hold(db, viewer(ctx), id, expected, act, reason)));
+    let schedule =
+        idempotent!(ctx, key, |db| Box::pin(noun::pause_or_resume(db, viewer(ctx), id, expected, act, reason)));
     Ok(ScheduleChangePayload { schedule: Schedule(schedule) })
 }
 
@@ -145,7 +146,7 @@ async fn hold(ctx: &Context<'_>, input: ScheduleActInput, act: ScheduleTransitio
 fn given<T>(field: &str, value: MaybeUndefined<T>) -> std::result::Result<Option<T>, Refusal> {
     match value {
         MaybeUndefined::Undefined => Ok(None),
-        MaybeUndefined::Null => Err(Refusal::input(field, "can't be emptied: leave it out to keep it")),
+        MaybeUndefined::Null => Err(Refusal::input(field, "must not be null; omit it to keep the current value")),
         MaybeUndefined::Value(value) => Ok(Some(value)),
     }
 }

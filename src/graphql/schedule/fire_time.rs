@@ -9,13 +9,13 @@ use crate::domain::plan::schedule::{self as noun, EITHER_DAY, Occurrence, Patter
 /// A special circumstance of a time at which a pattern fires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
 pub enum FireNote {
-    /// Its local time does not exist on that day: it fires at the first instant after the gap.
+    /// The local time does not exist on that day: it fires at the first instant after the gap.
     Shifted,
     /// Earlier local times were skipped because they do not exist.
     LeftOutBefore,
-    /// Its local time occurs twice on that day; this is the first.
+    /// The local time occurs twice on that day; this is the first.
     FirstOfTwo,
-    /// Its local time occurs twice on that day; this is the second.
+    /// The local time occurs twice on that day; this is the second.
     SecondOfTwo,
     /// The pattern restricts both day fields; a match of either is enough.
     EitherDay,
@@ -43,46 +43,46 @@ impl FireTime {
     pub(super) fn of(pattern: &Pattern, found: &Occurrence, fold: FoldPolicy) -> Self {
         let local = found.at.with_timezone(&pattern.zone());
         let offset = local.offset().fix();
-        let mut told: Vec<(FireNote, String)> = Vec::new();
+        let mut notes: Vec<(FireNote, String)> = Vec::new();
         if found.shifted {
-            let told_so = "its local time does not exist that day: the first instant after the gap";
-            told.push((FireNote::Shifted, told_so.to_owned()));
+            let note = "its local time does not exist that day: the first instant after the gap";
+            notes.push((FireNote::Shifted, note.to_owned()));
         }
         if !found.left_out.is_empty() {
-            let mut walls: Vec<String> = found.left_out.iter().map(|wall| noun::wall(*wall)).collect();
-            let more = walls.len().saturating_sub(LEFT_OUT_TOLD);
-            walls.truncate(LEFT_OUT_TOLD);
+            let mut skipped: Vec<String> = found.left_out.iter().map(|wall| noun::wall(*wall)).collect();
+            let more = skipped.len().saturating_sub(SKIPPED_TIMES_SHOWN);
+            skipped.truncate(SKIPPED_TIMES_SHOWN);
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            let told_so = format!("left out before it, since no such local time exists: {}{more}", walls.join(", "));
-            told.push((FireNote::LeftOutBefore, told_so));
+            let note = format!("skipped before it, because no such local time exists: {}{more}", skipped.join(", "));
+            notes.push((FireNote::LeftOutBefore, note));
         }
         let twice = "its local time comes twice that day";
         match found.turn {
             Turn::Only => {}
-            Turn::First if fold == FoldPolicy::Once && !pattern.floats() => told.push((
+            Turn::First if fold == FoldPolicy::Once && !pattern.floats() => notes.push((
                 FireNote::FirstOfTwo,
                 format!("{twice}: this is the first of two, at UTC{offset}, and the only one that fires"),
             )),
             Turn::First => {
-                told.push((FireNote::FirstOfTwo, format!("{twice}: this is the first of two, at UTC{offset}")));
+                notes.push((FireNote::FirstOfTwo, format!("{twice}: this is the first of two, at UTC{offset}")));
             }
             Turn::Second => {
-                told.push((FireNote::SecondOfTwo, format!("{twice}: this is the second of two, at UTC{offset}")));
+                notes.push((FireNote::SecondOfTwo, format!("{twice}: this is the second of two, at UTC{offset}")));
             }
         }
         if pattern.either_day() {
-            told.push((FireNote::EitherDay, EITHER_DAY.to_owned()));
+            notes.push((FireNote::EitherDay, EITHER_DAY.to_owned()));
         }
-        let words: Vec<&str> = told.iter().map(|(_, words)| words.as_str()).collect();
+        let words: Vec<&str> = notes.iter().map(|(_, words)| words.as_str()).collect();
         Self {
             at: found.at,
             local_time: local.format("%Y-%m-%dT%H:%M:%S").to_string(),
             offset_minutes: offset.local_minus_utc().div_euclid(60),
             note: (!words.is_empty()).then(|| words.join("; ")),
-            notes: told.iter().map(|(note, _)| *note).collect(),
+            notes: notes.iter().map(|(note, _)| *note).collect(),
         }
     }
 }
 
 /// Maximum number of skipped local times listed in a note.
-const LEFT_OUT_TOLD: usize = 10;
+const SKIPPED_TIMES_SHOWN: usize = 10;

@@ -228,7 +228,7 @@ impl StepWorkMutation {
             again: input.again.unwrap_or(false),
         };
         let sent = idempotent!(ctx, input.idempotency_key, |db| Box::pin(mail::send(db, viewer(ctx), &letter)), |id| {
-            Box::pin(mail::again(db, viewer(ctx), id))
+            Box::pin(mail::replay(db, viewer(ctx), id))
         });
         let communications = sent.into_iter().map(Communication).collect();
         Ok(StepEmailPayload { step: step(ctx, letter.step_id).await?, communications })
@@ -288,7 +288,7 @@ impl StepWorkMutation {
         ctx: &Context<'_>,
         input: ScheduleStepMeetingInput,
     ) -> Result<MeetingPayload> {
-        let guest = |(i, given): (usize, AttendeeInput)| -> Result<meeting::Invitee> {
+        let attendee = |(i, given): (usize, AttendeeInput)| -> Result<meeting::Invitee> {
             let record_id =
                 given.record_id.map(|id| validate::id(&format!("attendees[{i}].recordId"), &id)).transpose()?;
             Ok(meeting::Invitee { record_id, email: given.email, name: given.name })
@@ -303,7 +303,7 @@ impl StepWorkMutation {
                 minutes: i64::from(input.minutes.unwrap_or(30)),
                 time_zone: input.timezone.unwrap_or_else(|| "UTC".into()),
             },
-            guests: input.attendees.into_iter().enumerate().map(guest).collect::<Result<_>>()?,
+            guests: input.attendees.into_iter().enumerate().map(attendee).collect::<Result<_>>()?,
         };
         let row =
             idempotent!(ctx, input.idempotency_key, |db| Box::pin(meeting::book(db, viewer(ctx), &booking)), |id| {
@@ -319,7 +319,7 @@ impl StepWorkMutation {
         ctx: &Context<'_>,
         input: CreateStepFollowUpInput,
     ) -> Result<FollowUpPayload> {
-        let wanted = follow_up::FollowUpDraft {
+        let draft = follow_up::FollowUpDraft {
             step_id: validate::id("stepId", &input.step_id)?,
             record_id: input.record_id.map(|id| validate::id("recordId", &id)).transpose()?,
             title: input.title,
@@ -328,7 +328,7 @@ impl StepWorkMutation {
             assignee: input.assignee_id.map(|id| validate::id("assigneeId", &id)).transpose()?,
         };
         let row =
-            idempotent!(ctx, input.idempotency_key, |db| Box::pin(follow_up::create(db, viewer(ctx), &wanted)), |id| {
+            idempotent!(ctx, input.idempotency_key, |db| Box::pin(follow_up::create(db, viewer(ctx), &draft)), |id| {
                 follow_up::must_find(db.read(), viewer(ctx), id)
             });
         Ok(FollowUpPayload { follow_up: FollowUp(row) })

@@ -6,7 +6,7 @@ use entity::id::StepId;
 use super::Step;
 use crate::domain::run::step::{self as noun, Action, ActionInput};
 use crate::domain::worker::settle::{HeldStep, WorkerOutcome};
-use crate::graphql::role::beyond;
+use crate::graphql::role::reject_workers;
 use crate::graphql::viewer;
 use crate::kernel::error::Refusal;
 use crate::kernel::validate;
@@ -23,9 +23,9 @@ pub struct StepActInput {
     /// Result, matching the step's `resultSchema`, or any flat object if it has none; for
     /// completing and submitting.
     result: Option<Json<serde_json::Value>>,
-    /// For workers: the token of the claim.
+    /// Token of the claim, required from workers.
     token: Option<String>,
-    /// For workers that fail a step: true if a retry may succeed; true by default.
+    /// Set to false by a worker that fails a step which no retry can complete; true by default.
     retryable: Option<bool>,
     /// Idempotency key. Repeating the request with the same key within seven days returns the
     /// original result.
@@ -64,14 +64,14 @@ impl StepMutation {
         act(ctx, input, Action::Start).await
     }
 
-    /// In progress → completed. Workers pass the token of their claim; if the lease is lost, the
-    /// request is rejected with CONFLICT and `reason: LEASE_LOST`.
+    /// Completes a step in progress. Workers pass the token of their claim; if the lease is lost,
+    /// the request is rejected with CONFLICT and `reason: LEASE_LOST`.
     async fn complete_step(&self, ctx: &Context<'_>, input: StepActInput) -> Result<StepPayload> {
         act(ctx, input, Action::Complete).await
     }
 
-    /// In progress → awaiting approval, with its result. Rejected with CONFLICT if the step
-    /// requires no approval.
+    /// Submits a step in progress for approval, with its result. Rejected with CONFLICT if the
+    /// step requires no approval.
     async fn submit_step(&self, ctx: &Context<'_>, input: StepActInput) -> Result<StepPayload> {
         act(ctx, input, Action::Submit).await
     }
@@ -84,7 +84,9 @@ impl StepMutation {
             MaybeUndefined::Value(id) => Some(validate::id("memberId", id)?),
             MaybeUndefined::Null => None,
             MaybeUndefined::Undefined => {
-                return Err(Refusal::input("memberId", "is required; null for anybody who may").into());
+                return Err(
+                    Refusal::input("memberId", "is required; pass null to assign the step to anybody who may").into()
+                );
             }
         };
         let expected = input.expected_revision;
@@ -93,7 +95,7 @@ impl StepMutation {
         Ok(StepPayload { step: Step(step) })
     }
 
-    /// In progress → queued, or failed if no attempts are left.
+    /// Fails an attempt of a step in progress: it is queued again, or failed if no attempts are left.
     async fn fail_step(&self, ctx: &Context<'_>, input: StepActInput) -> Result<StepPayload> {
         act(ctx, input, Action::Fail).await
     }
@@ -103,12 +105,12 @@ impl StepMutation {
         act(ctx, input, Action::Skip).await
     }
 
-    /// In progress or completed → pending.
+    /// Resets a step in progress or completed to pending.
     async fn reset_step(&self, ctx: &Context<'_>, input: StepActInput) -> Result<StepPayload> {
         act(ctx, input, Action::Reset).await
     }
 
-    /// Skipped → pending.
+    /// Restarts a skipped step, which is pending again.
     async fn restart_step(&self, ctx: &Context<'_>, input: StepActInput) -> Result<StepPayload> {
         act(ctx, input, Action::Restart).await
     }
@@ -142,16 +144,22 @@ async fn act(ctx: &Context<'_>, input: StepActInput, action: Action) -> Result<S
             Action::Fail => {
                 WorkerOutcome::Failed(input.reason.unwrap_or_default(), input.retryable.unwrap_or(true), None)
             }
-            _ => return Err(Refusal::input("token", "workers complete and fail, nothing else").into()),
+            _ => return Err(Refusal::input("token", "is accepted only by completeStep and failStep").into()),
         };
         let held = HeldStep { id, token };
         let step = idempotent!(ctx, input.idempotency_key, |db| crate::graphql::worker::settle_one(ctx, db, held, end));
         return Ok(StepPayload { step: Step(step) });
     }
-    beyond(viewer(ctx))?;
-    let said = ActionInput { result: input.result.map(|result| result.0), reason: input.reason, code: None };
+    reject_workers(viewer(ctx))?;
+    let action_input = ActionInput { result: input.result.map(|result| result.0), reason: input.reason, code: None };
     let expected = input.expected_revision;
-    let step =
-        idempotent!(ctx, input.idempotency_key, |db| Box::pin(noun::act(db, viewer(ctx), id, expected, action, &said)));
+    let step = idempotent!(ctx, input.idempotency_key, |db| Box::pin(noun::apply_action(
+        db,
+        viewer(ctx),
+        id,
+        expected,
+        action,
+        &action_input
+    )));
     Ok(StepPayload { step: Step(step) })
 }

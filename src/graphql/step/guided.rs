@@ -12,7 +12,7 @@ use crate::domain::run::guided::suggestions::{self, Draft, Suggestion};
 use crate::domain::run::guided::{self as noun};
 use crate::graphql::counted::Node;
 use crate::graphql::list::{List, Totals};
-use crate::graphql::loader::{RecordActsOfStep, StartedSnapshotOfRun, StepRecordsOfStep, load, must_load};
+use crate::graphql::loader::{RecordActionsOfStep, StartedSnapshotOfRun, StepRecordsOfStep, load, must_load};
 use crate::graphql::record::Record;
 use crate::graphql::{db, viewer};
 use crate::kernel::page::{self, Args, Cursor, Key};
@@ -52,15 +52,15 @@ pub struct FreeSlot {
 pub struct StepSuggestion {
     /// The record.
     record: Record,
-    /// For steps of type `email`: the draft; null for others.
+    /// Draft of a step of type `email`; null for others.
     mail: Option<MailDraft>,
-    /// For `update_stage`: the next stage; null for others, and if there is none.
+    /// Next stage for `update_stage`; null for others, and if there is none.
     stage: Option<String>,
-    /// For `schedule`: a free slot; null for others, and if there is none within four weeks.
+    /// Free slot for `schedule`; null for others, and if there is none within four weeks.
     slot: Option<FreeSlot>,
-    /// For `schedule` and `create_task`: the suggested title; null for others.
+    /// Suggested title for `schedule` and `create_task`; null for others.
     title: Option<String>,
-    /// For `create_task`: the suggested due time; null for others, and if none is configured.
+    /// Suggested due time for `create_task`; null for others, and if none is configured.
     due_at: Option<DateTime<Utc>>,
 }
 
@@ -92,7 +92,7 @@ pub struct StepRecordDone {
 
 /// Returns the activities per record of a step.
 pub(super) async fn done(ctx: &Context<'_>, step: &step::Model) -> Result<Vec<StepRecordDone>> {
-    let all = load(ctx, Some(RecordActsOfStep(step.id))).await?.unwrap_or_default();
+    let all = load(ctx, Some(RecordActionsOfStep(step.id))).await?.unwrap_or_default();
     let each = all.into_iter().map(|one| StepRecordDone {
         record_id: one.record_id.to_string().into(),
         kinds: one.kinds,
@@ -114,7 +114,7 @@ async fn guide(ctx: &Context<'_>, step: &step::Model) -> Result<Option<(entity::
     }
     let snapshot = must_load(ctx, StartedSnapshotOfRun(step.run_id)).await?;
     let guide = crate::domain::run::snapshot::step(&snapshot.definition, &step.key).map(GuidedConfig::of);
-    let guide = guide.transpose().map_err(crate::kernel::error::Error::ours)?.unwrap_or_default();
+    let guide = guide.transpose().map_err(crate::kernel::error::Error::internal)?.unwrap_or_default();
     Ok(Some((run, guide)))
 }
 
@@ -138,8 +138,8 @@ pub(super) async fn records(
         Some(text) => {
             let (_, id) = Cursor::place("after", text, &fingerprint)?;
             let at = found.iter().position(|record| record.id.0 == id);
-            let gone = "this record is no longer among the step's: read them anew";
-            at.ok_or_else(|| crate::kernel::error::Refusal::input("after", gone))? + 1
+            let message = "the cursor's record is no longer among the step's records: start again without a cursor";
+            at.ok_or_else(|| crate::kernel::error::Refusal::input("after", message))? + 1
         }
     };
     let total = found.len();

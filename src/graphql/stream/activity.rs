@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use entity::ActivityKind;
 use entity::id::ActivityId;
 
-use super::told;
+use super::payload_value;
 use crate::graphql::Actor;
 use crate::graphql::activity::Activity;
 use crate::graphql::loader::load;
@@ -26,17 +26,17 @@ impl RunActivity {
 
     /// The stored activity; null if it no longer exists.
     async fn activity(&self, ctx: &Context<'_>) -> Result<Option<Activity>> {
-        Ok(load(ctx, told::<ActivityId>(&self.0, "activityId")).await?.map(Activity))
+        Ok(load(ctx, payload_value::<ActivityId>(&self.0, "activityId")).await?.map(Activity))
     }
 
     /// Kind of the activity.
     async fn kind(&self) -> Option<ActivityKind> {
-        told(&self.0, "kind")
+        payload_value(&self.0, "kind")
     }
 
     /// One-sentence summary.
     async fn summary(&self) -> Option<String> {
-        told(&self.0, "summary")
+        payload_value(&self.0, "summary")
     }
 
     /// Id of the step within which it took place.

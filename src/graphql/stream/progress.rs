@@ -23,7 +23,7 @@ struct Follower {
     run: RunId,
     batches: Batches,
     position: i64,
-    place: LogScope,
+    scope: LogScope,
     at_once: bool,
     over: bool,
 }
@@ -38,13 +38,13 @@ pub(super) async fn follow(
     let (db, viewer) = (db(ctx).clone(), viewer(ctx).clone());
     let run = noun::must_find(db.read(), &viewer, id).await?;
     let has_after = after.is_some();
-    let (position, place, batches) = begin(ctx, after).await?;
-    let at_once = !has_after && place.0.from.is_none();
-    let mut follower = Follower { db, viewer, run: id, batches, position, place, at_once, over: false };
+    let (position, scope, batches) = begin(ctx, after).await?;
+    let at_once = !has_after && scope.0.from.is_none();
+    let mut follower = Follower { db, viewer, run: id, batches, position, scope, at_once, over: false };
     // A run that has ended emits nothing after its last event: end instead of waiting.
     if !at_once && !run.status.is_open() {
-        let which = EventSelector { runs: Some(vec![id]), ..EventSelector::default() };
-        follower.over = log::page(&follower.db, &follower.viewer, &which, position, 1).await?.0.is_empty();
+        let selector = EventSelector { runs: Some(vec![id]), ..EventSelector::default() };
+        follower.over = log::page(&follower.db, &follower.viewer, &selector, position, 1).await?.0.is_empty();
     }
     Ok(stream::unfold(follower, |mut follower| async move {
         let item = follower.next().await?;
@@ -58,7 +58,7 @@ impl Follower {
             return None;
         }
         let at_once = std::mem::replace(&mut self.at_once, false);
-        if !at_once && let Err(err) = self.come().await? {
+        if !at_once && let Err(err) = self.wait_for_event().await? {
             self.over = true;
             return Some(Err(err));
         }
@@ -69,13 +69,13 @@ impl Follower {
             if !at_once && !self.over {
                 tokio::time::sleep(limits::PROGRESS_EVERY).await;
             }
-            self.place.set(self.position);
+            self.scope.set(self.position);
         }
         Some(progress)
     }
 
     /// Waits until the log has an event of the run; none if the log ends first.
-    async fn come(&mut self) -> Option<crate::kernel::error::Result<()>> {
+    async fn wait_for_event(&mut self) -> Option<crate::kernel::error::Result<()>> {
         loop {
             match self.batches.next().await? {
                 Ok(batch) => {

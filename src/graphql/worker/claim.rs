@@ -54,32 +54,34 @@ pub(super) async fn claim(
     ctx: &Context<'_>,
     noted: &Db,
     agent: &Agent,
-    wanted: &ClaimRequest,
+    claim_request: &ClaimRequest,
 ) -> Result<Vec<ClaimedStep>> {
-    let room = cost::current().map_or(usize::MAX, |request| request.answer_bytes() / limits::CLAIM_PER_ANSWER);
+    let capacity = cost::current().map_or(usize::MAX, |request| request.answer_bytes() / limits::CLAIM_PER_ANSWER);
     let (mut steps, mut used, mut largest) = (Vec::new(), 0_usize, 0_usize);
     let mut portion = limits::CLAIM_PORTION;
     loop {
-        let limit = portion.min(wanted.limit.saturating_sub(steps.len() as u64));
+        let limit = portion.min(claim_request.limit.saturating_sub(steps.len() as u64));
         // A limit above the maximum is rejected as a whole.
-        let limit = if wanted.limit > limits::TAKE { wanted.limit } else { limit };
-        let taken = Box::pin(noun::claim(noted, agent, &ClaimRequest { limit, ..wanted.clone() })).await?;
+        let limit = if claim_request.limit > limits::TAKE { claim_request.limit } else { limit };
+        let taken = Box::pin(noun::claim(noted, agent, &ClaimRequest { limit, ..claim_request.clone() })).await?;
         let (count, mut rest) = (taken.len() as u64, taken.into_iter());
-        let held: Vec<HeldStep> = rest.as_slice().iter().map(held).collect();
+        let held: Vec<HeldStep> = rest.as_slice().iter().map(held_step).collect();
         if let Some(request) = cost::current() {
             let (db, agent) = (noted.clone(), agent.clone());
-            request.undone_by(Box::pin(async move { settle::give_back(&db, &agent, held).await }));
+            request.on_undelivered(Box::pin(async move { settle::give_back(&db, &agent, held).await }));
         }
         let mut is_full = false;
         while let Some(one) = rest.as_slice().first() {
-            let told = told(ctx, agent, one).await;
-            match told {
-                Ok(Some((step, bytes))) if used + bytes <= room || steps.is_empty() => {
+            let described = claimed_step(ctx, agent, one).await;
+            match described {
+                Ok(Some((step, bytes))) if used + bytes <= capacity || steps.is_empty() => {
                     (used, largest) = (used + bytes, largest.max(bytes));
                     steps.push(step);
                     rest.next();
                 }
-                Ok(None) if steps.is_empty() => return Err(cost::busy("there is no room to read a step".into()).into()),
+                Ok(None) if steps.is_empty() => {
+                    return Err(cost::busy("there is not enough memory to read a step".into()).into());
+                }
                 Ok(_) => {
                     is_full = true;
                     break;
@@ -88,24 +90,24 @@ pub(super) async fn claim(
                 Err(err) => return Err(err),
             }
         }
-        settle::give_back(noted, agent, rest.as_slice().iter().map(self::held).collect()).await;
-        if is_full || count < limit || steps.len() as u64 >= wanted.limit {
+        settle::give_back(noted, agent, rest.as_slice().iter().map(held_step).collect()).await;
+        if is_full || count < limit || steps.len() as u64 >= claim_request.limit {
             return Ok(steps);
         }
-        portion = room.saturating_sub(used).checked_div(largest).unwrap_or_default() as u64;
+        portion = capacity.saturating_sub(used).checked_div(largest).unwrap_or_default() as u64;
         if portion == 0 {
             return Ok(steps);
         }
     }
 }
 
-fn held(one: &StepClaim) -> HeldStep {
+fn held_step(one: &StepClaim) -> HeldStep {
     HeldStep { id: one.step.id, token: one.token.clone() }
 }
 
 /// Describes a claimed step for its worker and returns its size in bytes; none if the requests in
 /// flight leave no memory to read it.
-async fn told(ctx: &Context<'_>, agent: &Agent, one: &StepClaim) -> Result<Option<(ClaimedStep, usize)>> {
+async fn claimed_step(ctx: &Context<'_>, agent: &Agent, one: &StepClaim) -> Result<Option<(ClaimedStep, usize)>> {
     let snapshot = crate::domain::run::snapshot::of(db(ctx).read(), &one.run).await?;
     let declared = crate::domain::run::snapshot::step(&snapshot.definition, &one.step.key);
     let (mut context, mut context_error) = (None, None);
@@ -131,13 +133,13 @@ async fn told(ctx: &Context<'_>, agent: &Agent, one: &StepClaim) -> Result<Optio
         };
         match shown {
             Ok(shown) => context = Some(Json(shown)),
-            Err(why) => context_error = Some(why),
+            Err(message) => context_error = Some(message),
         }
     }
     let own = declared.and_then(|declared| declared.result_schema.clone());
     let config = declared.map(|declared| declared.settings().clone()).filter(|config| !config.is_null());
     let (step, run) = (&one.step, &one.run);
-    let told = ClaimedStep {
+    let claimed = ClaimedStep {
         id: step.id.to_string().into(),
         token: one.token.clone(),
         lease_expires_at: step.lease_expires_at,
@@ -154,10 +156,13 @@ async fn told(ctx: &Context<'_>, agent: &Agent, one: &StepClaim) -> Result<Optio
         context,
         context_error,
     };
-    let parts =
-        [Some(&told.config.0), told.result_schema.as_ref().map(|all| &all.0), told.context.as_ref().map(|all| &all.0)];
+    let parts = [
+        Some(&claimed.config.0),
+        claimed.result_schema.as_ref().map(|all| &all.0),
+        claimed.context.as_ref().map(|all| &all.0),
+    ];
     let bytes = parts.into_iter().flatten().map(budget::bytes).sum::<usize>() + STEP_BYTES;
-    Ok(Some((told, bytes)))
+    Ok(Some((claimed, bytes)))
 }
 
 /// Approximate size of the remaining fields of a step, in bytes.

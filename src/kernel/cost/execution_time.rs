@@ -126,7 +126,7 @@ impl Live {
     }
 
     fn owner_usage(&self) -> OwnerUsage {
-        let asker = self.account.asker();
+        let asker = self.account.owner();
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(owner_usage) = held.as_ref().filter(|owner_usage| owner_usage.asker == asker) {
             return owner_usage.clone();

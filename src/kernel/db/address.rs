@@ -28,7 +28,7 @@ const PARAMETERS: [&str; 17] = [
 /// Rejects a URL that would not be read as intended.
 pub(super) fn check(address: &str) -> Result<()> {
     let wrong = |problem: &str| {
-        Err(Error::ours(format!(
+        Err(Error::internal(format!(
             "DATABASE_URL (--database-url) can't be read: {problem}. Write postgres://user:password@host:5432/database, with \
              %40 for `@`, %3A for `:`, %2F for `/`, %3F for `?` and %23 for `#` in the user and the password; or \
              sqlite://FILE"

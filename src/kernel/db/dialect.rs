@@ -43,7 +43,7 @@ impl Dialect {
         match url.split(':').next() {
             Some("sqlite") => Ok(Self::Sqlite),
             Some("postgres" | "postgresql") => Ok(Self::Postgres),
-            _ => Err(Error::ours("the database's address must begin with postgres:// or sqlite://")),
+            _ => Err(Error::internal("the database's address must begin with postgres:// or sqlite://")),
         }
     }
 
@@ -177,7 +177,7 @@ pub fn search(column: Expr, path: &str, text: &str) -> Result<Expr> {
 /// True if the transaction should be retried after this many tries: deadlock, serialisation
 /// failure, busy. Also if a row was deleted or became referenced between the read and the write: a
 /// retry sees it and reports it, as on SQLite, where nobody writes in between.
-pub fn may_succeed_again(err: &DbErr, tries: u32) -> bool {
+pub fn is_retryable(err: &DbErr, tries: u32) -> bool {
     let inner = match err {
         DbErr::Exec(RuntimeErr::SqlxError(inner)) | DbErr::Query(RuntimeErr::SqlxError(inner)) => inner,
         _ => return false,
@@ -193,7 +193,7 @@ pub fn may_succeed_again(err: &DbErr, tries: u32) -> bool {
 
 /// True if a failure is transient: the database is unreachable, full, overloaded or contended. All
 /// others are caused by the operation itself, and would recur.
-pub fn passes(err: &DbErr) -> bool {
+pub fn is_transient(err: &DbErr) -> bool {
     let inner = match err {
         DbErr::Conn(_) | DbErr::ConnectionAcquire(_) => return true,
         DbErr::Exec(RuntimeErr::SqlxError(inner)) | DbErr::Query(RuntimeErr::SqlxError(inner)) => inner,
@@ -215,7 +215,7 @@ pub fn passes(err: &DbErr) -> bool {
 
 /// True if the database is unreachable: no connection can be opened, it broke, or the server closed
 /// it while shutting down.
-pub fn is_away(err: &DbErr) -> bool {
+pub fn is_unreachable(err: &DbErr) -> bool {
     use sea_orm::sqlx::Error as E;
     let inner = match err {
         DbErr::Conn(RuntimeErr::SqlxError(inner))
@@ -235,12 +235,12 @@ pub fn is_away(err: &DbErr) -> bool {
 }
 
 /// True if no connection was free in time, possibly because other requests hold them.
-pub fn waited(err: &DbErr) -> bool {
+pub fn is_acquire_timeout(err: &DbErr) -> bool {
     matches!(err, DbErr::ConnectionAcquire(sea_orm::ConnAcquireErr::Timeout))
 }
 
 /// True if Postgres cancelled a statement at its timeout.
-pub fn ran_out(err: &DbErr) -> bool {
+pub fn is_statement_timeout(err: &DbErr) -> bool {
     let (DbErr::Exec(RuntimeErr::SqlxError(inner)) | DbErr::Query(RuntimeErr::SqlxError(inner))) = err else {
         return false;
     };
@@ -267,7 +267,7 @@ fn is_of_values(err: &sea_orm::sqlx::Error) -> bool {
 }
 
 /// A message that anybody may read: the database's error code, never a value.
-pub fn told(err: &DbErr) -> String {
+pub fn public_message(err: &DbErr) -> String {
     match code(err) {
         Some(code) => format!("the database rejected the operation (code {code}); see the server's log"),
         None => "the database failed; see the server's log".to_owned(),
@@ -278,7 +278,7 @@ pub fn told(err: &DbErr) -> String {
 pub fn is_of_statement(err: &DbErr) -> bool {
     match err {
         DbErr::Exec(RuntimeErr::SqlxError(inner)) | DbErr::Query(RuntimeErr::SqlxError(inner)) => {
-            inner.as_database_error().is_some() && !may_succeed_again(err, 0)
+            inner.as_database_error().is_some() && !is_retryable(err, 0)
         }
         _ => false,
     }
@@ -306,7 +306,7 @@ pub fn is_aborted(err: &DbErr) -> bool {
 
 /// Locks a name until this transaction ends: another one that locks it waits, and then sees what
 /// this one wrote.
-pub(crate) async fn hold(tx: &Tx, name: &str) -> Result<()> {
+pub(crate) async fn lock_name(tx: &Tx, name: &str) -> Result<()> {
     if tx.dialect() == Dialect::Sqlite {
         // SQLite has one writer.
         return Ok(());

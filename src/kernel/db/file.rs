@@ -70,19 +70,19 @@ pub(super) fn lock(path: &Path) -> Result<std::fs::File> {
             _ => err.to_string(),
         };
         let problem = format!("the folder {} can't be used for the database: {reason}", folder.display());
-        Error::ours(format!("{problem}. Name one that can be written to, with --data"))
+        Error::internal(format!("{problem}. Name one that can be written to, with --data"))
     };
     private_folder(folder).map_err(unusable)?;
     if path.is_dir() {
         let message = format!("{} is a folder, where the database's file should be", path.display());
-        return Err(Error::ours(message));
+        return Err(Error::internal(message));
     }
     let file = private_file(&path.with_extension("lock")).map_err(unusable)?;
     // An empty file is an empty database; SQLite gives its log the same mode.
     drop(private_file(path).map_err(unusable)?);
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(Error::ours(FileInUse(path.display().to_string()))),
+        Err(std::fs::TryLockError::WouldBlock) => Err(Error::internal(FileInUse(path.display().to_string()))),
         Err(std::fs::TryLockError::Error(err)) => Err(err.into()),
     }
 }

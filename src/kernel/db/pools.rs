@@ -54,7 +54,7 @@ impl Pools {
         let path = Path::new(url.trim_start_matches("sqlite://").split('?').next().unwrap_or_default());
         if !to_write {
             if !path.exists() {
-                return Err(Error::ours(file::missing(path)));
+                return Err(Error::internal(file::missing(path)));
             }
             let one = connect(sqlite(url, 1, true), statements).await?;
             return Ok(Self::read_only(one));

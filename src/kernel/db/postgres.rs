@@ -45,7 +45,7 @@ pub(super) fn may_not_create(url: &str, err: &sea_orm::DbErr) -> Error {
     let options = url.parse::<PgConnectOptions>().ok();
     let role = options.as_ref().map_or("the role", PgConnectOptions::get_username);
     let database = database(url);
-    Error::ours(format!(
+    Error::internal(format!(
         "{}: the role {role} may not create tables in the database {database} ({err}): create the database with \
          `createdb -O {role} {database}`, or allow it, as the owner, by `GRANT CREATE ON SCHEMA public TO {role}`",
         place(url)
@@ -58,7 +58,7 @@ pub(super) async fn reach(url: &str, patience: Duration) -> Result<()> {
         // sqlx repeats this prefix.
         let message = err.to_string().replace("error with configuration: ", "");
         let message = secret::without(&message, url);
-        Error::ours(format!("DATABASE_URL (--database-url) can't be read: {message}"))
+        Error::internal(format!("DATABASE_URL (--database-url) can't be read: {message}"))
     })?;
     let place = format!(
         "Postgres at {}:{}, database {}, as {}",
@@ -86,5 +86,5 @@ pub(super) async fn reach(url: &str, patience: Duration) -> Result<()> {
         }
         Ok(Err(err)) => format!("can't be reached: {err}. Start it, or correct DATABASE_URL (--database-url)"),
     };
-    Err(Error::ours(format!("{place}: {remedy}")))
+    Err(Error::internal(format!("{place}: {remedy}")))
 }

@@ -88,7 +88,7 @@ impl Reader {
             return Err(ended_error(refusal));
         }
         let patience = if request.timed { limits::LANE_PATIENCE } else { limits::QUERY_TIME };
-        match requests.lanes.turn(request.asker(), patience).await {
+        match requests.lanes.turn(request.owner(), patience).await {
             Ok(turn) => Ok(Some(OnLane { requests: requests.clone(), request, turn: Some(turn) })),
             Err(_) => {
                 let message = "the statements of this key, or of its org, have waited too long for a connection";

@@ -25,9 +25,9 @@ enum Schema {
 impl Db {
     /// Rejects a database whose schema differs from this program's. Errors: internal, with the
     /// remedy.
-    pub async fn must_fit(&self) -> Result<()> {
+    pub async fn must_match_schema(&self) -> Result<()> {
         match self.schema().await? {
-            Schema::Older(last) => Err(Error::ours(format!(
+            Schema::Older(last) => Err(Error::internal(format!(
                 "the schema of {} is older than this program (its last migration is {last}): back it up, then run \
                  `sortie migrate`",
                 self.place()
@@ -39,7 +39,7 @@ impl Db {
 
     /// Lets a read-only connection begin transactions that are rolled back; on SQLite beside a
     /// server, which waits for them as for its own.
-    pub async fn may_try(&self) -> Result<()> {
+    pub async fn allow_dry_run(&self) -> Result<()> {
         if self.dialect == Dialect::Sqlite {
             self.pools.writer.execute_unprepared("PRAGMA query_only = OFF").await?;
         }
@@ -63,7 +63,7 @@ impl Db {
 
     fn not_newer(&self, found: Schema) -> Result<()> {
         let Schema::Newer(unknown) = found else { return Ok(()) };
-        Err(Error::ours(format!(
+        Err(Error::internal(format!(
             "{} was made by a newer version of sortie: this one does not know its migration {unknown}. Use that version, or \
              restore a backup from before the upgrade",
             self.place()
@@ -71,7 +71,7 @@ impl Db {
     }
 
     fn no_schema(&self) -> Error {
-        Error::ours(format!(
+        Error::internal(format!(
             "{} is empty: `sortie migrate`, `sortie serve` or `sortie demo` makes the schema in it",
             self.place()
         ))
@@ -130,7 +130,7 @@ pub fn place(url: &str) -> String {
 /// The error of a failed open; says so if the file is not a database.
 pub(super) fn unopened(url: &str, err: Error) -> Error {
     match err.db().and_then(code).as_deref() {
-        Some("26") => Error::ours(format!("{} is not an SQLite database", place(url))),
+        Some("26") => Error::internal(format!("{} is not an SQLite database", place(url))),
         _ => err,
     }
 }

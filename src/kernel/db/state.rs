@@ -24,12 +24,12 @@ impl Db {
 
     /// Number of changes to members and keys through this process; cached principals are checked
     /// again.
-    pub fn door_changes(&self) -> u64 {
+    pub fn credential_change_count(&self) -> u64 {
         *self.door.borrow()
     }
 
     /// Wakes when members or keys were changed.
-    pub fn door(&self) -> watch::Receiver<u64> {
+    pub fn credential_changes(&self) -> watch::Receiver<u64> {
         self.door.subscribe()
     }
 
@@ -92,7 +92,7 @@ impl Db {
     }
 
     /// Sets the retention of audit entries in days, once.
-    pub fn keeps_audit(&self, days: u32) {
+    pub fn set_audit_days(&self, days: u32) {
         let _ = self.audit_days.set(days);
     }
 
@@ -102,7 +102,7 @@ impl Db {
     }
 
     /// Sets the domain of this process's mail, once, before it is read.
-    pub fn sends_from(&self, domain: &str) {
+    pub fn set_mail_domain(&self, domain: &str) {
         let _ = self.domain.set(domain.to_owned());
     }
 
@@ -112,12 +112,12 @@ impl Db {
     }
 
     /// Sets if this process has a language model; read when a writer's ability to write is checked.
-    pub fn writes(&self, has_model: bool) {
+    pub fn set_has_model(&self, has_model: bool) {
         self.writing.store(has_model, Ordering::Relaxed);
     }
 
     /// Sets if an issuer's tokens are accepted; read when checking that an admin can still sign in.
-    pub fn trusts_tokens(&self, has_issuer: bool) {
+    pub fn set_has_tokens(&self, has_issuer: bool) {
         self.tokens.store(has_issuer, Ordering::Relaxed);
     }
 

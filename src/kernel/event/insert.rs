@@ -39,7 +39,7 @@ pub(crate) async fn write(
             let row = db
                 .query_one_raw(counter)
                 .await?
-                .ok_or_else(|| Error::ours(format!("{org_id} has no event counter")))?;
+                .ok_or_else(|| Error::internal(format!("{org_id} has no event counter")))?;
             positions.insert(org_id, row.try_get_by_index::<i64>(0)? - count);
         }
     }

@@ -65,7 +65,7 @@ impl Jwks {
     /// Starts to refresh the keys of a URL or a file.
     pub(super) fn keep(source: String, algorithm: Algorithm) -> Result<Self> {
         crate::kernel::tls::begin();
-        let client = reqwest::Client::builder().timeout(limits::JWKS_TIME).build().map_err(Error::ours)?;
+        let client = reqwest::Client::builder().timeout(limits::JWKS_TIME).build().map_err(Error::internal)?;
         // Marked as running from the start, so that the first requests wait for the first fetch.
         let key_set = Mutex::new(KeySet { running: true, begun: Some(Instant::now()), ..KeySet::default() });
         let (refresh_requested, fetches) = (Notify::new(), watch::Sender::new(0));

@@ -41,7 +41,7 @@ impl Tokens {
         let (Some(issuer), Some(audience), Some(source)) = given else {
             return match given {
                 (None, None, None) => Ok(None),
-                _ => Err(Error::ours("jwt-issuer, jwt-audience and jwt-jwks: set all three, or none of them")),
+                _ => Err(Error::internal("jwt-issuer, jwt-audience and jwt-jwks: set all three, or none of them")),
             };
         };
         let algorithm = config.jwt_algorithm.parse().map_err(|_| wrong_algorithm(&config.jwt_algorithm))?;
@@ -110,7 +110,7 @@ impl Tokens {
 }
 
 fn wrong_algorithm(given: &str) -> Error {
-    Error::ours(format!(
+    Error::internal(format!(
         "jwt-algorithm: `{given}` is not one of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA"
     ))
 }

@@ -181,7 +181,7 @@ async fn waiting(tx: &Tx, run: &run::Model, keys: &[String]) -> Result<Vec<Writt
         ])
         .filter(communication::COLUMN.run_id.eq(run.id))
         .filter(waits())
-        .filter(any_of(tx.dialect(), crate::domain::message::communication::compared(), keys.iter().cloned()))
+        .filter(any_of(tx.dialect(), crate::domain::message::communication::normalized_address(), keys.iter().cloned()))
         .into_tuple()
         .all(tx.db())
         .await?;

@@ -78,7 +78,7 @@ pub(super) async fn reserve(
     // An address that is added to the suppression list from here on counts as added after the
     // hand-over.
     for org_id in waiting.iter().map(|message| message.org_id).collect::<BTreeSet<_>>() {
-        suppression::pass_gate(tx, org_id).await?;
+        suppression::lock_shared(tx, org_id).await?;
     }
     let reasons = suppressed(tx, &waiting).await?;
     let (never, mut go): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|message| reasons.contains_key(&message.id));
@@ -126,7 +126,7 @@ async fn suppressed(tx: &Tx, waiting: &[communication::Model]) -> Result<HashMap
             waiting.iter().filter(|message| message.org_id == org_id && message.channel == channel).collect();
         let keys: Vec<String> = group.iter().map(|message| suppression::key(&message.to_address)).collect();
         let suppressed = suppression::among(tx.db(), org_id, channel, &keys).await?;
-        let awaited = unsubscribe::awaited(tx, org_id, channel, &keys).await?;
+        let awaited = unsubscribe::pending_addresses(tx, org_id, channel, &keys).await?;
         let records: Vec<RecordId> =
             group.iter().filter(|message| !message.test).filter_map(|message| message.record_id).collect();
         let unsubscribed = unsubscribe::among(tx, org_id, &records).await?;

@@ -81,5 +81,5 @@ pub(crate) async fn settle(tx: &Tx, run: &run::Model, rows: Vec<Value>) -> Resul
 /// Sets the time of the last contact on the records of sent messages.
 pub(crate) async fn contacted(tx: &Tx, sent: &[communication::Model]) -> Result<()> {
     let ids: Vec<RecordId> = sent.iter().filter_map(|row| row.record_id).collect();
-    crate::domain::audience::record::contacted(tx, &ids).await
+    crate::domain::audience::record::set_last_contacted(tx, &ids).await
 }

@@ -20,7 +20,7 @@ pub(super) fn normal(text: &str) -> String {
             ' ' | '\t' | '\n' | '\r' | ',' | '\u{feff}' => (separated, rest) = (true, &rest[first.len_utf8()..]),
             _ => {
                 let length = match first {
-                    '"' => crate::graphql::document::text::string(rest),
+                    '"' => crate::graphql::document::text::string_length(rest),
                     _ => first.len_utf8(),
                 };
                 let is_word = |c: char| c.is_alphanumeric() || matches!(c, '_' | '"' | '-' | '.');

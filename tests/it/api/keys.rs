@@ -180,7 +180,7 @@ both! {
         }
         // Below the roots anything may be seen; so what is for admins must be below admins' roots alone.
         for role in [Role::Manager, Role::Worker] {
-            let may = |field: &str| match role::needed(async_graphql::parser::types::OperationType::Query, field) {
+            let may = |field: &str| match role::required_role(async_graphql::parser::types::OperationType::Query, field) {
                 None => true,
                 Some(needed) => role.covers(needed),
             };

@@ -152,7 +152,8 @@ impl Home {
 
     async fn rows(&self, sql: &str) -> Vec<sea_orm::QueryResult> {
         use sea_orm::{ConnectionTrait, Statement};
-        let db = sortie::kernel::db::Db::look(&self.url, sortie::kernel::clock::Clock::real()).await.unwrap();
+        let db =
+            sortie::kernel::db::Db::connect_read_only(&self.url, sortie::kernel::clock::Clock::real()).await.unwrap();
         let statement = Statement::from_string(db.read().get_database_backend(), sql);
         let rows = db.read().query_all_raw(statement).await.unwrap();
         db.close().await;

@@ -9,7 +9,7 @@ both! {
     async fn one_flies_and_one_waits(kind) {
         let world = World::new(kind).await;
         let begun = sortie::app::demo::seed(&world.db, &world.viewer).await.unwrap().unwrap();
-        sortie::app::demo::go_on(world.db.clone(), world.viewer.clone(), begun).await.unwrap();
+        sortie::app::demo::continue_demo(world.db.clone(), world.viewer.clone(), begun).await.unwrap();
         let done = world.until_run(&begun.flight.to_string(), "COMPLETED").await;
         // Beside the flight's mail, three letters to partners have gone out.
         let sent = world.outbox().len() - 3;
@@ -61,7 +61,7 @@ both! {
                 let mut socket = Socket::open(world.address).await;
                 socket.subscribe("tour", query, json!({})).await;
                 world.followed_by(1).await;
-                sortie::app::demo::live::Desk::default().tick(&world.db, &world.viewer).await.unwrap();
+                sortie::app::demo::live::DemoAgent::default().tick(&world.db, &world.viewer).await.unwrap();
                 assert_eq!(socket.next().await["stepStatusChanged"]["step"]["run"]["name"], "Slow flight");
             } else {
                 let data = world.ask(query, json!({})).await;

@@ -310,7 +310,7 @@ both! {
             assert_eq!(at - world.clock.now(), Duration::seconds(if seen == 0 { 7 } else { 1 }), "{step}");
             world.clock.set(at);
         }
-        let wanted = ["answered 429", "no answer within", "no JSON", "cut off after 500 tokens", "broke off", "does not fit"];
+        let wanted = ["answered 429", "no response within", "not valid JSON", "cut off after 500 tokens", "broke off", "does not fit"];
         assert!(whys.iter().zip(wanted).all(|(why, wanted)| why.contains(wanted)), "{whys:#?}");
         let step = world.until_step(&run, "write", "COMPLETED").await;
         assert_eq!(step["result"]["subject"], "Hello there");

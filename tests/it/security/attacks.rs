@@ -282,7 +282,7 @@ async fn documents_by_name() {
     let mut sent = named.clone();
     assert!(post(&life, &named, "*/*").await.contains("PERSISTED_QUERY_NOT_FOUND"));
     sent["query"] = json!("{ viewer { orgId } }");
-    assert!(post(&life, &sent, "*/*").await.contains("not the one of its hash"));
+    assert!(post(&life, &sent, "*/*").await.contains("not the hash of the document"));
     sent["query"] = json!(query);
     for request in [&sent, &named] {
         assert!(post(&life, request, "*/*").await.contains("ADMIN"));

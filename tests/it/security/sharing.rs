@@ -115,7 +115,7 @@ both! {
         std::fs::write(&csv, "external_id,name\n1,Ann\n").unwrap();
         let (imported, said) = run(&["import", csv.to_str().unwrap(), "--kind", "lead"]);
         assert!(imported, "{said}");
-        let db = sortie::kernel::db::Db::look(&home.url, sortie::kernel::clock::Clock::real()).await.unwrap();
+        let db = sortie::kernel::db::Db::connect_read_only(&home.url, sortie::kernel::clock::Clock::real()).await.unwrap();
         let rows = entity::audit::Entity::find().order_by_asc(entity::audit::COLUMN.id).all(db.read()).await.unwrap();
         let told: Vec<String> =
             rows.iter().map(|row| format!("{} {} {}", row.mutation, row.outcome, row.address)).collect();

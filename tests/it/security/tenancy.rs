@@ -2,7 +2,7 @@
 
 use entity::id::OrgId;
 use serde_json::{Value, json};
-use sortie::graphql::asked_by;
+use sortie::graphql::with_viewer;
 use sortie::kernel::viewer::Viewer;
 
 use crate::harness::World;
@@ -20,7 +20,7 @@ both! {
         let schema = sortie::graphql::schema(Some(world.db.clone()));
         let ask = async |query: &str, variables: Value| {
             let request = async_graphql::Request::new(query).variables(async_graphql::Variables::from_json(variables));
-            serde_json::to_value(schema.execute(asked_by(request, &world.db, &other)).await).unwrap()
+            serde_json::to_value(schema.execute(with_viewer(request, &world.db, &other)).await).unwrap()
         };
         // By id: absent.
         let ids = json!([plan.campaign, plan.template, plan.segment, plan.records[0], run, review, ours["phases"][0]["id"], ours["phases"][0]["tasks"][0]["id"], ours["communications"]["nodes"][0]["id"]]);

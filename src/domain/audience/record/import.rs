@@ -148,7 +148,7 @@ pub async fn import_with(
             Some(Some(Ok(why))) => return finish(db, &report, &file, Some(&why)).await,
             Some(Some(Err(err))) => {
                 finish(db, &report, &file, Some(&err.to_string())).await?;
-                return Err(Error::ours(err));
+                return Err(Error::internal(err));
             }
         }
     }
@@ -179,7 +179,7 @@ impl<R: Read> File<R> {
         let mut rest = head.as_slice();
         if named.is_some() {
             let mut byte = [0];
-            while text.read(&mut byte).map_err(Error::ours)? == 1 && byte[0] != end {}
+            while text.read(&mut byte).map_err(Error::internal)? == 1 && byte[0] != end {}
             first = 2;
             rest = head.splitn(2, |byte| *byte == end).nth(1).unwrap_or_default();
         }
@@ -202,7 +202,7 @@ impl<R: Read> File<R> {
                     return Err(refused(format!("the quote opened in line {line} is not closed")));
                 }
                 Ok(None) => return Err(refused("the file is empty: the column `external_id` is missing".into())),
-                Err(err) => return Err(Error::ours(err)),
+                Err(err) => return Err(Error::internal(err)),
             }
         };
         if !head.iter().any(|byte| matches!(byte, b'\n' | b'\r')) && head.len() < source::HEAD {

@@ -18,7 +18,7 @@ paged!(import);
 
 /// Marks running imports as failed if their last sign of life is earlier than `last_seen`: their
 /// process has ended.
-pub(crate) async fn give_up(db: &Db, last_seen: DateTime<Utc>) -> Result<()> {
+pub(crate) async fn fail_abandoned(db: &Db, last_seen: DateTime<Utc>) -> Result<()> {
     let silent = || {
         let seen = import::COLUMN.alive_at.lt(last_seen).or(import::COLUMN.alive_at.is_null());
         import::Entity::find().filter(import::COLUMN.status.eq(ImportStatus::Running)).filter(seen)

@@ -39,7 +39,7 @@ pub struct Entry {
     /// The object's id; for a stage change, its position in the event log.
     pub id: Uuid,
     /// The event's payload; set only for stage changes.
-    pub told: Option<serde_json::Value>,
+    pub payload: Option<serde_json::Value>,
 }
 
 /// Returns the newest `count` entries of each record, older than `after` if given, in one
@@ -83,7 +83,7 @@ pub async fn of(
             kind,
             at: row.try_get_by_index(2)?,
             id: row.try_get_by_index(3)?,
-            told: payload.map(|payload| serde_json::from_str(&payload)).transpose()?,
+            payload: payload.map(|payload| serde_json::from_str(&payload)).transpose()?,
         };
         all.entry(row.try_get_by_index(0)?).or_default().push(entry);
     }

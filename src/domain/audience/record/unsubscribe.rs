@@ -16,7 +16,7 @@ use serde_json::json;
 use super::filter::{self, RecordFilter};
 use crate::domain::audience::suppression;
 use crate::domain::run::interrupt;
-use crate::domain::run::sweep::{go_on, still};
+use crate::domain::run::sweep::{lock_unmoved, save_position};
 use crate::kernel::db::batch::any_of;
 use crate::kernel::db::dialect::Dialect;
 use crate::kernel::db::{Db, Tx};
@@ -51,7 +51,7 @@ pub async fn unsubscribe(
     }
     transact!(db, |tx| {
         // Reservations in progress commit first; every later one sees the sweep.
-        suppression::close_gate(tx, viewer.org_id).await?;
+        suppression::lock_exclusive(tx, viewer.org_id).await?;
         let row = sweeps::ActiveModel {
             id: Set(SweepId::new()),
             org_id: Set(viewer.org_id),
@@ -80,7 +80,7 @@ fn subscribed(org_id: OrgId, met: Condition) -> Condition {
 /// Processes one chunk of the sweep.
 pub(crate) async fn chunk(db: &Db, viewer: &Viewer, sweep: &sweeps::Model) -> Result<()> {
     transact!(db, |tx| {
-        let Some(current) = still(tx, sweep).await? else { return Ok(()) };
+        let Some(current) = lock_unmoved(tx, sweep).await? else { return Ok(()) };
         let mut select = Entity::find().filter(condition(tx.dialect(), sweep)?);
         if let Some(key) = sweep.last_key {
             select = select.filter(COLUMN.id.gt(RecordId(key)));
@@ -100,7 +100,7 @@ pub(crate) async fn chunk(db: &Db, viewer: &Viewer, sweep: &sweeps::Model) -> Re
         for row in &rows {
             super::emit(tx, viewer, "record.unsubscribed", row, json!({ "reason": sweep.reason }));
         }
-        go_on(tx, current, ids.last().map(|id| id.0)).await?;
+        save_position(tx, current, ids.last().map(|id| id.0)).await?;
         Ok(())
     })
 }
@@ -133,7 +133,12 @@ pub(crate) async fn among(tx: &Tx, org_id: OrgId, records: &[RecordId]) -> Resul
 
 /// Returns the normalised addresses that are opted out by sweeps which haven't reached their
 /// records yet.
-pub(crate) async fn awaited(tx: &Tx, org_id: OrgId, channel: Channel, keys: &[String]) -> Result<HashSet<String>> {
+pub(crate) async fn pending_addresses(
+    tx: &Tx,
+    org_id: OrgId,
+    channel: Channel,
+    keys: &[String],
+) -> Result<HashSet<String>> {
     let mut found = HashSet::new();
     for sweep in open(tx, org_id).await? {
         let column = super::address_column(channel);

@@ -17,7 +17,7 @@ pub(crate) struct NewMessage<'a> {
     /// The step that sends it.
     pub(crate) step_id: StepId,
     /// The recipient, an entry of the run's audience.
-    pub(crate) place: &'a run_record::Model,
+    pub(crate) recipient: &'a run_record::Model,
     /// The channel.
     pub(crate) channel: Channel,
     /// The recipient's address.
@@ -51,8 +51,8 @@ impl NewMessage<'_> {
             campaign_id: Set(self.run.campaign_id),
             run_id: Set(self.run.id),
             step_id: Set(self.step_id),
-            run_record_id: Set(self.place.id),
-            record_id: Set(self.place.record_id),
+            run_record_id: Set(self.recipient.id),
+            record_id: Set(self.recipient.record_id),
             occasion: Set(self.occasion),
             again: Set(self.again),
             acted_by: Set(self.acted_by),

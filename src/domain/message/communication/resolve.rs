@@ -113,7 +113,7 @@ pub async fn resolve(
             let ended = !run.status.is_open();
             settle_action(tx, viewer, run, &communication).await?;
             if ended {
-                runs::sweep::close::follow(tx, &[recipient_id]).await?;
+                runs::sweep::close::update_outcomes(tx, &[recipient_id]).await?;
             }
             return Ok(communication);
         }
@@ -121,7 +121,7 @@ pub async fn resolve(
             && !communication.test
             && let Some(record) = communication.record_id
         {
-            crate::domain::audience::record::contacted(tx, &[record]).await?;
+            crate::domain::audience::record::set_last_contacted(tx, &[record]).await?;
         }
         let waiting = match own {
             Some(own) => Some(own).filter(|step| step.status == StepStatus::AwaitingApproval),
@@ -140,9 +140,9 @@ pub async fn resolve(
                 Resolution::NotSent => Some(NOT_SENT.to_owned()),
             };
             let input = ActionInput { reason: why, code: Some(StepReason::MessageResolved), result: None };
-            let step = runs::step::take(tx, viewer, &run, step, step_transition, &input).await?;
+            let step = runs::step::apply(tx, viewer, &run, step, step_transition, &input).await?;
             if !run.status.is_open() {
-                runs::sweep::close::follow(tx, &[recipient_id]).await?;
+                runs::sweep::close::update_outcomes(tx, &[recipient_id]).await?;
                 return Ok(communication);
             }
             let snapshot = runs::snapshot::of(tx.db(), &run).await?;
@@ -151,7 +151,7 @@ pub async fn resolve(
             runs::advance::advance(tx, viewer, run).await?;
         } else if !run.status.is_open() {
             // The step was closed with its run.
-            runs::sweep::close::follow(tx, &[recipient_id]).await?;
+            runs::sweep::close::update_outcomes(tx, &[recipient_id]).await?;
         }
         Ok(communication)
     })
@@ -164,9 +164,9 @@ async fn settle_action(tx: &Tx, viewer: &Viewer, run: run::Model, message: &Mode
         return send_queue::queue(tx, viewer, std::slice::from_ref(message)).await;
     }
     if let (CommunicationStatus::Sent, Some(id)) = (message.status, message.record_id) {
-        crate::domain::audience::record::contacted(tx, &[id]).await?;
+        crate::domain::audience::record::set_last_contacted(tx, &[id]).await?;
     }
-    send_queue::came(tx, &viewer.actor(), &run, &[message]).await?;
+    send_queue::record_outcomes(tx, &viewer.actor(), &run, &[message]).await?;
     send_queue::in_flight(tx, run, -1).await?;
     Ok(())
 }

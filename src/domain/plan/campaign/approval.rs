@@ -66,7 +66,7 @@ pub fn content_version(parts: &CampaignParts) -> Result<String> {
 }
 
 /// Rejects the request if the content is not the version that the caller read. Errors: CONFLICT.
-pub(super) fn expect(parts: &CampaignParts, expected: Option<&str>) -> Result<()> {
+pub(super) fn expect_content_version(parts: &CampaignParts, expected: Option<&str>) -> Result<()> {
     let Some(expected) = expected else { return Ok(()) };
     let now = content_version(parts)?;
     if now == expected {
@@ -80,7 +80,7 @@ pub(super) fn expect(parts: &CampaignParts, expected: Option<&str>) -> Result<()
 }
 
 /// Stores the approved content, in the transaction of the approval.
-pub(super) async fn keep(tx: &Tx, viewer: &Viewer, parts: &CampaignParts) -> Result<()> {
+pub(super) async fn store_approved_content(tx: &Tx, viewer: &Viewer, parts: &CampaignParts) -> Result<()> {
     let row = campaign_approval::ActiveModel {
         id: Set(CampaignApprovalId::new()),
         org_id: Set(viewer.org_id),
@@ -96,7 +96,7 @@ pub(super) async fn keep(tx: &Tx, viewer: &Viewer, parts: &CampaignParts) -> Res
 
 /// Stores the content of campaigns that were approved before approvals were stored; the current
 /// content counts as approved. Called at startup, before anything can change.
-pub async fn keep_missing(db: &Db) -> Result<()> {
+pub async fn store_missing_approvals(db: &Db) -> Result<()> {
     let mut stored = Query::select();
     stored
         .expr(Expr::val(1))
@@ -112,7 +112,7 @@ pub async fn keep_missing(db: &Db) -> Result<()> {
         let mut viewer = Viewer::engine(campaign.org_id);
         viewer.actor = campaign.approved_by.clone().unwrap_or(viewer.actor);
         let parts = CampaignParts::of(db.read(), &viewer, campaign).await?;
-        transact!(db, |tx| keep(tx, &viewer, &parts).await)?;
+        transact!(db, |tx| store_approved_content(tx, &viewer, &parts).await)?;
     }
     Ok(())
 }
@@ -141,7 +141,7 @@ pub async fn changed(db: &impl ConnectionTrait, viewer: &Viewer, parts: &Campaig
 }
 
 /// Rejects the approval of an active campaign if its content has not changed since the last one.
-pub(super) async fn needed(db: &impl ConnectionTrait, viewer: &Viewer, parts: &CampaignParts) -> Result<()> {
+pub(super) async fn require_changes(db: &impl ConnectionTrait, viewer: &Viewer, parts: &CampaignParts) -> Result<()> {
     let campaign = &parts.campaign;
     if campaign.status == CampaignStatus::Active && changed(db, viewer, parts).await?.is_empty() {
         return Err(Refusal::conflict(format!(

@@ -69,8 +69,8 @@ pub async fn preflight(
     checks.content(db, viewer, parts).await?;
     let executors = run_template::Executors::of(db.read(), viewer, definition).await?;
     let mut problems = parts.resolved.problems.clone();
-    problems.extend(run_template::judged(TemplateKind::Campaign, definition, Some(&executors)).await?);
-    run_template::in_time("definition", &problems)?;
+    problems.extend(run_template::problems_within_budget(TemplateKind::Campaign, definition, Some(&executors)).await?);
+    run_template::check_not_late("definition", &problems)?;
     let messages: Vec<String> = problems.iter().map(ToString::to_string).collect();
     checks.require(
         PreflightCode::RunTemplate,

@@ -83,7 +83,7 @@ pub async fn check_allowed(db: &Db, viewer: &Viewer, campaign: &Model, action: A
             next_status(campaign, CampaignTransition::Approve)?;
             if campaign.status == CampaignStatus::Active {
                 let parts = CampaignParts::of(db.read(), viewer, campaign.clone()).await?;
-                approval::needed(db.read(), viewer, &parts).await?;
+                approval::require_changes(db.read(), viewer, &parts).await?;
             }
             passes_preflight(LaunchAction::Run, true).await
         }
@@ -132,7 +132,7 @@ pub struct SeenState<'a> {
 
 /// Submits or approves a campaign. Returns the preflight for RUN without the activity check, and
 /// changes nothing if it fails.
-pub async fn pass(
+pub async fn pass_with_preflight(
     db: &Db,
     viewer: &Viewer,
     id: CampaignId,
@@ -144,9 +144,9 @@ pub async fn pass(
         validate::expect("campaign", campaign.revision, seen.revision)?;
         next_status(&campaign, act)?;
         let parts = CampaignParts::of(db.read(), viewer, campaign).await?;
-        approval::expect(&parts, seen.content)?;
+        approval::expect_content_version(&parts, seen.content)?;
         if act == CampaignTransition::Approve {
-            approval::needed(db.read(), viewer, &parts).await?;
+            approval::require_changes(db.read(), viewer, &parts).await?;
         }
         let report = preflight::preflight(
             db,
@@ -167,8 +167,8 @@ pub async fn pass(
                 return Ok(None);
             }
             if act == CampaignTransition::Approve {
-                approval::needed(tx.db(), viewer, &parts).await?;
-                approval::keep(tx, viewer, &parts).await?;
+                approval::require_changes(tx.db(), viewer, &parts).await?;
+                approval::store_approved_content(tx, viewer, &parts).await?;
             }
             Ok(Some(step(tx, viewer, parts.campaign, act, None).await?))
         })?;
@@ -179,7 +179,7 @@ pub async fn pass(
 }
 
 /// Returns the campaign and its current preflight, for a repeated request to [`pass`].
-pub async fn passed(db: &Db, viewer: &Viewer, id: CampaignId) -> Result<(Model, Preflight)> {
+pub async fn replay_pass(db: &Db, viewer: &Viewer, id: CampaignId) -> Result<(Model, Preflight)> {
     let parts = CampaignParts::of(db.read(), viewer, must_find(db.read(), viewer, id).await?).await?;
     let context = PreflightContext { any_status: true, input: None };
     let report = preflight::preflight(db, viewer, &parts, LaunchAction::Run, context).await?;
@@ -188,7 +188,7 @@ pub async fn passed(db: &Db, viewer: &Viewer, id: CampaignId) -> Result<(Model, 
 
 /// Applies a transition that depends only on the status (reject, pause, resume, complete, cancel).
 /// Errors: NOT_FOUND, CONFLICT, INVALID_TRANSITION.
-pub async fn act(
+pub async fn apply_transition(
     db: &Db,
     viewer: &Viewer,
     id: CampaignId,
@@ -204,7 +204,7 @@ pub async fn act(
         let mut campaign = must_lock(tx, viewer, id, seen.revision).await?;
         if seen.content.is_some() {
             let parts = CampaignParts::of(tx.db(), viewer, campaign).await?;
-            approval::expect(&parts, seen.content)?;
+            approval::expect_content_version(&parts, seen.content)?;
             campaign = parts.campaign;
         }
         if act == CampaignTransition::Cancel && campaign.status == CampaignStatus::Cancelled {

@@ -17,7 +17,7 @@ pub async fn built_in_rows(db: &impl ConnectionTrait) -> Result<Vec<Model>> {
 }
 
 /// Inserts or updates the rows of the built-in templates to match the program.
-pub async fn keep_built_in(db: &Db) -> Result<()> {
+pub async fn sync_built_in(db: &Db) -> Result<()> {
     transact!(db, |tx| {
         let mine = built_in_rows(tx.db()).await?;
         for one in built_in::all() {

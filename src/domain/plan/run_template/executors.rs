@@ -25,7 +25,7 @@ impl Executors {
     /// Reads the executors of the org that a structure names.
     pub async fn of(db: &impl ConnectionTrait, viewer: &Viewer, definition: &Definition) -> Result<Self> {
         let mut found = Self::default();
-        let named = |step: &StepDef| kind::is_outside(step) || step.assignee.is_some();
+        let named = |step: &StepDef| kind::is_external(step) || step.assignee.is_some();
         if !steps(definition).any(named) {
             return Ok(found);
         }

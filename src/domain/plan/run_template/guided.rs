@@ -122,7 +122,7 @@ impl GuidedConfig {
             Value::Null => Ok(Self::default()),
             settings => serde_json::from_value(settings.clone()).map_err(|err| {
                 let filter = settings.get("records").and_then(|records| records.get("filter"));
-                let wrong = filter.and_then(|filter| RecordFilter::written(filter.clone()).err());
+                let wrong = filter.and_then(|filter| RecordFilter::parse(filter.clone()).err());
                 wrong.map_or_else(|| err.to_string(), |wrong| format!("records.filter: {wrong}"))
             }),
         }

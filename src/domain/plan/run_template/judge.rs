@@ -27,7 +27,7 @@ pub(super) async fn judge(tx: &Tx, row: &Model, fields: &Fields) -> Result<()> {
     let mut found = fields.problems.clone();
     found.extend(resolved.problems.clone());
     found.extend(problems_of(row.kind, &resolved.definition, None));
-    refuse("definition", &found)
+    reject_if_problems("definition", &found)
 }
 
 /// Returns the problems of a structure for a kind of runs.
@@ -40,7 +40,7 @@ pub fn problems_of(kind: TemplateKind, definition: &Definition, executors: Optio
 }
 
 /// Returns LIMIT_EXCEEDED if a check ran out of time, which is no fault of the structure.
-pub fn in_time(field: &str, problems: &[Problem]) -> Result<()> {
+pub fn check_not_late(field: &str, problems: &[Problem]) -> Result<()> {
     match problems.iter().find(|problem| problem.message.ends_with(LATE)) {
         Some(late) => Err(budget::late(&format!("{field}.{}", late.path)).into()),
         None => Ok(()),
@@ -48,7 +48,7 @@ pub fn in_time(field: &str, problems: &[Problem]) -> Result<()> {
 }
 
 /// Same as [`problems_of`], on the threads of the budget.
-pub async fn judged(
+pub async fn problems_within_budget(
     kind: TemplateKind,
     definition: &Definition,
     executors: Option<&Executors>,
@@ -63,7 +63,7 @@ pub async fn judged(
 pub(crate) struct Draft {
     pub(crate) kind: TemplateKind,
     /// The base structure and its layer.
-    pub(crate) standing: (Definition, Layer),
+    pub(crate) base: (Definition, Layer),
     pub(crate) overrides: Overrides,
 }
 
@@ -78,14 +78,14 @@ impl Draft {
         };
         let overrides = fields.overrides.clone().or_else(|| Some(template?.overrides.clone())).unwrap_or_default();
         let kind = base.or(template).map(|row| row.kind).or(fields.kind).unwrap_or(TemplateKind::Campaign);
-        Some(Self { kind, standing, overrides })
+        Some(Self { kind, base: standing, overrides })
     }
 
     /// Returns the problems of the resolved structure.
     pub(crate) fn problems(&self) -> Vec<Problem> {
         budget::judging(budget::JUDGING, || {
             let changes = [Changes { layer: Layer::Org, overrides: &self.overrides }];
-            let resolved = layer::resolve(&self.standing.0, self.standing.1, &changes);
+            let resolved = layer::resolve(&self.base.0, self.base.1, &changes);
             problems_of(self.kind, &resolved.definition, None)
         })
     }
@@ -93,7 +93,12 @@ impl Draft {
 
 /// Validates the future template before the transaction, which then finds the results cached.
 /// Errors: LIMIT_EXCEEDED if time runs out.
-pub(super) async fn before(db: &Db, viewer: &Viewer, id: Option<RunTemplateId>, fields: &Fields) -> Result<()> {
+pub(super) async fn validate_before(
+    db: &Db,
+    viewer: &Viewer,
+    id: Option<RunTemplateId>,
+    fields: &Fields,
+) -> Result<()> {
     let template = match id {
         Some(id) => super::find(db.read(), viewer, id).await?,
         None => None,
@@ -103,15 +108,15 @@ pub(super) async fn before(db: &Db, viewer: &Viewer, id: Option<RunTemplateId>, 
         None => None,
     };
     let Some(draft) = Draft::of(template.as_ref(), base.as_ref(), fields) else { return Ok(()) };
-    in_time("definition", &budget::run_here(move |_| draft.problems()).await?)
+    check_not_late("definition", &budget::run_here(move |_| draft.problems()).await?)
 }
 
 /// Rejects a structure with problems.
-pub fn refuse(field: &str, problems: &[Problem]) -> Result<()> {
+pub fn reject_if_problems(field: &str, problems: &[Problem]) -> Result<()> {
     if problems.is_empty() {
         return Ok(());
     }
-    in_time(field, problems)?;
+    check_not_late(field, problems)?;
     let mut messages: Vec<String> = problems.iter().take(20).map(Problem::to_string).collect();
     if problems.len() > messages.len() {
         messages.push(format!("and {} more", problems.len() - messages.len()));

@@ -64,7 +64,7 @@ pub fn is_message(kind: &str) -> bool {
 }
 
 /// True if an external program or an agent performs the step.
-pub fn is_outside(step: &StepDef) -> bool {
+pub fn is_external(step: &StepDef) -> bool {
     match step.assigned_to {
         Executor::Human => false,
         Executor::Agent => true,

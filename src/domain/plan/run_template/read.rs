@@ -27,7 +27,7 @@ fn phase(part: &mut Part<'_>) -> PhaseDef {
     if let Some(interruptible) = part.flag("interruptible")
         && interruptible == interrupt_events.is_empty()
     {
-        part.say(
+        part.report(
             "interruptible",
             if interruptible { "needs `interruptEvents`" } else { "must be true, as there are `interruptEvents`" },
         );
@@ -62,11 +62,11 @@ fn step(part: &mut Part<'_>) -> StepDef {
     let (key, name) = part.named();
     let kind = part.text("type");
     if kind.is_none() {
-        part.say("type", "is required");
+        part.report("type", "is required");
     }
     let assigned_to = part.word("assignedTo");
     if assigned_to.is_none() {
-        part.say("assignedTo", "is required: HUMAN, AGENT or WORKFLOW");
+        part.report("assignedTo", "is required: HUMAN, AGENT or WORKFLOW");
     }
     let defaults = StepDef::default();
     StepDef {
@@ -131,7 +131,7 @@ impl<'a> Part<'a> {
     }
 
     /// Reports a problem with a field.
-    pub fn say(&mut self, field: &str, message: impl Into<String>) {
+    pub fn report(&mut self, field: &str, message: impl Into<String>) {
         // Each problem has its full path: without a bound, the size of all problems would be
         // quadratic in the number of unknown fields.
         if self.problems.len() < limits::PROBLEMS {
@@ -149,7 +149,7 @@ impl<'a> Part<'a> {
     }
 
     fn wrong<T>(&mut self, field: &str, expected: &str, value: &Value) -> Option<T> {
-        self.say(field, format!("must be {expected}, not {}", what(value)));
+        self.report(field, format!("must be {expected}, not {}", what(value)));
         None
     }
 
@@ -183,7 +183,7 @@ impl<'a> Part<'a> {
         match self.text(field)?.parse() {
             Ok(value) => Some(value),
             Err(why) => {
-                self.say(field, why);
+                self.report(field, why);
                 None
             }
         }
@@ -197,7 +197,7 @@ impl<'a> Part<'a> {
             Err(err) => {
                 let message = err.to_string();
                 let message = message.split(" at line").next().unwrap_or_default().to_owned();
-                self.say(field, message);
+                self.report(field, message);
                 None
             }
         }
@@ -221,13 +221,13 @@ impl<'a> Part<'a> {
                 for item in items {
                     match item {
                         Value::String(text) => texts.push(text),
-                        other => self.say(field, format!("must contain only strings, not {}", what(&other))),
+                        other => self.report(field, format!("must contain only strings, not {}", what(&other))),
                     }
                 }
                 texts
             }
             Some(other) => {
-                self.say(field, format!("must be a list, not {}", what(&other)));
+                self.report(field, format!("must be a list, not {}", what(&other)));
                 Vec::new()
             }
         }
@@ -249,11 +249,11 @@ impl<'a> Part<'a> {
         let items = match self.take(field) {
             Some(Value::Array(items)) => items,
             None => {
-                self.say(field, "is required; it must be a list");
+                self.report(field, "is required; it must be a list");
                 return Vec::new();
             }
             Some(other) => {
-                self.say(field, format!("must be a list, not {}", what(&other)));
+                self.report(field, format!("must be a list, not {}", what(&other)));
                 return Vec::new();
             }
         };
@@ -273,20 +273,20 @@ impl<'a> Part<'a> {
     pub fn named(&mut self) -> (String, String) {
         let (key, name) = (self.text("key"), self.text("name"));
         if key.is_none() && name.is_none() {
-            self.say("key", "is required");
+            self.report("key", "is required");
         }
         let key = key.unwrap_or_else(|| key_of(name.as_deref().unwrap_or_default()));
         let name = name.unwrap_or_else(|| key.clone());
         let fits =
             !key.is_empty() && key.len() <= 60 && key.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b));
         if !fits {
-            self.say(
+            self.report(
                 "key",
                 format!("`{}`: only letters, digits, _ and - are allowed, at most 60 of them", validate::shown(&key)),
             );
         }
         if let Err(err) = validate::name("name", &name) {
-            self.say("name", err.to_string());
+            self.report("name", err.to_string());
         }
         (key, name)
     }
@@ -296,7 +296,7 @@ impl<'a> Part<'a> {
         let left: Vec<String> = self.fields.keys().cloned().collect();
         let known = self.known.join(", ");
         for name in left {
-            self.say(&validate::shown(&name), format!("is unknown; known fields: {known}"));
+            self.report(&validate::shown(&name), format!("is unknown; known fields: {known}"));
         }
     }
 }

@@ -127,7 +127,7 @@ impl CatchUpPlan {
 
 /// Decides on occurrences, given in order, up to the first that is not due. Each is visited once,
 /// and few are held in memory.
-pub fn judge(terms: CatchUp, now: DateTime<Utc>, occurrences: impl Iterator<Item = Occurrence>) -> CatchUpPlan {
+pub fn plan_catch_up(terms: CatchUp, now: DateTime<Utc>, occurrences: impl Iterator<Item = Occurrence>) -> CatchUpPlan {
     let mut plan = CatchUpPlan::default();
     for found in occurrences {
         if found.at > now {

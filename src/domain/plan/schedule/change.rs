@@ -215,7 +215,7 @@ fn changes(before: &Model, after: &Model) -> Vec<Value> {
 /// Pauses or resumes a schedule. Occurrences due during the pause are skipped; a single time that
 /// passed during it starts on resume, unless the catch-up policy is `NONE`. Errors: NOT_FOUND,
 /// CONFLICT, INVALID_TRANSITION.
-pub async fn hold(
+pub async fn pause_or_resume(
     db: &Db,
     viewer: &Viewer,
     id: ScheduleId,
@@ -327,7 +327,7 @@ pub(crate) async fn end_one(
         EndReason::CampaignCompleted => "the campaign was completed",
     };
     for run in occurrence::waiting(tx, ended.id).await? {
-        occurrence::call_off_as(tx, viewer, run, why.unwrap_or(default_reason)).await?;
+        occurrence::cancel_scheduled(tx, viewer, run, why.unwrap_or(default_reason)).await?;
     }
     Ok(ended)
 }

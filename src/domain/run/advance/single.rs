@@ -13,7 +13,7 @@ use sea_orm::{ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder}
 use crate::domain::plan::run_template;
 use crate::domain::run::dependents::{self, DependencyEnd};
 use crate::domain::run::snapshot::{self, RunSnapshot};
-use crate::domain::run::step::{ActionInput, ReasonText, take};
+use crate::domain::run::step::{ActionInput, ReasonText, apply};
 use crate::kernel::db::Tx;
 use crate::kernel::db::batch::any_of;
 use crate::kernel::error::Result;
@@ -69,7 +69,7 @@ pub(super) async fn advance(
                 any = true;
                 dependents::enqueue(tx, run, snapshot, step, available).await?
             }
-            Decision::Offered => match dependents::judged(tx, run, snapshot, step).await?.pop() {
+            Decision::Offered => match dependents::evaluate_conditions(tx, run, snapshot, step).await?.pop() {
                 Some((step, Some(why))) => dependents::skip(tx, run, vec![step], |_| why.clone()).await?,
                 _ => continue,
             },
@@ -110,7 +110,7 @@ async fn decide(
         Trigger::After(key) => match dependency_end(tx, snapshot, tasks, steps, &key).await? {
             None => Decision::Waits,
             Some(DependencyEnd::Completed) => Decision::Fires(tx.now()),
-            Some(end) => Decision::Skip(dependents::because(&key, end)),
+            Some(end) => Decision::Skip(dependents::dependency_reason(&key, end)),
         },
     })
 }
@@ -225,10 +225,10 @@ async fn review(tx: &Tx, viewer: &Viewer, run: &run::Model, step: step::Model) -
     };
     if let Some((code, reason)) = skip {
         let input = ActionInput { reason: Some(reason.to_owned()), code: Some(code), result: None };
-        take(tx, &engine, run, step, StepTransition::Skip, &input).await?;
+        apply(tx, &engine, run, step, StepTransition::Skip, &input).await?;
         return Ok(());
     }
-    let step = take(tx, &engine, run, step, StepTransition::Start, &ActionInput::default()).await?;
-    take(tx, &engine, run, step, StepTransition::Submit, &ActionInput::default()).await?;
+    let step = apply(tx, &engine, run, step, StepTransition::Start, &ActionInput::default()).await?;
+    apply(tx, &engine, run, step, StepTransition::Submit, &ActionInput::default()).await?;
     Ok(())
 }

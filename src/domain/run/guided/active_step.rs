@@ -43,7 +43,7 @@ pub(crate) fn open(viewer: &Viewer, run: &run::Model, step: &step::Model) -> Res
         let message = format!("actions need a step that is IN_PROGRESS; {hint}");
         return Err(Refusal::conflict(message).with("status", json!(step.status)).into());
     }
-    steps::permissions::doing(viewer, step)
+    steps::permissions::check_may_work(viewer, step)
 }
 
 /// Configuration of what a step shows and offers.
@@ -55,5 +55,5 @@ pub(crate) async fn guide(
     let snapshot = crate::domain::run::snapshot::of(db, run).await?;
     let Some((_, declared)) = snapshot.step(&step.key) else { return Ok(GuidedConfig::default()) };
     // Validated when the run began.
-    GuidedConfig::of(declared).map_err(Error::ours)
+    GuidedConfig::of(declared).map_err(Error::internal)
 }

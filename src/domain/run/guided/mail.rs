@@ -101,14 +101,14 @@ pub async fn send(db: &Db, viewer: &Viewer, mail: &GuidedMail) -> Result<Vec<com
             }
         }
         let occasion = send_queue::next_occasion(tx, active.step.id).await?;
-        let (run, recipients) = super::places(tx, active.run, &records, false).await?;
+        let (run, recipients) = super::recipients(tx, active.run, &records, false).await?;
         let mut messages = Vec::new();
         for (record, draft) in records.iter().zip(&drafts) {
             let (Some(recipient), Some(to)) = (recipients.get(&record.id), &draft.to) else { continue };
             let fresh = NewMessage {
                 run: &run,
                 step_id: active.step.id,
-                place: recipient,
+                recipient,
                 channel: Channel::Email,
                 to: to.clone(),
                 name: record.name.clone(),
@@ -195,7 +195,7 @@ fn duplicate_error(
 }
 
 /// Reloads all messages of an earlier send action, given one of them.
-pub async fn again(db: &Db, viewer: &Viewer, id: CommunicationId) -> Result<Vec<communication::Model>> {
+pub async fn replay(db: &Db, viewer: &Viewer, id: CommunicationId) -> Result<Vec<communication::Model>> {
     let first = crate::domain::message::communication::must_find(db.read(), viewer, id).await?;
     Ok(communication::Entity::find()
         .filter(communication::COLUMN.org_id.eq(viewer.org_id))
@@ -226,7 +226,7 @@ pub(super) async fn records(
         return Err(Refusal::input(list, "name at least one record").into());
     }
     if ids.len() > limits::PAGE_MAX {
-        return Err(Refusal::too_much(list, format!("at most {}", limits::PAGE_MAX)).into());
+        return Err(Refusal::limit_for_field(list, format!("at most {}", limits::PAGE_MAX)).into());
     }
     let mut found: HashMap<RecordId, record::Model> = crate::domain::audience::record::find_all(db.read(), viewer, ids)
         .await?

@@ -28,7 +28,7 @@ pub async fn add(db: &Db, viewer: &Viewer, step: StepId, records: &[RecordId], t
     };
     transact!(db, |tx| {
         let active = active_step::enter(tx, viewer, step).await?;
-        let (run, _) = super::places(tx, active.run, &about, false).await?;
+        let (run, _) = super::recipients(tx, active.run, &about, false).await?;
         let action = ActivityId::new();
         let note = |record: Option<&record::Model>| NewActivity {
             record_id: record.map(|record| record.id),
@@ -80,7 +80,7 @@ pub async fn create(
             created
                 .push(crate::domain::audience::record::create_in(tx, viewer, &fields).await.map_err(|err| at(err, i))?);
         }
-        let (run, _) = super::places(tx, active.run, &created, false).await?;
+        let (run, _) = super::recipients(tx, active.run, &created, false).await?;
         let mut counted: BTreeMap<String, i64> = BTreeMap::new();
         let action = ActivityId::new();
         let done = created.iter().map(|record| {

@@ -53,7 +53,7 @@ pub async fn update(
                 stage::check(&pipelines, &format!("changes[{at}].stage"), &record.kind, stage)?;
             }
         }
-        let (run, _) = super::places(tx, active.run, &before, false).await?;
+        let (run, _) = super::recipients(tx, active.run, &before, false).await?;
         let mut by_stage: BTreeMap<&str, Vec<RecordId>> = BTreeMap::new();
         let moved = || before.iter().filter(|record| record.stage.as_ref() != Some(&new_stages[&record.id]));
         for record in moved() {

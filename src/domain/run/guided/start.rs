@@ -93,8 +93,8 @@ pub async fn schedule(
     transact!(db, |tx| {
         let parts = build_parts(tx, viewer, start).await?;
         let guided = guided_snapshot(tx, viewer, start).await?;
-        let template = parts.template.as_ref().ok_or_else(|| Error::ours("scheduled work has a template"))?;
-        let (mut row, next) = crate::domain::plan::schedule::fresh(tx, viewer, when, terms).await?;
+        let template = parts.template.as_ref().ok_or_else(|| Error::internal("scheduled work has a template"))?;
+        let (mut row, next) = crate::domain::plan::schedule::new_schedule(tx, viewer, when, terms).await?;
         row.run_template_id = Set(Some(template.id));
         row.assignee_id = Set(guided.assignee);
         row.linked = Set(Some(serde_json::to_value(&guided.linked)?));
@@ -130,17 +130,18 @@ pub(in crate::domain::run) async fn fire(tx: &Tx, viewer: &Viewer, run: Model) -
     let prepared = PreparedStructure::of(tx.db(), viewer, "templateId", resolved).await?;
     let problems = prepared.problems();
     // If the validation ran out of time, it is retried later.
-    run_template::in_time("templateId", &problems)?;
+    run_template::check_not_late("templateId", &problems)?;
     let definition = prepared.definition;
     let at = tx.now();
     if problems.is_empty() {
         let instructions = serde_json::to_value(&guided)?;
         runs::snapshot::emit(tx, run.id, serde_json::Value::Null, Some((instructions, definition))).await?;
-        return runs::step_to(tx, viewer, run, RunTransition::Due, None, |row| row.queued_at = Set(Some(at))).await;
+        return runs::apply_transition(tx, viewer, run, RunTransition::Due, None, |row| row.queued_at = Set(Some(at)))
+            .await;
     }
     let all: Vec<String> = problems.iter().map(Problem::to_string).collect();
     let why = format!("{} could not begin when it fell due: {}", template.name, all.join("; "));
-    runs::step_to(tx, viewer, run, RunTransition::Refuse, Some(&why), |row| {
+    runs::apply_transition(tx, viewer, run, RunTransition::Refuse, Some(&why), |row| {
         row.ended_at = Set(Some(at));
         row.failure = Set(Some(why.clone()));
     })
@@ -237,7 +238,7 @@ async fn check_start(db: &Db, viewer: &Viewer, start: &Start) -> Result<()> {
     let (prepared, _) = load_structure(db.read(), viewer, start).await?;
     let structure = prepared.clone();
     let problems = budget::run_here(move |_| budget::judging(budget::JUDGING, || structure.problems())).await?;
-    run_template::refuse(prepared.field, &problems)
+    run_template::reject_if_problems(prepared.field, &problems)
 }
 
 /// Builds and validates the parts of the new run.
@@ -245,7 +246,7 @@ async fn build_parts(tx: &Tx, viewer: &Viewer, start: &Start) -> Result<RunParts
     let name = start.name.as_deref().map(|name| validate::name("name", name)).transpose()?;
     let description = validate::text("description", start.description.as_deref().unwrap_or_default())?;
     let (prepared, template) = load_structure(tx.db(), viewer, start).await?;
-    run_template::refuse(prepared.field, &prepared.problems())?;
+    run_template::reject_if_problems(prepared.field, &prepared.problems())?;
     let name = name.or_else(|| template.as_ref().map(|template| template.name.clone())).unwrap_or_default();
     Ok(RunParts { name, template, definition: prepared.definition, description })
 }
@@ -281,7 +282,7 @@ async fn resolved(
     viewer: &Viewer,
     id: Option<RunTemplateId>,
 ) -> Result<(Resolved, template::Model)> {
-    let id = id.ok_or_else(|| Error::ours("scheduled work has a template"))?;
+    let id = id.ok_or_else(|| Error::internal("scheduled work has a template"))?;
     let template = run_template::must_find(db, viewer, id).await?;
     if template.kind != TemplateKind::Guided {
         let message = "this template is for campaigns: launch a campaign that uses it";
@@ -342,7 +343,7 @@ async fn ad_hoc_structure(
 
 async fn guided_snapshot(tx: &Tx, viewer: &Viewer, start: &Start) -> Result<GuidedSnapshot> {
     if start.linked.len() > limits::PAGE_MAX {
-        return Err(Refusal::too_much("linkedRecordIds", format!("at most {}", limits::PAGE_MAX)).into());
+        return Err(Refusal::limit_for_field("linkedRecordIds", format!("at most {}", limits::PAGE_MAX)).into());
     }
     if let Some(id) = crate::domain::audience::record::missing(tx.db(), viewer, &start.linked).await?.first() {
         return Err(Refusal::not_found("record", id).into());

@@ -67,7 +67,7 @@ pub async fn of(
 
 fn ids(list: &step_record_list::Model) -> Result<Vec<RecordId>> {
     let texts: Vec<String> = serde_json::from_value(list.records.clone())?;
-    texts.iter().map(|text| text.parse::<RecordId>().map_err(Error::ours)).collect()
+    texts.iter().map(|text| text.parse::<RecordId>().map_err(Error::internal)).collect()
 }
 
 /// Activities within some steps, by step; records without activities are omitted.

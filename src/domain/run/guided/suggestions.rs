@@ -89,7 +89,7 @@ pub async fn of(
 async fn titles(guide: &GuidedConfig, records: &[record::Model]) -> Result<Vec<String>> {
     let source = guide.title.clone().unwrap_or_else(|| "{{ name }}".into());
     let all: Vec<_> = records.iter().map(|record| (record.name.clone(), templating::values(Some(record)))).collect();
-    budget::run(EvaluationPool::Asked, move |until| {
+    budget::run(EvaluationPool::Request, move |until| {
         let title = |(name, values): (String, Map<String, serde_json::Value>)| {
             templating::text("title", &source, &values, until).unwrap_or(name)
         };
@@ -177,7 +177,7 @@ async fn slots(
 ) -> Result<Vec<Option<(DateTime<Utc>, DateTime<Utc>, Tz)>>> {
     let zone =
         guide.timezone.as_deref().map(|zone| validate::time_zone("timezone", zone)).transpose()?.unwrap_or(Tz::UTC);
-    let (from, until) = guide.hours().map_err(crate::kernel::error::Error::ours)?;
+    let (from, until) = guide.hours().map_err(crate::kernel::error::Error::internal)?;
     let length = Duration::minutes(guide.minutes.unwrap_or(30));
     let booked = meeting::Entity::find()
         .filter(meeting::COLUMN.org_id.eq(viewer.org_id))

@@ -28,7 +28,7 @@ pub async fn raise(
 ) -> Result<()> {
     let name = check_name(name)?;
     if records.len() > limits::NODES {
-        return Err(Refusal::too_much("recordIds", format!("at most {}", limits::NODES)).into());
+        return Err(Refusal::limit_for_field("recordIds", format!("at most {}", limits::NODES)).into());
     }
     if run.is_none() && records.is_empty() {
         return Err(Refusal::input("recordIds", "name at least one record, or a run").into());

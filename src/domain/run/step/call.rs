@@ -9,7 +9,7 @@ use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, Query
 use serde_json::json;
 
 use super::Action;
-use super::transition::place;
+use super::transition::set_outcome;
 use crate::domain::audience::record::{self, unsubscribe};
 use crate::domain::audience::suppression;
 use crate::domain::message::activity::{self, NewActivity};
@@ -107,13 +107,13 @@ async fn readdress(
 
 /// Rejects a call to a suppressed number. Errors: CONFLICT.
 async fn check_call_allowed(tx: &Tx, run: &run::Model, step: &Model, number: &str) -> Result<()> {
-    suppression::pass_gate(tx, run.org_id).await?;
+    suppression::lock_shared(tx, run.org_id).await?;
     let keys = [suppression::key(number)];
     let mut closed = suppression::among(tx.db(), run.org_id, Channel::Phone, &keys).await?.remove(&keys[0]);
     if closed.is_none() {
         let mine: Vec<_> = step.record_id.filter(|_| run.run_type != RunType::TestRun).into_iter().collect();
         let unsubscribed = !unsubscribe::among(tx, run.org_id, &mine).await?.is_empty()
-            || !unsubscribe::awaited(tx, run.org_id, Channel::Phone, &keys).await?.is_empty();
+            || !unsubscribe::pending_addresses(tx, run.org_id, Channel::Phone, &keys).await?.is_empty();
         closed = unsubscribed.then(|| suppression::UNSUBSCRIBED.to_owned());
     }
     match closed {
@@ -142,15 +142,15 @@ pub(super) async fn follows(
     match action {
         Action::Complete => {
             record_call(tx, viewer, run, step).await?;
-            place(tx, step, Some(Outcome::Sent), None).await
+            set_outcome(tx, step, Some(Outcome::Sent), None).await
         }
         Action::Fail if step.status == StepStatus::Failed => {
             settle(tx, viewer, run, step, CommunicationStatus::Failed, reason).await?;
-            place(tx, step, Some(Outcome::Failed), Some(&super::transition::person(reason))).await
+            set_outcome(tx, step, Some(Outcome::Failed), Some(&super::transition::person_reason(reason))).await
         }
         Action::Reset | Action::Restart => {
             let outcome = is_made(tx, step).await?.then_some(Outcome::Sent);
-            place(tx, step, outcome, None).await
+            set_outcome(tx, step, outcome, None).await
         }
         _ => Ok(()),
     }
@@ -161,7 +161,7 @@ pub(super) async fn follows(
 async fn record_call(tx: &Tx, viewer: &Viewer, run: &run::Model, step: &Model) -> Result<()> {
     let message = settle(tx, viewer, run, step, CommunicationStatus::Sent, None).await?;
     let Some(id) = step.record_id.filter(|_| run.run_type != RunType::TestRun) else { return Ok(()) };
-    crate::domain::audience::record::contacted(tx, &[id]).await?;
+    crate::domain::audience::record::set_last_contacted(tx, &[id]).await?;
     let record_name =
         crate::domain::audience::record::find(tx.db(), viewer, id).await?.map(|record| record.name).unwrap_or_default();
     let to = message.as_ref().map(|message| &message.to_address);

@@ -71,7 +71,7 @@ pub(crate) async fn claim(
             reason: None,
         };
         let changes: Vec<Change> = mine.iter().map(change).collect();
-        super::note(tx, &run, &holder.actor, &changes).await?;
+        super::record_changes(tx, &run, &holder.actor, &changes).await?;
         let run = Arc::new(run);
         claimed.extend(mine.into_iter().map(|step| (step.clone(), run.clone())));
     }
@@ -99,7 +99,7 @@ pub(crate) enum LeaseEnd<'a> {
 }
 
 /// Error text of a step whose result can't be stored.
-pub(crate) fn unkept(unstorable: &storable::UnstorableAt) -> String {
+pub(crate) fn unstorable_error(unstorable: &storable::UnstorableAt) -> String {
     let at = if unstorable.path.is_empty() { String::new() } else { format!(" at {}", unstorable.path) };
     format!("UNSTORABLE: the result can't be stored{at}: {}", unstorable.unfit)
 }
@@ -117,7 +117,7 @@ pub(crate) fn row(
     let mut failures = step.failure_count;
     let mut available = tx.now();
     let unstorable = match end {
-        LeaseEnd::Done(result) => storable::json(result).err().map(|unstorable| unkept(&unstorable)),
+        LeaseEnd::Done(result) => storable::json(result).err().map(|unstorable| unstorable_error(&unstorable)),
         _ => None,
     };
     let reason = match (end, &unstorable) {

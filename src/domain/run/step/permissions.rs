@@ -99,7 +99,7 @@ impl StepContext {
         now: DateTime<Utc>,
     ) -> Result<Self> {
         let phase = phases.iter().find(|phase| phase.id == step.phase_id).cloned();
-        let phase = phase.ok_or_else(|| Error::ours("a step without its phase"))?;
+        let phase = phase.ok_or_else(|| Error::internal("a step without its phase"))?;
         Ok(Self {
             run,
             phases,
@@ -141,7 +141,7 @@ impl StepContext {
             }
         }
         let has_started_dependents = match step.status {
-            StepStatus::Completed => followers(db, step, &snapshot.graph).await?,
+            StepStatus::Completed => has_started_dependents(db, step, &snapshot.graph).await?,
             _ => false,
         };
         let messages_in_flight = Box::pin(in_flight(db, step, &run)).await?;
@@ -155,8 +155,8 @@ impl StepContext {
 }
 
 /// True if a step that depends on this one has left PENDING.
-pub(crate) async fn followers(db: &impl ConnectionTrait, step: &Model, graph: &StepGraph) -> Result<bool> {
-    let keys = graph.behind(&step.key);
+pub(crate) async fn has_started_dependents(db: &impl ConnectionTrait, step: &Model, graph: &StepGraph) -> Result<bool> {
+    let keys = graph.dependents_of(&step.key);
     if keys.is_empty() {
         return Ok(false);
     }
@@ -164,7 +164,7 @@ pub(crate) async fn followers(db: &impl ConnectionTrait, step: &Model, graph: &S
         .filter(COLUMN.run_id.eq(step.run_id))
         .filter(any_of(db.get_database_backend(), Column::Key, keys))
         .filter(COLUMN.status.ne(StepStatus::Pending));
-    if let Some(recipient_id) = step.run_record_id.filter(|_| graph.fans.contains(&step.key)) {
+    if let Some(recipient_id) = step.run_record_id.filter(|_| graph.fan_out_keys.contains(&step.key)) {
         left_pending = left_pending.filter(COLUMN.run_record_id.eq(recipient_id));
     }
     Ok(left_pending.count(db).await? > 0)
@@ -189,7 +189,7 @@ async fn count_drafts(db: &impl ConnectionTrait, run_id: RunId) -> Result<u64> {
 /// Checks that an action is allowed now; the error names the reason. The mutations call the same
 /// check.
 pub fn check_allowed(viewer: &Viewer, step: &Model, context: &StepContext, action: Action) -> Result<()> {
-    let transition = act_of(step, action);
+    let transition = transition_of(step, action);
     if step.status.next(transition).is_none() {
         return Err(Refusal::transition("step", step.status, transition).into());
     }
@@ -267,7 +267,7 @@ pub fn check_allowed(viewer: &Viewer, step: &Model, context: &StepContext, actio
 }
 
 /// Checks that this person may act within the step.
-pub(in crate::domain::run) fn doing(viewer: &Viewer, step: &Model) -> Result<()> {
+pub(in crate::domain::run) fn check_may_work(viewer: &Viewer, step: &Model) -> Result<()> {
     check_person(viewer, step, None, Action::Complete)
 }
 
@@ -321,7 +321,7 @@ fn followed(step: &Model, context: &StepContext) -> bool {
 
 fn depends_met(step: &Model, context: &StepContext) -> bool {
     let Some(task) = context.tasks.iter().find(|task| task.id == step.task_id) else { return false };
-    let met = |key: &String| context.tasks.iter().any(|other| other.key == *key && other.status.is_met());
+    let met = |key: &String| context.tasks.iter().any(|other| other.key == *key && other.status.meets_dependency());
     task.depends_on.0.iter().all(met)
 }
 
@@ -332,7 +332,7 @@ fn has_begun_dependents(step: &Model, context: &StepContext) -> bool {
 }
 
 /// Maps an action to the step's transition.
-pub(super) fn act_of(step: &Model, action: Action) -> StepTransition {
+pub(super) fn transition_of(step: &Model, action: Action) -> StepTransition {
     match action {
         Action::Start => StepTransition::Start,
         Action::Complete => StepTransition::Complete,

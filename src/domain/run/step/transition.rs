@@ -8,8 +8,8 @@ use entity::{RunType, StateMachine, phase, run, run_record, task};
 use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QuerySelect, Set};
 use serde_json::Value;
 
-use super::permissions::{Action, StepContext, act_of, check_allowed};
-use super::{Change, must_find, note};
+use super::permissions::{Action, StepContext, check_allowed, transition_of};
+use super::{Change, must_find, record_changes};
 use crate::domain::plan::run_template;
 use crate::domain::run::{self as runs, advance, guided, retry, sweep};
 use crate::kernel::db::{Db, Tx};
@@ -31,7 +31,7 @@ pub struct ActionInput {
 }
 
 /// Applies a person's action. Errors: NOT_FOUND, CONFLICT, INVALID_TRANSITION, BAD_USER_INPUT.
-pub async fn act(
+pub async fn apply_action(
     db: &Db,
     viewer: &Viewer,
     id: StepId,
@@ -49,7 +49,7 @@ pub async fn act(
         let run = lock_run(tx, viewer, id).await?;
         // Read after the run was locked: nobody else can change the step now.
         let step = must_find(tx.db(), viewer, id).await?;
-        guided::taken(&run, &step, action)?;
+        guided::check_not_taken(&run, &step, action)?;
         validate::expect("step", step.revision, expected)?;
         let context = StepContext::read(tx.db(), viewer, &step, run, tx.now()).await?;
         check_allowed(viewer, &step, &context, action)?;
@@ -70,11 +70,11 @@ pub async fn act(
             return approve_in_part(tx, viewer, &context.run, step, needed).await;
         }
         if action == Action::Retry {
-            retry::again(tx, viewer, &context.run, &[id]).await?;
+            retry::requeue(tx, viewer, &context.run, &[id]).await?;
             advance::advance(tx, viewer, context.run).await?;
             return must_find(tx.db(), viewer, id).await;
         }
-        let transition = act_of(&step, action);
+        let transition = transition_of(&step, action);
         let input = ActionInput { reason: reason.clone(), ..input.clone() };
         let (before, (step, counted)) =
             (step.status, apply_transition(tx, viewer, &context.run, step, transition, &input).await?);
@@ -171,7 +171,7 @@ fn replace_loaded<M, I: PartialEq>(all: &mut [M], now: Option<M>, id: impl Fn(&M
 }
 
 /// Applies a transition to a single step, with its event and counters.
-pub(crate) async fn take(
+pub(crate) async fn apply(
     tx: &Tx,
     viewer: &Viewer,
     run: &run::Model,
@@ -288,7 +288,7 @@ async fn apply_transition(
     if kind == "step.reset" {
         change.step.result = former;
     }
-    let counted = Box::pin(note(tx, run, &viewer.actor(), &[change])).await?;
+    let counted = Box::pin(record_changes(tx, run, &viewer.actor(), &[change])).await?;
     Ok((step, counted))
 }
 
@@ -354,11 +354,11 @@ async fn apply_effects(
         }
         // A call that was made stays recorded as made.
         (run_template::CALL, Action::Skip) if super::call::is_made(tx, step).await? => {
-            place(tx, step, Some(run_record::Outcome::Sent), None).await?;
+            set_outcome(tx, step, Some(run_record::Outcome::Sent), None).await?;
             Ok(true)
         }
         (run_template::DRAFT | run_template::SEND | run_template::CALL, Action::Skip) => {
-            crate::domain::message::communication::drop_of_places(
+            crate::domain::message::communication::cancel_unsent(
                 tx,
                 viewer,
                 run,
@@ -366,7 +366,7 @@ async fn apply_effects(
                 "its step was skipped",
             )
             .await?;
-            place(tx, step, Some(run_record::Outcome::Skipped), Some(&person(reason))).await?;
+            set_outcome(tx, step, Some(run_record::Outcome::Skipped), Some(&person_reason(reason))).await?;
             Ok(true)
         }
         _ => Ok(false),
@@ -374,12 +374,12 @@ async fn apply_effects(
 }
 
 /// Recipient reason for a person's action: their text is not a code.
-pub(super) fn person(text: Option<&str>) -> String {
+pub(super) fn person_reason(text: Option<&str>) -> String {
     run_record::RecipientReason::Person.with(text)
 }
 
 /// Sets the outcome of the step's recipient.
-pub(super) async fn place(
+pub(super) async fn set_outcome(
     tx: &Tx,
     step: &Model,
     outcome: Option<run_record::Outcome>,

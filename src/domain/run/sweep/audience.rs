@@ -14,7 +14,7 @@ use sea_orm::{
 
 use crate::domain::audience::record::filter;
 use crate::domain::audience::suppression;
-use crate::domain::plan::campaign_snapshot::Instructions;
+use crate::domain::plan::campaign_snapshot::CampaignSnapshot;
 use crate::domain::run::{carried_replies, launch, snapshot, unreached};
 use crate::kernel::db::batch::{any_of, insert_all};
 use crate::kernel::db::{Db, Tx};
@@ -31,7 +31,7 @@ pub(super) async fn chunk(
     sweep: &Model,
 ) -> Result<Option<uuid::Uuid>> {
     let snapshot = snapshot::of(tx.db(), run).await?;
-    let instructions = snapshot.instructions.as_ref().ok_or_else(|| Error::ours("a run without instructions"))?;
+    let instructions = snapshot.instructions.as_ref().ok_or_else(|| Error::internal("a run without instructions"))?;
     // An address reached by an earlier run of the family counts as reached, whatever record has it
     // now.
     let family = match run.parent_id.filter(|_| instructions.only_failed && snapshot.test.is_none()) {
@@ -56,7 +56,7 @@ pub(super) async fn chunk(
             (recipients(tx, run, &records, snapshot.graph.silent, family.as_ref()).await?, last)
         }
     };
-    let count = i64::try_from(recipients.len()).map_err(Error::ours)?;
+    let count = i64::try_from(recipients.len()).map_err(Error::internal)?;
     insert_all(tx, recipients).await?;
     let mut row = run.clone().into_active_model();
     row.audience_count = Set(run.audience_count + count);
@@ -71,7 +71,7 @@ async fn condition(
     db: &Db,
     tx: &Tx,
     run: &run::Model,
-    instructions: &Instructions,
+    instructions: &CampaignSnapshot,
     family: Option<&unreached::Family>,
 ) -> Result<Condition> {
     let (Some(parent), Some(family)) = (run.parent_id, family) else { return full_audience(db, run, instructions) };
@@ -79,7 +79,7 @@ async fn condition(
     let parent = crate::domain::run::must_find(tx.db(), &viewer, parent).await?;
     // The run's own recipients don't count as reached: they are added in chunks.
     let scope = Condition::all().add(record::COLUMN.org_id.eq(run.org_id));
-    match family.meant(&parent)? {
+    match family.audience_run(&parent)? {
         Some(meant) => Ok(scope.add(record::COLUMN.id.in_subquery(unreached::records(
             meant,
             family,
@@ -89,13 +89,13 @@ async fn condition(
             let base = family.base();
             let snapshot = snapshot::of(tx.db(), base).await?;
             let instructions =
-                snapshot.instructions.as_ref().ok_or_else(|| Error::ours("a run without instructions"))?;
+                snapshot.instructions.as_ref().ok_or_else(|| Error::internal("a run without instructions"))?;
             Ok(full_audience(db, base, instructions)?.add(record::COLUMN.id.not_in_subquery(family.closed())))
         }
     }
 }
 
-fn full_audience(db: &Db, run: &run::Model, instructions: &Instructions) -> Result<Condition> {
+fn full_audience(db: &Db, run: &run::Model, instructions: &CampaignSnapshot) -> Result<Condition> {
     let mut scope = Condition::all().add(record::COLUMN.org_id.eq(run.org_id));
     if let Some(parent) = run.parent_id {
         // The parent run's records, whatever the segment contains now.
@@ -135,7 +135,7 @@ pub(in crate::domain::run) async fn take_one(
     let records = crate::domain::audience::record::find_all(tx.db(), viewer, &[id]).await?;
     let mut recipients = recipients(tx, &run, &records, snapshot.graph.silent, None).await?;
     let mut added = None;
-    let count = i64::try_from(recipients.len()).map_err(Error::ours)?;
+    let count = i64::try_from(recipients.len()).map_err(Error::internal)?;
     if let Some(recipient) = recipients.pop() {
         let recipient = recipient.insert(tx.db()).await?;
         added = Some((recipient.id, recipient.record_id));

@@ -85,7 +85,7 @@ async fn cancel_messages(tx: &Tx, viewer: &Viewer, run: &run::Model, after: Opti
     let last = unsent.last().map(|row| row.id.0);
     if last.is_some() {
         let recipients: Vec<RunRecordId> = unsent.iter().map(|row| row.run_record_id).collect();
-        crate::domain::message::communication::drop_of_places(tx, viewer, run, &recipients, "the run was cancelled")
+        crate::domain::message::communication::cancel_unsent(tx, viewer, run, &recipients, "the run was cancelled")
             .await?;
         if run.run_type == RunType::Guided {
             crate::domain::message::send_queue::drop_cancelled(tx, run).await?;
@@ -198,6 +198,6 @@ async fn skip(tx: &Tx, run: &run::Model, recipients: &[RunRecordId]) -> Result<(
 /// sweep's position: drops their unsent messages, unless another step of the recipient is in
 /// progress.
 pub(crate) async fn settled(tx: &Tx, viewer: &Viewer, run: &run::Model, recipients: &[RunRecordId]) -> Result<()> {
-    crate::domain::message::communication::drop_of_places(tx, viewer, run, recipients, "the run was cancelled").await?;
+    crate::domain::message::communication::cancel_unsent(tx, viewer, run, recipients, "the run was cancelled").await?;
     skip(tx, run, recipients).await
 }

@@ -55,14 +55,14 @@ pub(in crate::domain::run) async fn interrupted(tx: &Tx, recipients: &[RunRecord
         .col_expr(run_record::Column::Reason, Expr::value(RecipientReason::Interrupted.with(Some(event))))
         .filter(any_of(tx.dialect(), run_record::COLUMN.id, recipients.iter().copied()))
         .filter(run_record::COLUMN.outcome.is_null())
-        .filter(nothing_went())
+        .filter(nothing_sent())
         .exec(tx.db())
         .await?;
     Ok(())
 }
 
 /// SQL condition: no message to the recipient was, may have been, or is being sent.
-pub(in crate::domain::run) fn nothing_went() -> Expr {
+pub(in crate::domain::run) fn nothing_sent() -> Expr {
     let any = super::has_sent().or(super::has_message(CommunicationStatus::Sending));
     any.or(super::has_message(CommunicationStatus::Unknown)).not()
 }
@@ -105,7 +105,7 @@ async fn set_outcomes(tx: &Tx, open: &[RunRecordId]) -> Result<()> {
 
 /// Updates the outcome of recipients of an ended run after the status of one of their messages
 /// changed: a message open at the end of the run may be sent, fail or get lost later.
-pub(crate) async fn follow(tx: &Tx, recipients: &[RunRecordId]) -> Result<()> {
+pub(crate) async fn update_outcomes(tx: &Tx, recipients: &[RunRecordId]) -> Result<()> {
     if recipients.is_empty() {
         return Ok(());
     }

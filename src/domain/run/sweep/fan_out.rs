@@ -27,10 +27,11 @@ use crate::kernel::{limits, storable};
 
 /// Creates a chunk of a task's steps: one set per open recipient.
 pub(super) async fn chunk(tx: &Tx, run: &run::Model, sweep: &Model) -> Result<Option<uuid::Uuid>> {
-    let task_id = sweep.task_id.ok_or_else(|| Error::ours("a fan-out without a task"))?;
-    let task = entity::task::Entity::find_by_id(task_id).one(tx.db()).await?.ok_or_else(|| Error::ours("no task"))?;
+    let task_id = sweep.task_id.ok_or_else(|| Error::internal("a fan-out without a task"))?;
+    let task =
+        entity::task::Entity::find_by_id(task_id).one(tx.db()).await?.ok_or_else(|| Error::internal("no task"))?;
     let snapshot = snapshot::of(tx.db(), run).await?;
-    let declared = snapshot.task(&task.key).ok_or_else(|| Error::ours("a task that is not declared"))?;
+    let declared = snapshot.task(&task.key).ok_or_else(|| Error::internal("a task that is not declared"))?;
     let mut select = run_record::Entity::find()
         .filter(run_record::COLUMN.run_id.eq(run.id))
         .filter(run_record::COLUMN.outcome.is_null())
@@ -89,7 +90,7 @@ pub(in crate::domain::run) async fn make(
     let drafts = repeat::drafts_before(tx, &drafting.collect::<Vec<_>>()).await?;
     let (mut made, mut carried_over) = (Vec::new(), Vec::new());
     let each = declared.steps.len();
-    let judged = dependents::judged_within(tx, run, snapshot, steps.collect(), Some(each)).await?;
+    let judged = dependents::evaluate_conditions_within(tx, run, snapshot, steps.collect(), Some(each)).await?;
     let count = judged.len().checked_div(each).unwrap_or(recipients.len());
     for (mut step, why) in judged {
         let sequence = usize::try_from(step.sequence).unwrap_or_default();
@@ -122,7 +123,7 @@ pub(in crate::domain::run) async fn make(
         let by = step.record_id.and_then(|id| interrupted.get(&id));
         let skip_reason = skip_reason.or_else(|| by.map(|(name, _)| early_events::why(name)));
         let skip_reason = skip_reason.or(why.filter(|_| !waits)).or_else(|| match end {
-            Some((key, end)) if end != DependencyEnd::Completed => Some(dependents::because(key, end)),
+            Some((key, end)) if end != DependencyEnd::Completed => Some(dependents::dependency_reason(key, end)),
             _ => None,
         });
         if let Some(why) = skip_reason {
@@ -156,7 +157,7 @@ pub(in crate::domain::run) async fn make(
     for (name, recipients) in by_event {
         close::interrupted(tx, &recipients, name).await?;
     }
-    repeat::take_over(tx, run, snapshot, &ancestors, &drafts, &carried_over).await?;
+    repeat::carry_over_drafts(tx, run, snapshot, &ancestors, &drafts, &carried_over).await?;
     let skipped: Vec<_> = changes.into_iter().filter(|change| change.step.status == StepStatus::Skipped).collect();
     dependents::advance(tx, run, snapshot, &skipped).await?;
     Ok(count)
@@ -215,7 +216,7 @@ async fn dependency_ends(
         }
     }
     // A single step of an earlier phase or task has ended when this task begins.
-    for key in keys.into_iter().filter(|key| !snapshot.graph.fans.contains(*key)) {
+    for key in keys.into_iter().filter(|key| !snapshot.graph.fan_out_keys.contains(*key)) {
         if let Some(end) = single_step_end(tx, run, snapshot, key).await? {
             ends.extend(recipients.iter().map(|recipient| ((key.clone(), recipient.0), end)));
         }

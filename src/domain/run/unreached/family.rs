@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::{left_out_yet_reachable, open_ended};
 use crate::domain::audience::suppression::key;
-use crate::domain::message::communication::compared;
+use crate::domain::message::communication::normalized_address;
 use crate::domain::run::snapshot;
 use crate::kernel::db::batch::any_of;
 use crate::kernel::db::dialect::Dialect;
@@ -32,7 +32,7 @@ impl Family {
     /// Loads the family of a run.
     pub(crate) async fn of(db: &impl ConnectionTrait, viewer: &Viewer, run: &Model) -> Result<Self> {
         let mut found = families(db, viewer, std::slice::from_ref(run)).await?;
-        found.remove(&run.id).ok_or_else(|| Error::ours("a run without a family"))
+        found.remove(&run.id).ok_or_else(|| Error::internal("a run without a family"))
     }
 
     /// Checks that no other run of the family is open: it might reach the same recipients.
@@ -82,7 +82,7 @@ impl Family {
             .filter(communication::COLUMN.status.is_in(HANDED_OVER))
             .filter(communication::COLUMN.test.eq(false))
             .filter(communication::Column::MeetingId.is_null())
-            .filter(any_of(self.dialect, compared(), keys.iter().cloned()));
+            .filter(any_of(self.dialect, normalized_address(), keys.iter().cloned()));
         Ok(found.into_tuple().all(db).await?)
     }
 
@@ -136,14 +136,14 @@ impl Family {
     /// Run whose recipients are the audience of a run of the family. A run that ended before its
     /// audience was complete stands for the run it repeats. None if not even the base run's
     /// audience is complete.
-    pub(in crate::domain::run) fn meant<'a>(&'a self, run: &'a Model) -> Result<Option<&'a Model>> {
+    pub(in crate::domain::run) fn audience_run<'a>(&'a self, run: &'a Model) -> Result<Option<&'a Model>> {
         let mut run = run;
         while !run.audience_done {
             if run.id == self.base().id {
                 return Ok(None);
             }
             let parent = run.parent_id.and_then(|id| self.all.iter().find(|other| other.id == id));
-            run = parent.ok_or_else(|| Error::ours("a repeat without its parent run"))?;
+            run = parent.ok_or_else(|| Error::internal("a repeat without its parent run"))?;
         }
         Ok(Some(run))
     }
@@ -224,8 +224,9 @@ async fn bases(db: &impl ConnectionTrait, viewer: &Viewer, runs: &[Model]) -> Re
         let found: HashMap<RunId, Model> = found.into_iter().map(|run| (run.id, run)).collect();
         for base in bases.values_mut() {
             if let Some(parent) = only_failed(base) {
-                let parent =
-                    found.get(&parent).ok_or_else(|| Error::ours(format!("the repeated run {parent} is missing")))?;
+                let parent = found
+                    .get(&parent)
+                    .ok_or_else(|| Error::internal(format!("the repeated run {parent} is missing")))?;
                 *base = parent.clone();
             }
         }

@@ -274,7 +274,7 @@ fn read_group(row: &QueryResult) -> Result<(RunId, Group)> {
     let assignee =
         kind.map(|(kind, name)| Actor { kind, member_id: member, agent_id: agent, name: name.unwrap_or_default() });
     let first: String = row.try_get_by_index(21)?;
-    let first = uuid::Uuid::parse_str(&first).map_err(crate::kernel::error::Error::ours)?;
+    let first = uuid::Uuid::parse_str(&first).map_err(crate::kernel::error::Error::internal)?;
     let group = Group {
         task_id: row.try_get_by_index(1)?,
         key: row.try_get_by_index(2)?,

@@ -71,7 +71,7 @@ both! {
         // Somebody whom an identity provider knows may come in by a token, where tokens are accepted.
         let other = world.create("member", json!({ "name": "Olga", "email": "olga@example.com", "role": "ADMIN", "subject": "olga" })).await;
         assert_eq!(world.refused(update, json!({ "input": { "id": admin, "role": "MANAGER" } })).await.0, "CONFLICT");
-        world.db.trusts_tokens(true);
+        world.db.set_has_tokens(true);
         let done = world.ask(update, json!({ "input": { "id": admin, "role": "MANAGER" } })).await;
         assert_eq!(done["updateMember"]["member"]["role"], "MANAGER");
         let member = sortie::domain::people::member::by_email(&world.db, &world.viewer, "olga@example.com").await.unwrap();

@@ -30,7 +30,7 @@ both! {
         let mut socket = Socket::open(world.address).await;
         socket.subscribe("live", STEPS, json!({})).await;
         world.followed_by(1).await;
-        let mut desk = live::Desk::default();
+        let mut desk = live::DemoAgent::default();
         for _ in 0..5 {
             assert_eq!(desk.tick(&world.db, &world.viewer).await.unwrap(), 1);
             // Each tick shows something.
@@ -41,7 +41,7 @@ both! {
         assert!(begun.is_some());
         assert_eq!(world.ask("{ records { totalCount } campaigns { totalCount } runs { totalCount } }", json!({})).await,
             json!({ "records": { "totalCount": demo::LEADS + demo::OTHERS }, "campaigns": { "totalCount": 4 }, "runs": { "totalCount": 4 } }));
-        let mut desk = live::Desk::default();
+        let mut desk = live::DemoAgent::default();
         assert_eq!(desk.tick(&world.db, &world.viewer).await.unwrap(), 1);
         // The visitor's own flight goes beside it, at its own pace, and its mails come one by one.
         let own = world.id_of("campaigns", "name", live::OWN).await;
@@ -69,7 +69,7 @@ both! {
         let slow = world.runs_named(live::SLOW).await[0]["id"].as_str().unwrap().to_owned();
         let made = "query($id: ID!) { run(id: $id) { progress { counts { total } } } }";
         world.until("its steps", made, json!({ "id": slow }), |data| data["run"]["progress"]["counts"]["total"] == 800).await;
-        let mut desk = live::Desk::default();
+        let mut desk = live::DemoAgent::default();
         desk.tick(&world.db, &world.viewer).await.unwrap();
         // A visitor who cancels it is not contradicted.
         world.act("cancelRun", "run", json!({ "id": slow })).await;
@@ -115,12 +115,12 @@ both! {
         sortie::domain::audience::record::import::import(&world.db, &world.viewer, "lead", "demo leads", csv.as_bytes(), |_, _| {}).await.unwrap();
         assert!(!demo::is_foreign(&world.db, &world.viewer).await.unwrap());
         let begun = demo::seed(&world.db, &world.viewer).await.unwrap().unwrap();
-        demo::go_on(world.db.clone(), world.viewer.clone(), begun).await.unwrap();
+        demo::continue_demo(world.db.clone(), world.viewer.clone(), begun).await.unwrap();
         // Killed before the last campaign, when all else has gone on.
         world.force("DELETE FROM campaign_version WHERE campaign_id IN (SELECT id FROM campaign WHERE name = 'Your own flight'); DELETE FROM campaign_approval WHERE campaign_id IN (SELECT id FROM campaign WHERE name = 'Your own flight'); DELETE FROM campaign WHERE name = 'Your own flight'; DELETE FROM event WHERE kind = 'sortie.demo_made'").await;
         let again = demo::seed(&world.db, &world.viewer).await.unwrap().unwrap();
         assert_eq!((again.flight, again.letters), (begun.flight, begun.letters));
-        demo::go_on(world.db.clone(), world.viewer.clone(), again).await.unwrap();
+        demo::continue_demo(world.db.clone(), world.viewer.clone(), again).await.unwrap();
         let data = world.ask("{ records { totalCount } runs { totalCount } campaigns { totalCount } goals { nodes { name } } writers { totalCount } reviewers { totalCount } replies { totalCount } }", json!({})).await;
         assert_eq!(data["records"]["totalCount"], demo::LEADS + demo::OTHERS);
         assert_eq!((&data["runs"]["totalCount"], &data["campaigns"]["totalCount"], &data["replies"]["totalCount"]), (&json!(4), &json!(4), &json!(2)));

@@ -26,7 +26,7 @@ both! {
         world.act("pauseRun", "run", json!({ "id": runs[0] })).await;
         world.act("pauseCampaign", "campaign", json!({ "id": paused.campaign })).await;
         let found = async || -> Vec<String> {
-            sortie::domain::run::overdue::over(&world.db).await.unwrap().into_iter().map(|(_, run, _)| run.to_string()).collect()
+            sortie::domain::run::overdue::expired_phases(&world.db).await.unwrap().into_iter().map(|(_, run, _)| run.to_string()).collect()
         };
         assert_eq!(found().await, [runs[3].clone(), runs[2].clone()]);
         // Held no more, they are closed in their turn.

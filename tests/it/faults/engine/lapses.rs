@@ -75,7 +75,7 @@ both! {
             take(&world, agent, "still").await;
         }
         take(&world, "counter", "elsewhere").await;
-        assert_eq!(rescue::give_back(world.gear()).await.unwrap(), 1);
+        assert_eq!(rescue::release_leases(world.gear()).await.unwrap(), 1);
         let states = world.sql("SELECT key, status, COALESCE(reason, '-'), lapse_count FROM step ORDER BY key").await;
         assert_eq!(states, [["counter", "IN_PROGRESS", "-", "0"], ["ghost", "QUEUED", "WORKER_STOPPED", "0"], ["looker", "IN_PROGRESS", "-", "0"]]);
         world.act("cancelRun", "run", json!({ "id": run })).await;

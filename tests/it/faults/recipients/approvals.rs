@@ -149,7 +149,7 @@ both! {
         let update = "mutation($id: ID!) { updateCampaign(input: { id: $id, variables: { offer: \"the moon\" } }) { campaign { id } } }";
         world.ask(update, json!({ "id": other.campaign })).await;
         for _ in 0..2 {
-            sortie::domain::plan::campaign::approval::keep_missing(&world.db).await.unwrap();
+            sortie::domain::plan::campaign::approval::store_missing_approvals(&world.db).await.unwrap();
             assert_eq!(world.number("SELECT COUNT(*) FROM campaign_approval").await, 1);
         }
         let now = state(&world, &plan.campaign).await;

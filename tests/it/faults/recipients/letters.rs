@@ -55,7 +55,7 @@ both! {
         world.force("UPDATE communication SET again = FALSE").await;
         let found = sortie::app::check::check(&world.db).await.unwrap();
         let wrong: Vec<_> = found.iter().filter(|one| one.wrong > 0).map(|one| one.what).collect();
-        assert_eq!(wrong, ["an address gets one letter from a step of a person, unless somebody said again"]);
+        assert_eq!(wrong, ["an address gets one email from a step of guided work, unless `again` was requested"]);
         world.drop_unchecked().await;
     }
 }

@@ -219,10 +219,10 @@ both! {
         suppress(&world, "EMAIL", "lead0@example.com").await;
         assert_eq!(wrong().await, Vec::<&str>::new());
         world.force("UPDATE suppression SET created_at = '2026-11-02T12:30:00+00:00'").await;
-        assert_eq!(wrong().await, ["nobody is written to whose address was closed when the hand-over was reserved"]);
+        assert_eq!(wrong().await, ["no message goes to an address that was suppressed when its reservation was made"]);
         world.force("DELETE FROM suppression").await;
         world.force("UPDATE record SET unsubscribed_at = '2026-11-02T14:00:00+00:00' WHERE external_id = 'L-0'").await;
-        assert_eq!(wrong().await, ["who opted out stands on the list with each of the record's addresses, and nobody else by an opt-out"]);
+        assert_eq!(wrong().await, ["each address of an unsubscribed record is suppressed, and no other address by an opt-out"]);
         world.force("UPDATE record SET unsubscribed_at = NULL").await;
         world.force("UPDATE communication SET to_address = 'lead1@example.com'").await;
         assert!(wrong().await.contains(&"an address gets one message per run and step"));

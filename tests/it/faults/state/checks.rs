@@ -105,7 +105,7 @@ both! {
         world.act("submitCampaign", "campaign", json!({ "id": plan.campaign })).await;
         world.force("DELETE FROM campaign_version WHERE campaign_id IN (SELECT id FROM campaign WHERE status = 'PENDING_APPROVAL'); DELETE FROM campaign WHERE status = 'PENDING_APPROVAL'").await;
         let found = wrong(&world).await;
-        assert!(found.iter().any(|(_, said)| said.contains("1 told of in the log are gone")), "{found:#?}");
+        assert!(found.iter().any(|(_, said)| said.contains("1 rows with events in the log are missing")), "{found:#?}");
         world.drop_unchecked().await;
     }
 }

@@ -30,7 +30,7 @@ async fn rendered(text: &str) -> [Result<String, String>; 2] {
     });
     let values: Map<String, Value> = values.as_object().unwrap().clone();
     let until = Instant::now() + Duration::from_secs(5);
-    let letter = templating::letter("Hi", text, &values, until);
+    let letter = templating::render_mail("Hi", text, &values, until);
     [message.map(|message| message.body), letter.map(|message| message.body)]
 }
 

@@ -149,7 +149,7 @@ fn a_debt_outlasts_whoever_made_it() {
     let all: Vec<_> = (0..4).map(|_| costs.item(&payer)).collect();
     let threads = all.into_iter().map(|item| std::thread::spawn(move || item.read(10).unwrap()));
     threads.collect::<Vec<_>>().into_iter().for_each(|thread| thread.join().unwrap());
-    assert_eq!(costs.kept(), 0, "nothing is kept of who owes nothing");
+    assert_eq!(costs.usage_count(), 0, "nothing is kept of who owes nothing");
     let one = live();
     one.take(Duration::from_secs(60));
     drop(one);
@@ -159,7 +159,7 @@ fn a_debt_outlasts_whoever_made_it() {
     let other = CostOwner { key: uuid::Uuid::now_v7(), ..asker };
     let own = |asker: CostOwner| costs.live(CostAccount::of(asker)).wait(Instant::now()).unwrap();
     assert!(own(other) < own(asker));
-    assert_eq!(costs.kept(), 2, "what owes nothing is gone");
+    assert_eq!(costs.usage_count(), 2, "what owes nothing is gone");
 }
 
 /// Asks for large answers as somebody, and reads none of them, until one more is not let through.

@@ -192,9 +192,9 @@ async fn open_files_run_short() {
     process.kill().unwrap();
     let output = process.wait_with_output().unwrap();
     let log = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(log.contains("there can't be as many connections as are set"), "{log}");
+    assert!(log.contains("the limit of open files allows fewer connections than configured"), "{log}");
     // 121 were turned away, which is told once.
-    assert_eq!(log.matches("connections were turned away").count(), 1, "{log}");
+    assert_eq!(log.matches("connections were rejected").count(), 1, "{log}");
     home.check();
     home.remove();
 }

@@ -341,7 +341,7 @@ fn filters_of_records() {
         for text in [text.to_owned(), format!("{{{text}")] {
             let closed = text.trim_end_matches(',').to_owned() + &closing(&text);
             let Ok(value) = serde_json::from_str::<Value>(&closed) else { continue };
-            let Ok(filter) = sortie::domain::audience::record::filter::RecordFilter::written(value) else { continue };
+            let Ok(filter) = sortie::domain::audience::record::filter::RecordFilter::parse(value) else { continue };
             for dialect in [Dialect::Sqlite, Dialect::Postgres] {
                 drop(sortie::domain::audience::record::filter::condition(&filter, dialect, crate::harness::noon()));
             }

@@ -46,7 +46,9 @@ impl Reader {
     fn filter(&mut self, filter: &RecordFilter, path: &str, depth: usize) -> Result<Condition> {
         if depth > limits::FILTER_DEPTH {
             let most = limits::FILTER_DEPTH;
-            return Err(Refusal::too_much(path, format!("filters may be nested {most} levels deep at most")).into());
+            return Err(
+                Refusal::limit_for_field(path, format!("filters may be nested {most} levels deep at most")).into()
+            );
         }
         if filter.all == Some(true) && !self.saved {
             let others = RecordFilter { all: None, ..filter.clone() };
@@ -127,7 +129,7 @@ impl Reader {
 
     fn count(&mut self, path: &str) -> Result<()> {
         self.left = self.left.checked_sub(1).ok_or_else(|| {
-            Refusal::too_much(path, format!("at most {} conditions in one filter", limits::FILTER_CONDITIONS))
+            Refusal::limit_for_field(path, format!("at most {} conditions in one filter", limits::FILTER_CONDITIONS))
         })?;
         Ok(())
     }
@@ -171,7 +173,7 @@ impl Reader {
 
     fn set(&self, path: &str, values: usize) -> Result<()> {
         if values > limits::LIST_RECORDS {
-            return Err(Refusal::too_much(path, format!("at most {} values", limits::LIST_RECORDS)).into());
+            return Err(Refusal::limit_for_field(path, format!("at most {} values", limits::LIST_RECORDS)).into());
         }
         Ok(())
     }
@@ -286,7 +288,7 @@ fn plain(value: &Value, path: &str) -> Result<Value> {
         return Err(Refusal::input(path, "must be a string, a number or a boolean; to match null, use isNull").into());
     }
     storable::json(value).map_err(|unfit| unfit.of(path))?;
-    Ok(crate::domain::audience::record::settled(value.clone()))
+    Ok(crate::domain::audience::record::normalized(value.clone()))
 }
 
 /// A time, or one before all others if it is null. The default is a literal, so that planners match

@@ -32,7 +32,7 @@ impl std::fmt::Display for FilterError {
 
 impl RecordFilter {
     /// Parses and validates a filter.
-    pub fn written(value: Value) -> Result<Self, FilterError> {
+    pub fn parse(value: Value) -> Result<Self, FilterError> {
         check(&RecordFilter::type_name(), &value, String::new())?;
         serde_json::from_value(value).map_err(|err| FilterError { path: String::new(), message: err.to_string() })
     }

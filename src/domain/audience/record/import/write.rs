@@ -173,7 +173,7 @@ async fn upsert(
         opting_out.retain(|row| !was_opted_out(row));
         interrupt::opted_out(tx, &Viewer::engine(viewer.org_id), &opting_out).await?;
     }
-    noun::external_ids::hold(tx, viewer, &report.kind).await?;
+    noun::external_ids::lock(tx, viewer, &report.kind).await?;
     let found = known()
         .filter(any_of(tx.dialect(), record::COLUMN.external_id, rows.iter().map(|row| row.external_id.clone())))
         .lock_exclusive()
@@ -275,7 +275,7 @@ fn merged(viewer: &Viewer, kind: &str, before: Option<&Model>, row: &Row, now: D
             attributes.insert(name.clone(), value.clone());
         }
     }
-    let attributes = noun::settled(Value::Object(attributes));
+    let attributes = noun::normalized(Value::Object(attributes));
     let given = |given: &Option<Option<String>>, current: fn(&Model) -> &Option<String>| match given {
         Some(given) => given.clone(),
         None => before.and_then(|before| current(before).clone()),

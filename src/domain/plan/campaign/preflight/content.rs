@@ -4,7 +4,7 @@ use entity::writer::WriterKind;
 
 use super::{Checks, PreflightCode, sample, step_mails};
 use crate::domain::content::templating::{self, Source};
-use crate::domain::plan::campaign_snapshot::{CampaignParts, Instructions};
+use crate::domain::plan::campaign_snapshot::{CampaignParts, CampaignSnapshot};
 use crate::kernel::db::Db;
 use crate::kernel::error::Result;
 use crate::kernel::validate;
@@ -31,7 +31,7 @@ impl Checks {
             self.rendered("an agent writes", None, step_mail_errors);
             return Ok(());
         }
-        let source = Instructions::of(parts).source(&parts.campaign.name, &viewer.actor.name);
+        let source = CampaignSnapshot::of(parts).source(&parts.campaign.name, &viewer.actor.name);
         self.require(
             code,
             source.is_some(),

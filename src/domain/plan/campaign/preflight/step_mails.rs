@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::sample;
 use crate::domain::content::cel::Condition;
 use crate::domain::content::templating::{self, StepMail};
-use crate::domain::plan::campaign_snapshot::{CampaignParts, Instructions};
+use crate::domain::plan::campaign_snapshot::{CampaignParts, CampaignSnapshot};
 use crate::domain::plan::run_template::kind;
 use crate::domain::run::values;
 use crate::kernel::db::Db;
@@ -37,7 +37,7 @@ pub(super) async fn faults(db: &Db, viewer: &Viewer, parts: &CampaignParts) -> R
         what.push(format!("step `{key}` for {}", validate::shown(&record.name)));
         all.push((mail.clone(), values_of(viewer, parts, record)));
     }
-    let rendered = templating::render_letters(all).await?;
+    let rendered = templating::render_mails(all).await?;
     let faults = what.iter().zip(rendered).filter_map(|(what, done)| Some(format!("{what}: {}", done.err()?)));
     Ok(Some(faults.collect()))
 }
@@ -64,7 +64,7 @@ fn values_of(viewer: &Viewer, parts: &CampaignParts, record: &record::Model) -> 
     let campaign = &parts.campaign;
     let all = json!({
         "record": values::shown(record),
-        "variables": Instructions::of(parts).variables,
+        "variables": CampaignSnapshot::of(parts).variables,
         "campaign": { "id": campaign.id, "name": campaign.name },
         "run": { "id": "", "name": campaign.name, "type": "RUN" },
         "sender": { "name": viewer.actor.name },
