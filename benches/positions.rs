@@ -1,7 +1,8 @@
-//! How positions of the event log are given, measured: `cargo bench --bench positions -- postgres://…` (an empty database
-//! on a server with fsync on). One org; each transaction is a step's transition with its event, as the engine's smallest.
+//! Measures the strategies for assigning positions to the event log: `cargo bench --bench positions
+//! -- postgres://…` (an empty database on a server with fsync on). One org; each transaction is one
+//! step transition with its event, the engine's smallest transaction.
 
-// This is a program: what it prints is what it is for.
+// A program: printing is its purpose.
 #![allow(clippy::print_stdout, clippy::unwrap_used)]
 
 use std::sync::Arc;
@@ -10,14 +11,14 @@ use std::time::{Duration, Instant};
 
 use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection, Statement, TransactionTrait};
 
-/// The ways.
+/// The strategies.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Way {
-    /// No positions at all: what the database can do.
+    /// No positions at all: the database's own limit.
     Without,
-    /// The org's counter row is the last that a transaction locks; it is held until the commit is on disk.
+    /// Each transaction locks the org's counter row last and holds it until the commit is on disk.
     Counter,
-    /// Numbered after the commit by one sequencer, in batches, below the snapshot's xmin.
+    /// One sequencer assigns positions after the commit, in batches, below the snapshot's xmin.
     Sequencer,
 }
 
@@ -121,7 +122,7 @@ async fn write(db: &DatabaseConnection, writer: u32, events: u32, way: Way) {
     tx.commit().await.unwrap();
 }
 
-/// Numbers what no open transaction can come before any more. Says how many.
+/// Assigns positions to events that no open transaction can precede any more. Returns their number.
 async fn number(db: &DatabaseConnection) -> u64 {
     let sql = "WITH open AS (SELECT id, row_number() OVER (ORDER BY xid, id) AS n FROM b_event \
                WHERE position IS NULL AND xid < pg_snapshot_xmin(pg_current_snapshot()) ORDER BY xid, id LIMIT 5000), \

@@ -5,6 +5,7 @@ pub mod begin;
 pub mod builtin_agent;
 mod failed_work;
 pub mod housekeeping;
+mod lease;
 pub mod perform;
 pub mod rescue;
 pub mod send;

@@ -1,4 +1,4 @@
-//! Foundations that know nothing of the domain: time, limits, errors, input validation, the
+//! Foundations that depend on no module of the domain: time, limits, errors, input validation, the
 //! database and the event log.
 
 // Their macros are used in all modules below.

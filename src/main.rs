@@ -31,8 +31,7 @@ macro_rules! eprintln {
     ($($text:tt)*) => { sortie::kernel::terminal::err(format_args!("{}\n", format_args!($($text)*))) };
 }
 
-/// A query allocates and frees thousands of small objects; glibc's allocator took a sixth of its
-/// time.
+/// A query allocates thousands of small objects; glibc's allocator took a sixth of its time.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

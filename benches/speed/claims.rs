@@ -1,4 +1,5 @@
-//! Workers outside: claims and settles, by several at once, in batches and one by one; with few and with many steps open.
+//! External workers: claims and settles by several workers at once, in batches and one by one, with
+//! few and with many open steps.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,7 +13,8 @@ use crate::server::Server;
 
 const WORKERS: usize = 4;
 
-/// A function of the org, as whom all workers ask, and a template of one step per record for it.
+/// Creates a function of the org, whose key all workers use, and a template with one step per
+/// record for it.
 const MANIFEST: &str = "{ functions: [{ name: bench, filter: \"step.type == 'bench_work'\" }], runTemplates: [{ key: bench, name: Bench, \
     phases: [{ key: all, name: All, autonomous: true, tasks: [{ key: work, name: Work, fanOut: true, \
     steps: [{ key: work, name: Work, type: bench_work, assignedTo: WORKFLOW, agent: bench }] }] }] }] }";
@@ -50,7 +52,7 @@ pub async fn claims(server: &Server, size: Size) {
         );
         let cancel = "mutation($id: ID!) { cancelRun(input: { id: $id }) { run { status } } }";
         server.ask(cancel, json!({ "id": run })).await;
-        // What follows of it is not to be measured with what comes next.
+        // Its remaining work must not be measured together with the next section.
         let counts = "progress { counts { queued inProgress } }";
         let over = |now: &Value| now["progress"]["counts"] == json!({ "queued": 0, "inProgress": 0 });
         server.until(&run, counts, over).await;

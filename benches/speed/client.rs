@@ -1,4 +1,5 @@
-//! The least client: one kept connection, a request, its answer. It has the server's cores, so it does little.
+//! A minimal HTTP client: one kept-alive connection, a request, its response. It shares the
+//! server's cores, so it does little.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,7 +25,7 @@ impl Client {
         Self { stream, buffer: Vec::new() }
     }
 
-    /// The body of the answer to a body.
+    /// Sends a request body and returns the response body.
     pub async fn post(&mut self, path: &str, kind: &str, body: &[u8]) -> &[u8] {
         let head = format!(
             "POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n",
@@ -45,7 +46,7 @@ impl Client {
         }
     }
 
-    /// The answer's bytes; it has no errors.
+    /// The bytes of the response, which must have no errors.
     pub async fn bytes(&mut self, body: &[u8]) -> &[u8] {
         let answer = self.post("/graphql", "application/json", body).await;
         let fine = answer.starts_with(b"{\"data\"") && find(answer, b"\"errors\":[").is_none();
@@ -67,7 +68,7 @@ pub fn body(query: &str, variables: &Value) -> Vec<u8> {
     json!({ "query": query, "variables": variables }).to_string().into_bytes()
 }
 
-/// What a number of requests took.
+/// The measurements of a series of requests.
 pub struct Took {
     pub each: Vec<Duration>,
     pub all: Duration,
@@ -105,7 +106,8 @@ pub fn percentile(sorted: &[Duration], percent: usize) -> f64 {
     sorted[(sorted.len() - 1) * percent / 100].as_secs_f64() * 1_000.0
 }
 
-/// Bodies, each sent once, by so many connections at a time; each has a chain of bodies that it sends one after the other.
+/// Sends chains of bodies over at most 8 concurrent connections; the bodies of a chain are sent one
+/// after the other.
 pub async fn load(server: &Server, chains: Vec<Vec<Vec<u8>>>) -> Took {
     let (chains, next) = (Arc::new(chains), Arc::new(AtomicUsize::new(0)));
     let (begun, cpu) = (Instant::now(), server.cpu());
@@ -130,7 +132,7 @@ pub async fn load(server: &Server, chains: Vec<Vec<Vec<u8>>>) -> Took {
     Took { each, all, cpu: server.cpu().since(cpu) }
 }
 
-/// The same body so many times, over four connections.
+/// Sends the same body a number of times over four connections.
 pub async fn repeat(server: &Server, body: &[u8], times: usize) -> Took {
     let chain = vec![body.to_vec(); (times / 4).max(1)];
     load(server, vec![chain; 4]).await

@@ -1,4 +1,4 @@
-//! The run detail: a run with its campaign, 20 steps and 60 events.
+//! The run detail query: a run with its campaign, 20 steps and 60 events.
 
 use sea_orm::{ConnectionTrait, Database, Statement};
 use serde_json::json;
@@ -11,7 +11,8 @@ const DETAIL: &str = "query($id: ID!) { run(id: $id) { id name status type chann
                       steps(first: 20) { nodes { id key name type status startedAt completedAt } } \
                       events(first: 60) { nodes { cursor kind at payload } } } }";
 
-/// Gives some of the newest completed runs 20 steps and 60 events each, by copies of those that they have. Their ids.
+/// Gives some of the newest completed runs 20 steps and 60 events each by copying existing ones.
+/// Returns their ids.
 pub async fn long_runs(url: &str, count: usize) -> Vec<String> {
     let db = Database::connect(url).await.unwrap();
     let postgres = url.starts_with("postgres");

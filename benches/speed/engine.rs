@@ -21,7 +21,7 @@ pub async fn engine(server: &Server, size: Size) {
     for (what, mut steps) in
         [("draft a message", size.records as u64), ("send it into the outbox", size.records as u64)]
     {
-        // From when all of them are there: what is measured is the work, not the making.
+        // Measured from the time when all steps exist: the work, not their creation.
         let made = |now: &Value| at(now, "total") >= if what.starts_with("draft") { steps } else { 2 * steps };
         let now = server.until(&run, COUNTS, made).await;
         let before = at(&now, "completed");
@@ -53,7 +53,7 @@ fn at(now: &Value, key: &str) -> u64 {
     now["progress"]["counts"][key].as_u64().unwrap_or_default()
 }
 
-/// Launched, taken in, its steps made, cancelled; with pages read beside it.
+/// Launches a run, snapshots its audience, creates its steps, cancels it; pages are read meanwhile.
 pub async fn launch(server: &Server, size: Size) {
     let campaign = server.campaign("PHONE", size.large).await;
     let [before, _] = server.memory();

@@ -1,5 +1,5 @@
-//! Guided work: what a step shows of its records, among few and among many; with each record its last communications,
-//! replies, activities and open follow-ups.
+//! Guided work: the records that a step shows, among few and among many; each record with its
+//! latest communications, replies, activities and open follow-ups.
 
 use serde_json::{Value, json};
 
@@ -39,7 +39,7 @@ pub async fn guided(server: &Server, size: Size) {
     println!();
 }
 
-/// Partnerships of all stages and priorities, most of them spoken to lately, some never.
+/// Creates partnerships of all stages and priorities, most of them contacted lately, some never.
 async fn import(server: &Server, which: std::ops::Range<usize>) {
     const STAGES: [&str; 6] =
         ["New Lead", "Conversation Active", "MOU Drafted", "MOU Sent", "MOU Signed", "Active Partner"];

@@ -1,4 +1,5 @@
-//! Fan-out: one change of a run's status to a crowd of subscribers, with and without the run's and campaign's names.
+//! Fan-out of live updates: one status change of a run to many subscribers, with and without the
+//! names of the run and its campaign.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,13 +15,13 @@ use crate::Size;
 use crate::client::{Client, percentile};
 use crate::server::Server;
 
-/// What the crowd has heard.
+/// Events received by all subscribers together.
 #[derive(Default)]
 struct Buffer {
     count: AtomicU64,
-    /// How many of the crowd have heard anything.
+    /// Number of subscribers that have received at least one event.
     there: AtomicU64,
-    /// From the change's own time to its arrival, where that is asked for.
+    /// Latencies from the change's timestamp to its arrival; empty unless they are measured.
     late: Mutex<Vec<Duration>>,
 }
 
@@ -89,12 +90,12 @@ async fn crowd_of(server: &Server, size: Size, runs: &[String], crowd: usize, na
         cpu.server * 1e6 / deliveries,
     );
     readers.shutdown().await;
-    // The server has noticed that they went, before the next crowd comes.
+    // Waits until the server has noticed the disconnects, before the next subscribers come.
     tokio::time::sleep(Duration::from_secs(1)).await;
 }
 
-/// Publishes changes until each subscriber has heard of one: nothing in the protocol says that a subscription has begun.
-/// Returns how many items had come when all was quiet again.
+/// Publishes changes until each subscriber has received one, because the protocol does not confirm
+/// a subscription. Returns the number of items received once all is quiet again.
 async fn all_there(server: &Server, runs: &[String], heard: &Buffer, crowd: u64) -> u64 {
     let deadline = Instant::now() + Duration::from_secs(120);
     while heard.there.load(Ordering::Relaxed) < crowd {
@@ -124,7 +125,7 @@ async fn publish(server: &Server, runs: &[String], count: usize) {
     publish_at(server.address, &runs[..1], count).await;
 }
 
-/// So many changes: pauses and resumes. How many there were.
+/// Makes `count` changes (pauses and resumes) and returns their number.
 async fn publish_at(address: std::net::SocketAddr, runs: &[String], count: usize) -> usize {
     let mut client = Client::connect(address).await;
     for i in 0..count {
@@ -137,7 +138,7 @@ async fn publish_at(address: std::net::SocketAddr, runs: &[String], count: usize
     count
 }
 
-/// A socket that has subscribed: every client under an id of its own, as graphql-ws does.
+/// A socket that has subscribed: every client with an operation id of its own, as graphql-ws does.
 async fn subscribe(server: &Server, query: &str, i: usize) -> TcpStream {
     let mut stream = TcpStream::connect(server.address).await.unwrap();
     stream.set_nodelay(true).unwrap();
@@ -211,7 +212,7 @@ async fn read(mut stream: TcpStream, heard: Arc<Buffer>, paced: Arc<AtomicU64>) 
     }
 }
 
-/// The first frame of a server: its opcode, where its payload begins, and where it ends.
+/// The first frame from the server: its opcode, and the start and end of its payload.
 fn frame(bytes: &[u8]) -> Option<(u8, usize, usize)> {
     let (start, length) = match *bytes.get(1)? & 0x7f {
         126 => (4, usize::from(u16::from_be_bytes([*bytes.get(2)?, *bytes.get(3)?]))),

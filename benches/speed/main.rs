@@ -1,14 +1,17 @@
-//! How fast Sortie is, measured on the real binary over its own door: `cargo bench --bench speed -- [sections] [options]`.
+//! Benchmarks of Sortie over HTTP against the real binary: `cargo bench --bench speed -- [sections]
+//! [options]`.
 //!
-//! Sections (all, unless some are named): `start`, `pages`, `detail`, `step`, `engine`, `claims`, `launch`, `guided`, `live`.
-//! `--on URL` names a database to measure on, more than once for several; else an SQLite file and a private Postgres of a
-//! throw-away folder are made. An empty database is seeded first: `--runs N` (1,000,000 unless said). `--small` does all of
-//! it on few rows and compares nothing: that the bench itself works is what CI asks of it.
+//! Sections (default: all): `start`, `pages`, `detail`, `step`, `engine`, `claims`, `launch`,
+//! `guided`, `live`. `--on URL` names a database to measure on and may be repeated; without it an
+//! SQLite file and a private Postgres in a temporary folder are made. An empty database is seeded
+//! first: `--runs N` (default 1,000,000). `--small` runs everything on few rows and compares
+//! nothing: CI uses it to check that the benchmark itself works.
 //!
-//! CPU seconds are the kernel's count for the server's process, and for all processes of a Postgres on this machine beside
-//! it. The client has the same cores, so that times are those of a busy machine.
+//! CPU seconds are the kernel's count for the server's process, and beside it for all processes of
+//! a Postgres on this machine. The client shares the same cores, so the times are those of a busy
+//! machine.
 
-// This is a program: what it prints is what it is for. What goes wrong ends it.
+// A program: printing is its purpose, and any error ends it.
 #![allow(clippy::print_stdout, clippy::unwrap_used, unreachable_pub, missing_docs)]
 
 mod claims;
@@ -26,23 +29,23 @@ mod step;
 
 use server::Server;
 
-/// How much of everything.
+/// Row and request counts of the benchmark.
 #[derive(Clone, Copy, Debug)]
 pub struct Size {
     pub campaigns: u32,
     pub runs: u32,
     /// Requests of one kind.
     pub requests: usize,
-    /// How many rows before a deep page.
+    /// Number of rows that precede a deep page.
     pub deep: usize,
-    /// Records that the engine works on, and those of a large launch.
+    /// Number of records that the engine works on, and below, of those in a large launch.
     pub records: usize,
     pub large: usize,
-    /// Steps that wait for workers outside, where they are few.
+    /// Steps that are pending for external workers, in the case of few open steps.
     pub few: usize,
-    /// Subscribers.
+    /// Numbers of subscribers.
     pub crowds: &'static [usize],
-    /// Events that they are told of at once, and one after the other.
+    /// Events published to the subscribers: in a burst, and one after the other.
     pub burst: usize,
     pub paced: usize,
 }
@@ -84,7 +87,7 @@ async fn main() {
             "--small" => size = SMALL,
             "--runs" => size.runs = words.next().and_then(|runs| runs.parse().ok()).expect("--runs N"),
             "--on" => places.push(words.next().expect("--on URL")),
-            // cargo says so by itself.
+            // cargo passes this argument itself.
             "--bench" | "--test" => {}
             section if SECTIONS.contains(&section) => sections.push(section.to_owned()),
             other => panic!("`{other}`: sections are {SECTIONS:?}, options --small, --runs N, --on URL"),

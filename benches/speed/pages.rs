@@ -1,4 +1,5 @@
-//! The runs page: in every order, with each filter for a common value, a rare one and one that nothing has; and deep.
+//! The list of runs: every order, each with filters for a common value, a rare one and one that
+//! matches nothing; and deep pages.
 
 use serde_json::{Value, json};
 
@@ -27,7 +28,7 @@ pub async fn pages(server: &Server, size: Size) {
     all(server, size).await;
 }
 
-/// The cursor behind so many rows.
+/// The cursor after a number of rows.
 async fn deep(server: &Server, filter: &Value, order: &Value, rows: usize) -> Value {
     let query = "query($filter: RunFilter, $order: RunOrder, $first: Int, $after: String) { runs(filter: $filter, orderBy: $order, first: $first, after: $after) { pageInfo { endCursor } } }";
     let (mut client, mut after) = (Client::connect(server.address).await, Value::Null);

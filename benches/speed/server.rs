@@ -1,4 +1,4 @@
-//! The real binary as a process: seeded, started, asked, and what it costs in CPU and memory.
+//! The real binary as a process: seeding, start, requests, and its cost in CPU and memory.
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::client::Client;
 use crate::{Size, client};
 
-/// A database, and a folder for the outbox. Removed at the end where it was made here.
+/// A database, and a folder for the outbox. Removed at the end if it was created here.
 pub struct Home {
     pub url: String,
     folder: PathBuf,
@@ -19,7 +19,7 @@ pub struct Home {
 }
 
 impl Home {
-    /// `sqlite` stands for a file in a throw-away folder.
+    /// `sqlite` means a file in a temporary folder.
     pub fn at(place: &str) -> Self {
         let folder = std::env::temp_dir().join(format!("sortie_speed_{}", uuid::Uuid::now_v7().simple()));
         std::fs::create_dir_all(&folder).unwrap();
@@ -41,7 +41,7 @@ impl Home {
         command
     }
 
-    /// Seeds it; one that has rows already is taken as it is.
+    /// Seeds the database unless it has rows already.
     pub fn seed(&self, size: Size) {
         let (campaigns, runs) = (size.campaigns.to_string(), size.runs.to_string());
         let words = ["seed", "--campaigns", &campaigns, "--runs", &runs, "--steps-per-run", "5"];
@@ -64,7 +64,7 @@ impl Drop for Home {
 #[derive(Clone, Copy, Debug)]
 pub struct Cpu {
     pub server: f64,
-    /// Of Postgres; none where the database is in the server.
+    /// CPU seconds of Postgres; none on SQLite, which runs within the server.
     pub database: Option<f64>,
 }
 
@@ -75,7 +75,7 @@ impl Cpu {
     }
 }
 
-/// A server that is up.
+/// A running server.
 pub struct Server {
     process: Child,
     pub address: SocketAddr,
@@ -109,7 +109,7 @@ impl Server {
         Cpu { server: seconds(self.process.id()), database }
     }
 
-    /// Resident memory, in KiB: now, and the most that there was.
+    /// Resident memory in KiB: current and peak.
     pub fn memory(&self) -> [u64; 2] {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
         ["VmRSS:", "VmHWM:"].map(|name| {
@@ -126,17 +126,18 @@ impl Server {
         data[format!("create{upper}")][noun]["id"].as_str().unwrap().to_owned()
     }
 
-    /// Records of a kind that is only theirs, and an active campaign over them.
+    /// Creates records of a kind of their own, and an active campaign over them.
     pub async fn campaign(&self, channel: &str, records: usize) -> String {
         self.campaign_of(channel, records, Value::Null).await
     }
 
-    /// The same, run by a template. The template is part of what is approved, so it is given at creation.
+    /// The same with a run template. The template is part of the approved version, so it is set at
+    /// creation.
     pub async fn campaign_of(&self, channel: &str, records: usize, template: Value) -> String {
         // Kinds are letters only.
         let kind: String = uuid::Uuid::new_v4().as_bytes().iter().map(|byte| char::from(b'a' + byte % 26)).collect();
         let mut client = Client::connect(self.address).await;
-        // As many in one file as a body may hold.
+        // As many records per file as the body limit allows.
         for chunk in (0..records).collect::<Vec<_>>().chunks(5_000) {
             let mut csv = String::from("external_id,name,first_name,email,phone,company,stage\n");
             for i in chunk {
@@ -169,14 +170,14 @@ impl Server {
         campaign
     }
 
-    /// A run of it.
+    /// Launches a run of the campaign.
     pub async fn launch(&self, campaign: &str) -> String {
         let query = "mutation($id: ID!) { runCampaign(input: { campaignId: $id, evenIfOpen: true }) { run { id } preflight { checks { status message } } } }";
         let data = self.ask(query, json!({ "id": campaign })).await;
         data["runCampaign"]["run"]["id"].as_str().unwrap_or_else(|| panic!("{data:#}")).to_owned()
     }
 
-    /// Asks about a run until it is as wanted.
+    /// Polls a run until it meets a condition.
     pub async fn until(&self, run: &str, fields: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let query = format!("query($id: ID!) {{ run(id: $id) {{ status {fields} }} }}");
         let mut client = Client::connect(self.address).await;
@@ -197,14 +198,14 @@ fn postgres_processes() -> impl Iterator<Item = u32> {
     all.filter(|id| std::fs::read_to_string(format!("/proc/{id}/comm")).is_ok_and(|name| name.trim() == "postgres"))
 }
 
-/// In user and system mode. A tick is 10 ms on Linux.
+/// CPU seconds of a process, in user and system mode. A tick is 10 ms on Linux.
 fn seconds(process: u32) -> f64 {
     let Ok(stat) = std::fs::read_to_string(format!("/proc/{process}/stat")) else { return 0.0 };
     let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
     (fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()) as f64 / 100.0
 }
 
-/// From the start of the process to its first answer.
+/// Measures the time from the start of the process to its first response.
 pub async fn start_up(home: &Home) {
     let mut all = Vec::new();
     for _ in 0..5 {

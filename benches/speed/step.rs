@@ -1,4 +1,5 @@
-//! One step transition, durable, with its event: people start steps and take them back, in a small run and in a large one.
+//! One durable step transition with its event: people start steps and return them, in a small run
+//! and in a large one.
 
 use serde_json::{Value, json};
 
@@ -10,12 +11,12 @@ pub async fn steps(server: &Server, size: Size) {
     println!(
         "| step transition, durable, with its event | p50 | p99 | per second | CPU s per 1,000 | database's CPU |\n|---|---|---|---|---|---|"
     );
-    // One run of either size, at whose lock all wait for each other; and as many runs as people.
+    // One run of either size, on whose lock all wait; and as many runs as people.
     for (records, runs) in [(100.min(size.large), 8), (100.min(size.large), 1), (size.large, 1)] {
         let mut chains = Vec::new();
         for _ in 0..runs {
             let run = calls(server, records).await;
-            // Every other step, so that as many are begun as are taken back.
+            // Every other step, so that as many are started as are returned.
             let asked = json!({ "id": run, "first": 8 });
             let found = server.ask("query($id: ID!, $first: Int) { run(id: $id) { steps(first: $first, filter: { types: [\"call\"] }) { nodes { id } } } }", asked).await;
             let ids: Vec<&Value> =
@@ -38,14 +39,14 @@ pub async fn steps(server: &Server, size: Size) {
     println!();
 }
 
-/// A run whose calls wait for people.
+/// Launches a run whose call steps are done by people.
 pub async fn calls(server: &Server, records: usize) -> String {
     let campaign = server.campaign("PHONE", records).await;
     let run = server.launch(&campaign).await;
     let fields = "phases { id key status } progress { counts { pending } }";
     let now = server.until(&run, fields, |now| now["phases"][0]["status"] == "ACTIVE").await;
     let release = "mutation($id: ID!) { releasePhase(input: { id: $id }) { phase { status } } }";
-    // It may still be taking its audience in.
+    // The run may still be loading its audience.
     server.ask(release, json!({ "id": now["phases"][0]["id"] })).await;
     server.until(&run, fields, |now| now["progress"]["counts"]["pending"].as_u64() >= Some(records as u64)).await;
     run

@@ -1,5 +1,5 @@
-//! Actions taken within a step of guided work: one row per record, written in the transaction of
-//! the action.
+//! Actions taken within a step of guided work, and calls of campaigns: one row per record, written
+//! in the transaction of the action.
 
 use sea_orm::entity::prelude::*;
 
@@ -7,7 +7,7 @@ use crate::actor::Actor;
 use crate::id::*;
 
 text_enum! {
-    /// A kind of action taken within a step of guided work.
+    /// A kind of action taken within a step of guided work, or of a call in a campaign's run.
     pub enum ActivityKind {
         /// A mail was sent.
         EmailSent,

@@ -187,9 +187,9 @@ pub struct Model {
     pub edited_by: Option<Actor>,
     /// The actor that approved or rejected it.
     pub reviewed_by: Option<Actor>,
-    /// Reason of the rejection.
+    /// Reason given with the rejection, or with an approval.
     pub rejected_because: Option<String>,
-    /// Error of the upstream, if it refused the message.
+    /// Reason why it was not sent or its outcome is unknown.
     pub error: Option<String>,
     /// Time of the reservation.
     pub reserved_at: Option<DateTimeUtc>,

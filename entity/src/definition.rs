@@ -238,7 +238,7 @@ pub struct RetryDef {
     /// Pause after the first failure; null: the server's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pause: Option<Span>,
-    /// Longest pause; null: the server's default.
+    /// Longest pause before `jitter` is applied, which may lengthen it; null: the server's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub most: Option<Span>,
     /// Random variation of the pause in either direction, in percent; null: 25.

@@ -1,4 +1,5 @@
-//! A follow-up, a to-do created within a step of guided work, and the state machine of its status.
+//! A follow-up, a to-do created within a step of guided work or for a reply that no step handles,
+//! and the state machine of its status.
 
 use sea_orm::entity::prelude::*;
 
@@ -62,7 +63,7 @@ pub struct Model {
     pub org_id: OrgId,
     /// The run that it was created in.
     pub run_id: RunId,
-    /// The step that it was created in.
+    /// The step that it was created in; for a reply, the step of the answered message.
     pub step_id: StepId,
     /// The record that it is about; null if it is about none.
     pub record_id: Option<RecordId>,

@@ -183,7 +183,7 @@ ids! {
     AgentId = "agent";
     /// An import of a file of records.
     ImportId = "import";
-    /// An action taken within a step of guided work.
+    /// An action taken within a step of guided work, or a call in a campaign's run.
     ActivityId = "activity";
     /// A to-do with a due time.
     FollowUpId = "follow_up";

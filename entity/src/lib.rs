@@ -81,7 +81,7 @@ text_enum! {
     pub enum Channel {
         /// Mail, sent over SMTP or written to the outbox folder.
         Email,
-        /// Text messages, sent through a provider's API.
+        /// Text messages. No provider is supported yet: the preflight rejects runs on this channel.
         Sms,
         /// Telephone calls, made by people.
         Phone,

@@ -11,7 +11,7 @@ text_enum! {
         Viewer,
         /// May also launch, pause, cancel and retry runs, and do steps.
         Operator,
-        /// May also approve and reject.
+        /// May also approve and reject steps and messages.
         Reviewer,
         /// May also define, submit and approve campaigns, create schedules, and import records.
         Manager,

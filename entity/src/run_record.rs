@@ -1,5 +1,4 @@
-//! Recipients of runs: one row per record (or test recipient), with its address at launch and its
-//! outcome.
+//! Recipients of runs: one row per record (or test recipient), with its address and its outcome.
 
 use sea_orm::entity::prelude::*;
 
@@ -25,8 +24,8 @@ text_enum! {
 }
 
 text_enum! {
-    /// Reason code of a recipient that was skipped, failed or is unknown. `reason` explains it to
-    /// people.
+    /// Reason code of a recipient that was skipped, suppressed, failed or is unknown. `reason`
+    /// explains it to people.
     pub enum RecipientReason {
         /// The recipient has no address for the channel.
         NoAddress,
@@ -121,14 +120,16 @@ pub struct Model {
     pub run_id: RunId,
     /// The record; null for a test recipient without a sample record.
     pub record_id: Option<RecordId>,
-    /// The address at launch that messages are sent to; null if the recipient has none.
+    /// The address that messages are sent to: at launch, or its record's later one until a message
+    /// is sent. Null if the recipient has none, and if the run sends nothing.
     pub address: Option<String>,
     /// The normalised address: one message per run and address. Null for test runs and skipped
     /// recipients.
     pub address_key: Option<String>,
     /// The outcome; null while it is open.
     pub outcome: Option<Outcome>,
-    /// Reason, if skipped or failed: a `RecipientReason`, then a person's text after a colon.
+    /// Reason, if skipped, failed, suppressed or unknown: a `RecipientReason`, then a person's text
+    /// after a colon.
     pub reason: Option<String>,
     /// True if guided work was started with it; other recipients were added by actions in it.
     pub linked: bool,

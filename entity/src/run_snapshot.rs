@@ -20,7 +20,7 @@ pub struct Model {
     /// Structure of the run.
     pub definition: Definition,
     /// Goal, writer, reviewer, template and variables at launch; empty while the run is only
-    /// scheduled.
+    /// scheduled. For guided work, its linked records and assignee.
     pub instructions: Json,
     /// Recipients and sample records of a test run.
     pub test: Option<Json>,

@@ -80,8 +80,9 @@ text_enum! {
         NoAddress,
         /// A person resolved the outcome of the message.
         MessageResolved,
-        /// Postponed: its run is paused, its channel's rate is used up, or its channel refuses
-        /// messages.
+        /// Postponed: its run is paused, its channel's rate is used up or its channel refuses
+        /// messages, a `wait` step's time has not come, the server or its database is busy or away,
+        /// or the claim was returned.
         PutOff,
         /// The work failed.
         WorkFailed,
@@ -264,7 +265,7 @@ impl StateMachine for StepStatus {
 }
 
 impl StepStatus {
-    /// Open statuses: those that may change without a person's request.
+    /// Statuses of steps that are not closed.
     pub const OPEN: [Self; 4] = [Self::Pending, Self::Queued, Self::InProgress, Self::AwaitingApproval];
 }
 
@@ -328,7 +329,8 @@ pub struct Model {
     pub failure_count: i32,
     /// Maximum number of attempts: with this many reported failures it fails.
     pub max_attempts: i32,
-    /// Number of expired leases.
+    /// Number of consecutive expired leases: reset by a settle that returns it to the queue, and by
+    /// a retry.
     pub lapse_count: i32,
     /// The worker that holds the lease.
     pub lease_owner: Option<String>,

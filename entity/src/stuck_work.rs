@@ -31,7 +31,7 @@ text_enum! {
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
 #[sea_orm(table_name = "stuck")]
 pub struct Model {
-    /// Id of the run, sweep or agent that the work is about.
+    /// Id of the run, step, sweep, schedule or agent that the work is about.
     #[sea_orm(primary_key, auto_increment = false)]
     pub subject: Uuid,
     /// The kind of work.

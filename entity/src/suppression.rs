@@ -1,4 +1,5 @@
-//! Suppressed addresses, to which nothing is sent.
+//! Suppressed addresses: a listed one receives nothing on its channel, that of an opt-out nothing
+//! on any channel.
 
 use sea_orm::entity::prelude::*;
 

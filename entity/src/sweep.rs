@@ -18,9 +18,9 @@ text_enum! {
         Redraft,
         /// Skips the open steps of a cancelled run.
         Cancel,
-        /// Retries the failed steps of a failed phase.
+        /// Retries the failed steps of a failed phase, or of a completed run's failed recipients.
         Retry,
-        /// Sets the outcomes of the recipients of a run that sends nothing.
+        /// Sets the outcomes of recipients that have none when their run ends.
         Close,
         /// Opts out many records, and stops their open work.
         Unsubscribe,

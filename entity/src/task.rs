@@ -13,9 +13,9 @@ use crate::step::StepStatus;
 text_enum! {
     /// Status of a task.
     pub enum TaskStatus {
-        /// None of its steps has started.
+        /// All of its steps are PENDING.
         Pending,
-        /// Some of its steps have started or ended.
+        /// At least one of its steps is queued, has started or has ended.
         InProgress,
         /// Waits for the tasks that it depends on.
         Blocked,
@@ -60,7 +60,7 @@ impl StepCounts {
         self.open() + self.completed + self.skipped + self.failed
     }
 
-    /// Returns the number of open steps: those that may change without a person's request.
+    /// Returns the number of steps that are not closed.
     pub fn open(&self) -> i64 {
         self.pending + self.queued + self.in_progress + self.awaiting_approval
     }
@@ -169,7 +169,7 @@ pub struct Model {
     pub key: String,
     /// Display name.
     pub name: String,
-    /// Display order, from 0.
+    /// Position within the run, across its phases, from 1.
     pub sequence: i32,
     /// Status as last derived.
     pub status: TaskStatus,

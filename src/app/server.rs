@@ -95,7 +95,7 @@ impl Server {
             stop: stop.subscribe(),
         };
         let connections = files::connections(config.connections as usize);
-        tokio::spawn(emit_failures(authenticator.clone(), db.clone(), stop.subscribe()));
+        tokio::spawn(log_failures(authenticator.clone(), db.clone(), stop.subscribe()));
         let serving = tokio::spawn(listen::serve(listener, routes(app.clone()), app, connections));
         let (version, database) = (env!("CARGO_PKG_VERSION"), db.dialect());
         tracing::info!(version, %address, ?database, development = authenticator.development(), "Sortie is up");
@@ -123,8 +123,8 @@ fn listen_error(address: SocketAddr, err: &std::io::Error) -> Error {
     Error::internal(format!("can't listen on {address}: {err}{remedy}"))
 }
 
-/// Periodically emits failed logins, so that the last ones are reported without a further failure.
-async fn emit_failures(authenticator: Authenticator, db: Arc<Db>, mut stop: watch::Receiver<bool>) {
+/// Periodically logs failed logins, so that the last ones are reported without a further failure.
+async fn log_failures(authenticator: Authenticator, db: Arc<Db>, mut stop: watch::Receiver<bool>) {
     loop {
         tokio::select! {
             () = tokio::time::sleep(limits::FORGET_EVERY) => authenticator.log_failures(db.now()),

@@ -1,5 +1,5 @@
-//! Mail transport over SMTP: pooled connections, TLS or STARTTLS, and authentication, as the URL
-//! says. It derives from an error's stage whether the message was sent.
+//! Mail transport over SMTP: pooled connections, TLS or STARTTLS, authentication. It derives from
+//! an error's stage whether the message was sent.
 //!
 //! Uses lettre's connection but not its transport, which does not report an error's stage: a loss
 //! before DATA looks like one after the final dot. Its async commands also have no timeout.
@@ -52,7 +52,6 @@ struct Server {
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Tls {
-    /// No TLS.
     Plain,
     /// TLS from the first byte.
     Wrapped,

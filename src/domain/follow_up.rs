@@ -1,5 +1,5 @@
-//! Follow-ups, to-dos with a due date: create from within a step, complete, cancel, reopen, and
-//! report overdue ones.
+//! Creates, completes, cancels and reopens follow-ups, to-dos with a due date, and reports overdue
+//! ones. Created from within a step, or for a reply that no step handles.
 
 use async_graphql::{Enum, ID, InputObject};
 use chrono::{DateTime, Utc};

@@ -1,5 +1,5 @@
-//! Fires due schedules, starts queued runs, continues open sweeps, closes overdue runs, and
-//! reports overdue steps and follow-ups.
+//! Fires due schedules, starts queued runs, continues open sweeps, ends phases whose time for
+//! events is over, and reports overdue steps and follow-ups.
 
 use std::collections::BTreeMap;
 
@@ -25,7 +25,7 @@ pub(super) async fn run(context: EngineContext, mut wake: Wake) {
         let worked = match guarded(tick(&context)).await {
             Ok(count) => count > 0,
             Err(err) => {
-                log_failure!(error, err, "runs could not be started");
+                log_failure!(error, err, "an iteration of the loop of runs failed");
                 false
             }
         };

@@ -1,4 +1,5 @@
-//! Deletes expired rows and ends abandoned imports, at an interval.
+//! Deletes expired rows, ends abandoned imports, writes counted rejections to the audit log and
+//! reads the database's clock, at an interval.
 
 use chrono::{DateTime, Utc};
 

@@ -1,29 +1,18 @@
 //! Claims due steps, performs them, and settles their results, in batches. Claim and settle are two
 //! short transactions; none is open while a step is performed.
 
-use std::collections::BTreeMap;
-
-use chrono::{DateTime, Utc};
 use entity::id::*;
-use entity::step::{self, StepStatus};
-use entity::{Actor, run};
 use futures_util::FutureExt;
-use sea_orm::sea_query::Expr;
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect};
 use tokio::sync::Mutex;
 use tracing::Instrument;
 
-use super::failed_work::{FailedWork, guarded};
+use super::failed_work::guarded;
 use super::slots::{OrgSlots, QueueWorker, SlotGuard};
-use super::{EngineContext, settle, slots};
-use crate::domain::run::step::lease::{self, LeaseHolder};
-use crate::kernel::db::batch::any_of;
+use super::{EngineContext, lease, settle, slots};
 use crate::kernel::db::{Db, fair};
-use crate::kernel::error::{Error, Result};
-use crate::kernel::stuck::{StuckWork, WorkItem};
+use crate::kernel::error::Result;
 use crate::kernel::{failpoint, limits, storable};
 use crate::step_kind::{Answer, Claimed, Outcome, Work};
-use crate::transact;
 
 /// Claims up to a batch of due steps and performs them. Returns their number.
 pub async fn tick<W: Work>(context: &EngineContext, work: &W) -> Result<usize> {
@@ -97,7 +86,7 @@ async fn take<W: Work>(
     if candidates.is_empty() {
         return Ok(Vec::new());
     }
-    let claimed = claim(context, &candidates).instrument(tracing::info_span!("claim", kind = W::KIND)).await?;
+    let claimed = lease::claim(context, &candidates).instrument(tracing::info_span!("claim", kind = W::KIND)).await?;
     if !claimed.is_empty() {
         metrics::counter!("sortie_steps_claimed_total", "kind" => W::KIND).increment(claimed.len() as u64);
         failpoint::reach("claimed");
@@ -114,7 +103,7 @@ async fn perform_batch<W: Work>(context: &EngineContext, work: &W, claimed: &[Cl
         beat.tick().await;
         loop {
             beat.tick().await;
-            if let Err(err) = renew_leases(context, claimed).await {
+            if let Err(err) = lease::renew(context, claimed).await {
                 log_failure!(warn, err, "leases could not be renewed");
             }
         }
@@ -163,48 +152,6 @@ async fn catch_panic<'a, W: Work>(
         }
         None => failed("internal error; see the server's log"),
     }
-}
-
-/// Claims steps, all together if possible. If that fails, claims each run's steps alone and sets
-/// the runs aside whose claim fails.
-async fn claim(context: &EngineContext, candidates: &[(StepId, RunId)]) -> Result<Vec<Claimed>> {
-    let err = match claim_all(context, candidates).await {
-        Err(err) if !err.is_transient() => err,
-        outcome => return outcome,
-    };
-    log_failure!(warn, err, "steps could not be claimed together; claiming each run's alone");
-    let failed_work = FailedWork::read(context, &[StuckWork::Claim]).await?;
-    let mut by_run: BTreeMap<RunId, Vec<(StepId, RunId)>> = BTreeMap::new();
-    for candidate in candidates {
-        by_run.entry(candidate.1).or_default().push(*candidate);
-    }
-    let mut claimed = Vec::new();
-    for (run_id, steps) in by_run {
-        let query = run::Entity::find_by_id(run_id).select_only().column(run::Column::OrgId);
-        let Some(org_id) = query.into_tuple::<OrgId>().one(context.db.read()).await? else { continue };
-        let outcome = claim_all(context, &steps).await;
-        claimed.extend(
-            failed_work
-                .record(context, WorkItem::of_run(StuckWork::Claim, org_id, run_id), outcome)
-                .await
-                .unwrap_or_default(),
-        );
-    }
-    Ok(claimed)
-}
-
-/// Claims steps: one conditional update writes lease and attempt.
-async fn claim_all(context: &EngineContext, candidates: &[(StepId, RunId)]) -> Result<Vec<Claimed>> {
-    transact!(context.db, |tx| {
-        let holder = LeaseHolder {
-            owner: context.worker.clone(),
-            token: None,
-            until: tx.now() + chrono::Duration::from_std(context.lease).map_err(Error::internal)?,
-            actor: Actor::engine(),
-        };
-        let claimed = lease::claim(tx, candidates, &holder).await?;
-        Ok(claimed.into_iter().map(|(step, run)| Claimed { step, run }).collect())
-    })
 }
 
 /// Steps that look claimable; the claim itself checks again. This only reads, so that an idle loop
@@ -306,32 +253,13 @@ fn storable<N>(outcome: Outcome<N>) -> Outcome<N> {
     match outcome {
         Outcome::Done { result, note } => match storable::json(&result) {
             Ok(()) => Outcome::Done { result, note },
-            Err(unfit) => {
-                Outcome::Failed { why: lease::unstorable_error(&unfit), again: false, after: None, note: Some(note) }
-            }
+            Err(unfit) => Outcome::Failed {
+                why: crate::domain::run::step::lease::unstorable_error(&unfit),
+                again: false,
+                after: None,
+                note: Some(note),
+            },
         },
         other => other,
     }
-}
-
-pub(super) async fn renew_leases(context: &EngineContext, claimed: &[Claimed]) -> Result<()> {
-    transact!(context.db, |tx| {
-        let expires = tx.now() + chrono::Duration::from_std(context.lease).map_err(Error::internal)?;
-        step::Entity::update_many()
-            .col_expr(step::Column::LeaseExpiresAt, Expr::value(expires))
-            .filter(any_of(tx.dialect(), step::COLUMN.id, claimed.iter().map(|claim| claim.step.id)))
-            .filter(step::COLUMN.lease_owner.eq(context.worker.clone()))
-            .filter(step::COLUMN.status.eq(StepStatus::InProgress))
-            .exec(tx.db())
-            .await?;
-        Ok(())
-    })
-}
-
-/// The condition that a step's lease has expired by this time, so that others may claim the step.
-pub(super) fn lapsed(at: DateTime<Utc>) -> sea_orm::Condition {
-    sea_orm::Condition::all()
-        .add(step::COLUMN.status.eq(StepStatus::InProgress))
-        .add(step::COLUMN.lease_owner.is_not_null())
-        .add(step::COLUMN.lease_expires_at.lt(at))
 }

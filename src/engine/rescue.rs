@@ -83,7 +83,7 @@ impl LeaseSelection<'_> {
 
     fn condition(self, context: &EngineContext, now: DateTime<Utc>) -> Condition {
         match self {
-            Self::Lapsed => super::perform::lapsed(now),
+            Self::Lapsed => crate::domain::run::step::lease::lapsed(now),
             Self::Held(owners) => Condition::all().add(step::COLUMN.status.eq(StepStatus::InProgress)).add(any_of(
                 context.db.dialect(),
                 step::Column::LeaseOwner,

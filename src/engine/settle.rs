@@ -12,7 +12,6 @@ use tokio::time::Instant;
 
 use super::EngineContext;
 use super::failed_work::{FailedWork, guarded};
-use super::perform::renew_leases;
 use crate::domain::run::step::Change;
 use crate::domain::run::step::lease;
 use crate::domain::run::{self as runs, advance};
@@ -89,7 +88,7 @@ async fn with_retries<W: Work>(
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(limits::POLL);
                 // A failure is ignored here: the settle finds lost leases itself.
-                let _ = renew_leases(context, claimed).await;
+                let _ = super::lease::renew(context, claimed).await;
             }
             outcome => return outcome,
         }

@@ -1,4 +1,4 @@
-//! Activities: actions that people took within steps of guided work.
+//! Activities: actions that people took within steps of guided work, and calls of campaigns.
 
 use async_graphql::{Context, ID, Json, Object, Result};
 use chrono::{DateTime, Utc};
@@ -14,10 +14,10 @@ use crate::domain::message::activity::{self as noun, Filter};
 use crate::graphql::counted::Counted;
 use crate::kernel::page::Args;
 
-/// An action that a person took within a step of guided work.
+/// An action that a person took within a step of guided work, or a call made in a campaign's run.
 pub struct Activity(pub entity::activity::Model);
 
-/// An action that a person took within a step of guided work.
+/// An action that a person took within a step of guided work, or a call made in a campaign's run.
 #[Object]
 impl Activity {
     /// Global id; `node(id)` accepts it.
@@ -78,8 +78,8 @@ pub struct ActivityQuery;
 
 #[Object]
 impl ActivityQuery {
-    /// Activities in guided work that match the filter, newest first. Page with `first` and
-    /// `after`, or `last` and `before`; page size 50 by default, at most 500.
+    /// Activities that match the filter, newest first. Page with `first` and `after`, or `last` and
+    /// `before`; page size 50 by default, at most 500.
     #[graphql(complexity = "crate::graphql::list::cost(first, last, child_complexity)")]
     async fn activities(
         &self,

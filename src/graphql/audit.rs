@@ -35,8 +35,8 @@ impl AuditEntry {
         &self.0.address
     }
 
-    /// Name of the mutation in the schema; `authenticate` for rejected credentials, recorded once a
-    /// minute.
+    /// Name of the mutation in the schema; `authenticate` for a known API key that was rejected,
+    /// recorded at most once a minute per key. Unknown credentials have no entry.
     async fn mutation(&self) -> &str {
         &self.0.mutation
     }
@@ -80,7 +80,7 @@ pub struct AuditQuery;
 #[Object]
 impl AuditQuery {
     /// The requested mutations, including rejected ones, newest first; for admins. Page with
-    /// `first` and `after`, or `last` and `before`.
+    /// `first` and `after`, or `last` and `before`; page size 50 by default, at most 500.
     #[graphql(complexity = "crate::graphql::list::cost(first, last, child_complexity)")]
     async fn audit(
         &self,

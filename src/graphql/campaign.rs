@@ -232,8 +232,8 @@ impl Campaign {
         Ok(all)
     }
 
-    /// The campaign's runs, newest first by default. Page with `first` and `after`, or `last` and
-    /// `before`.
+    /// The campaign's runs, newest first by default; `filter.campaignIds` is ignored. Page with
+    /// `first` and `after`, or `last` and `before`.
     #[allow(clippy::too_many_arguments)]
     #[graphql(complexity = "crate::graphql::list::cost(first, last, child_complexity)")]
     async fn runs(
@@ -251,7 +251,8 @@ impl Campaign {
         Box::pin(super::run::list::runs(ctx, filter, order_by, args(first, after, last, before), false)).await
     }
 
-    /// The latest run that has not ended; null if none is open.
+    /// The run created last among those that are queued, in progress or paused, including test
+    /// runs; null if there is none. Scheduled runs do not count.
     async fn current_run(&self, ctx: &Context<'_>) -> Result<Option<Run>> {
         Ok(self.open_run(ctx).await?.map(Run::from))
     }

@@ -82,17 +82,20 @@ impl Communication {
         self.0.edited_by.clone().map(Actor::from)
     }
 
-    /// The reviewer who approved or rejected it; null if nobody did.
+    /// The reviewer who approved or rejected this message; null if nobody did, also if it was
+    /// approved together with others by approving the review.
     async fn reviewed_by(&self) -> Option<Actor> {
         self.0.reviewed_by.clone().map(Actor::from)
     }
 
-    /// Reason for the rejection; null if it was not rejected.
+    /// Reason given with the last rejection, or with an approval; null if none was given.
     async fn rejected_because(&self) -> Option<&str> {
         self.0.rejected_because.as_deref()
     }
 
-    /// Error from the upstream provider when it refused the message; null if it did not.
+    /// Reason why it was not sent or its outcome is unknown: the error of the upstream provider, a
+    /// missing or duplicate address, a lost worker, or the statement of a person. Null if there is
+    /// none.
     async fn error(&self) -> Option<&str> {
         self.0.error.as_deref()
     }
@@ -117,7 +120,8 @@ impl Communication {
         self.0.created_at
     }
 
-    /// Incremented by every change; pass it back as `expectedRevision` to detect conflicts.
+    /// Incremented by every change except the one to the status SENDING; pass it back as
+    /// `expectedRevision` to detect conflicts.
     async fn revision(&self) -> i32 {
         self.0.revision
     }
@@ -184,7 +188,8 @@ pub struct CommunicationVerdictInput {
     /// Expected revision: rejected with CONFLICT if the message has changed since. Null: not
     /// checked.
     expected_revision: Option<i32>,
-    /// Reason; required for a rejection.
+    /// Reason, stored in `Communication.rejectedBecause`, also by an approval, and in the event;
+    /// required for a rejection.
     reason: Option<String>,
     /// Idempotency key. Repeating the request with the same key within seven days returns the
     /// original result.

@@ -1,4 +1,5 @@
-//! Follow-ups: to-dos from guided work, with their queries and mutations.
+//! Follow-ups: to-dos from guided work or for replies that no step handles, with their queries and
+//! mutations.
 
 use async_graphql::{Context, ID, InputObject, Object, Result, SimpleObject};
 use chrono::{DateTime, Utc};
@@ -16,10 +17,12 @@ use crate::domain::follow_up::{self as noun, Action, Filter};
 use crate::kernel::page::Args;
 use crate::kernel::validate;
 
-/// A to-do for later, created within a step of guided work.
+/// A to-do for later, created within a step of guided work, or for a reply to a campaign's message
+/// that no step handles.
 pub struct FollowUp(pub entity::follow_up::Model);
 
-/// A to-do for later, created within a step of guided work.
+/// A to-do for later, created within a step of guided work, or for a reply to a campaign's message
+/// that no step handles.
 #[Object]
 impl FollowUp {
     /// Global id; `node(id)` accepts it.
@@ -62,12 +65,12 @@ impl FollowUp {
         self.0.overdue_at
     }
 
-    /// The run in which it was created.
+    /// The run in which it was created; for a reply, the run of the answered message.
     async fn run(&self, ctx: &Context<'_>) -> Result<Run> {
         Ok(must_load(ctx, self.0.run_id).await?.into())
     }
 
-    /// The step within which it was created.
+    /// The step within which it was created; for a reply, the step of the answered message.
     async fn step(&self, ctx: &Context<'_>) -> Result<Step> {
         Ok(Step(must_load(ctx, self.0.step_id).await?))
     }

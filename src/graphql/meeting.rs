@@ -102,8 +102,8 @@ impl Meeting {
         self.0.sequence
     }
 
-    /// Other meetings that overlap in time and have the same organizer or a common attendee;
-    /// earliest first.
+    /// Other booked meetings that overlap in time and have the same organizer or a common attendee,
+    /// earliest first; empty for a cancelled meeting.
     async fn conflicts(&self, ctx: &Context<'_>) -> Result<Vec<Meeting>> {
         let found = must_load(ctx, ConflictsOf(Arc::new(self.0.clone()))).await?;
         Ok(found.iter().cloned().map(Meeting).collect())

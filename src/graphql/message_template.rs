@@ -43,7 +43,7 @@ impl MessageTemplate {
         Counted(&self.0.body)
     }
 
-    /// Version number; incremented when the subject or the body changes.
+    /// Version number; incremented when the name, the subject or the body changes.
     async fn version(&self) -> i32 {
         self.0.version
     }

@@ -131,14 +131,14 @@ impl NodeQuery {
         Viewer(viewer(ctx).clone())
     }
 
-    /// Returns the object with this global id; null if the org has none. Rejected with
-    /// BAD_USER_INPUT for a malformed id.
+    /// Returns the object with this global id; null if the org has none, and for API keys and audit
+    /// entries if the viewer is no admin. Rejected with BAD_USER_INPUT for a malformed id.
     async fn node(&self, ctx: &Context<'_>, id: ID) -> Result<Option<Node>> {
         find(ctx, &id).await
     }
 
-    /// Returns the objects with these global ids, at most 100, in the same order; null for each id
-    /// that the org does not have.
+    /// Returns the objects with these global ids, at most 100, in the same order; null as for
+    /// `node`.
     #[graphql(complexity = "super::list::repeated_cost(ids.len(), child_complexity)")]
     async fn nodes(&self, ctx: &Context<'_>, ids: Vec<ID>) -> Result<Counted<Vec<Option<Node>>>> {
         if ids.len() > limits::NODES {

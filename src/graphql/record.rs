@@ -69,7 +69,8 @@ impl Record {
         self.0.last_contacted_at
     }
 
-    /// Priority, higher is more urgent: its attribute `priority`, or 0 if that is not a number.
+    /// Priority, higher is more urgent: its attribute `priority` if that is a number or a numeric
+    /// string, else 0.
     async fn priority(&self) -> i32 {
         self.0.priority
     }
@@ -123,7 +124,7 @@ impl Record {
         Ok(list(nested_page(ctx, window, false).await?, Totals::Replies(filter), Reply))
     }
 
-    /// Activities about it in guided work, newest first.
+    /// Activities about it, newest first.
     #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
     async fn activities(&self, ctx: &Context<'_>, first: Option<i32>, after: Option<String>) -> Result<List<Activity>> {
         let filter = crate::domain::message::activity::Filter {
@@ -170,7 +171,8 @@ impl Record {
         self.0.updated_at
     }
 
-    /// Incremented by every change; pass it back as `expectedRevision` to detect conflicts.
+    /// Incremented by every change except those of `lastContactedAt` and `lastRepliedAt`; pass it
+    /// back as `expectedRevision` to detect conflicts.
     async fn revision(&self) -> i32 {
         self.0.revision
     }

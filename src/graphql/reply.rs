@@ -78,7 +78,7 @@ pub struct ReplyQuery;
 #[Object]
 impl ReplyQuery {
     /// Replies of one run, of one campaign or of the whole org, newest first. Page with `first` and
-    /// `after`, or `last` and `before`.
+    /// `after`, or `last` and `before`; page size 50 by default, at most 500.
     #[allow(clippy::too_many_arguments)]
     #[graphql(complexity = "crate::graphql::list::cost(first, last, child_complexity)")]
     async fn replies(
@@ -140,9 +140,10 @@ pub struct ReplyMutation;
 
 #[Object]
 impl ReplyMutation {
-    /// Records a reply: stops its record's open work in an interruptible phase and creates the
-    /// step that handles the reply. Rejected with NOT_FOUND, BAD_USER_INPUT, or CONFLICT for a
-    /// message that was never sent.
+    /// Records a reply: stops its record's open work in an interruptible phase and creates the step
+    /// that handles the reply; if a campaign's message has no such step, it creates a follow-up.
+    /// Rejected with NOT_FOUND, BAD_USER_INPUT, or CONFLICT for a message that was never sent, or
+    /// if `externalId` belongs to a reply to another message.
     async fn record_reply(&self, ctx: &Context<'_>, input: RecordReplyInput) -> Result<ReplyPayload> {
         let incoming = IncomingReply {
             communication_id: input.communication_id.map(|id| validate::id("communicationId", &id)).transpose()?,

@@ -100,7 +100,8 @@ impl Run {
         Ok(self.plan(ctx).await?.map(Campaign))
     }
 
-    /// The version of the campaign that it executes; null for guided work.
+    /// The version of the campaign that it executes; while it is only scheduled, the version at the
+    /// time of scheduling. Null for guided work.
     async fn campaign_version(&self) -> Option<i32> {
         self.row.campaign_id.map(|_| self.row.campaign_version)
     }
@@ -148,14 +149,14 @@ impl Run {
     }
 
     /// Snapshot of the goal, writer, reviewer and template that it started with; null while it is
-    /// only scheduled.
+    /// only scheduled, and for guided work.
     async fn instructions(&self, ctx: &Context<'_>) -> Result<Option<RunInstructions>> {
         let snapshot = must_load(ctx, SnapshotOfRun(self.row.id)).await?;
         Ok(noun::snapshot::instructions(&snapshot).map(RunInstructions))
     }
 
-    /// The structure that it started with and keeps; while it is only scheduled, the structure that
-    /// it would start with now.
+    /// The structure that it started with and keeps; while it is only scheduled, the structure at
+    /// the time of scheduling, replaced when it is queued.
     async fn definition(&self, ctx: &Context<'_>) -> Result<Counted<entity::Definition>> {
         Ok(Counted(must_load(ctx, SnapshotOfRun(self.row.id)).await?.definition))
     }
@@ -195,7 +196,7 @@ impl Run {
         Ok(parts.phases.iter().find(|phase| phase.status == PhaseStatus::Active).cloned().map(Phase))
     }
 
-    /// The steps, in order of creation.
+    /// The steps, in order of creation; `filter.runIds` is ignored.
     #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
     async fn steps(
         &self,
@@ -282,7 +283,7 @@ impl Run {
         Ok(list(page, Totals::Replies(filter), Reply))
     }
 
-    /// Activities in guided work, newest first.
+    /// Activities in the run, newest first.
     #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
     async fn activities(&self, ctx: &Context<'_>, first: Option<i32>, after: Option<String>) -> Result<List<Activity>> {
         let filter = crate::domain::message::activity::Filter {
@@ -311,7 +312,8 @@ impl Run {
         Box::pin(events(ctx, which, args(first, after, None, None), self.fetched.alone)).await
     }
 
-    /// The outcome in a sentence; null until it is summarised.
+    /// The outcome in a sentence, from its `summarise` step; for guided work, the text given at
+    /// completion. Null before, and if there is neither.
     async fn outcome(&self) -> Option<&str> {
         self.row.outcome.as_deref()
     }

@@ -224,7 +224,7 @@ impl ScheduleQuery {
     }
 
     /// All schedules, or those of one campaign, newest first. Page with `first` and `after`, or
-    /// `last` and `before`.
+    /// `last` and `before`; page size 50 by default, at most 500.
     #[graphql(complexity = "crate::graphql::list::cost(first, last, child_complexity)")]
     async fn schedules(
         &self,

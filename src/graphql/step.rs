@@ -74,7 +74,9 @@ impl Step {
         &self.0.trigger
     }
 
-    /// The result; null before completion.
+    /// The result; null if there is none. Before completion also set: while it awaits approval,
+    /// after a rejected review until it is drafted again, and in guided work with the counts so
+    /// far. A skipped step has the result carried over from the repeated run, if any.
     async fn result(&self) -> Option<Counted<Json<serde_json::Value>>> {
         self.0.result.clone().map(Json).map(Counted)
     }
@@ -138,7 +140,9 @@ impl Step {
         self.0.completed_at
     }
 
-    /// The actor that closed it; null while it is open.
+    /// The actor that closed it. Null while it is open, unless it is being drafted again after a
+    /// rejected review; also null if it was skipped by a cancellation or interruption, or failed
+    /// with LEASE_LOST or POISONED.
     async fn completed_by(&self) -> Option<Actor> {
         self.0.completed_by.clone().map(Actor::from)
     }
@@ -225,8 +229,8 @@ impl Step {
         Ok(Some(Record(record)))
     }
 
-    /// Address of its message or call: in a test run the test address, otherwise the record's
-    /// address at launch. Null for a step without a recipient.
+    /// Address of its message or call, as `RunRecord.address`: in a test run the test address. Null
+    /// for a step without a recipient, or whose recipient has no address.
     async fn to_address(&self, ctx: &Context<'_>) -> Result<Option<String>> {
         reject_workers(viewer(ctx))?;
         Ok(load(ctx, self.0.run_record_id).await?.and_then(|row| row.address))
@@ -310,7 +314,8 @@ impl Step {
         self.0.created_at
     }
 
-    /// Incremented by every change; pass it back as `expectedRevision` to detect conflicts.
+    /// Incremented by every change except the counts in `result`, `overdueAt`, and interruptions of
+    /// a step in progress; pass it back as `expectedRevision` to detect conflicts.
     async fn revision(&self) -> i32 {
         self.0.revision
     }

@@ -134,10 +134,10 @@ impl RunStatusChange {
     }
 }
 
-/// A change of a step's status.
+/// A change of a step's status, or another event of the step, for which `to` is null.
 pub struct StepStatusChange(Arc<entity::event::Model>);
 
-/// A change of a step's status.
+/// A change of a step's status, or another event of the step, for which `to` is null.
 #[Object]
 impl StepStatusChange {
     /// Position in the log; pass it as `after` to resume after this change.
@@ -264,7 +264,9 @@ impl Subscription {
         Ok(feed(ctx, after, matches).await?.map(|event| event.map(RunStatusChange)))
     }
 
-    /// Changes of steps' statuses, in commit order; after the cursor `after`, or from now on.
+    /// Changes of steps' statuses, and other events of steps, with `to: null`: assignments,
+    /// approvals after which more are needed, steps that are overdue. In commit order; after the
+    /// cursor `after`, or from now on.
     async fn step_status_changed(
         &self,
         ctx: &Context<'_>,
@@ -302,8 +304,8 @@ impl Subscription {
         progress::follow(ctx, validate::id("runId", &run_id)?, after).await
     }
 
-    /// Activities in a run of guided work, in commit order; after the cursor `after`, or from now
-    /// on. Rejected with NOT_FOUND for an unknown run.
+    /// Activities in a run, in commit order; after the cursor `after`, or from now on. Rejected
+    /// with NOT_FOUND for an unknown run.
     async fn run_activity(
         &self,
         ctx: &Context<'_>,

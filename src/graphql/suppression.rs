@@ -1,4 +1,4 @@
-//! Suppressed addresses: nothing is ever sent to them.
+//! Suppressed addresses: nothing is sent to them on the suppressed channel.
 
 use async_graphql::{Context, ID, InputObject, Object, Result, SimpleObject};
 use chrono::{DateTime, Utc};

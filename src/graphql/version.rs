@@ -24,12 +24,12 @@ impl VersionChange {
         &self.field
     }
 
-    /// Previous value; null if there was none.
+    /// Previous value; the JSON value null if there was none.
     async fn from(&self) -> Counted<Json<&Value>> {
         Counted(Json(&self.from))
     }
 
-    /// New value; null if there is none.
+    /// New value; the JSON value null if there is none.
     async fn to(&self) -> Counted<Json<&Value>> {
         Counted(Json(&self.to))
     }

@@ -257,12 +257,12 @@ impl WorkQueued {
         self.0.step_id.map(|id| id.to_string().into())
     }
 
-    /// The step's key in the run's structure.
+    /// The step's key in the run's structure; always set.
     async fn key(&self) -> Option<&str> {
         self.0.payload["key"].as_str()
     }
 
-    /// Type of work, as in `Step.type`.
+    /// Type of work, as in `Step.type`; always set.
     #[graphql(name = "type")]
     async fn kind(&self) -> Option<&str> {
         self.0.payload["type"].as_str()

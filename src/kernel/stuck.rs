@@ -27,7 +27,7 @@ use crate::transact;
 pub struct WorkItem {
     /// Kind of work.
     pub work: StuckWork,
-    /// The run, step or sweep that the work is about.
+    /// The run, step, sweep, schedule or agent that the work is about.
     pub subject: Uuid,
     /// The tenant.
     pub org_id: OrgId,
@@ -211,11 +211,11 @@ pub(crate) fn as_activity(work: StuckWork) -> &'static str {
     use StuckWork as W;
     match work {
         W::Fire => "firing it",
-        W::Begin => "beginning it",
-        W::Sweep => "going through its rows",
-        W::Close => "moving it on after its phase",
-        W::Tell => "telling what is overdue",
-        W::Rescue => "taking steps back from a worker that did not come back",
+        W::Begin => "starting it",
+        W::Sweep => "applying a large change to it",
+        W::Close => "advancing it after its phase",
+        W::Tell => "reporting its overdue work",
+        W::Rescue => "returning steps with an expired lease to the queue",
         W::Claim => "claiming its steps",
         W::Settle => "settling its steps",
     }

@@ -102,7 +102,7 @@ impl ApiCall {
         };
         match parts.and_then(|parts| self.request(settings, parts, claim)) {
             Err(why) => Outcome::Failed { why, again: false, after: None, note: None },
-            // A test makes no call: it shows the request only.
+            // A test makes no call: its result is the method and the URL as it is written.
             Ok((request, _)) if snapshot.test.is_some() => {
                 let (method, url) = (request.method().as_str(), &settings["url"]);
                 Outcome::Done { result: json!({ "rehearsed": true, "method": method, "url": url }), note: () }

@@ -1,4 +1,5 @@
-//! The API as a front end meets it: lists, filters, pages, idempotency, roles, the cost in statements.
+//! The API as a front end uses it: lists, filters, pages, idempotency, roles, statements per
+//! request.
 
 mod actions;
 mod filters;

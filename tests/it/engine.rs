@@ -1,4 +1,4 @@
-//! The engine under fire: kills, a bad world, the ledger, the positions of the log.
+//! The engine under failures: kills, failing dependencies, the ledger, the positions of the log.
 
 mod bad_world;
 mod kills;

@@ -1,4 +1,5 @@
-//! Faults found from outside, by section of their list, each as the kind that it is a sample of.
+//! Tests for externally reported faults, by section of their list; each test covers the whole class
+//! that the reported fault is a sample of.
 
 mod demo;
 pub mod engine;

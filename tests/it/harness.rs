@@ -1,4 +1,5 @@
-//! A world for a test: a database of its own, a server with a clock that the test sets, and a client.
+//! The test harness: a world with a database of its own, a server with a clock that the test sets,
+//! and a client.
 
 pub mod api;
 pub mod check;
@@ -29,7 +30,7 @@ use sortie::kernel::viewer::Viewer;
 use sortie::step_kind::draft::{Draft, DraftSelection};
 use sortie::step_kind::{send::Send, summarise::Summarise};
 
-/// Which database.
+/// The database of a test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Sqlite,
@@ -66,25 +67,25 @@ pub struct World {
     pub viewer: Viewer,
     pub folder: PathBuf,
     pub address: std::net::SocketAddr,
-    /// What the client shows of itself, where the server knows who asks.
+    /// Bearer credential of the client; none in development mode.
     pub shown: std::sync::Mutex<Option<String>>,
     way: Way,
 }
 
-/// How the world is asked, and what moves it.
+/// Transport of the test's requests, and the means by which work advances.
 enum Way {
-    /// A server with its engine, over HTTP.
+    /// A running server with its engine, over HTTP.
     Up(Box<Server>, reqwest::Client),
-    /// No server and no engine: the schema is asked directly, and nothing moves but by `tick`.
+    /// No server and no engine: the schema is executed directly, and work advances only by `tick`.
     Still(Box<(sortie::graphql::Schema, EngineContext, Draft, Send)>),
 }
 
-/// Noon on a quiet day.
+/// The start time of every test: noon on an ordinary day.
 pub fn noon() -> DateTime<Utc> {
     "2026-11-02T12:00:00Z".parse().unwrap()
 }
 
-/// A client of HTTP.
+/// An HTTP client.
 pub fn client() -> reqwest::Client {
     client_builder().build().unwrap()
 }
@@ -94,7 +95,7 @@ pub fn client_builder() -> reqwest::ClientBuilder {
     reqwest::Client::builder()
 }
 
-/// A key of a member of its own; a worker's is of the viewer.
+/// Creates an API key of a new member; a worker's key belongs to the viewer.
 pub async fn key(db: &Db, viewer: &Viewer, role: Role, expires_at: Option<DateTime<Utc>>) -> String {
     let platform = entity::org::PLATFORM;
     let first = role == Role::Admin && viewer.org_id == platform;
@@ -169,7 +170,7 @@ pub fn config(folder: &std::path::Path, url: &str, smtp: Option<String>) -> Conf
     }
 }
 
-/// A folder of its own, and the address of a fresh database.
+/// A new folder, and the URL of a fresh database.
 pub async fn place(kind: Kind) -> (PathBuf, String) {
     let name = format!("sortie_test_{}", uuid::Uuid::now_v7().simple());
     let folder = std::env::temp_dir().join(&name);
@@ -199,12 +200,12 @@ impl World {
         Self { db, clock, viewer, folder, address, shown: None.into(), way: Way::Up(Box::new(server), client()) }
     }
 
-    /// A world whose server knows who asks by keys; this one's client shows an admin's.
+    /// A world whose server authenticates by API keys; its client uses an admin's.
     pub async fn guarded(kind: Kind) -> Self {
         Self::with_doors(kind, |_| {}).await
     }
 
-    /// The same, with more said about its doors.
+    /// The same, with further settings of authentication and limits.
     pub async fn with_doors(kind: Kind, change: impl FnOnce(&mut Config)) -> Self {
         let (folder, url) = place(kind).await;
         let clock = Clock::set_to(noon());
@@ -220,7 +221,7 @@ impl World {
         Self { db, clock, viewer, folder, address, shown: Some(key).into(), way: Way::Up(Box::new(server), client()) }
     }
 
-    /// The status and the answer of one who shows this.
+    /// Status and body of the response to a request with this credential.
     pub async fn post_as(&self, shown: &str, query: &str, variables: Value) -> (u16, Value) {
         let request = crate::harness::client().post(format!("http://{}/graphql", self.address));
         let request = if shown.is_empty() { request } else { request.bearer_auth(shown) };
@@ -228,17 +229,17 @@ impl World {
         (response.status().as_u16(), response.json().await.unwrap())
     }
 
-    /// A key of a member of its own, with a role.
+    /// Creates an API key of a new member with a role.
     pub async fn key(&self, role: Role) -> String {
         key(&self.db, &self.viewer, role, None).await
     }
 
-    /// A world in which nothing moves by itself.
+    /// A world in which work advances only by `tick`.
     pub async fn still(kind: Kind, smtp: Option<String>) -> Self {
         Self::made(kind, smtp, None).await
     }
 
-    /// The same, with so many mails a minute.
+    /// The same, with a limit of mails per minute.
     pub async fn paced(kind: Kind, smtp: Option<String>, per_minute: u32) -> Self {
         Self::made(kind, smtp, Some(per_minute)).await
     }
@@ -265,7 +266,7 @@ impl World {
         Self { db, clock, viewer, folder, address: "127.0.0.1:0".parse().unwrap(), shown: None.into(), way }
     }
 
-    /// Lets a still world move as far as it goes, or only until work is queued.
+    /// Advances a still world until nothing is left to do, or only until work is queued.
     pub async fn tick(&self, and_work: bool) {
         let Way::Still(still) = &self.way else { panic!("this world moves by itself") };
         let (_, gear, draft, send) = &**still;
@@ -283,30 +284,30 @@ impl World {
         }
     }
 
-    /// Has the queued messages of a still world sent, and nothing else moved.
+    /// Sends the queued messages of a still world and advances nothing else.
     pub async fn work(&self) {
         let Way::Still(still) = &self.way else { panic!("this world moves by itself") };
         while perform::tick(&still.1, &still.3).await.unwrap() > 0 {}
     }
 
-    /// Lets go of what is kept for a time only, in a still world.
+    /// Deletes expired rows in a still world.
     pub async fn forget(&self) {
         sortie::engine::housekeeping::tick(self.gear(), None).await;
     }
 
-    /// What the loops of a still world work with.
+    /// Context of the engine's loops in a still world.
     pub fn gear(&self) -> &EngineContext {
         let Way::Still(still) = &self.way else { panic!("this world moves by itself") };
         &still.1
     }
 
-    /// Takes lapsed leases back, in a still world.
+    /// Reclaims expired leases in a still world.
     pub async fn rescue(&self) {
         let Way::Still(still) = &self.way else { panic!("this world moves by itself") };
         rescue::tick(&still.1).await.unwrap();
     }
 
-    /// The whole answer.
+    /// The whole response, with data and errors.
     pub async fn post(&self, query: &str, variables: Value) -> Value {
         match &self.way {
             Way::Up(_, client) => {
@@ -329,14 +330,14 @@ impl World {
         }
     }
 
-    /// The data of an answer without errors.
+    /// The data of a response. Panics if it has errors.
     pub async fn ask(&self, query: &str, variables: Value) -> Value {
         let answer = self.post(query, variables.clone()).await;
         assert!(answer.get("errors").is_none(), "{query}\n{variables}\n{answer:#}");
         answer["data"].clone()
     }
 
-    /// The first error of an answer that has one: its code and its message.
+    /// Code and message of the response's first error. Panics if it has none.
     pub async fn refused(&self, query: &str, variables: Value) -> (String, String) {
         let answer = self.post(query, variables).await;
         let error = &answer["errors"][0];
@@ -353,7 +354,7 @@ impl World {
 
     /// Rows of one statement, as text.
     pub async fn sql(&self, sql: &str) -> Vec<Vec<String>> {
-        // On Postgres events get their positions after the commit.
+        // On Postgres events get their positions only after the commit.
         sortie::kernel::event::head(&self.db, &self.viewer).await.unwrap();
         let rows = self
             .db
@@ -381,13 +382,13 @@ impl World {
             .collect()
     }
 
-    /// Stops the server; what must hold after anything is checked first.
+    /// Checks the invariants and stops the server.
     pub async fn end(self) {
         check::check(&self).await;
         self.drop_unchecked().await;
     }
 
-    /// Stops the server, where a test has forced what could not have come about.
+    /// Stops the server without the check, for tests that forced an impossible state by SQL.
     pub async fn drop_unchecked(self) {
         if let Way::Up(server, _) = self.way {
             server.stop().await;
@@ -395,8 +396,7 @@ impl World {
         let _ = std::fs::remove_dir_all(&self.folder);
     }
 
-    /// Forces something on the database.
-    /// What one statement counts.
+    /// Runs a counting statement on the database.
     pub async fn number(&self, sql: &str) -> i64 {
         let statement = Statement::from_string(self.db.read().get_database_backend(), sql);
         self.db.read().query_one_raw(statement).await.unwrap().unwrap().try_get_by_index(0).unwrap()

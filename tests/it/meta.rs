@@ -1,4 +1,4 @@
-//! The house itself: its rules, its docs, its examples, its demo and its operator.
+//! Checks of the repository itself: its rules, docs, examples, demo and operation.
 
 mod cycles;
 mod demo;

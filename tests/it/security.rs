@@ -1,4 +1,5 @@
-//! What an attacker tries: each line of the list of attacks, and variants of it. The second tenant is served meanwhile.
+//! Attacks: each entry of the list of attacks, and variants of it. A second tenant is served
+//! meanwhile.
 
 mod answers;
 mod attacks;

@@ -1,4 +1,4 @@
-//! HTTP, sockets, streams, shared subscriptions, and clients of others.
+//! HTTP, WebSockets, SSE streams, shared subscriptions, and third-party clients.
 
 pub mod clients;
 mod shared;

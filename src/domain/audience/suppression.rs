@@ -1,4 +1,5 @@
-//! The suppression list of addresses that receive no messages: find, page, add, remove, look up.
+//! Finds, lists, adds, removes and looks up the addresses of the suppression list, which receive no
+//! messages.
 //!
 //! One list applies to every way of sending. An entry added by a member or a worker (a bounce, a
 //! complaint) blocks one channel. A record's opt-out adds its addresses and blocks every channel of

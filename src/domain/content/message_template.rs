@@ -35,8 +35,8 @@ pub struct Fields {
     pub body: Option<String>,
 }
 
-/// Creates a template. Rejected: no name, no body, mail without a subject, a text that does not
-/// parse.
+/// Creates a template. Errors: BAD_USER_INPUT for a missing name or body, mail without a subject, a
+/// text that does not parse.
 pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<Model> {
     transact!(db, |tx| create_in(tx, viewer, fields).await)
 }
@@ -69,7 +69,8 @@ pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Resu
     Ok(message_template)
 }
 
-/// Updates the given fields, which creates a version. Errors: NOT_FOUND, CONFLICT, BAD_USER_INPUT.
+/// Updates the given fields; a change creates a version. Errors: NOT_FOUND, CONFLICT,
+/// BAD_USER_INPUT.
 pub async fn update(
     db: &Db,
     viewer: &Viewer,

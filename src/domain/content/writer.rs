@@ -34,7 +34,7 @@ pub struct Fields {
     pub body: Option<Option<String>>,
 }
 
-/// Creates a writer. Rejected: no name, or a body that does not parse.
+/// Creates a writer. Errors: BAD_USER_INPUT for a missing name, or a body that does not parse.
 pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<Model> {
     transact!(db, |tx| create_in(tx, viewer, fields).await)
 }
@@ -63,7 +63,8 @@ pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Resu
     Ok(writer)
 }
 
-/// Updates the given fields, which creates a version. Errors: NOT_FOUND, CONFLICT, BAD_USER_INPUT.
+/// Updates the given fields; a change creates a version. Errors: NOT_FOUND, CONFLICT,
+/// BAD_USER_INPUT.
 pub async fn update(db: &Db, viewer: &Viewer, id: WriterId, expected: Option<i32>, fields: &Fields) -> Result<Model> {
     transact!(db, |tx| update_in(tx, viewer, id, expected, fields).await)
 }

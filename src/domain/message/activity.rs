@@ -1,5 +1,5 @@
-//! Activities, the actions taken within a step of guided work: page, write. Each has an event and
-//! is counted on its step.
+//! Lists and writes activities: actions taken within a step of guided work, and calls of campaigns.
+//! Each has an event and is counted on its step.
 
 use async_graphql::{ID, InputObject};
 use entity::activity::{COLUMN, Column, Entity, Model};

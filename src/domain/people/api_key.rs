@@ -56,8 +56,8 @@ pub async fn admin_can_authenticate(
     Ok(keys.iter().any(|key| admins.iter().any(|admin| admin.id == key.member_id)))
 }
 
-/// Returns the same as [`admin_can_enter`], and locks the admins' keys, so that changes which may
-/// lock admins out are serialised.
+/// Returns the same as [`admin_can_authenticate`], and locks the admins' keys, so that changes which
+/// may lock admins out are serialised.
 pub(crate) async fn admin_can_authenticate_locked(tx: &Tx, viewer: &Viewer, by_token: bool) -> Result<bool> {
     let keys = Entity::find().filter(COLUMN.org_id.eq(viewer.org_id)).filter(COLUMN.role.eq(Role::Admin));
     keys.order_by_asc(COLUMN.id).lock_exclusive().all(tx.db()).await?;
@@ -95,7 +95,7 @@ pub struct Fields {
 /// Creates a key. Returns its row and the key itself, which can't be retrieved again. Errors:
 /// BAD_USER_INPUT for a missing name, a role above its member's, an expiry in the past, and for the
 /// server's first key unless it is an admin's of the built-in org: a valid key ends development
-/// mode, and nobody else could create the next one.
+/// mode at the next start, and then nobody else could create another.
 pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<(Model, String)> {
     let name = validate::name("name", &fields.name)?;
     let member_id = fields.member_id.or(viewer.member_id());
@@ -114,7 +114,7 @@ pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<(Model,
         }
         let first = fields.role == Role::Admin && viewer.org_id == PLATFORM;
         if !first && !admin_can_authenticate(tx.db(), PLATFORM, tx.now(), db.has_tokens()).await? {
-            let why = "the first key must be an admin's of the built-in org: once a key exists, every request must authenticate";
+            let why = "the first key must be an admin's of the built-in org: once a key exists, every request must authenticate from the next start on";
             return Err(Refusal::input("role", format!("{why}. {MAKE_ANOTHER}")).into());
         }
         if let Some(id) = fields.agent_id {

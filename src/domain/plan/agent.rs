@@ -66,8 +66,8 @@ pub async fn by_name(db: &impl ConnectionTrait, viewer: &Viewer, name: &str) -> 
     found.ok_or_else(|| Refusal::not_found("agent", name).into())
 }
 
-/// Creates an agent. Rejected: no name or one that is taken, a filter that does not parse, an
-/// invalid schema.
+/// Creates an agent. Errors: CONFLICT for a name that is taken; BAD_USER_INPUT for a missing name,
+/// a filter that does not parse, an invalid schema.
 pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<Model> {
     check_before(fields).await?;
     transact!(db, |tx| create_in(tx, viewer, fields).await)

@@ -206,8 +206,8 @@ pub struct Fields {
     pub overrides: Option<Overrides>,
 }
 
-/// Creates a template. Rejected: no key or name, neither or both of a structure and a base, a
-/// structure with problems (all are reported), a key that is taken.
+/// Creates a template. Errors: CONFLICT for a key that is taken; BAD_USER_INPUT for a missing key
+/// or name, neither or both of a structure and a base, a structure with problems (all are reported).
 pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<Model> {
     judge::validate_before(db, viewer, None, fields).await?;
     transact!(db, |tx| create_in(tx, viewer, fields).await)

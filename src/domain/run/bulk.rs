@@ -57,7 +57,7 @@ pub async fn act(
     let mut result = BulkResult { matched, ..BulkResult::default() };
     for run in runs {
         let id = run.id;
-        let mut verdict = judge(&run, run.campaign_id.and_then(|id| campaigns.get(&id).copied()), action);
+        let mut verdict = check_changes(&run, run.campaign_id.and_then(|id| campaigns.get(&id).copied()), action);
         if verdict.is_ok() && action == Action::Retry {
             verdict = match retries.get(&id) {
                 Some(verdict) => verdict.retry.clone().map(|_| ()).map_err(Error::from),
@@ -84,7 +84,7 @@ pub async fn act(
 
 /// Checks that the action would change the run. Unlike a single cancel, a bulk cancel rejects runs
 /// that are cancelled already.
-fn judge(run: &run::Model, campaign: Option<CampaignStatus>, action: Action) -> Result<()> {
+fn check_changes(run: &run::Model, campaign: Option<CampaignStatus>, action: Action) -> Result<()> {
     if action == Action::Cancel && run.status == RunStatus::Cancelled {
         return Err(Refusal::transition("run", run.status, RunTransition::Cancel).into());
     }

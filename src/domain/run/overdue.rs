@@ -1,4 +1,4 @@
-//! Overdue work: reports overdue steps once, and closes phases that were open for events.
+//! Overdue work: reports overdue steps once, and ends phases whose time for events is over.
 
 use std::collections::BTreeMap;
 

@@ -23,7 +23,8 @@ pub struct Progress {
     /// Closed steps per minute since the run began; 0 before that.
     pub per_minute: f64,
     /// Estimated time at which all known steps are closed; none if it can't be estimated: before
-    /// the run begins, while it is paused, and while it waits for people or events.
+    /// the first step is closed, when none is left, while the run is paused, and while it waits for
+    /// people or events.
     pub estimated_end: Option<DateTime<Utc>>,
 }
 

@@ -267,7 +267,7 @@ pub(in crate::domain::run) async fn requeue(tx: &Tx, viewer: &Viewer, run: &Mode
         .exec(tx.db())
         .await?;
     // Refused messages, and messages cancelled when their step failed.
-    reapprove(tx, viewer, run, messages, &[CommunicationStatus::Failed, CommunicationStatus::Cancelled]).await
+    reapprove_messages(tx, viewer, run, messages, &[CommunicationStatus::Failed, CommunicationStatus::Cancelled]).await
 }
 
 /// Approves messages again that were cancelled with their steps, as the steps wait again; sent
@@ -277,10 +277,10 @@ pub(in crate::domain::run) async fn wait_with(tx: &Tx, run: &Model, steps: &[ste
         return Ok(());
     }
     let engine = Viewer::engine(run.org_id);
-    reapprove(tx, &engine, run, messages_of(tx, steps), &[CommunicationStatus::Cancelled]).await
+    reapprove_messages(tx, &engine, run, messages_of(tx, steps), &[CommunicationStatus::Cancelled]).await
 }
 
-async fn reapprove(
+async fn reapprove_messages(
     tx: &Tx,
     viewer: &Viewer,
     run: &Model,

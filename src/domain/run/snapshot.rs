@@ -28,7 +28,7 @@ use crate::kernel::viewer::Viewer;
 pub struct RunSnapshot {
     /// Structure.
     pub definition: Definition,
-    /// Copies of the campaign's parts; none while the run is only scheduled.
+    /// Copies of the campaign's parts; none while the run is only scheduled, and for guided work.
     pub instructions: Option<CampaignSnapshot>,
     /// Target of a test run; none for other runs.
     pub test: Option<Test>,
@@ -121,7 +121,8 @@ pub async fn of_runs(db: &impl ConnectionTrait, viewer: &Viewer, runs: &[RunId])
         .await?)
 }
 
-/// Instructions of a snapshot row; none while the run is only scheduled.
+/// Instructions of a snapshot row; none while the run is only scheduled, and for guided work, whose
+/// row holds a `GuidedSnapshot`.
 pub fn instructions(row: &Model) -> Option<CampaignSnapshot> {
     serde_json::from_value(row.instructions.clone()).ok()
 }

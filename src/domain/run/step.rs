@@ -4,6 +4,7 @@
 pub mod assign;
 mod call;
 pub(crate) mod lease;
+mod outcome;
 pub mod permissions;
 pub mod transition;
 
@@ -42,8 +43,8 @@ pub struct StepFilter {
     pub task_ids: Option<Vec<ID>>,
     /// Only steps in one of these statuses.
     pub statuses: Option<Vec<StepStatus>>,
-    /// Only steps of these types: `draft_message`, `review_messages`, `send_message`, `call`,
-    /// `handle_reply`, `summarise`.
+    /// Only steps of these types, e.g. `draft_message`, `send_message`, `call`; any type is
+    /// accepted.
     pub types: Option<Vec<String>>,
     /// Only steps for these kinds of executor.
     pub assigned_to: Option<Vec<Executor>>,
@@ -51,7 +52,8 @@ pub struct StepFilter {
     pub assignee_ids: Option<Vec<ID>>,
     /// True: only steps assigned to the viewer; with an agent's key, to that agent.
     pub mine: Option<bool>,
-    /// Only steps that need one of these roles.
+    /// Only steps whose `assigneeRole` is one of these; a step with the default role, whose
+    /// `assigneeRole` is null, never matches.
     pub roles: Option<Vec<Role>>,
     /// Only steps about one of these records.
     pub record_ids: Option<Vec<ID>>,

@@ -71,8 +71,8 @@ pub(crate) async fn is_open(tx: &Tx, run: RunId, kind: SweepKind) -> Result<bool
     Ok(open.is_some())
 }
 
-/// Sweeps that can proceed, oldest first: one per run, and all those over records. In a paused run
-/// only a cancelling sweep proceeds.
+/// Sweeps that can proceed, oldest first: of each run one that cancels and one other, and all those
+/// over records. In a paused run only the one that cancels proceeds.
 pub async fn open(db: &Db) -> Result<Vec<Model>> {
     // Checked per sweep: there may be many paused runs, but there are few sweeps.
     let mut paused = Query::select();

@@ -107,7 +107,7 @@ pub async fn lease_holder_of(db: &Db, viewer: &Viewer, named: Option<&str>, held
     holders.dedup();
     match holders[..] {
         [id] => agents::must_find(db.read(), viewer, id).await,
-        [] => Err(super::settle::lost("no agent holds it").into()),
+        [] => Err(super::lost("no agent holds it").into()),
         _ => Err(Refusal::input(
             "agent",
             "the steps are held by several agents: settle the steps of one agent per request",

@@ -10,9 +10,10 @@ use entity::id::*;
 use entity::step::{self, StepStatus};
 use sea_orm::sea_query::Expr;
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::claim::owner;
+use super::lost;
 use crate::domain::run::step::lease::{self, LeaseEnd};
 use crate::domain::run::step::{Change, transition};
 use crate::domain::run::{self as runs, advance, dependents, snapshot};
@@ -269,10 +270,6 @@ fn with_usage(result: &Value, usage: &Value) -> Value {
         fields.insert("usage".into(), usage.clone());
     }
     all
-}
-
-pub(super) fn lost(why: &str) -> Refusal {
-    Refusal::conflict(format!("you do not hold this step any more: {why}")).with("reason", json!("LEASE_LOST"))
 }
 
 /// Outcome of checking a result; none if the step was not held by that token.

@@ -126,7 +126,9 @@ pub struct CampaignActInput {
     /// Expected `contentVersion`, from a preflight: rejected with CONFLICT if anything covered by
     /// an approval has changed since, including the message template, the segment and other parts.
     expected_content_version: Option<String>,
-    /// Reason, stored with the transition; required to reject.
+    /// Reason, required by rejectCampaign, which stores it in `Campaign.rejectedBecause`. Stored in
+    /// the event of the transition by rejectCampaign, pauseCampaign, resumeCampaign,
+    /// completeCampaign and cancelCampaign; ignored by submitCampaign and approveCampaign.
     reason: Option<String>,
     /// Idempotency key. Repeating the request with the same key within seven days returns the
     /// original result.
@@ -180,7 +182,7 @@ impl CampaignMutation {
         })
     }
 
-    /// Updates the given fields, which creates a new version. Rejected with NOT_FOUND, CONFLICT,
+    /// Updates the given fields; a change creates a new version. Rejected with NOT_FOUND, CONFLICT,
     /// BAD_USER_INPUT or INVALID_TRANSITION.
     async fn update_campaign(&self, ctx: &Context<'_>, input: UpdateCampaignInput) -> Result<CampaignPayload> {
         let fields = noun::Fields {
@@ -233,11 +235,13 @@ impl CampaignMutation {
     }
 
     /// Draft → pending approval. Blocked while the preflight fails; the payload contains it.
+    /// Ignores `reason`.
     async fn submit_campaign(&self, ctx: &Context<'_>, input: CampaignActInput) -> Result<CampaignPreflightPayload> {
         pass(ctx, input, CampaignTransition::Submit).await
     }
 
-    /// Pending approval → active. Blocked while the preflight fails; the payload contains it.
+    /// Pending approval → active; also renews the approval of an active campaign that has changed
+    /// since. Blocked while the preflight fails; the payload contains it. Ignores `reason`.
     async fn approve_campaign(&self, ctx: &Context<'_>, input: CampaignActInput) -> Result<CampaignPreflightPayload> {
         pass(ctx, input, CampaignTransition::Approve).await
     }
@@ -257,7 +261,9 @@ impl CampaignMutation {
         act(ctx, input, CampaignTransition::Resume).await
     }
 
-    /// Active → completed, once no run is open; ends its schedules.
+    /// Active → completed. Rejected with CONFLICT while a run is queued, in progress, paused or
+    /// scheduled: end its schedules first, since each has a scheduled run. Any schedules left are
+    /// ended.
     async fn complete_campaign(&self, ctx: &Context<'_>, input: CampaignActInput) -> Result<CampaignPayload> {
         act(ctx, input, CampaignTransition::Complete).await
     }

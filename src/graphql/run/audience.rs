@@ -17,7 +17,8 @@ impl RunRecord {
         Ok(load(ctx, self.0.record_id).await?.map(Record))
     }
 
-    /// Address at the launch; null if it had none.
+    /// Address that its messages go to: the record's address at launch, or its current one if that
+    /// changed before anything was sent. Null if it had none, and in runs that send nothing.
     async fn address(&self) -> Option<&str> {
         self.0.address.as_deref()
     }
@@ -27,8 +28,9 @@ impl RunRecord {
         self.0.outcome
     }
 
-    /// Reason for a skip or failure: NO_ADDRESS, UNSUBSCRIBED, DUPLICATE_ADDRESS, REJECTED,
-    /// RUN_CANCELLED …, followed by details; null for other outcomes.
+    /// Reason of the outcome SKIPPED, FAILED, SUPPRESSED or UNKNOWN: NO_ADDRESS, UNSUBSCRIBED,
+    /// DUPLICATE_ADDRESS, REJECTED, RUN_CANCELLED …, in some cases followed by details. Null for
+    /// other outcomes, and while it is open.
     async fn reason(&self) -> Option<&str> {
         self.0.reason.as_deref()
     }

@@ -17,7 +17,8 @@ pub struct RunActInput {
     id: ID,
     /// Expected revision: rejected with CONFLICT if the run has changed since. Null: not checked.
     expected_revision: Option<i32>,
-    /// Reason, stored with the transition.
+    /// Reason, used by cancelRun only, which stores it in `Run.failure` and in the event
+    /// `run.cancelled`. Ignored by pauseRun, resumeRun and refreshRun.
     reason: Option<String>,
     /// Idempotency key. Repeating the request with the same key within seven days returns the
     /// original result.
@@ -40,7 +41,7 @@ pub struct RetryRunInput {
     expected_revision: Option<i32>,
     /// The recipients to retry; FAILED by default.
     recipients: Option<RetryRecipients>,
-    /// Reason, stored with the transition.
+    /// Reason, stored in the event `run.started`.
     reason: Option<String>,
     /// Idempotency key. Repeating the request with the same key within seven days returns the
     /// original result.
@@ -86,7 +87,8 @@ pub struct RepeatRunInput {
 pub struct BulkRunInput {
     /// Filter of the runs; at most 1,000 may match.
     filter: RunFilter,
-    /// Reason, stored with each transition.
+    /// Reason, stored in the event of each run, as by cancelRun and retryRun; when cancelling also
+    /// in `Run.failure`.
     reason: Option<String>,
     /// True to check each run without changing it: `count` and `refused` then describe the expected
     /// result. False by default.
@@ -198,7 +200,8 @@ impl RunMutation {
         Ok(RunPayload { run: run.into() })
     }
 
-    /// Pauses a run: nothing of it is claimed, started or sent; work in flight is settled.
+    /// Pauses a run: nothing of it is claimed, started or sent; work in flight is settled. Ignores
+    /// `reason`.
     async fn pause_run(&self, ctx: &Context<'_>, input: RunActInput) -> Result<RunPayload> {
         let id = validate::id("id", &input.id)?;
         let expected = input.expected_revision;
@@ -212,7 +215,7 @@ impl RunMutation {
         Ok(RunPayload { run: run.into() })
     }
 
-    /// Resumes a paused run.
+    /// Resumes a paused run. Ignores `reason`.
     async fn resume_run(&self, ctx: &Context<'_>, input: RunActInput) -> Result<RunPayload> {
         let id = validate::id("id", &input.id)?;
         let expected = input.expected_revision;
@@ -240,7 +243,7 @@ impl RunMutation {
 
     /// Recomputes a run's state: a scheduled run gets a new preflight; for an active run, task and
     /// phase states are derived again from its steps and the run advances as far as possible.
-    /// Correct state is not changed.
+    /// Correct state is not changed. Ignores `reason`.
     async fn refresh_run(&self, ctx: &Context<'_>, input: RunActInput) -> Result<RunPayload> {
         let (id, expected) = (validate::id("id", &input.id)?, input.expected_revision);
         let run = idempotent!(ctx, input.idempotency_key, |db| noun::refresh::refresh(db, viewer(ctx), id, expected));

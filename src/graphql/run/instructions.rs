@@ -84,14 +84,15 @@ impl RunInstructions {
     }
 }
 
-/// One field that has changed since the launch.
+/// One field that has changed since a launch or an approval.
 #[derive(SimpleObject)]
 pub struct FieldChange {
     /// Name of the field.
     pub field: String,
-    /// Value at the launch; null if there was none.
+    /// Value at the launch, or in `Campaign.changedSinceApproval` at the approval. The JSON value
+    /// null if there was none.
     pub then: Json<serde_json::Value>,
-    /// Current value; null if there is none.
+    /// Current value; the JSON value null if there is none.
     pub now: Json<serde_json::Value>,
 }
 

@@ -148,7 +148,8 @@ impl Task {
         self.0.left_out.as_deref()
     }
 
-    /// Time at which it first left the status PENDING; null before.
+    /// Time at which it first became IN_PROGRESS, COMPLETED or FAILED; null before, and if it was
+    /// skipped without starting.
     async fn started_at(&self) -> Option<DateTime<Utc>> {
         self.0.started_at
     }
@@ -158,7 +159,7 @@ impl Task {
         self.0.completed_at
     }
 
-    /// Steps in order of creation. Page with `first` and `after`.
+    /// Steps in order of creation; `filter.taskIds` is ignored. Page with `first` and `after`.
     #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
     async fn steps(
         &self,

@@ -28,8 +28,8 @@ pub struct RunProgress {
     /// Closed steps per minute since the run began.
     per_minute: f64,
     /// Estimated time at which the expected steps will be closed at this rate; null if it cannot be
-    /// estimated: before the run begins, after its end, while it is paused, and while it waits for
-    /// people, approvals or events.
+    /// estimated: before the first step is closed, when none is left, after the end, while the run
+    /// is paused, and while it waits for people, approvals or events.
     estimated_end: Option<DateTime<Utc>>,
     /// Cursor to resume a subscription after this item; null in queries.
     cursor: Option<String>,

@@ -16,12 +16,13 @@ pub struct Constraint(pub Reason);
 #[Object]
 impl Constraint {
     /// Code for programs: SCHEDULED, CAMPAIGN_PAUSED, SCHEDULE_PAUSED, RUN_PAUSED, STUCK (work on
-    /// it fails repeatedly), APPROVAL, RESOLUTION (messages whose outcome a person has to resolve),
-    /// PEOPLE, WORKERS, NO_AGENT (no agent accepts the steps), IN_HAND (steps that an agent, a
-    /// function or the engine started some time ago), PUT_OFF (messages whose next attempt is due
-    /// later), WAIT (time of a `wait` step), DELAY (earliest time of a step), RETRY (backoff after
-    /// a failure), CHANNEL_PAUSED, RATE, EVENTS (the phase stays open for events), BLOCKED (a task
-    /// that depends on others), RELEASE; for guided work also MESSAGES and COMPLETION.
+    /// it has failed at least once and is retried with backoff), APPROVAL, RESOLUTION (messages
+    /// whose outcome a person has to resolve), PEOPLE, WORKERS, NO_AGENT (no agent accepts the
+    /// steps), IN_HAND (steps that an agent, a function or the engine started some time ago),
+    /// PUT_OFF (messages whose next attempt is due later), WAIT (time of a `wait` step), DELAY
+    /// (earliest time of a step), RETRY (backoff after a failure), CHANNEL_PAUSED, RATE, EVENTS
+    /// (the phase stays open for events), BLOCKED (a task that depends on others), RELEASE; for
+    /// guided work also MESSAGES and COMPLETION.
     async fn code(&self) -> &str {
         self.0.code
     }

@@ -48,7 +48,7 @@ pub struct UpdateScheduleInput {
 pub struct ScheduleActInput {
     /// Id of the schedule.
     id: ID,
-    /// Reason for the log; at most 10,000 characters.
+    /// Reason, stored in the event of the transition; at most 10,000 characters.
     reason: Option<String>,
     /// Expected revision: rejected with CONFLICT if the schedule has changed since. Null: not
     /// checked.

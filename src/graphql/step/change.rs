@@ -18,7 +18,9 @@ pub struct StepActInput {
     id: ID,
     /// Expected revision: rejected with CONFLICT if the step has changed since. Null: not checked.
     expected_revision: Option<i32>,
-    /// Reason, stored with the transition; required to fail or reject.
+    /// Reason, required to fail or reject. Stored in `Step.error` by failStep, rejectStep and
+    /// skipStep, and in the event of the transition by all step mutations, except: ignored by
+    /// retryStep, by an approval after which more are needed, and by completeStep with a `token`.
     reason: Option<String>,
     /// Result, matching the step's `resultSchema`, or any flat object if it has none; for
     /// completing and submitting.
@@ -95,7 +97,9 @@ impl StepMutation {
         Ok(StepPayload { step: Step(step) })
     }
 
-    /// Fails an attempt of a step in progress: it is queued again, or failed if no attempts are left.
+    /// Fails an attempt of a step in progress: it is queued again, or failed if no attempts are
+    /// left. Rejected with CONFLICT for steps of guided work, which are completed, skipped or
+    /// reset.
     async fn fail_step(&self, ctx: &Context<'_>, input: StepActInput) -> Result<StepPayload> {
         act(ctx, input, Action::Fail).await
     }
@@ -116,7 +120,7 @@ impl StepMutation {
     }
 
     /// Failed → queued, with all its attempts, while its run and its phase are in progress. For a
-    /// failed run, use `retryRun`.
+    /// failed run, use `retryRun`. Ignores `reason`.
     async fn retry_step(&self, ctx: &Context<'_>, input: StepActInput) -> Result<StepPayload> {
         act(ctx, input, Action::Retry).await
     }
@@ -128,7 +132,7 @@ impl StepMutation {
     }
 
     /// Awaiting approval → queued, or failed if no attempts are left. Rejecting a review has its
-    /// messages drafted again.
+    /// messages that are still DRAFT drafted again; messages approved one by one stay APPROVED.
     async fn reject_step(&self, ctx: &Context<'_>, input: StepActInput) -> Result<StepPayload> {
         act(ctx, input, Action::Reject).await
     }

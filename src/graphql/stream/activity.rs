@@ -1,4 +1,4 @@
-//! Activities in guided work, as a subscription.
+//! Activities in a run, as a subscription.
 
 use std::sync::Arc;
 
@@ -13,10 +13,10 @@ use crate::graphql::activity::Activity;
 use crate::graphql::loader::load;
 use crate::kernel::event as log;
 
-/// An activity took place in guided work.
+/// An activity took place in a run.
 pub struct RunActivity(pub(super) Arc<entity::event::Model>);
 
-/// An activity took place in guided work.
+/// An activity took place in a run.
 #[Object]
 impl RunActivity {
     /// Position in the log; pass it as `after` to resume after this item.
@@ -29,17 +29,17 @@ impl RunActivity {
         Ok(load(ctx, payload_value::<ActivityId>(&self.0, "activityId")).await?.map(Activity))
     }
 
-    /// Kind of the activity.
+    /// Kind of the activity; always set.
     async fn kind(&self) -> Option<ActivityKind> {
         payload_value(&self.0, "kind")
     }
 
-    /// One-sentence summary.
+    /// One-sentence summary; always set.
     async fn summary(&self) -> Option<String> {
         payload_value(&self.0, "summary")
     }
 
-    /// Id of the step within which it took place.
+    /// Id of the step within which it took place; always set.
     async fn step_id(&self) -> Option<ID> {
         self.0.step_id.map(|id| id.to_string().into())
     }

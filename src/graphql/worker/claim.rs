@@ -19,7 +19,7 @@ pub struct ClaimedStep {
     id: ID,
     /// Token for renewing and settling this claim; each claim has its own.
     token: String,
-    /// Expiry of the lease; renew it before.
+    /// Expiry of the lease; renew it before. Always set.
     lease_expires_at: Option<DateTime<Utc>>,
     /// Key in the run's structure.
     key: String,
@@ -40,7 +40,8 @@ pub struct ClaimedStep {
     record_id: Option<ID>,
     /// Config of the work, from the run's structure; an empty object if there is none.
     config: Json<Value>,
-    /// JSON Schema of the result; null: any flat object.
+    /// JSON Schema of the result: the step's, or the agent's if the step has none; null: any flat
+    /// object. If both have one, the result must satisfy both.
     result_schema: Option<Json<Value>>,
     /// Data selected by the agent's context query; null if the agent has none, or if it could not
     /// be read.

@@ -54,7 +54,7 @@ pub(crate) struct SequencedBatch {
     pub(crate) left: bool,
 }
 
-/// The sequence number below which every event has its position; searches for unnumbered events
+/// The sequence number up to which every event has its position; searches for unnumbered events
 /// start here. Otherwise they would scan the index entries that numbering leaves behind, of which
 /// there are as many as there were events since the last vacuum.
 #[derive(Debug, Default)]
@@ -73,7 +73,7 @@ impl Watermark {
     /// Raises the watermark when that is certain. Events are inserted last in their transaction,
     /// which has its id by then: so a transaction that took a sequence value before we read the
     /// sequence is older than the transaction id that we read after it. Once all those transactions
-    /// have ended, no further row can appear below that value; and the rows there must have their
+    /// have ended, no further row can appear up to that value; and the rows there must have their
     /// positions, including those that had to wait.
     pub(crate) async fn raise(&self, db: &DatabaseConnection) -> Result<()> {
         let backend = db.get_database_backend();

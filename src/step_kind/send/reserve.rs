@@ -1,6 +1,6 @@
 //! Reserves messages immediately before their hand-over, in a transaction of its own that checks
 //! once more if a message may be sent: its run, its approval, the suppression list, the channel's
-//! pause and rate (docs/architecture.md, "Sending").
+//! pause and rate (docs/architecture.md, "Where a message is refused because of an opt-out").
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 

@@ -51,7 +51,8 @@ const COMMUNICATION: [(&str, &str); 4] = [
     ("RESOLVE", "resolveCommunication(input: { id: $id, resolution: SENT }) { communication { id } }"),
 ];
 
-/// Tries one action on one object, and says whether it was carried out, as it was said before that it would be.
+/// Tries one action on one object and returns whether it was carried out; asserts that
+/// `availableActions` had said the same.
 async fn attempt(world: &World, noun: &str, id: &str, action: (&str, &str)) -> bool {
     let query = "query($id: ID!) { node(id: $id) { ... on Campaign { a: status availableActions { action allowed blockedBecause } } ... on Run { b: status availableActions { action allowed blockedBecause } } ... on Phase { c: status availableActions { action allowed blockedBecause } } ... on Step { d: status availableActions { action allowed blockedBecause } } ... on Communication { e: status availableActions { action allowed blockedBecause } } } }";
     let node = world.ask(query, json!({ "id": id })).await["node"].clone();
@@ -116,7 +117,7 @@ both! {
             "ACTIVE PAUSE", "ACTIVE COMPLETE", "ACTIVE CANCEL", "ACTIVE TEST_RUN", "ACTIVE RUN", "ACTIVE SCHEDULE",
             "PAUSED UPDATE", "PAUSED RESUME", "PAUSED CANCEL", "CANCELLED CANCEL",
         ]);
-        // What lacks something is not submitted, and one with an open run is not completed.
+        // An incomplete campaign can't be submitted, and one with an open run can't be completed.
         let bare = world.create("campaign", json!({ "name": "Bare" })).await;
         assert!(!attempt(&world, "campaign", &bare, CAMPAIGN[1]).await);
         let busy = campaign(&world, &plan, &[submit, approve]).await;
@@ -161,7 +162,7 @@ both! {
             "IN_PROGRESS PAUSE", "IN_PROGRESS CANCEL", "IN_PROGRESS REFRESH", "PAUSED RESUME", "PAUSED CANCEL",
             "PAUSED REFRESH", "FAILED RETRY", "CANCELLED CANCEL",
         ]);
-        // Cancelling twice is one cancel.
+        // A second cancel has no effect.
         let id = run_in(&world, &plan, "CANCELLED").await;
         world.act("cancelRun", "run", json!({ "id": id })).await;
         let events = world.ask_all_events().await;
@@ -179,7 +180,7 @@ async fn run_in(world: &World, plan: &Plan, state: &str) -> String {
         return data["scheduleCampaign"]["run"]["id"].as_str().unwrap().to_owned();
     }
     if state == "FAILED" {
-        // Nobody's message can be drafted: the record has lost what the template needs.
+        // No message can be drafted, because the record has lost a value that the template needs.
         let id = world.launch(plan).await;
         let attributes =
             "mutation($id: ID!, $to: JSON!) { updateRecord(input: { id: $id, attributes: $to }) { record { id } } }";
@@ -217,7 +218,7 @@ both! {
         world.activate(&plan).await;
         let run = world.launch(&plan).await;
         world.tick(true).await;
-        // Processing waits for its release; its gate opens once.
+        // The Processing phase waits for its release; it can be released only once.
         let phases = "query($id: ID!) { run(id: $id) { waitingFor { code } phases { id status } } }";
         let found = world.ask(phases, json!({ "id": run })).await["run"].clone();
         assert_eq!(found["waitingFor"], json!([{ "code": "RELEASE" }]));
@@ -267,7 +268,8 @@ both! {
             "IN_PROGRESS RESET", "COMPLETED RESET", "SKIPPED RESTART", "QUEUED START", "QUEUED SKIP",
             "FAILED RETRY",
         ]);
-        // Steps move only in a run that is in progress; a call that is being made when it is paused can be ended.
+        // Steps change only in a run that is in progress; a call under way when the run is paused
+        // can be ended.
         for verb in ["pauseRun", "cancelRun"] {
             world.act(verb, "run", json!({ "id": run })).await;
             for action in STEP {
@@ -351,7 +353,7 @@ both! {
                         world.act("cancelRun", "run", json!({ "id": run })).await;
                         world.tick(true).await;
                     }
-                    // These come about only inside a hand-over; here they are forced.
+                    // These statuses occur only during a hand-over; here they are set by SQL.
                     _ => {
                         let uuid = entity::id::Id::uuid(id.parse::<entity::id::CommunicationId>().unwrap());
                         let which = if kind == crate::harness::Kind::Sqlite { format!("x'{}'", uuid.simple()) } else { format!("'{uuid}'") };

@@ -1,4 +1,5 @@
-//! The filter language: every operator gives the same records on both databases, and what is wrong is named.
+//! The filter language: every operator returns the same records on both databases, and an invalid
+//! filter is rejected with the place of the error.
 
 use serde_json::{Value, json};
 
@@ -55,7 +56,7 @@ both! {
             (json!({ "unsubscribed": false }), "Ada Ben Çem"),
             (json!({ "or": [{ "stage": { "eq": "Won" } }, { "kind": { "eq": "contact" } }] }), "Ben Çem"),
             (json!({ "and": [{ "kind": { "eq": "lead" } }, { "not": { "stage": { "eq": "New" } } }] }), "Ben"),
-            // What is absent does not meet a condition, so it meets its opposite.
+            // An absent value does not match a condition, so it matches the negation.
             (json!({ "not": { "stage": { "eq": "New" } } }), "Ben Çem"),
         ];
         for (filter, wanted) in cases {
@@ -77,7 +78,7 @@ both! {
             let (found, message) = world.refused(query, json!({ "filter": filter })).await;
             assert_eq!((found.as_str(), message.starts_with(at)), (code, true), "{filter}: {message}");
         }
-        // A fixed list is a segment, too; a record that is not there is refused.
+        // A fixed list is a segment, too; an unknown record is rejected.
         let ada = world.ask("{ records(filter: { name: { eq: \"Ada\" } }) { nodes { id } } }", json!({})).await["records"]["nodes"][0]["id"].clone();
         let list = world.create("segment", json!({ "name": "Just Ada", "recordIds": [ada, ada] })).await;
         let count = world.ask("query($id: ID!) { segment(id: $id) { recordCount filter } }", json!({ "id": list })).await;

@@ -1,4 +1,5 @@
-//! The whole story, through GraphQL only: from imported records to sent mail, with every status change seen live.
+//! End-to-end test through GraphQL only: from imported records to sent mail, with every status
+//! change observed live.
 
 use serde_json::{Value, json};
 
@@ -19,17 +20,17 @@ both! {
     async fn a_campaign_flies(kind) {
         let sink = Sink::start().await;
         let world = World::with(kind, Some(sink.url())).await;
-        // From here on somebody follows all that happens, and is cut off every seven events.
+        // From here on a subscriber follows the whole log and is disconnected every seven events.
         let live = Live::follow(world.address, 7);
 
-        // Records come in by file; the report says what did not.
+        // Records are imported from a file; the report lists rejected rows.
         sortie::domain::audience::record::import::import(&world.db, &world.viewer, "lead", "leads.csv", LEADS.as_bytes(), |_, _| {}).await.unwrap();
         let data = world.ask("{ imports { nodes { rows created bad status problems { line column value why } } } }", json!({})).await;
         let report = &data["imports"]["nodes"][0];
         assert_eq!((&report["created"], &report["bad"], &report["status"]), (&json!(4), &json!(1), &json!("COMPLETED")));
         assert_eq!(report["problems"], json!([{ "line": 6, "column": "external_id", "value": null, "why": "must not be blank" }]));
 
-        // A campaign is built piece by piece, while preflight's answer shrinks.
+        // A campaign is built step by step, while preflight reports fewer problems.
         let campaign = world.create("campaign", json!({ "name": "First light" })).await;
         let mut failing = failures(&world, &campaign).await;
         assert_eq!(failing, ["GOAL", "WRITER", "REVIEWER", "MESSAGE_TEMPLATE", "AUDIENCE", "CAMPAIGN_ACTIVE", "CONTENT"]);
@@ -109,7 +110,7 @@ both! {
         let records = world.ask("{ records(filter: { name: { in: [\"Ada Baker\", \"Bruno Cohen\"] } }, orderBy: { field: NAME, direction: ASC }) { nodes { lastContactedAt } } }", json!({})).await;
         assert_eq!(records["records"]["nodes"], json!([{ "lastContactedAt": noon().to_rfc3339() }, { "lastContactedAt": null }]));
 
-        // The run tells what came of each record, and why it behaved as it did.
+        // The run reports each recipient's outcome, and findings that explain it.
         let told = "query($id: ID!) { run(id: $id) { records(filter: { outcomes: [SKIPPED] }) { totalCount nodes { record { name } outcome reason } } findings { code message } drift { field } } }";
         let told = world.ask(told, json!({ "id": run })).await["run"].clone();
         assert_eq!(told["records"], json!({ "totalCount": 2, "nodes": [
@@ -119,7 +120,7 @@ both! {
         let codes: Vec<&str> = told["findings"].as_array().unwrap().iter().map(|finding| finding["code"].as_str().unwrap()).collect();
         assert_eq!((codes, &told["drift"]), (vec!["LEFT_OUT", "LEFT_OUT", "REJECTED", "EDITED"], &json!([])));
 
-        // One run fires by the clock, another is cancelled before.
+        // One scheduled run starts on time, another is cancelled before.
         let schedule = "mutation($id: ID!, $at: DateTime!) { scheduleCampaign(input: { campaignId: $id, at: $at }) { run { id status } schedule { id status } preflight { ready } } }";
         let at = |minutes| (noon() + chrono::Duration::minutes(minutes)).to_rfc3339();
         let first = world.ask(schedule, json!({ "id": campaign, "at": at(60) })).await["scheduleCampaign"].clone();
@@ -137,7 +138,7 @@ both! {
         let still = world.until_run(second["run"]["id"].as_str().unwrap(), "CANCELLED").await;
         assert_eq!(still["failure"], "not now");
 
-        // Somebody answers; the reply stands by its run.
+        // A recipient replies; the reply is linked to its run.
         let recorded = "mutation($id: ID!) { recordReply(input: { communicationId: $id, externalId: \"r-1\", body: \"Call me\" }) { reply { body record { name } } } }";
         for _ in 0..2 {
             let reply = world.ask(recorded, json!({ "id": to("ada@example.com") })).await;
@@ -146,7 +147,7 @@ both! {
         let replies = world.ask("query($id: ID!) { run(id: $id) { replies { totalCount } } }", json!({ "id": run })).await;
         assert_eq!(replies["run"]["replies"]["totalCount"], 1);
 
-        // The campaign changes; the run kept what it was told, and says so.
+        // The campaign changes; the run keeps its snapshot and reports the difference.
         world.ask(update, json!({ "input": { "id": campaign, "variables": { "offer": "Another trial" } } })).await;
         let told = "query($id: ID!) { run(id: $id) { instructions { variables } drift { field then now } findings { code } } campaign(id: \"CAMPAIGN\") { versions(first: 1) { nodes { version changes { field from to } actor { name } } } currentRun { id } currentPhase { key } } }";
         let told = world.ask(&told.replace("CAMPAIGN", &campaign), json!({ "id": run })).await;
@@ -156,7 +157,7 @@ both! {
         assert_eq!(told["campaign"]["versions"]["nodes"][0]["changes"][0]["to"], json!({ "offer": "Another trial" }));
         assert_eq!((&told["campaign"]["currentRun"], &told["campaign"]["currentPhase"]), (&Value::Null, &Value::Null));
 
-        // Resumed behind the last cursor, the feed has missed nothing and repeats nothing.
+        // Resumed after the last cursor, the feed has missed nothing and repeats nothing.
         let wanted: Vec<Value> = world
             .ask_all_events()
             .await

@@ -1,4 +1,4 @@
-//! Idempotency keys: asking again does nothing again, and shows what was made.
+//! Idempotency keys: repeating a request has no second effect and returns the original result.
 
 use serde_json::{Value, json};
 
@@ -10,7 +10,7 @@ both! {
     async fn one_key_has_one_effect(kind) {
         let world = World::still(kind, None).await;
         let plan = world.plan("EMAIL", 2).await;
-        // A failed preflight keeps nothing: the same key launches once it may.
+        // A failed preflight stores nothing: the same key launches once preflight passes.
         let held = world.ask(LAUNCH, json!({ "id": plan.campaign, "key": "k" })).await["runCampaign"].clone();
         assert_eq!((&held["run"], &held["preflight"]["ready"]), (&Value::Null, &json!(false)));
         world.activate(&plan).await;
@@ -24,18 +24,19 @@ both! {
         assert_eq!(world.refused(LAUNCH, json!({ "id": plan.campaign, "key": " " })).await.0, "BAD_USER_INPUT");
         let runs = "{ runs { totalCount } }";
         assert_eq!(world.ask(runs, json!({})).await["runs"]["totalCount"], 1);
-        // Even when it could not be launched any more, the answer is the same.
+        // The response is the same even if a launch would not be allowed any more.
         world.act("pauseCampaign", "campaign", json!({ "id": plan.campaign })).await;
         assert_eq!(world.ask(LAUNCH, json!({ "id": plan.campaign, "key": "k" })).await["runCampaign"], first);
         world.act("resumeCampaign", "campaign", json!({ "id": plan.campaign })).await;
-        // The key is of the mutation; another one may carry it too. What is asked for again is shown as it is now.
+        // A key is scoped to its mutation; another mutation may use the same one. A repeat returns
+        // the object in its current state.
         let run = first["run"]["id"].clone();
         world.tick(false).await;
         let pause = "mutation($id: ID!) { pauseRun(input: { id: $id, idempotencyKey: \"k\" }) { run { status } } }";
         assert_eq!(world.ask(pause, json!({ "id": run })).await["pauseRun"]["run"]["status"], "PAUSED");
         world.act("resumeRun", "run", json!({ "id": run })).await;
         assert_eq!(world.ask(pause, json!({ "id": run })).await["pauseRun"]["run"]["status"], "IN_PROGRESS");
-        // Seven days later it is forgotten.
+        // The key expires after seven days.
         world.clock.set(noon() + chrono::Duration::days(6));
         assert_eq!(sortie::kernel::idempotency::delete_expired(&world.db).await.unwrap(), 0);
         world.clock.set(noon() + chrono::Duration::days(7) + chrono::Duration::seconds(1));
@@ -45,7 +46,7 @@ both! {
     }
 }
 
-/// Every mutation that makes something, or takes an edge, asked twice under one key.
+/// Sends every mutation that creates something, or makes a transition, twice with one key.
 const TWICE: [(&str, &str); 14] = [
     ("createGoal", "createGoal(input: { name: \"G\", idempotencyKey: \"t\" }) { goal { id } }"),
     ("createWriter", "createWriter(input: { name: \"W\", idempotencyKey: \"t\" }) { writer { id } }"),
@@ -99,13 +100,13 @@ both! {
             assert_eq!(world.ask(&query, json!({ "id": plan.campaign })).await, first, "{name}");
             assert_eq!(world.ask_all_events().await.len(), events, "{name} did something again");
         }
-        // All inputs of mutations carry a key, but for those whose repeat is no effect by itself.
+        // All mutation inputs have a key, except those whose repetition has no effect anyway.
         let schema = world.ask("{ __schema { mutationType { fields { name args { type { ofType { inputFields { name } } } } } } } }", json!({})).await;
         let without: Vec<&str> = schema["__schema"]["mutationType"]["fields"].as_array().unwrap().iter()
             .filter(|field| !field["args"][0]["type"]["ofType"]["inputFields"].as_array().unwrap().iter().any(|input| input["name"] == "idempotencyKey"))
             .map(|field| field["name"].as_str().unwrap())
             .collect();
-        // A claim that nobody heard of lapses; all others find nothing left to do.
+        // A claim whose response was lost expires; all other repeats find nothing to do.
         let harmless = ["unsubscribeRecords", "unsuppressAddress", "applyManifest", "cancelRuns", "retryRuns", "claimSteps", "renewSteps"];
         assert_eq!(without, harmless);
         world.tick(true).await;

@@ -1,4 +1,5 @@
-//! Who may: keys, tokens and roles; what is open ends when they do; and the audit of it all.
+//! Authorization: keys, tokens and roles; open streams end with their credential; and the audit of
+//! it all.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,14 +29,14 @@ both! {
             let mut socket = Socket::open_as(world.address, shown).await;
             assert!(matches!(socket.came().await, Came::Closed(4403)), "{shown}");
         }
-        // What is not GraphQL is behind the same door.
+        // Endpoints outside of GraphQL need the same authentication.
         let import = crate::harness::client().post(format!("http://{}/import/records?kind=lead", world.address));
         assert_eq!(import.header("content-type", "text/csv").body("name\nA\n").send().await.unwrap().status(), 401);
-        // A page of another origin may not ask, with whatever key.
+        // Requests from a page of another origin are rejected, whatever the key.
         let page = crate::harness::client().post(format!("http://{}/graphql", world.address)).bearer_auth(&viewer);
         let page = page.header("origin", "https://evil.example").json(&json!({ "query": ME }));
         assert_eq!(page.send().await.unwrap().status(), 403);
-        // Secrets are kept as hashes alone, and shown nowhere.
+        // Secrets are stored as hashes only and never shown.
         let secret = viewer.rsplit_once('_').unwrap().1;
         let columns = world.sql("SELECT name, role, secret_hash FROM api_key").await;
         assert!(columns.len() >= 2 && !format!("{columns:?}").contains(secret));
@@ -66,7 +67,7 @@ both! {
         let stream = crate::harness::client().post(format!("http://{}/graphql/stream", world.address)).bearer_auth(&revoked);
         let stream = stream.header("accept", "text/event-stream").json(&json!({ "query": live })).send().await.unwrap();
         assert_eq!(stream.status(), 200);
-        // One stream for all operations, on which nothing goes on.
+        // One SSE stream for all operations, on which nothing is running.
         let url = format!("http://{}/graphql/stream", world.address);
         let token = crate::harness::client().put(&url).bearer_auth(&revoked).send().await.unwrap().text().await.unwrap();
         let ask = |key: &str| crate::harness::client().get(&url).bearer_auth(key).header("accept", "text/event-stream").header("x-graphql-event-stream-token", &token).send();
@@ -82,7 +83,7 @@ both! {
         world.ask("mutation($id: ID!) { updateMember(input: { id: $id, role: VIEWER }) { member { role } } }", json!({ "id": member })).await;
         world.clock.set(until + Duration::seconds(1));
         for socket in &mut sockets[..3] {
-            // What happened before is told first.
+            // Earlier events are delivered first.
             let code = loop {
                 match socket.came().await {
                     Came::Message(_) => {}
@@ -98,14 +99,15 @@ both! {
             assert_eq!(world.post_as(shown, ME, json!({})).await.0, 401);
         }
         assert_eq!(world.post_as(&demoted, ME, json!({})).await.1["data"]["viewer"]["role"], "VIEWER");
-        // Who was not meant goes on.
+        // Other keys' streams continue.
         sockets[3].subscribe("again", ME, json!({})).await;
         while sockets[3].message().await["id"] != "again" {}
         world.end().await;
     }
 }
 
-/// The roles of `docs/reference/product.md`, written down once more: a root field that is in none of these lists fails the test.
+/// The roles of `docs/reference/product.md`, repeated here: a root field that is in none of these
+/// lists fails the test.
 const VIEWER: &str = "node nodes campaign campaigns preflight previewMessages run runs step steps communication communications reply \
     replies record records segment segments previewSegment goal goals writer writers reviewer reviewers messageTemplate \
     messageTemplates runTemplate runTemplates agent agents member members schedule schedules nextFireTimes events import imports suppression suppressions \
@@ -117,11 +119,11 @@ const MANAGER: &str = "createGoal updateGoal deleteGoal createWriter updateWrite
     createMessageTemplate updateMessageTemplate deleteMessageTemplate createSegment updateSegment deleteSegment createRecord updateRecord \
     deleteRecord unsuppressAddress createCampaign updateCampaign deleteCampaign duplicateCampaign restoreCampaignVersion submitCampaign \
     createRunTemplate updateRunTemplate deleteRunTemplate createAgent updateAgent deleteAgent applyManifest approveCampaign rejectCampaign pauseCampaign resumeCampaign completeCampaign cancelCampaign scheduleCampaign endSchedule updateSchedule pauseSchedule resumeSchedule scheduleGuidedRun setStages";
-/// What a worker may ask besides who it is: apart from all other roles.
+/// Fields that a worker may use in addition to `viewer`; the worker role includes no other role.
 const WORKER: &str = "claimSteps renewSteps settleSteps completeStep failStep workQueued";
 const ADMIN: &str = "apiKey apiKeys audit createMember updateMember deleteMember createApiKey revokeApiKey";
 
-/// What nobody but an admin may come to see, by whatever way through the schema.
+/// Types that only an admin may reach, along any path of the schema.
 const FOR_ADMINS: &[&str] = &["ApiKey", "AuditEntry"];
 
 both! {
@@ -142,7 +144,8 @@ both! {
                 (field["name"].as_str().unwrap().to_owned(), kind["name"].as_str().unwrap().to_owned())
             };
             let mut all: Vec<_> = of["fields"].as_array().into_iter().flatten().map(named).collect();
-            // By its id nobody else is given one of these: security::sharing::what_is_for_admins_is_no_node_for_others.
+            // These types can't be fetched by id by others:
+            // security::sharing::what_is_for_admins_is_no_node_for_others.
             let possible = of["possibleTypes"].as_array().into_iter().flatten();
             let possible = possible.filter(|one| !FOR_ADMINS.contains(&one["name"].as_str().unwrap()));
             all.extend(possible.map(|one| ("... on".to_owned(), one["name"].as_str().unwrap().to_owned())));
@@ -162,7 +165,8 @@ both! {
                     Some(found.unwrap_or_else(|| panic!("{root}.{field} is in no role's list: who may?")).0)
                 };
                 for (role, key) in &keys {
-                    // What is judged first is who asks; a document that is wrong is told to those who may ask it.
+                    // Authorization is checked first; errors of a document are shown only to those
+                    // who may execute it.
                     let request = client.post(format!("http://{}/graphql", world.address)).bearer_auth(key);
                     let answer: Value = request.json(&json!({ "query": format!("{word} {{ {field} {{ nothing }} }}") })).send().await.unwrap().json().await.unwrap();
                     let refused = answer["errors"][0]["extensions"]["code"] == "FORBIDDEN";
@@ -178,7 +182,8 @@ both! {
                 }
             }
         }
-        // Below the roots anything may be seen; so what is for admins must be below admins' roots alone.
+        // Fields below the roots are not checked again, so types for admins must be reachable only
+        // from admins' roots.
         for role in [Role::Manager, Role::Worker] {
             let may = |field: &str| match role::required_role(async_graphql::parser::types::OperationType::Query, field) {
                 None => true,
@@ -198,14 +203,15 @@ both! {
                 assert!(!seen.contains("Run") && !seen.contains("Record") && !seen.contains("Campaign"), "{seen:?}");
             }
         }
-        // All objects of the schema are known to be for everybody who reads, or for admins: a new one is to be thought of.
+        // Every object type is classified as readable by everybody or by admins only: a new type
+        // must be classified.
         let objects = fields.iter().filter(|(name, all)| !all.is_empty() && !name.starts_with("__")).count();
         assert_eq!(objects, OBJECTS, "another type: who may come to it?");
         world.end().await;
     }
 }
 
-/// How many types with fields the schema has.
+/// Number of types with fields in the schema.
 const OBJECTS: usize = 185;
 
 both! {
@@ -222,7 +228,8 @@ both! {
         world.refused("mutation { createGoal(input: { nothing: 1 }) { goal { id } } }", json!({})).await;
         let both = world.post("mutation { one: createGoal(input: { name: \"A\" }) { goal { id } } two: cancelRun(input: { id: \"run_01h455vb4pex5vsknk084sn02q\" }) { run { id } } }", json!({})).await;
         assert!(both["errors"].is_array());
-        // Behind a proxy that is trusted, who asked is whom it names last; what stands before that anybody may have written.
+        // Behind a trusted proxy the client is the last address that it names; earlier ones may be
+        // forged.
         let behind = crate::harness::client().post(format!("http://{}/graphql", world.address)).bearer_auth(&viewer);
         let behind = behind.header("x-forwarded-for", "1.2.3.4, 203.0.113.9").json(&json!({ "query": "mutation { deleteGoal(input: { id: \"x\" }) { deletedId } }" }));
         assert_eq!(behind.send().await.unwrap().status(), 403);

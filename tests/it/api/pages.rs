@@ -1,4 +1,5 @@
-//! Pages: for every order and filter, walking by cursor either way gives exactly the list, whatever the page's size.
+//! Pagination: for every order and filter, walking by cursor in either direction returns exactly
+//! the list, at any page size.
 
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -15,7 +16,7 @@ fn ids(data: &Value) -> Vec<String> {
     data["runs"]["nodes"].as_array().unwrap().iter().map(|node| node["id"].as_str().unwrap().to_owned()).collect()
 }
 
-/// Runs that tie in every order, some scheduled, some not.
+/// Creates runs with ties in every order, some scheduled, some not.
 async fn runs(world: &World) -> String {
     let plan = world.plan("EMAIL", 1).await;
     world.activate(&plan).await;
@@ -108,7 +109,8 @@ assert_eq!(times[0].as_str() < times[2].as_str(), direction == "ASC", "{times:?}
         ] {
             assert_eq!(world.ask(counts, json!({ "filter": filter })).await["runs"]["totalCount"], total, "{filter}");
         }
-        // A cursor of another order or filter, contradictions, and too much are refused.
+        // A cursor of another order or filter, contradictory arguments, and too large pages are
+        // rejected.
         let cursor = world.ask(LIST, json!({ "first": 2 })).await["runs"]["pageInfo"]["endCursor"].clone();
         for window in [
             json!({ "first": 2, "after": cursor, "by": { "field": "STATUS", "direction": "DESC" } }),

@@ -1,4 +1,4 @@
-//! The schema: the golden file, descriptions, and how errors are told.
+//! The schema: the golden file, descriptions, and the form of errors.
 
 use serde_json::{Value, json};
 
@@ -66,7 +66,7 @@ both! {
             let (code, message) = world.refused(template, json!({ "body": body })).await;
             assert_eq!((code.as_str(), message.starts_with("body: ")), ("BAD_USER_INPUT", true), "{body}: {message}");
         }
-        // A fault of ours: the table is gone. The client gets a code and an id, and no word of SQL.
+        // An internal error: the table is gone. The client gets a code and an id, and no SQL.
         world.force("DROP TABLE reply").await;
         let (code, message) = world.refused("{ replies { totalCount nodes { id } } }", json!({})).await;
         assert_eq!(code, "INTERNAL");
@@ -90,8 +90,8 @@ both! {
 }
 
 both! {
-    /// A document that was found valid is not validated again; its answers are the same as before, also to variables that do
-    /// not fit.
+    /// A document that was found valid is not validated again; its responses stay the same, also
+    /// for invalid variables.
     async fn answers_do_not_depend_on_who_asked_before(kind) {
         let world = World::new(kind).await;
         let goal = world.create("goal", json!({ "name": "One" })).await;
@@ -122,7 +122,7 @@ both! {
     }
 }
 
-/// What tells of another object by its id.
+/// Types whose `id` is that of another object, so that they are not nodes themselves.
 const OF_ANOTHER: [&str; 6] = ["ClaimedStep", "MissedOccurrences", "RefusedRun", "Renewed", "SettledStep", "ToldPart"];
 
 #[test]

@@ -1,5 +1,5 @@
-//! Lists cost a constant number of statements, however many rows they have: every list of the schema is asked for every field
-//! of its nodes, in a small world and in a larger one.
+//! Lists cost a constant number of statements, however many rows they have: every list of the
+//! schema is queried with every field of its nodes, in a small world and in a larger one.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,8 @@ use sortie::kernel::db::dialect::Dialect;
 
 use crate::harness::{Kind, World};
 
-/// Analyses of one object, priced as such and not for lists: each reads and renders, or counts, for that one alone.
+/// Analyses of a single object, priced as such and not meant for lists: each reads and renders, or
+/// counts, for that object alone.
 const ANALYSES: [(&str, &str); 9] = [
     ("Campaign", "availableActions"),
     ("Campaign", "changedSinceApproval"),
@@ -52,13 +53,13 @@ impl Schema {
         all
     }
 
-    /// What is asked of a field: all that is plain in it, of a list, of its nodes.
+    /// Selection set of a field: its scalars and enums; for a list, those of its nodes.
     fn selection(&self, of: &str, kind: &str) -> String {
         if kind != "OBJECT" {
             return String::new();
         }
         if let Some(node) = of.strip_suffix("Connection") {
-            // What a list tells of itself, beside its nodes.
+            // Fields of the connection itself, beside its nodes.
             let of_itself = |(name, of, kind): (String, String, String)| match name.as_str() {
                 "edges" | "nodes" | "pageInfo" => None,
                 _ => Some(format!("{name}{} ", self.selection(&of, &kind))),
@@ -76,7 +77,7 @@ impl Schema {
     }
 }
 
-/// So many of everything.
+/// Creates a world with `count` objects of every kind.
 async fn filled(kind: Kind, count: usize) -> World {
     let world = World::still(kind, None).await;
     world.leads(count).await;
@@ -117,7 +118,7 @@ async fn filled(kind: Kind, count: usize) -> World {
         let entry = sortie::kernel::audit::Entry::new(&world.viewer, "::1".into(), "a", "createGoal", &json!({}));
         let entry = std::sync::Arc::new(entry);
         sortie::kernel::audit::note(&world.db, &entry, entity::AuditOutcome::Nothing, None).await.unwrap();
-        // Guided work, with something of all that is done in it.
+        // Guided work, with one of each action.
         let steps = json!([{ "definition": { "key": "s", "name": "S", "type": "review", "assignedTo": "HUMAN", "config": { "records": { "filter": { "kind": { "eq": "lead" } } } } } }]);
         let start = "mutation($steps: [GuidedStepInput!]) { startGuidedRun(input: { name: \"G\", steps: $steps }) { run { steps { nodes { id } } } } }";
         let step =
@@ -143,14 +144,14 @@ async fn filled(kind: Kind, count: usize) -> World {
             .unwrap();
     }
     world.tick(true).await;
-    // Every other run flies, and somebody answers.
+    // Every other run is executed, and a recipient replies.
     let reviews =
         world.ask("{ steps(filter: { statuses: [AWAITING_APPROVAL] }, first: 100) { nodes { id } } }", json!({})).await;
     for review in reviews["steps"]["nodes"].as_array().unwrap().iter().step_by(2) {
         world.act("approveStep", "step", json!({ "id": review["id"] })).await;
     }
     world.tick(true).await;
-    // Some end with recipients whom they did not reach.
+    // Some end with recipients who were not reached.
     let waiting =
         world.ask("{ runs(filter: { statuses: [IN_PROGRESS] }, first: 100) { nodes { id type } } }", json!({})).await;
     for run in waiting["runs"]["nodes"].as_array().unwrap().iter().filter(|run| run["type"] == "RUN").step_by(2) {
@@ -168,8 +169,8 @@ async fn filled(kind: Kind, count: usize) -> World {
     world
 }
 
-/// How long a list is, and how many statements it takes: the fewest of a few tries, since those that number the log are
-/// counted, too, on Postgres.
+/// Returns the length of a list and the number of statements that it takes. On Postgres it is the
+/// minimum of a few tries, because the sequencer's statements are counted as well.
 async fn cost(world: &World, query: &str, list: &str) -> (usize, u64) {
     let (mut long, mut least) = (0, u64::MAX);
     for _ in 0..if world.db.dialect() == Dialect::Postgres { 5 } else { 1 } {
@@ -217,7 +218,8 @@ both! {
         let world = World::still(kind, None).await;
         world.leads(3).await;
         for _ in 0..20 {
-            // What went before in the same turn has used up tokio's budget: whatever is waited for rests once, though it could go on.
+            // Earlier work of this task has used up tokio's cooperative budget: the next await
+            // yields once although it is ready.
             std::future::poll_fn(|cx| {
                 while tokio::task::coop::has_budget_remaining() {
                     let one = std::pin::pin!(tokio::task::coop::consume_budget());

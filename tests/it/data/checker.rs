@@ -1,4 +1,4 @@
-//! The checker finds what is wrong: each invariant is broken by force, and named.
+//! The consistency checker: each invariant is violated by direct SQL, and the checker names it.
 
 use serde_json::json;
 

@@ -1,4 +1,5 @@
-//! Import: a file that is broken on purpose goes in as far as it is good, and twice changes nothing.
+//! Import: the valid rows of a deliberately broken file are imported; a second import changes
+//! nothing.
 
 use serde_json::{Value, json};
 use sortie::domain::audience::record::import::{Options, Problem, import, import_with};
@@ -52,7 +53,7 @@ both! {
         assert_eq!(by("D-001")["attributes"]["company"], "Müller & Söhne \"GmbH\"");
         assert_eq!(by("D-001")["attributes"]["employees"], 12);
         assert_eq!(by("D-002")["email"], Value::Null);
-        // A cell that a spreadsheet would run stays the text that it is.
+        // A cell that a spreadsheet would execute as a formula stays text.
         assert_eq!(by("D-009")["name"], "=HYPERLINK(\"http://example.com\",\"x\")");
         assert_eq!(by("D-013")["lastContactedAt"], "2026-10-29T15:00:00+00:00");
         let events = world.ask_all_events().await.len();
@@ -96,7 +97,7 @@ both! {
         assert_eq!((report.updated, report.unchanged, report.bad), (moved, 1_234 - moved, 0));
         let kinds = world.ask_all_events().await;
         assert_eq!(kinds.iter().filter(|event| event["kind"] == "record.stage_changed").count() as i64, moved);
-        // What can't be a file of records is refused before anything is done.
+        // Input that can't be a file of records is rejected before anything is written.
         for (header, why) in [("name,phone\n", "external_id"), ("external_id,name,name\n", "name"), ("", "external_id")] {
             let refused = import(&world.db, &world.viewer, "lead", "x.csv", header.as_bytes(), |_, _| {}).await.unwrap_err();
             assert!(refused.to_string().contains(why), "{refused}");

@@ -1,4 +1,4 @@
-//! Migrations go up, down and up again, and bear being run twice.
+//! Migrations run up, down and up again, and tolerate being run twice.
 
 use migration::{Migrator, MigratorTrait};
 use sea_orm::{ConnectionTrait, Database, DatabaseConnection, Statement};
@@ -26,8 +26,9 @@ both! {
         assert_eq!(tables().await, 0);
         Migrator::up(&db, None).await.unwrap();
         assert_eq!(tables().await, all);
-        // A crash inside the first step leaves it half done and not noted down: it is run again, and finds its way. The
-        // later ones are all or nothing; what is there stays, with all that refers to it.
+        // A crash inside the first migration leaves it half done and unrecorded: it runs again and
+        // completes. The later ones are all or nothing; what is there stays, with all that refers
+        // to it.
         Migrator::down(&db, None).await.unwrap();
         Migrator::up(&db, Some(1)).await.unwrap();
         db.execute_unprepared("DELETE FROM seaql_migrations").await.unwrap();
@@ -44,7 +45,7 @@ both! {
         db.execute_unprepared("UPDATE communication SET status = 'SUPPRESSED'").await.unwrap();
         db.execute_unprepared("UPDATE communication SET status = 'NONSENSE'").await.unwrap_err();
         db.execute_unprepared("UPDATE communication SET status = 'SENT'").await.unwrap();
-        // Back to what the first step made.
+        // Back to the schema of the first migration.
         let later = u32::try_from(Migrator::migrations().len()).unwrap() - 1;
         Migrator::down(&db, Some(later)).await.unwrap();
         assert_eq!(kept().await, 1);
@@ -54,7 +55,7 @@ both! {
     }
 }
 
-/// Inserts rows of the oldest kind.
+/// Inserts rows of the oldest schema.
 async fn insert(db: &DatabaseConnection, kind: Kind, rows: &str) {
     for statement in rows.split(";\n").filter(|statement| !statement.trim().is_empty()) {
         let mut statement = statement.to_owned();
@@ -79,8 +80,8 @@ both! {
         Migrator::up(&db, Some(1)).await.unwrap();
         insert(&db, kind, LIFE).await;
         Migrator::up(&db, Some(8)).await.unwrap();
-        // 2,500 records whose names are written apart (an e and an accent) and whose searches are in lower case only; one
-        // of ASCII between them.
+        // 2,500 records with decomposed names (an e and an accent) and search texts that are only
+        // in lower case; one ASCII record between them.
         for chunk in (0..2_500).collect::<Vec<_>>().chunks(500) {
             let rows: Vec<String> = chunk
                 .iter()
@@ -96,7 +97,7 @@ both! {
             let sql = format!("INSERT INTO record (id, org_id, kind, external_id, name, attributes, search, priority, created_at, updated_at, revision) VALUES {}", rows.join(", "));
             db.execute_unprepared(&sql).await.unwrap();
         }
-        // Steps that ended for each of the reasons that were written in words.
+        // Steps that ended for each of the reasons that used to be stored as prose.
         let reasons = [
             ("SKIPPED", "it waited for draft, which was skipped", "WAITED_FOR_SKIPPED"),
             ("SKIPPED", "it waited for draft, which failed", "WAITED_FOR_FAILED"),
@@ -114,7 +115,7 @@ both! {
             ("SKIPPED", "not this one, please", "PERSON"),
             ("FAILED", "LEASE_LOST: three times", "LEASE_LOST"),
             ("FAILED", "no answer", "WORK_FAILED"),
-            // Without a word.
+            // Without a reason.
             ("SKIPPED", "", "PERSON"),
             ("FAILED", "", "WORK_FAILED"),
         ];
@@ -123,7 +124,7 @@ both! {
             let error = if error.is_empty() { "NULL".to_owned() } else { format!("'{error}'") };
             insert(&db, kind, &format!("INSERT INTO step (id, org_id, run_id, phase_id, task_id, run_record_id, key, name, kind, sequence, status, error, trigger, assigned_to, available_at, attempt_count, failure_count, max_attempts, lapse_count, created_at, revision) VALUES ({id}, #01, #03, #05, #06, NULL, 's{i:02}', 's', 'look', {i}, '{status}', {error}, 'immediate', 'WORKFLOW', '2026-01-01T00:00:00+00:00', 1, 0, 5, 0, '2026-01-01T00:00:00+00:00', 1)")).await;
         }
-        // A run that was cancelled while its phase was at work.
+        // A run that was cancelled while its phase was in progress.
         insert(&db, kind, "UPDATE run SET status = 'CANCELLED'; DELETE FROM sweep").await;
         Migrator::up(&db, None).await.unwrap();
         assert_eq!(texts("SELECT DISTINCT name FROM record ORDER BY name").await, ["Plain", "Ren\u{e9} Stra\u{df}e \u{fb01}n"]);
@@ -133,7 +134,7 @@ both! {
         let wanted: Vec<&str> = reasons.iter().map(|reason| reason.2).collect();
         assert_eq!(texts("SELECT reason FROM step WHERE key LIKE 's_%' AND kind = 'look' ORDER BY key").await, wanted);
         assert_eq!(texts("SELECT kind FROM sweep").await, ["CANCEL"]);
-        // Down and up again, nothing moves.
+        // Down and up again changes nothing.
         let later = u32::try_from(Migrator::migrations().len()).unwrap() - 9;
         Migrator::down(&db, Some(later)).await.unwrap();
         Migrator::up(&db, None).await.unwrap();

@@ -1,4 +1,4 @@
-//! Seeded rows: so many as were asked for, and the API reads them like any others.
+//! Seeded rows: exactly the requested number, readable through the API like any others.
 
 use serde_json::json;
 use sortie::app::seed::Size;
@@ -33,7 +33,7 @@ both! {
         assert_eq!((run["steps"]["nodes"].as_array().unwrap().len(), run["events"]["nodes"].as_array().unwrap().len()), (5, 5));
         let refused = sortie::app::seed::seed(&world.db, &world.viewer, size, |_| {}).await.unwrap_err();
         assert!(refused.to_string().contains("seed an empty database"));
-        // The log of these rows is not whole, and so does not hold.
+        // Seeded rows have no complete log, so the log's invariants do not hold for them.
         world.drop_unchecked().await;
     }
 }
@@ -51,7 +51,8 @@ both! {
         sortie::app::seed::seed(&world.db, &world.viewer, size, |_| {}).await.unwrap();
         let tx = world.db.read().connection().begin().await.unwrap();
         if kind == crate::harness::Kind::Postgres {
-            // A few thousand rows are read as a whole and sorted, unless that is forbidden.
+            // The planner would read a few thousand rows as a whole and sort them, unless that is
+            // disabled.
             tx.execute_unprepared("SET LOCAL enable_sort = off; SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off").await.unwrap();
         }
         let filter = RunFilter::default();
@@ -70,7 +71,7 @@ both! {
                     let sorts = plan.contains("Sort") || plan.contains("TEMP B-TREE");
                     let indexed = match kind {
                         crate::harness::Kind::Postgres => plan.contains("Index Scan") && (args.after.is_none() || plan.lines().any(|line| line.contains("Index Cond") && line.contains("ROW("))),
-                        // `(org_id=? AND …>?)`: it begins at the cursor.
+                        // `(org_id=? AND …>?)`: the scan starts at the cursor.
                         crate::harness::Kind::Sqlite => plan.contains("SEARCH run USING INDEX") && (args.after.is_none() || plan.contains(" AND ")),
                     };
                     assert!(!sorts && indexed, "{by:?} {descending} {args:?}: {plan}");

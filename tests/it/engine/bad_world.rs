@@ -1,5 +1,5 @@
-//! A bad world: mail servers that misbehave, databases that go away, disks that fill, processes that freeze, nodes that
-//! race. What each run reports agrees with what the world saw.
+//! Failing dependencies: mail servers that misbehave, databases that go away, full disks, frozen
+//! processes, nodes that race. Each run's report agrees with what was actually delivered.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::harness::life::{Home, Life};
 use crate::harness::sink::{Sink, Stage};
 use crate::harness::{Kind, World, noon, outbox, postgres};
 
-/// How each address is treated, and what the run says of it at last.
+/// Recipients by the mail server's behaviour, with the status that the run reports in the end.
 const TREATED: [(&str, &str); 13] = [
     ("refused", "FAILED"),
     ("grey", "SENT"),
@@ -19,7 +19,7 @@ const TREATED: [(&str, &str); 13] = [
     ("stallmail", "SENT"),
     ("late", "FAILED"),
     ("latebusy", "SENT"),
-    // From here on nobody can say, until a person does.
+    // From here on the outcome is unknown until a person resolves it.
     ("dropdata", "UNKNOWN"),
     ("dropbody", "UNKNOWN"),
     ("dropdot", "UNKNOWN"),
@@ -55,12 +55,13 @@ both! {
         }
         for (how, status) in TREATED {
             assert_eq!(said[how]["status"], status, "{how}: {}", said[how]);
-            // What is said to be sent was kept once; what is said to have failed was not kept.
+            // A message reported as sent was received once; one reported as failed was not
+            // received.
             let kept = sink.read(&format!("{how}@example.com")).len();
             assert!(kept <= 1 && (status != "SENT" || kept == 1) && (status != "FAILED" || kept == 0), "{how}: kept {kept}");
         }
         assert_eq!(found["waitingFor"], json!([{ "code": "RESOLUTION" }]));
-        // A person looks, and says.
+        // A person resolves the unknown messages.
         for (how, message) in said.iter().filter(|(_, message)| message["status"] == "UNKNOWN") {
             let kept = !sink.read(&format!("{how}@example.com")).is_empty();
             let resolve = "mutation($id: ID!, $to: Resolution!) { resolveCommunication(input: { id: $id, resolution: $to }) { communication { status } } }";
@@ -74,7 +75,7 @@ both! {
     }
 }
 
-/// Each of the leads has one message, and the run says so.
+/// Asserts that each lead got one message, and that the run reports this.
 async fn complete(home: &Home, life: &Life, run: &str, leads: usize) {
     let deadline = Instant::now() + Duration::from_secs(180);
     loop {
@@ -110,7 +111,7 @@ async fn postgres_goes_away_and_comes_back() {
     let campaign = life.campaign().await;
     for round in 0..4 {
         let run = life.launch(&campaign, &format!("round-{round}")).await.unwrap();
-        // At work …
+        // While the run is in progress …
         let sent = "SELECT COUNT(*) FROM step WHERE status = 'COMPLETED'";
         let before = home.count(sent).await;
         while home.count(sent).await == before {
@@ -124,7 +125,7 @@ async fn postgres_goes_away_and_comes_back() {
             }
         } else {
             server.kill();
-            // It stays up, and says so.
+            // The server stays up and reports the outage.
             let told = life.post("{ runs { totalCount } }", json!({})).await.unwrap();
             assert_eq!(told["errors"][0]["extensions"]["code"], "UNAVAILABLE", "{told}");
             server.again();
@@ -144,7 +145,7 @@ async fn postgres_goes_away_and_comes_back() {
     home.remove();
 }
 
-/// The same, while single questions may still meet a connection that was cut.
+/// The same, while single queries may still get a broken connection.
 async fn complete_through_errors(home: &Home, life: &Life, run: &str, leads: usize) {
     let deadline = Instant::now() + Duration::from_secs(120);
     let query = "query($id: ID!) { run(id: $id) { status steps(filter: { types: [\"review_messages\"], statuses: [AWAITING_APPROVAL] }) { nodes { id } } } }";
@@ -181,7 +182,7 @@ async fn the_disk_fills_and_is_free_again() {
     let campaign = life.campaign().await;
     let run = life.launch(&campaign, "full").await.unwrap();
     while life.push(&run).await.as_deref() != Some("IN_PROGRESS") {}
-    // Full to the last byte.
+    // The disk is full to the last byte.
     let ballast = folder.join("ballast");
     let mut size = 1024 * 1024;
     let mut file = std::fs::File::create(&ballast).unwrap();
@@ -202,7 +203,7 @@ async fn the_disk_fills_and_is_free_again() {
         }
         assert!(Instant::now() < deadline, "writing went on: {told}");
     }
-    // It stays up, and answers what needs no room.
+    // The server stays up, and responds to requests that need no disk space.
     assert!(!life.is_over());
     assert_eq!(
         life.ask("query($id: ID!) { run(id: $id) { id } }", json!({ "id": run })).await.unwrap()["run"]["id"],
@@ -247,7 +248,7 @@ both! {
             }
             let at_completion = home.count("SELECT COUNT(*) FROM event").await;
             frozen.signal("CONT");
-            // What it had in hand is not its any more: nothing changes, and it works on.
+            // Its leases are lost: its late results change nothing, and it keeps working.
             let next = frozen.launch(&campaign, "after").await.unwrap();
             while frozen.push(&next).await.as_deref() != Some("COMPLETED") {
                 frozen.resolve(&next, went_out).await;
@@ -323,7 +324,7 @@ both! {
                     let (life, campaign) = (life.clone(), campaign.clone());
                     asked.spawn(async move { life.launch(&campaign, &format!("key-{key}")).await });
                 }
-                // In the middle of it all the server is killed, with the requests of one key in the air.
+                // The server is killed halfway, with requests of one idempotency key in flight.
                 let mut answered = 0;
                 while let Some(answer) = asked.join_next().await {
                     if let Some(run) = answer.unwrap() {
@@ -364,13 +365,14 @@ both! {
         let mut socket = crate::harness::socket::Socket::open(life.address).await;
         let begun = Instant::now();
         life.signal("TERM");
-        // Whoever is connected is told to come back.
+        // Connected clients are told to reconnect.
         assert!(matches!(socket.came().await, crate::harness::socket::Came::Closed(1012)));
         assert!(life.wait(), "it did not stop in order");
         assert!(begun.elapsed() < Duration::from_secs(40));
         assert_eq!(home.count("SELECT COUNT(*) FROM step WHERE lease_owner IS NOT NULL").await, 0);
         assert_eq!(home.count("SELECT COUNT(*) FROM step WHERE lapse_count > 0").await, 0);
-        // The next life takes it up at once, though the lease was of ten minutes; what was in hand is for a person.
+        // The next process takes over at once, although the lease was for ten minutes; messages in
+        // flight are left to a person.
         let life = home.begin();
         let deadline = Instant::now() + Duration::from_secs(60);
         while life.push(&run).await.as_deref() != Some("COMPLETED") {

@@ -1,7 +1,9 @@
-//! The real binary, killed at random moments, in the middle of hand-overs, and at named places: every run completes,
-//! nobody gets two messages, and what is unknown is what was in hand.
+//! The real binary, killed at random moments, in the middle of hand-overs, and at named kill
+//! points: every run completes, nobody gets two messages, and only messages in flight at a kill
+//! become unknown.
 //!
-//! `SORTIE_KILLS` kills on each database and way out (30 unless said), `SORTIE_SEED` for other moments.
+//! `SORTIE_KILLS` is the number of kills per database and mail transport (default 30);
+//! `SORTIE_SEED` chooses other moments.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -24,20 +26,20 @@ fn setting(name: &str, otherwise: u64) -> u64 {
 const SENDING: &str =
     "SELECT message_id || ' ' || CAST(reserved_at AS text) FROM communication WHERE status = 'SENDING'";
 
-/// Sends that somebody holds.
+/// Leased send steps.
 fn held(kind: Kind) -> String {
     let id = if kind == Kind::Sqlite { "hex(id)" } else { "CAST(id AS text)" };
     format!("SELECT {id} || ' ' || attempt_count FROM step WHERE kind = 'send_message' AND lease_owner IS NOT NULL")
 }
 
-/// What one long test has come to.
+/// Totals of one long test.
 #[derive(Debug, Default)]
 struct Tally {
     kills: usize,
     in_hand_over: usize,
     /// Reservations that were not settled at a kill.
     in_hand: HashSet<String>,
-    /// Leases of sends, step and attempt, that were held at a kill.
+    /// Leases of sends, as step and attempt, that were active at a kill.
     held: HashSet<String>,
     unknown: usize,
     runs: usize,
@@ -66,12 +68,12 @@ fn in_sink(sink: &Sink) -> Messages {
     messages
 }
 
-/// Whether the mail server keeps a message of a run for an address.
+/// True if the mail server has kept a message of the run for the address.
 fn went_out(sink: Option<&Sink>, run: &str, to: &str) -> bool {
     sink.is_some_and(|sink| sink.kept().iter().any(|mail| mail.run == run && mail.to == to))
 }
 
-/// Pushes a run to its end, and looks at all that came of it.
+/// Pushes a run to its end and checks all its results.
 async fn finish(home: &Home, life: Life, run: &str, sink: Option<&Sink>, leads: usize, tally: &mut Tally) -> Life {
     let deadline = Instant::now() + Duration::from_secs(180);
     loop {
@@ -110,14 +112,15 @@ async fn random(kind: Kind, sink: Option<Sink>) {
     let mut life = home.begin();
     let campaign = life.campaign().await;
     let mut tally = Tally::default();
-    // At least ten of the kills are to fall into a hand-over; moments being random, a few more may be needed for that.
+    // At least ten kills must hit a hand-over; because the moments are random, a few more may be
+    // needed.
     let enough = |tally: &Tally| {
         tally.kills >= kills && (sink.is_none() || tally.in_hand_over >= 10.min(kills) || tally.kills >= 2 * kills)
     };
     while !enough(&tally) {
         let run = life.launch(&campaign, &format!("run-{}", tally.runs)).await.unwrap();
-        // Until the run is through, or the kills are; a step whose lease lapses twenty times is given up, so that no run
-        // sees more than a few of them.
+        // Until the run or the planned kills are over; a step fails after its lease has expired
+        // twenty times, so each run gets only a few kills.
         let so_far = tally.kills;
         while !enough(&tally) && tally.kills < so_far + 30 {
             let stage = [Stage::Data, Stage::Dot, Stage::Half, Stage::Replied][random.random_range(0..4)];
@@ -131,7 +134,7 @@ async fn random(kind: Kind, sink: Option<Sink>) {
                     break;
                 }
                 status = life.push(&run).await.unwrap();
-                // With a trap, what is unknown would keep it from closing for ever.
+                // With a trap, unknown messages would keep the run open for ever.
                 if trap.is_some() && Instant::now() > until + Duration::from_secs(5) {
                     trap = None;
                 }
@@ -150,7 +153,8 @@ async fn random(kind: Kind, sink: Option<Sink>) {
             tally.held.extend(home.texts(&held(kind)).await);
             tally.in_hand_over += usize::from(seen.unwrap_or(tally.in_hand.len() > before));
             life = home.begin();
-            // What is unknown by now is looked up by a person, so that there is something to send again.
+            // A person resolves the messages unknown so far, so that there is something to send
+            // again.
             tally.unknown += life.resolve(&run, |to| went_out(sink.as_ref(), &run, to)).await;
         }
         life = finish(&home, life, &run, sink.as_ref(), LEADS, &mut tally).await;
@@ -163,7 +167,8 @@ async fn random(kind: Kind, sink: Option<Sink>) {
     match sink {
         Some(_) => {
             assert!(in_hand_over >= 10.min(kills), "too few kills fell into a hand-over");
-            // A machine that stands still for longer than a lease is a fault of its own: those lapses are no kill's.
+            // A machine that stalls for longer than a lease also makes leases expire: those are not
+            // due to a kill.
             let lapses = home.count(LAPSES).await;
             let stood_still = usize::try_from(lapses).unwrap().saturating_sub(tally.held.len());
             assert!(unknown <= in_hand + stood_still, "{in_hand} in hand, {stood_still} lapses without a kill");
@@ -192,7 +197,7 @@ both! {
         const FEW: usize = 20;
         let sink = Sink::start().await;
         let home = Home::new(kind).await.with("SORTIE_SMTP_URL", sink.url());
-        // In the middle of making the schema, again and again; then it is made.
+        // Killed in the middle of the migrations, again and again; then they complete.
         for statement in [1, 9, 30, 61] {
             let died = home.command().args(["migrate", "--data"]).arg(home.folder()).env("SORTIE_FAILPOINT", format!("migrating:{statement}")).output().unwrap();
             assert!(!died.status.success(), "statement {statement}");
@@ -209,7 +214,7 @@ both! {
         ];
         for place in places {
             let mut life = home.begin_at(Some(place)).unwrap();
-            // Who is not answered asks again, under the same key.
+            // A client without a response retries with the same key.
             let mut run = life.launch(&campaign, place).await;
             let deadline = Instant::now() + Duration::from_secs(60);
             while !life.is_over() {
@@ -233,12 +238,12 @@ both! {
             finish(&home, life, run.as_deref().unwrap(), Some(&sink), FEW, &mut tally).await.kill();
             let unknown = tally.unknown - before;
             let lapsed = home.texts("SELECT DISTINCT COALESCE(c.error, '-') || ' ' || s.lapse_count || ' ' || COALESCE(s.error, '') FROM step s JOIN communication c ON c.run_record_id = s.run_record_id WHERE s.lapse_count > 0 AND s.kind = 'send_message'").await;
-            // As above: lapses that no kill accounts for are those of a machine that stood still.
+            // As above: expired leases that no kill explains are those of a stalled machine.
             let stood_still = usize::try_from(home.count(LAPSES).await - lapses).unwrap().saturating_sub(held);
             assert!(unknown <= in_hand + stood_still, "{place}: {unknown} unknown, {in_hand} in hand, {stood_still} lapses without a kill; {lapsed:?}");
         }
         assert_eq!(home.count("SELECT COUNT(*) FROM run").await, places.len() as i64);
-        // A schedule's firing.
+        // An occurrence of a schedule starts.
         let life = home.begin_at(Some("firing:1")).unwrap();
         let at = (std::time::SystemTime::now() + Duration::from_secs(2)).duration_since(std::time::UNIX_EPOCH).unwrap();
         let at = chrono::DateTime::from_timestamp(at.as_secs() as i64, 0).unwrap().to_rfc3339();

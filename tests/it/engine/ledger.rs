@@ -1,4 +1,5 @@
-//! The ledger: what fails is done again, who asks to be left alone is, and the mail server gets no more than it may.
+//! The ledger: failed sends are retried, opt-outs are honoured, and the mail server gets no more
+//! than its rate limit.
 
 use serde_json::{Value, json};
 
@@ -49,7 +50,8 @@ both! {
         world.tick(true).await;
         assert_eq!(world.until_run(&run, "COMPLETED").await["outcome"], "3 of 3 sent, 0 failed, 0 skipped");
         assert_eq!(sink.kept().len(), 3);
-        // What had gone through was not done again: each draft once failed and once done, each review once.
+        // Completed work was not repeated: each draft failed once and was done once, each review
+        // was done once.
         let drafts = world.sql("SELECT kind, attempt_count, COUNT(*) FROM step GROUP BY kind, attempt_count ORDER BY kind").await;
         assert_eq!(drafts, [["draft_message", "2", "3"], ["review_messages", "1", "1"], ["send_message", "2", "3"], ["summarise", "1", "1"]]);
         world.end().await;
@@ -70,7 +72,8 @@ both! {
         reviewed(&world, &run).await;
         sink.refuse("refused.example");
         world.tick(true).await;
-        // Bea's is waiting for its next attempt, so the run is at work; Paul's has failed for good.
+        // Bea's mail is waiting for its next attempt, so the run is in progress; Paul's has failed
+        // permanently.
         let steps = "query($id: ID!) { run(id: $id) { status steps(filter: { types: [\"send_message\"], statuses: [FAILED] }) { nodes { id error record { name } availableActions { action allowed } } } } }";
         let found = world.ask(steps, json!({ "id": run })).await["run"].clone();
         assert_eq!((&found["status"], &found["steps"]["nodes"][0]["record"]["name"]), (&json!("IN_PROGRESS"), &json!("Paul")));
@@ -104,7 +107,8 @@ both! {
         let run = world.launch(&plan).await;
         reviewed(&world, &run).await;
         world.tick(false).await;
-        // Between the review and the hand-over: one address; one record whose row says so already; many by filter.
+        // Between the review and the hand-over: one address; one record; many by filter, one of
+        // which has already opted out.
         let added = world.ask(suppress, json!({ "to": "lead2@example.com" })).await;
         world.ask(unsubscribe, json!({ "id": plan.records[3] })).await;
         let many = "mutation($dry: Boolean) { unsubscribeRecords(input: { filter: { externalId: { in: [\"L-4\", \"L-5\", \"L-3\"] } }, reason: \"asked on the phone\", dryRun: $dry }) { count } }";
@@ -120,14 +124,15 @@ both! {
         assert_eq!(world.outbox().len(), 2);
         let events = world.ask_all_events().await;
         assert_eq!(events.iter().filter(|event| event["kind"] == "record.unsubscribed").count(), 4);
-        // Off the list again, it is written to.
+        // Removed from the suppression list, the address gets mail again.
         let id = added["suppressAddress"]["suppression"]["id"].clone();
         world.ask("mutation($id: ID!) { unsuppressAddress(input: { id: $id }) { suppression { address } } }", json!({ "id": id })).await;
         let again = world.launch(&plan).await;
         reviewed(&world, &again).await;
         world.tick(true).await;
         assert_eq!(world.until_run(&again, "COMPLETED").await["outcome"], "3 of 8 sent, 0 failed, 0 skipped, 5 suppressed");
-        // One that somebody listed; and of each of four who opted out the mail address and the number.
+        // One address suppressed by a person; and mail address and number of each of four who opted
+        // out.
         let list = world.ask("{ suppressions { totalCount nodes { address reason channel recordId createdBy { name } } } }", json!({})).await;
         assert_eq!(list["suppressions"]["totalCount"], 1 + 4 * 2);
         world.end().await;
@@ -144,11 +149,11 @@ both! {
         world.tick(false).await;
         let all = "mutation { unsubscribeRecords(input: { filter: { all: true } }) { count } }";
         assert_eq!(world.ask(all, json!({})).await["unsubscribeRecords"]["count"], 2);
-        // Only work is done, no sweep: nothing goes out.
+        // Steps are executed without a sweep: nothing is sent.
         world.work().await;
         assert!(world.outbox().is_empty());
         assert_eq!(fates(&world).await, [["SUPPRESSED", "UNSUBSCRIBED", "2"]]);
-        // Who comes after the answer was not meant.
+        // Records created after the response are not affected.
         let late = json!({ "kind": "lead", "externalId": "late", "name": "Late", "email": "late@example.com" });
         world.clock.set(noon() + chrono::Duration::seconds(1));
         let late = world.create("record", late).await;
@@ -182,7 +187,7 @@ both! {
         }
         assert_eq!(sent, [1, 1, 2, 2, 3, 4, 5]);
         assert_eq!(world.until_run(&run, "COMPLETED").await["outcome"], "5 of 5 sent, 0 failed, 0 skipped");
-        // Nothing was claimed in vain meanwhile.
+        // No step was claimed in vain meanwhile.
         assert_eq!(world.sql("SELECT DISTINCT attempt_count FROM step").await, [["1"]]);
         world.end().await;
     }
@@ -202,7 +207,7 @@ both! {
         assert_eq!(world.ask_all_events().await.len(), before);
         world.force("UPDATE task SET completed = 7, skipped = 3").await;
         world.ask(refresh, json!({ "id": run })).await;
-        // A scheduled one is shown its preflight of now.
+        // A scheduled run shows its current preflight.
         let schedule = "mutation($id: ID!) { scheduleCampaign(input: { campaignId: $id, at: \"2027-01-01T00:00:00Z\" }) { run { id } } }";
         let scheduled = world.ask(schedule, json!({ "id": plan.campaign })).await["scheduleCampaign"]["run"]["id"].clone();
         world.ask("mutation($id: ID!) { updateCampaign(input: { id: $id, goalId: null }) { campaign { id } } }", json!({ "id": plan.campaign })).await;

@@ -1,4 +1,5 @@
-//! Positions on Postgres, where they are given after the commit: in the order of the changes, whatever is open meanwhile.
+//! Positions on Postgres, which are assigned after the commit: they follow the order of the
+//! changes, whatever transactions are open meanwhile.
 
 use sea_orm::{ConnectionTrait, Database, TransactionTrait};
 use serde_json::json;
@@ -11,19 +12,20 @@ async fn what_had_to_wait_is_not_passed_over() {
         return;
     }
     let world = World::still(Kind::Postgres, None).await;
-    // Looked at while nothing was ever told, too.
+    // Also read before any event exists.
     for _ in 0..4 {
         assert_eq!(world.db.raise_floor().await.unwrap(), 0);
     }
     world.create("goal", json!({ "name": "Held" })).await;
     let campaign = world.create("campaign", json!({ "name": "Zero" })).await;
     world.ask_all_events().await;
-    // As it is: all has its position, so the look for what has none begins behind it all.
+    // The usual case: every event has its position, so the search for events without one starts
+    // after them.
     let mut floor = 0;
     while floor == 0 {
         floor = world.db.raise_floor().await.unwrap();
     }
-    // A transaction that began earlier stays open: what is committed meanwhile has to wait for it.
+    // An earlier transaction stays open: events committed meanwhile have to wait for it.
     let name = world.sql("SELECT current_database()::text").await[0][0].clone();
     let other = Database::connect(postgres::url(&name)).await.unwrap();
     let long = other.begin().await.unwrap();
@@ -43,9 +45,10 @@ async fn what_had_to_wait_is_not_passed_over() {
     let disorder = "SELECT COUNT(*)::text FROM event a JOIN event b ON b.org_id = a.org_id AND b.sequence > a.sequence AND b.position < a.position";
     assert_eq!(world.sql(disorder).await, [["0"]]);
     assert_eq!(world.sql("SELECT COUNT(*)::text FROM event WHERE position IS NULL").await, [["0"]]);
-    // And once it is over, all of it is behind.
+    // Once it has ended, all events are numbered in order.
     while world.db.raise_floor().await.unwrap() <= first {}
-    // The newest transaction of all has taken its place, and nothing younger has completed: it is not passed over, either.
+    // The newest transaction has its sequence number and no younger one has completed: its events
+    // are not skipped, either.
     let long = other.begin().await.unwrap();
     long.execute_unprepared("INSERT INTO event (org_id, kind, actor, payload, at) SELECT org_id, 'goal.held', actor, payload, at FROM event LIMIT 1").await.unwrap();
     let taken: i64 = world.sql("SELECT last_value::text FROM event_sequence_seq").await[0][0].parse().unwrap();

@@ -1,5 +1,5 @@
-//! Live under fire: readers that come and go at random places under concurrent writers, across kills of the server;
-//! readers that stop reading; streams that share a socket.
+//! Subscriptions under load: readers that connect and disconnect at random under concurrent
+//! writers, across kills of the server; readers that stop reading; streams that share a socket.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +15,7 @@ use crate::harness::socket::{Came, Socket};
 
 const FEED: &str = "subscription($after: String) { events(after: $after) { cursor } }";
 
-/// Makes records as fast as it goes, until it is told to stop.
+/// Creates records as fast as possible until it is stopped.
 fn write(world: &Arc<World>, stop: &Arc<AtomicBool>, writer: usize) -> tokio::task::JoinHandle<()> {
     let (world, stop) = (world.clone(), stop.clone());
     tokio::spawn(async move {
@@ -40,11 +40,11 @@ both! {
             let address = world.address;
             readers.spawn(async move {
                 let mut random = StdRng::seed_from_u64(reader);
-                // Where each connection began, and what it saw.
+                // Start cursor of each connection, and the events it received.
                 let mut seen: Vec<(i64, Vec<i64>)> = Vec::new();
                 let mut newest = 0;
                 for _ in 0..EACH {
-                    // Mostly near the end, where catching up meets what is live.
+                    // Mostly near the end, where catching up meets live events.
                     let after = if random.random_bool(0.7) { newest } else { random.random_range(0..=newest) };
                     let mut socket = Socket::open(address).await;
                     socket.subscribe("log", FEED, json!({ "after": crate::harness::cursor::at(after) })).await;
@@ -63,7 +63,7 @@ both! {
         while let Some(seen) = readers.join_next().await {
             for (after, mine) in seen.unwrap() {
                 connections += 1;
-                // Exactly the log: it is gapless, so each position is the one before it and one.
+                // Exactly the log: it is gapless, so each position is the previous one plus one.
                 let wanted: Vec<i64> = (after + 1..).take(mine.len()).collect();
                 assert_eq!(mine, wanted, "after {after}");
             }
@@ -91,7 +91,7 @@ both! {
             let mut socket = Socket::open(life.address).await;
             let after = crate::harness::cursor::at(seen.last().copied().unwrap_or(0));
             socket.subscribe("log", FEED, json!({ "after": after })).await;
-            // So many, then the server is killed under it; what was on its way may still come.
+            // After a number of events the server is killed; events in flight may still arrive.
             let until = seen.len() + random.random_range(50..400);
             let mut pushed = 0;
             while seen.len() < until {
@@ -117,7 +117,7 @@ both! {
     }
 }
 
-/// What one event weighs, for a reader that is to be slow.
+/// Subscription with a large payload per event, for a slow reader.
 fn heavy() -> String {
     let many: Vec<String> = (0..60).map(|i| format!("p{i}: payload k{i}: kind")).collect();
     format!("subscription($after: String) {{ events(after: $after) {{ cursor {} }} }}", many.join(" "))
@@ -136,11 +136,11 @@ both! {
         }
         let mut slow = Socket::open(world.address).await;
         slow.subscribe("slow", &heavy(), json!({ "after": crate::harness::cursor::at(0) })).await;
-        // It does not read; others are served meanwhile.
+        // The slow client does not read; others are served meanwhile.
         let deadline = Instant::now() + Duration::from_secs(60);
         let mut other = Socket::open(world.address).await;
         let (mut asked, mut followed) = (0, false);
-        // Until the server has let it go: it follows the log no longer.
+        // Waits until the server has dropped the client: it no longer follows the log.
         while !followed || world.db.followers() > 0 {
             followed |= world.db.followers() > 0;
             assert!(Instant::now() < deadline, "a reader that does not read is kept");
@@ -149,7 +149,8 @@ both! {
             assert_eq!(other.message().await["type"], "complete");
             asked += 1;
         }
-        // What was on its way comes; then it is told that it was too slow, and where to go on.
+        // Events in flight arrive; then the client is told that it was too slow, and from which
+        // cursor to resume.
         let mut seen: Vec<i64> = Vec::new();
         let told = loop {
             let message = slow.message().await;
@@ -191,7 +192,7 @@ both! {
             let message: Value = socket.message().await;
             let stream: usize = message["id"].as_str().unwrap().parse().unwrap();
             counts[stream] += 1;
-            // Each begins with a read of its own; from when all have begun, each has its share.
+            // Each starts with a read of its own; once all have started, each gets its share.
             if begun.is_none() && counts.iter().all(|count| *count > 0) {
                 begun = Some(counts);
             }
@@ -199,7 +200,7 @@ both! {
         let begun = begun.unwrap_or_else(|| panic!("some never began: {counts:?}"));
         let since: Vec<usize> = counts.iter().zip(begun).map(|(count, begun)| count - begun).collect();
         let most = *since.iter().max().unwrap();
-        // Where the others began late, as on a busy machine, too little is left to judge by.
+        // If the others started late, as on a busy machine, too little is left to compare.
         assert!(most < LOG / 4 || since.iter().all(|count| *count >= most / 4), "{since:?}");
         world.end().await;
     }

@@ -1,4 +1,5 @@
-//! The first hour: a demo that moves, keys that lock nobody out, a worker by the lines of the docs, examples that fly.
+//! First use: a demo that moves, keys that lock nobody out, a worker built from the docs, examples
+//! that run.
 
 mod examples;
 mod keys;

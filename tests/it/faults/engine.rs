@@ -1,4 +1,5 @@
-//! Work that can't go on is seen, backs off and stays alone; what a run waits for, and why it went as it did.
+//! Work that can't proceed is visible, backs off and is isolated; what a run waits for, and why it
+//! ended as it did.
 
 mod closing;
 mod halves;
@@ -15,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Kind, World};
 
-/// A template of one phase with one task for each of these, over records or single.
+/// A template of one phase with one task for each of these steps, per record or single.
 fn template(key: &str, fan_out: bool, steps: &[(&str, Value)]) -> String {
     let tasks = steps.iter().map(|(name, step)| {
         let mut step = step.clone();
@@ -31,7 +32,7 @@ fn step(kind: &str, config: Value) -> Value {
     json!({ "type": kind, "assignedTo": "WORKFLOW", "config": config })
 }
 
-/// Has the database refuse a change of rows: an operation, on a table, of rows that meet a condition.
+/// Installs a trigger that rejects an operation on a table for rows that meet a condition.
 pub async fn refuse(world: &World, kind: Kind, name: &str, operation: &str, table: &str, when: &str) {
     match kind {
         Kind::Sqlite => {
@@ -56,7 +57,7 @@ pub async fn refuse(world: &World, kind: Kind, name: &str, operation: &str, tabl
     }
 }
 
-/// Has the database take it again.
+/// Removes that trigger.
 pub async fn take_again(world: &World, kind: Kind, name: &str, table: &str) {
     match kind {
         Kind::Sqlite => world.force(&format!("DROP TRIGGER {name}")).await,
@@ -64,18 +65,18 @@ pub async fn take_again(world: &World, kind: Kind, name: &str, table: &str) {
     }
 }
 
-/// What a run waits for.
+/// Returns the `waitingFor` list of a run.
 async fn waits(world: &World, run: &str) -> Vec<Value> {
     let query = "query($id: ID!) { run(id: $id) { waitingFor { code message steps until roles who { kind name } step { key } } } }";
     world.ask(query, json!({ "id": run })).await["run"]["waitingFor"].as_array().unwrap().clone()
 }
 
-/// The codes of those.
+/// The codes of the run's `waitingFor` list.
 async fn codes(world: &World, run: &str) -> Vec<String> {
     waits(world, run).await.iter().map(|one| one["code"].as_str().unwrap().to_owned()).collect()
 }
 
-/// The one reason of a code.
+/// The only `waitingFor` entry with a code.
 async fn reason(world: &World, run: &str, code: &str) -> Value {
     let all = waits(world, run).await;
     let mine: Vec<&Value> = all.iter().filter(|one| one["code"] == code).collect();

@@ -10,7 +10,7 @@ use sortie::kernel::error::Error;
 
 use crate::harness::World;
 
-/// The same, with more said of the file.
+/// The same, with options for the file.
 async fn take_with(
     world: &World,
     options: &Options,
@@ -24,7 +24,7 @@ async fn take_with(
     Ok((report, all))
 }
 
-/// Why a file is refused as a whole.
+/// Returns the reason for which a file is rejected as a whole.
 async fn refused(world: &World, options: &Options, bytes: &[u8]) -> String {
     match take_with(world, options, bytes).await {
         Err(Error::Refused(refusal)) => refusal.message,
@@ -48,7 +48,7 @@ async fn take(world: &World, bytes: &[u8]) -> (entity::import::Model, Vec<Proble
     (report, all)
 }
 
-/// The one record of an external id, as the API shows it.
+/// The only record with an external id, as returned by the API.
 async fn record(world: &World, id: &str) -> Value {
     let query = "query($id: String!) { records(filter: { externalId: { eq: $id } }) { nodes { \
                  externalId name email phone timeZone stage lastContactedAt unsubscribedAt attributes revision } } }";
@@ -73,7 +73,7 @@ both! {
             assert_eq!(record(&world, "L-2").await[field], Value::Null, "{field}");
         }
         assert_eq!((&after["name"], &after["attributes"]), (&json!("Ada Baker"), &json!({ "company": "Bolt", "city": "Bonn" })));
-        // A blank cell clears, attributes too; but never a contact that was made.
+        // A blank cell clears a field, attributes too; but never the time of a past contact.
         let blank = "external_id,name,email,phone,timezone,stage,last_contacted_at,company\nL-1,Ada Baker,,,,,, \n";
         assert_eq!(take(&world, blank.as_bytes()).await.0.updated, 1);
         let after = record(&world, "L-1").await;
@@ -99,7 +99,7 @@ both! {
             let (report, problems) = take_with(&world, &none, format!("{header}\n").as_bytes()).await.unwrap();
             assert_eq!((becomes(&report).join(" ").as_str(), problems.len()), (fields, 0), "{header}");
         }
-        // What is close to a known column is a warning; what only sounds like one is not.
+        // A name close to a known column is a warning; one that only sounds similar is not.
         for (column, warned) in [
             ("Emial", Some("email")), ("e_mali", None), ("Phnoe", Some("phone")), ("Work Email", Some("email")), ("Stge", Some("stage")),
             ("State", None), ("Title", None), ("Company", None), ("subscribed", Some("unsubscribed")), ("Employees", None), ("Unsubscribd", Some("unsubscribed")),
@@ -108,7 +108,8 @@ both! {
             let warned_of = report.warnings.0.join(" ");
             assert_eq!(warned_of.contains(column) && warned_of.contains(warned.unwrap_or("?")), warned.is_some(), "{column}: {warned_of}");
         }
-        // Two columns of one field, twice the same, an external id that is not there: both names are in the message.
+        // Two columns for one field, a duplicate column, a missing external id: the message has
+        // both names.
         for (header, words) in [
             ("external_id,name,Email,E-mail", "Email E-mail email"),
             ("external_id,name,Mail,e_mail_address", "Mail e_mail_address email"),
@@ -121,7 +122,7 @@ both! {
             let told = refused(&world, &none, format!("{header}\n").as_bytes()).await;
             assert!(words.split(' ').all(|word| told.contains(word)), "{header}: {told}");
         }
-        // `map` says what a column is, renames attributes, and leaves columns out.
+        // `map` assigns columns to fields, renames attributes, and skips columns.
         let file = "Key;Naam;Mail;E-Mail;Firma;Notiz\nL-7;Ada;a@example.com;b@example.com;Acme;psst\n";
         let map = mapped(&["Key=external_id", "Naam=name", "E-Mail=-", "firma=company", "Notiz="]);
         let (report, problems) = take_with(&world, &map, file.as_bytes()).await.unwrap();
@@ -164,7 +165,8 @@ both! {
             assert_eq!((report.rows, report.created, report.unchanged, &problems), (2, if at == 0 { 2 } else { 0 }, if at == 0 { 0 } else { 2 }, &vec![]), "file {at}");
         }
         assert_eq!(record(&world, "L-2").await["attributes"], json!({ "city": "東京" }));
-        // Windows' own encoding is told; else the field is left out, by line, and the person goes in.
+        // The Windows encoding can be given as an option; otherwise the field is skipped and
+        // reported by line, and the record is imported.
         let latin = b"external_id,name,city\nL-3,J\xfcrgen,Bonn\n";
         let (report, problems) = take_with(&world, &none, latin).await.unwrap();
         assert_eq!((report.created, report.fields_left_out, problems[0].line, problems[0].column.as_deref()), (1, 1, 2, Some("name")));
@@ -175,7 +177,7 @@ both! {
         assert_eq!(record(&world, "L-3").await["name"], "Jürgen");
         let told = Options { delimiter: Some("^".into()), ..Options::default() };
         assert_eq!(take_with(&world, &told, b"external_id^name\nL-4^Ada, Bo; Cy\n").await.unwrap().0.created, 1);
-        // What is no CSV is named as what it is.
+        // A file of another format is named as such.
         for (bytes, words) in [
             (b"PK\x03\x04....[Content_Types].xml....xl/workbook.xml".as_slice(), "Excel xlsx CSV"),
             (b"PK\x03\x04....mimetypeapplication/vnd.oasis.opendocument.spreadsheet", "OpenDocument ods"),
@@ -206,7 +208,7 @@ both! {
             let told = refused(&world, &options, rows.as_bytes()).await;
             assert!(words.split(' ').all(|word| told.contains(word)), "{words}: {told}");
         }
-        // A header alone, blank header cells: said, and no failure.
+        // A header alone, blank header cells: reported, but no failure.
         let (report, _) = take_with(&world, &none, b"external_id,name\n").await.unwrap();
         assert_eq!((report.rows, report.warnings.0.join(" ").contains("no rows")), (0, true));
         let (report, problems) = take_with(&world, &none, b"external_id,name,,\nL-5,Ada,,\nL-6,Bo,x,\n").await.unwrap();
@@ -244,7 +246,8 @@ both! {
             let told = format!("the quote opened in line {opened} is not closed: the rest was not read");
             assert_eq!((line.as_str(), problems.last().map(|problem| (problem.line, problem.why.as_str()))), (told.as_str(), Some((opened, told.as_str()))), "{what}");
         }
-        // Values of several lines, quotes in the middle of a value, and lines that are too long are none of that.
+        // Values of several lines, quotes inside a value, and too long lines are not mistaken for
+        // that.
         let long = "x".repeat(70_000);
         let text = format!(
             "external_id,name,email,company\nS-1,Ada,,\"Acme,\nFirst floor, left,\nBonn\"\nS-2,\"Ada \"\"Ace\"\" Baker\",, 5\" pipe\nS-3,Bo \"B\" Cy,, \"quoted, after a blank\" \n\
@@ -315,14 +318,14 @@ both! {
             assert!(problems[0].why.contains(why), "{written}: {problems:?}");
             assert_eq!(record(&world, "E-1").await["email"], "a@xn--r8jz45g.xn--zckzah", "{written}");
         }
-        // Only what has no external id, or not the right number of cells, is left out as a row.
+        // A row is skipped only if it has no external id, or the wrong number of cells.
         let text = "external_id,name,timezone,last_contacted_at\nR-1,,Mars/Base,soon\n,Nobody,,\nR-3,Cy\nR-4,Di,,\nR-4,Di,,\nR-5,Ed,Europe/Berlin,2026-10-30 14:39\n";
         let (report, problems) = take_with(&world, &none, text.as_bytes()).await.unwrap();
         let told: Vec<(u64, &str)> = problems.iter().map(|problem| (problem.line, problem.column.as_deref().unwrap_or("-"))).collect();
         assert_eq!(told, [(2, "name"), (2, "timezone"), (2, "last_contacted_at"), (3, "external_id"), (4, "-"), (6, "external_id")]);
         assert_eq!((report.created, report.bad, report.fields_left_out), (3, 3, 3));
         assert_eq!((record(&world, "R-1").await["name"].as_str(), record(&world, "R-5").await["lastContactedAt"].as_str()), (Some("R-1"), Some("2026-10-30T14:39:00+00:00")));
-        // A stage that the pipeline does not have is left out; a known record keeps the one that it has.
+        // A stage that is not in the pipeline is skipped; a known record keeps its own.
         let partnership = Options { kind: "partnership".into(), ..Options::default() };
         for (stage, right, left) in [("MOU Sent", "MOU Sent", 0), ("mou sent", "MOU Sent", 1), ("MOU Signed", "MOU Signed", 0)] {
             let text = format!("external_id,name,stage\nS-1,Ada,{stage}\n");
@@ -330,7 +333,7 @@ both! {
             let report = import_with(&world.db, &world.viewer, &partnership, text.as_bytes(), |_, found| told.extend(found.to_vec())).await.unwrap();
             assert_eq!((report.fields_left_out, report.bad, told.len(), record(&world, "S-1").await["stage"].as_str()), (left, 0, left as usize, Some(right)), "{stage}: {told:?}");
         }
-        // One text has one spelling; and a new record without a name is called by what there is.
+        // Texts are normalised; a new record without a name is named after its other values.
         let text = "external_id,First Name,Last Name,email\nJose\u{301},Jose\u{301},Díaz,\nN-2,,,n2@example.com\nN-3,,,\nJosé,twice,,\n";
         let (report, problems) = take_with(&world, &none, text.as_bytes()).await.unwrap();
         assert_eq!((report.created, report.bad, problems[0].line), (3, 1, 5));
@@ -358,7 +361,7 @@ both! {
             "employees": 353, "rate": 12.5, "zip": "10115", "plain": "007", "active": true, "since": "2026-01-31", "crm_id": "12", "mixed": "1", "plus": "+1", "big": 999_999_999_999_999_i64, "huge": "9007199254740993",
         }));
         assert_eq!(take_with(&world, &none, text.as_bytes()).await.unwrap().0.unchanged, 3);
-        // Told types go before; what does not fit them is left out.
+        // Declared types take precedence; values that don't fit are skipped.
         let told = Options { types: vec!["employees=number,active=boolean".into(), "Since = date".into(), "zip=number".into(), "code=text".into(), "huge=number".into()], ..Options::default() };
         let text = "external_id,name,employees,active,since,zip,code,huge\nU-1,Ada,many,ja,2026-01-31T10:00:00+01:00,01067,12,9007199254740993\nU-2,Bo,12,maybe,31st of January,1,13,9223372036854775808\n";
         let (report, problems) = take_with(&world, &told, text.as_bytes()).await.unwrap();
@@ -374,7 +377,7 @@ both! {
         for (id, wanted) in [("X-1", json!(9_007_199_254_740_993_i64)), ("X-2", json!(null)), ("X-3", json!(i64::MIN)), ("X-4", json!(null)), ("X-5", json!(0.5))] {
             assert_eq!(record(&world, id).await["attributes"]["huge"], wanted, "{id}");
         }
-        // What does not fit the type that the first rows have stays text, and is a warning.
+        // A value that doesn't fit the type of the first rows stays text, with a warning.
         let mut text = String::from("external_id,name,score\n");
         (0..1_501).for_each(|i| text += &format!("V-{i},N,{}\n", if i < 1_200 { i.to_string() } else { format!("n/a {i}") }));
         let (report, problems) = take_with(&world, &none, text.as_bytes()).await.unwrap();
@@ -399,7 +402,8 @@ both! {
             assert_eq!((report.created, gone(&format!("O-{at}")).await, problems.is_empty()), (1, out, clear), "{cell}");
             assert_eq!(record(&world, &format!("O-{at}")).await["attributes"], json!({}));
         }
-        // Known ones are taken out; neither `false`, nor a blank, nor a file without the column brings them back.
+        // Known records are opted out; neither `false`, nor a blank, nor a file without the column
+        // reverts that.
         let events = async || world.ask_all_events().await.iter().filter(|event| event["kind"] == "record.unsubscribed").count();
         let before = events().await;
         take_with(&world, &none, b"external_id,name,opt-out\nO-5,Ada,yes\nO-6,Ada,no\n").await.unwrap();
@@ -409,7 +413,7 @@ both! {
             assert_eq!(take_with(&world, &none, file.as_bytes()).await.unwrap().0.updated, 1, "{file}");
             assert_eq!(record(&world, "O-5").await["unsubscribedAt"], since, "{file}");
         }
-        // A time is kept, but none that lies ahead; one that can't be read counts as now.
+        // A past time is stored; a future or unreadable one counts as now.
         let text = "external_id,name,unsubscribed_at,Do Not Contact\nO-20,Ada,2024-05-01T10:00:00Z,\nO-21,Bo,2099-01-01,no\nO-22,Cy,sometime,\nO-23,Di,2024-05-02,yes\nO-24,Ed,,yes\n";
         let (report, problems) = take_with(&world, &none, text.as_bytes()).await.unwrap();
         assert_eq!((report.created, problems.len(), problems[0].line), (5, 1, 4));
@@ -431,7 +435,8 @@ both! {
         world.activate(&plan).await;
         let run = world.launch(&plan).await;
         world.tick(true).await;
-        // By the record itself; by a value that is unclear; by a new record, and one that opted out before, of the same address.
+        // Opted out by the record itself; by an ambiguous value; by a new record, and one that
+        // opted out earlier, with the same address.
         take_with(&world, &Options::default(), b"external_id,name,unsubscribed\nL-0,Lead 0,yes\nL-2,Lead 2,perhaps\n").await.unwrap();
         let contacts = Options { kind: "contact".into(), ..Options::default() };
         let text = "external_id,name,email,opted out\nC-1,Gone,LEAD3@example.com,\nC-2,New,Lead1@Example.com,true\n";

@@ -1,4 +1,5 @@
-//! Nobody is written to against their will or twice; who was not reached is reached, and nobody else.
+//! Nobody gets a message against their will or twice; a repeat reaches those who were not reached,
+//! and nobody else.
 
 mod again;
 mod approvals;
@@ -21,7 +22,7 @@ use serde_json::{Value, json};
 
 use crate::harness::World;
 
-/// A record with a mail address; its id.
+/// Creates a record with a mail address; returns its id.
 async fn person(world: &World, name: &str, email: &str) -> String {
     let input = json!({
         "kind": "lead", "externalId": name, "name": name, "email": email,
@@ -30,7 +31,7 @@ async fn person(world: &World, name: &str, email: &str) -> String {
     world.create("record", input).await
 }
 
-/// Changes a record; what it is then.
+/// Updates a record; returns its new state.
 async fn update(world: &World, id: &str, change: Value) -> Value {
     let mut input = json!({ "id": id });
     input.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
@@ -39,7 +40,7 @@ async fn update(world: &World, id: &str, change: Value) -> Value {
     world.ask(query, json!({ "input": input })).await["updateRecord"]["record"].clone()
 }
 
-/// Lets the review of a still world's run pass, and nothing beyond it.
+/// Advances a still world's run past its review, and no further.
 async fn reviewed(world: &World, run: &str) {
     world.tick(true).await;
     let review = world.until_review(run).await;
@@ -47,7 +48,7 @@ async fn reviewed(world: &World, run: &str) {
     world.tick(false).await;
 }
 
-/// What came of a run's places: record's name, outcome, reason.
+/// Outcomes of a run's recipients: record's name, outcome, reason.
 async fn fates(world: &World, run: &str) -> Vec<[String; 3]> {
     let query = "query($id: ID!) { run(id: $id) { records(first: 500) { nodes { record { name } outcome reason } } } }";
     let data = world.ask(query, json!({ "id": run })).await;
@@ -59,7 +60,7 @@ async fn fates(world: &World, run: &str) -> Vec<[String; 3]> {
     all
 }
 
-/// The addresses that the outbox has mail to, with how often.
+/// Addresses of the mails in the outbox, with their counts.
 fn written_to(world: &World) -> Vec<String> {
     let mut all: Vec<String> = world
         .outbox()

@@ -1,4 +1,5 @@
-//! Requests as clients send them: variables, scalars, headers, tokens, and the order of the answer.
+//! Requests as clients send them: variables, scalars, headers, tokens, and the key order of the
+//! response.
 
 mod answers;
 mod before;

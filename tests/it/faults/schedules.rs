@@ -1,4 +1,5 @@
-//! Times (faults 6.1 to 6.6): cron patterns over clock changes, catch-up after a stop, changes of schedules, their events.
+//! Schedules (faults 6.1 to 6.6): cron patterns over clock changes, catch-up after downtime,
+//! changes of schedules, their events.
 
 mod catch_up;
 mod changed;
@@ -25,7 +26,7 @@ const RUNS: &str =
     id name status scheduledFor failure waitingFor { code } schedule { id } } } }";
 
 impl World {
-    /// A schedule of a campaign; its id.
+    /// Creates a schedule of a campaign; returns its id.
     async fn schedule(&self, plan: &Plan, mut input: Value) -> String {
         input["campaignId"] = json!(plan.campaign);
         let made = self.ask(SCHEDULE, json!({ "input": input })).await["scheduleCampaign"].clone();
@@ -42,7 +43,7 @@ impl World {
         all.into_iter().filter(|run| run["schedule"]["id"] == schedule).collect()
     }
 
-    /// The times of those that started, and of those that wait, each as text.
+    /// Times of the started runs and of the pending ones, as text.
     async fn started_and_waiting(&self, schedule: &str) -> (Vec<String>, Vec<String>) {
         let (mut started, mut waiting) = (Vec::new(), Vec::new());
         for run in self.runs_of(schedule).await {
@@ -56,7 +57,7 @@ impl World {
         (started, waiting)
     }
 
-    /// Pauses, resumes, ends or changes a schedule, as it is then.
+    /// Pauses, resumes, ends or changes a schedule; returns its new state.
     async fn change(&self, mutation: &str, kind: &str, input: Value) -> Value {
         let query = format!(
             "mutation($input: {kind}!) {{ {mutation}(input: $input) {{ schedule {{ status nextAt cron timezone at name catchUp catchUpWindowSeconds revision }} }} }}"

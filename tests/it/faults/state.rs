@@ -1,4 +1,4 @@
-//! State: reasons as codes, events of every noun, idempotency, approvals of a version, the checker.
+//! State: reason codes, events of every noun, idempotency, approvals of a version, the checker.
 
 mod bulk;
 mod checks;

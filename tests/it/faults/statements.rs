@@ -1,5 +1,5 @@
-//! Section 2: statements do not grow with the data. What is set-based is tried at 1, 499, 500, 501, 5,000 and 20,000 rows, and
-//! with 1 to 8 steps a record.
+//! Section 2: the number of statements does not grow with the data. Set-based work is tested at 1,
+//! 499, 500, 501, 5,000 and 20,000 rows, and with 1 to 8 steps a record.
 
 mod sizes;
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::harness::{Kind, World};
 
 impl World {
-    /// So many records of a kind, made by the database itself.
+    /// Inserts `count` records of a kind in a single statement.
     pub async fn many_records(&self, kind: Kind, of: &str, count: usize) {
         let (id, numbers) = match kind {
             Kind::Sqlite => (
@@ -33,14 +33,15 @@ impl World {
         self.create("segment", json!({ "name": of, "filter": { "kind": { "eq": of } } })).await
     }
 
-    /// How many steps of a run are in a status.
+    /// Number of a run's steps that are in a status.
     pub async fn steps_in(&self, run: &str, status: &str) -> i64 {
         let query = "query($run: ID!) { run(id: $run) { progress { counts { total pending queued completed skipped failed } } } }";
         self.ask(query, json!({ "run": run })).await["run"]["progress"]["counts"][status].as_i64().unwrap()
     }
 }
 
-/// A template whose one task has so many steps for each record; people do them, so that nothing moves by itself.
+/// A template whose only task has a number of human steps per record, so that nothing advances by
+/// itself.
 fn template(steps: usize) -> Value {
     let steps: Vec<Value> = (0..steps)
         .map(|i| json!({ "key": format!("s{i}"), "name": "Look", "type": "look", "assignedTo": "AGENT", "trigger": if i == 7 { "after:s0" } else { "immediate" } }))
@@ -109,7 +110,7 @@ both! {
         world.tick(true).await;
         assert_eq!(outcomes(&world, &run).await, [["SENT".to_owned(), "502".to_owned()]]);
         assert_eq!(world.outbox().len(), 502);
-        // Again, and everybody unsubscribes while the messages wait for their review.
+        // Once more, and everybody unsubscribes while the messages await their review.
         let second = world.launch(&plan).await;
         world.tick(true).await;
         world.ask("mutation { unsubscribeRecords(input: { filter: { kind: { eq: \"lead\" } } }) { count } }", json!({})).await;
@@ -152,7 +153,7 @@ both! {
         let begun = std::time::Instant::now();
         let counted = world.ask(preview, json!({ "filter": all })).await["previewSegment"]["count"].clone();
         assert_eq!(counted, some.len());
-        // One list of as many as there may be.
+        // One list of the maximum length.
         let whole = world.ask(preview, json!({ "filter": { "ids": ids } })).await["previewSegment"]["count"].clone();
         assert_eq!(whole, 10_000);
         println!("{kind:?}: long lists counted in {:?}", begun.elapsed());
@@ -161,7 +162,7 @@ both! {
         for (id, count) in [(&listed, json!(10_000)), (&long, counted)] {
             assert!(counts.as_array().unwrap().contains(&json!({ "id": id, "recordCount": count })), "{counts:#}");
         }
-        // Beyond the limit it is said so.
+        // Beyond the limit there is an error.
         let first = ids[0].clone();
         ids.push(first);
         let many = json!({ "ids": ids });
@@ -185,7 +186,7 @@ both! {
         let runs = data["runs"]["nodes"].as_array().unwrap();
         assert_eq!(runs.len(), 200);
         assert!(runs.iter().all(|run| run["steps"]["totalCount"] == 0 && run["all"]["totalCount"] == 1), "{:#}", runs[0]);
-        // So many conditions below so many nodes that one statement could not take their parameters.
+        // Too many conditions for the parameters of a single statement.
         let mut or: Vec<Value> = (0..99).map(|i| json!({ "search": format!("none {i}"), "statuses": ["FAILED", "PAUSED"], "channels": ["SMS"] })).collect();
         or.push(json!({ "types": ["RUN", "SCHEDULE", "TEST_RUN"] }));
         let or = json!({ "or": or });
@@ -194,7 +195,7 @@ both! {
         let campaigns = data["campaigns"]["nodes"].as_array().unwrap();
         let seeded = campaigns.iter().filter(|one| one["runs"]["totalCount"] == 3 && one["runs"]["nodes"].as_array().unwrap().len() == 1);
         assert!(seeded.count() >= 109, "{:#}", campaigns[0]);
-        // Beyond the number of filters it is said so.
+        // Beyond the maximum number of filters there is an error.
         let deep = json!({ "or": vec![json!({ "or": vec![json!({ "search": "x" }); 60] }); 2] });
         let (code, message) = world.refused("query($f: RunFilter!) { runs(filter: $f) { totalCount } }", json!({ "f": deep })).await;
         assert_eq!((code.as_str(), message.starts_with("filter.or[1].or[")), ("LIMIT_EXCEEDED", true), "{message}");

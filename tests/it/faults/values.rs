@@ -1,4 +1,4 @@
-//! Section 3: values that the two databases hold differently, and filters over them.
+//! Section 3: values that the two databases store differently, and filters over them.
 
 mod nothing;
 mod opposites;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::harness::World;
 
 impl World {
-    /// The names of the records that a filter lets through, in their order.
+    /// The names of the records that match a filter, in their order.
     pub async fn found(&self, filter: Value) -> Vec<String> {
         let query = "query($f: RecordFilterInput!) { records(first: 500, filter: $f, orderBy: { field: NAME, direction: ASC }) { totalCount nodes { name } } }";
         let data = self.ask(query, json!({ "f": filter })).await["records"].clone();
@@ -20,7 +20,7 @@ impl World {
         names
     }
 
-    /// How a filter over records is refused: the code and the field.
+    /// Code and field of the error that rejects a filter over records.
     async fn refused_at(&self, filter: Value) -> (String, String) {
         let query = "query($f: RecordFilterInput!) { previewSegment(filter: $f) { count } }";
         let answer = self.post(query, json!({ "f": filter })).await;
@@ -105,7 +105,8 @@ both! {
                 assert_eq!((code.as_str(), at.as_str()), ("BAD_USER_INPUT", format!("filter.and[0].attributes[0].{field}").as_str()), "{beyond}");
             }
         }
-        // Beyond 2^53, with a fraction or an exponent: the digits are lost by then. A text has them all.
+        // Beyond 2^53, with a fraction or an exponent: the digits are already lost. A text keeps
+        // them.
         let inexact = "plain digits";
         for beyond in ["9007199254740992.0", "9007199254740993.0", "-9007199254740993.0", "9.007199254740993e15", "1e17", "1152921504606846976.5"] {
             let it: Value = serde_json::from_str(beyond).unwrap();
@@ -143,7 +144,7 @@ both! {
     }
 }
 
-/// Texts of which it is 14 days and longer ago on the day of the tests, noon on 2026-11-02.
+/// Dates as text that are 14 days or more before the tests' time, noon on 2026-11-02.
 const LONG_AGO: [&str; 14] = [
     "2026-10-19T11:59:59Z",
     "2026-10-19",
@@ -161,7 +162,7 @@ const LONG_AGO: [&str; 14] = [
     "1970-01-01T00:00:00-00:00",
 ];
 
-/// Texts of which it is not, or that are no dates.
+/// Texts that are later dates, or no dates.
 const NOT: [&str; 40] = [
     "",
     "-",
@@ -224,7 +225,7 @@ both! {
         let wanted: Vec<String> = (0..LONG_AGO.len()).map(|i| format!("a{i:02}")).collect();
         assert_eq!(found, wanted, "{shown:?}");
         assert_eq!(world.found(json!({ "not": old("14d") })).await.len(), NOT.len() + 4);
-        // So long ago that nothing is; and what is no duration.
+        // A duration that no record matches; and an invalid one.
         assert_eq!(world.found(old("9000y")).await, [] as [String; 0]);
         assert_eq!(world.refused_at(old("soon")).await, ("BAD_USER_INPUT".into(), "filter.attributes[0].olderThan".into()));
         world.end().await;
@@ -255,12 +256,12 @@ both! {
                 assert_eq!(letters(&data[list]["nodes"]), wanted, "{list}: {text}");
             }
         }
-        // Names, ids and stages have one spelling, whichever the filter has.
+        // Names, ids and stages are normalised, however the filter spells them.
         for filter in [
             json!({ "name": { "eq": "Jose\u{301} A" } }), json!({ "externalId": { "in": ["id Jose\u{301} A"] } }),
             json!({ "stage": { "eq": "Jose\u{301} A" } }), json!({ "name": { "contains": "E\u{301} A" } }),
         ] {
-            // `contains` folds the letters of ASCII alone.
+            // `contains` ignores case for ASCII letters only.
             let wanted = if filter["name"]["contains"].is_null() { 1 } else { 0 };
             assert_eq!(world.found(filter.clone()).await.len(), wanted, "{filter}");
         }

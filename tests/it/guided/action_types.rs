@@ -1,4 +1,5 @@
-//! "Action Types" and "Interactive Step Components" (docs/reference/guided-runs.txt), one after the other, by their words.
+//! "Action Types" and "Interactive Step Components" (docs/reference/guided-runs.txt): one test per
+//! sentence, in the source's words.
 
 use chrono::Duration;
 use serde_json::{Value, json};
@@ -10,7 +11,7 @@ async fn step_query(world: &World, step: &str, fields: &str) -> Value {
         .clone()
 }
 
-/// A run of a template, and one of its steps, in progress.
+/// Starts a run of a template, and one of its steps; returns both.
 async fn begun(world: &World, run: &str, key: &str) -> String {
     let step = world.guided_step(run, key).await;
     world.step_act("startStep", &step, json!({})).await;
@@ -48,8 +49,9 @@ both! {
         let types: Vec<&str> = steps.as_array().unwrap().iter().map(|step| step["type"].as_str().unwrap()).collect();
         assert_eq!(types, ["review", "review", "email", "update_stage", "schedule"]);
 
-        // "`email` - Compose and send emails": "Opens email composer": the draft for each is there to be changed.
-        // 'Example: "Draft follow-up emails" for top 3 priority partnerships': those that heard nothing for a week.
+        // "`email` - Compose and send emails": "Opens email composer": the draft for each is there
+        // to be changed. 'Example: "Draft follow-up emails" for top 3 priority partnerships': those
+        // without mail for a week.
         let email = begun(&world, &run, "draft_follow_up_emails").await;
         let composer = step_query(&world, &email, "suggestions { record { name } mail { to subject body problem } }").await["suggestions"].clone();
         let drafted: Vec<&str> = composer.as_array().unwrap().iter().map(|one| one["record"]["name"].as_str().unwrap()).collect();
@@ -71,7 +73,8 @@ both! {
         let shows = "records { nodes { name communications { nodes { subject } } replies { nodes { body } } followUps { nodes { id } } activities { nodes { kind } } } }";
         let at_risk = step_query(&world, &review, shows).await["records"].clone();
         assert_eq!(names(&at_risk), ["Oak", "Pine"], "Rowan was written to a moment ago");
-        // With the emails of each: Rowan's, by a step that shows those with an open MOU, or any of one's own.
+        // With the emails of each: Rowan's, from a step that shows those with an open MOU, or from
+        // an ad-hoc step.
         let (_, own) = world.own_run(&[("look", "review", json!({ "records": { "ids": [ids[2]] } }))], json!({})).await;
         let shown = step_query(&world, &own[0], shows).await["records"]["nodes"][0].clone();
         assert_eq!(shown, json!({ "name": "Rowan", "communications": { "nodes": [{ "subject": "Hello Rowan" }] }, "replies": { "nodes": [{ "body": "Yes, let us talk" }] }, "followUps": { "nodes": [] }, "activities": { "nodes": [{ "kind": "EMAIL_SENT" }] } }));
@@ -86,8 +89,9 @@ both! {
         let changed = world.ask(change, json!({ "step": update, "id": ids[2] })).await["updateStepStage"]["records"].clone();
         assert_eq!(changed, json!([{ "stage": "MOU Drafted" }]));
 
-        // "`schedule` - Schedule meetings/calls": "Opens calendar/scheduling interface": free slots, and what is booked.
-        // 'Example: "Schedule weekly calls" for this week's partners': those under way that nobody has spoken to this week.
+        // "`schedule` - Schedule meetings/calls": "Opens calendar/scheduling interface": free
+        // slots, and what is booked. 'Example: "Schedule weekly calls" for this week's partners':
+        // active ones without a contact this week.
         let schedule = begun(&world, &run, "schedule_weekly_calls").await;
         let found = step_query(&world, &schedule, "records { nodes { name } } suggestions { title slot { startsAt endsAt timezone } }").await;
         assert_eq!(names(&found["records"]), ["Oak", "Pine"]);
@@ -138,9 +142,9 @@ both! {
     async fn the_workflow_of_a_step_shows_what_its_type_and_config_say(kind) {
         let world = World::still(kind, None).await;
         let ids = partnerships(&world).await;
-        // "1. Go to Runs page": the list of templates and runs, from which one is begun.
-        // '2. Click "Start Run" on any template', '4. Click "Create"', "5. You're redirected to the run detail page": one mutation,
-        // which answers with the run.
+        // "1. Go to Runs page": the list of templates and runs, from which one is started. '2.
+        // Click "Start Run" on any template', '4. Click "Create"', "5. You're redirected to the run
+        // detail page": one mutation, which answers with the run.
         let page = world.ask("{ runTemplates(filter: { kind: GUIDED }) { nodes { key name description } } runs { totalCount } }", json!({})).await;
         assert_eq!((page["runTemplates"]["nodes"].as_array().unwrap().len(), &page["runs"]["totalCount"]), (4, &json!(0)));
         for template in page["runTemplates"]["nodes"].as_array().unwrap() {
@@ -184,7 +188,7 @@ both! {
         let oak = world.ask("query($id: ID!) { record(id: $id) { stage communications { nodes { status } } followUps { nodes { title } } } }", json!({ "id": ids[0] })).await["record"].clone();
         assert_eq!(oak, json!({ "stage": "MOU Signed", "communications": { "nodes": [{ "status": "SENT" }] }, "followUps": { "nodes": [{ "title": "Ring Oak" }] } }));
         assert_eq!(world.outbox().len(), 1);
-        // "3. Completed → Step finished": each with what it has brought.
+        // "3. Completed → Step finished": each with its result.
         for (step, result) in steps.iter().zip([Value::Null, json!({ "emailsSent": 1 }), json!({ "partnershipsUpdated": 1 }), Value::Null, json!({ "followUpsCreated": 1 }), Value::Null, Value::Null]) {
             let done = world.step_act("completeStep", step, json!({})).await;
             assert_eq!((&done["status"], &done["result"]), (&json!("COMPLETED"), &result));

@@ -1,5 +1,6 @@
-//! Guided work (docs/reference/guided-runs.txt): its templates, how it begins, the workflow of its steps, and its end. The tests
-//! bear the sentences of the source, so that each can be found by its words.
+//! Guided work (docs/reference/guided-runs.txt): its templates, its start, the workflow of its
+//! steps, and its end. Tests are named after the sentences of the source, so that each can be found
+//! by its words.
 
 use chrono::Duration;
 use serde_json::{Value, json};
@@ -12,7 +13,7 @@ const RUN: &str = "{ id name type status outcome description runTemplate { key }
         availableActions { action allowed } } } }";
 
 impl World {
-    /// Begins guided work from a template's key.
+    /// Starts guided work from a template's key.
     pub async fn guided(&self, key: &str, more: Value) -> String {
         let mut input = json!({ "templateKey": key });
         input.as_object_mut().unwrap().extend(more.as_object().cloned().unwrap_or_default());
@@ -23,7 +24,8 @@ impl World {
         run["id"].as_str().unwrap().to_owned()
     }
 
-    /// Begins work with steps of one's own: key, type and `config` of each. The run, and the ids of its steps in that order.
+    /// Starts guided work with ad-hoc steps: key, type and `config` of each. Returns the run, and
+    /// the ids of its steps in that order.
     pub async fn own_run(&self, steps: &[(&str, &str, Value)], more: Value) -> (String, Vec<String>) {
         let declared = steps.iter().map(|(key, kind, config)| {
             json!({ "definition": { "key": key, "name": key, "type": kind, "assignedTo": "HUMAN", "config": config } })
@@ -49,7 +51,7 @@ impl World {
         found["id"].as_str().unwrap().to_owned()
     }
 
-    /// What somebody does with a step; the step as it is then.
+    /// Applies a transition to a step as a person and returns the step afterwards.
     pub async fn step_act(&self, verb: &str, step: &str, more: Value) -> Value {
         let mut input = json!({ "id": step });
         input.as_object_mut().unwrap().extend(more.as_object().cloned().unwrap_or_default());
@@ -59,7 +61,7 @@ impl World {
         self.ask(&query, json!({ "input": input })).await[verb]["step"].clone()
     }
 
-    /// The error of what somebody may not do with a step.
+    /// Applies a transition to a step that must be rejected; returns the error.
     pub async fn step_refused(&self, verb: &str, step: &str, more: Value) -> Value {
         let mut input = json!({ "id": step });
         input.as_object_mut().unwrap().extend(more.as_object().cloned().unwrap_or_default());
@@ -101,12 +103,12 @@ both! {
             ("Review at-risk partnerships", "review"), ("Check MOU status", "review"), ("Draft follow-up emails", "email"),
             ("Update pipeline stages", "update_stage"), ("Schedule weekly calls", "schedule"),
         ]);
-        // All action types of the source are used by what is built in.
+        // All action types of the source are used by the built-in templates.
         let mut types: Vec<&str> = found["nodes"].as_array().unwrap().iter().flat_map(|one| one["resolvedDefinition"]["definition"]["phases"][0]["tasks"][0]["steps"].as_array().unwrap()).map(|step| step["type"].as_str().unwrap()).collect();
         types.sort_unstable();
         types.dedup();
         assert_eq!(types, ["create_task", "custom", "email", "note", "review", "schedule", "update_stage"]);
-        // The others are of campaigns, and no campaign may use one of these.
+        // The other templates are for campaigns, and no campaign may use a guided one.
         let query = "{ runTemplates(filter: { kind: CAMPAIGN }) { totalCount } all: runTemplates { totalCount } }";
         let counts = world.ask(query, json!({})).await;
         assert_eq!((&counts["runTemplates"]["totalCount"], &counts["all"]["totalCount"]), (&json!(2), &json!(6)));
@@ -195,7 +197,7 @@ both! {
         world.step_act("startStep", &other, json!({})).await;
         let failed = world.step_refused("failStep", &other, json!({ "reason": "x" })).await;
         assert_eq!(failed["extensions"]["code"], "CONFLICT", "{failed}");
-        // Paused, nothing of it moves; resumed, it does.
+        // In a paused run no step changes; after the resume they do.
         let hold = async |verb: &str| {
             let query = format!("mutation($id: ID!) {{ {verb}(input: {{ id: $id }}) {{ run {{ status }} }} }}");
             world.ask(&query, json!({ "id": run })).await[verb]["run"]["status"].clone()
@@ -227,7 +229,7 @@ both! {
         assert_eq!(late["extensions"]["code"], "CONFLICT", "{late}");
         assert!(late["extensions"]["startedBy"]["name"].as_str().unwrap().starts_with("OPERATOR"), "{late}");
         world.clock.set(noon() + Duration::minutes(3));
-        // Both saw it in progress, and both complete it: at once.
+        // Two members saw it in progress, and both complete it at the same time.
         let (one, two) = tokio::join!(act(&first, "completeStep", revision.clone()), act(&second, "completeStep", revision.clone()));
         let (won, lost) = if one["errors"].is_null() { (one, two) } else { (two, one) };
         let winner = won["data"]["completeStep"]["step"]["completedBy"]["name"].clone();
@@ -302,7 +304,7 @@ both! {
         let run = world.guided_run(run["id"].as_str().unwrap()).await;
         let keys: Vec<&str> = run["steps"]["nodes"].as_array().unwrap().iter().map(|step| step["key"].as_str().unwrap()).collect();
         assert_eq!(keys, ["set_follow_ups", "set_follow_ups_2", "phone"]);
-        // What is wrong with it is told, all at once, and nothing begins.
+        // All errors are reported at once, and nothing is started.
         let bad = json!([
             { "definition": { "key": "a", "name": "A", "type": "dance", "assignedTo": "HUMAN" } },
             { "definition": { "key": "b", "name": "B", "type": "review", "assignedTo": "WORKFLOW", "config": { "records": { "limit": 0 } } } },
@@ -335,7 +337,7 @@ both! {
         let run = world.guided("our-weekly-review", json!({})).await;
         let run = world.guided_run(&run).await;
         assert_eq!((&run["name"], run["steps"]["nodes"].as_array().unwrap().len()), (&json!("Our weekly review"), 4));
-        // One of its own, in YAML; what is not for guided work is told.
+        // An org's own template, in YAML; anything not allowed in guided work is reported.
         let yaml = |trigger: &str| format!("phases:\n  - name: Day\n    tasks:\n      - name: All\n        steps:\n          - {{ name: Look, type: review, assignedTo: human, trigger: {trigger}, config: {{ records: {{ linked: true }} }} }}\n");
         let made = world.ask(create, json!({ "input": { "name": "Daily look", "kind": "GUIDED", "yaml": yaml("manual") } })).await["createRunTemplate"]["runTemplate"].clone();
         assert_eq!(made["kind"], "GUIDED");
@@ -370,7 +372,7 @@ both! {
         assert!(steps.iter().all(|step| step["status"] == "PENDING" && step["assignee"]["memberId"] == me), "{run:#}");
         let work = world.ask("{ steps(filter: { mine: true }) { totalCount } }", json!({})).await;
         assert_eq!(work["steps"]["totalCount"], 5);
-        // The next one waits already.
+        // The next one is already pending.
         let waiting = "{ runs(filter: { statuses: [SCHEDULED] }) { nodes { id scheduledFor type } } }";
         let next = world.ask(waiting, json!({})).await["runs"]["nodes"][0].clone();
         assert_eq!((&next["scheduledFor"], &next["type"]), (&json!("2026-11-16T08:00:00+00:00"), &json!("GUIDED")));

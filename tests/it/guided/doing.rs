@@ -1,5 +1,6 @@
-//! "Action Execution" (docs/reference/guided-runs.txt): steps really act; what is done is logged and saved in the step's result,
-//! refused where the step is not in progress, and seen by everybody who is in the run.
+//! "Action Execution" (docs/reference/guided-runs.txt): actions have real effects; each is logged
+//! and saved in the step's result, rejected if the step is not in progress, and visible to
+//! everybody in the run.
 
 use chrono::Duration;
 use serde_json::{Value, json};
@@ -7,7 +8,8 @@ use serde_json::{Value, json};
 use crate::harness::socket::Socket;
 use crate::harness::{World, noon};
 
-/// Every action from within a step: the mutation, its answer, its input for a step and a record; and what a step counts.
+/// Every action from within a step: the mutation, its payload, its input for a step and a record;
+/// and the step's counter.
 fn actions(step: &str, record: &str) -> Vec<(&'static str, &'static str, Value, &'static str, i64)> {
     let at = noon() + Duration::days(1);
     vec![
@@ -65,7 +67,7 @@ fn query(mutation: &str, input: &str) -> String {
     format!("mutation($input: {input}!) {{ {mutation}(input: $input) {{ {shown} }} }}")
 }
 
-/// A partner, and a run with one `custom` step, from within which everything can be done.
+/// Creates a partner, and a run with one `custom` step, from which every action is possible.
 async fn begun(world: &World) -> (String, String, String) {
     let record =
         world.create("record", json!({ "kind": "partnership", "name": "Oak", "email": "oak@p.example" })).await;
@@ -73,7 +75,7 @@ async fn begun(world: &World) -> (String, String, String) {
     (record, run, steps[0].clone())
 }
 
-/// What was written by actions.
+/// Row counts of the tables that actions write to.
 async fn traces(world: &World) -> Vec<i64> {
     let mut all = Vec::new();
     for table in ["activity", "communication", "follow_up", "meeting", "posting", "record"] {
@@ -103,7 +105,8 @@ both! {
             if mutation != "createStepRecords" {
                 assert_eq!(now["activities"]["nodes"][0]["record"]["id"], record, "{mutation}");
             }
-            // Repeated under the same key, nothing is done twice; another input under it is refused.
+            // Repeated with the same key, nothing is done twice; another input with that key is
+            // rejected.
             let before = traces(&world).await;
             let again = world.ask(&query, json!({ "input": input })).await;
             assert_eq!(again, first, "{mutation}");
@@ -127,7 +130,7 @@ both! {
     async fn actions_are_refused_clearly_when_the_step_is_not_in_progress(kind) {
         let world = World::still(kind, None).await;
         let (record, run, step) = begun(&world).await;
-        // A step of a campaign's run is not for people to act in.
+        // Actions are not allowed in steps of a campaign's run.
         let plan = world.plan("EMAIL", 1).await;
         world.activate(&plan).await;
         let flown = world.launch(&plan).await;
@@ -142,7 +145,7 @@ both! {
             assert_eq!(traces(&world).await, before, "{what}");
         };
         refuse("pending", &step, "start it first").await;
-        refuse("a campaign's", &review, "of a campaign's run").await;
+        refuse("a campaign's", &review, "belongs to a campaign's run").await;
         world.step_act("startStep", &step, json!({})).await;
         world.act("pauseRun", "run", json!({ "id": run })).await;
         refuse("paused", &step, "its run is PAUSED").await;
@@ -155,7 +158,7 @@ both! {
         refuse("skipped", &step, "it is SKIPPED").await;
         world.complete_run(&run, "").await;
         refuse("ended", &step, "its run is COMPLETED").await;
-        // An unknown step is not found, and one of another kind makes no records.
+        // An unknown step is not found, and one of another kind can't create records.
         let nowhere = entity::id::StepId::new().to_string();
         for (mutation, named, input, ..) in actions(&nowhere, &record) {
             assert_eq!(world.refused(&query(mutation, named), json!({ "input": input })).await.0, "NOT_FOUND", "{mutation}");
@@ -220,7 +223,8 @@ both! {
             world.post(&query, json!({ "id": made["id"] })).await
         };
         let overdue = "{ followUps(filter: { overdue: true, mine: true }) { totalCount nodes { id } } }";
-        // Overdue, told; called off, it is so no more; taken back, it is overdue and told once more; done, for good.
+        // Overdue, with an event; cancelled, it is no longer overdue; reopened, it is overdue with
+        // a second event; done is final.
         let told = async || world.number("SELECT COUNT(*) FROM event WHERE kind = 'follow_up.overdue'").await;
         assert_eq!(world.ask(overdue, json!({})).await["followUps"]["totalCount"], 0);
         world.clock.set(noon() + Duration::hours(2));
@@ -238,7 +242,7 @@ both! {
         world.db.wake();
         world.until("it to be told again", query, json!({ "id": made["id"] }), |data| data["followUp"]["overdueAt"].is_string()).await;
         assert_eq!(told().await, 2);
-        // Its run may have ended: what is to be done is still to be done.
+        // A follow-up stays open after the end of its run.
         world.step_act("completeStep", &step, json!({})).await;
         world.complete_run(&run, "").await;
         assert_eq!(act("completeFollowUp").await["data"]["completeFollowUp"]["followUp"]["status"], "DONE");
@@ -263,14 +267,14 @@ both! {
         let update = "mutation($step: ID!, $id: ID!, $stage: String!) { updateStepStage(input: { stepId: $step, changes: [{ recordId: $id, stage: $stage }] }) { records { stage } step { result } } }";
         let answer = world.post(update, json!({ "step": steps[0], "id": record, "stage": "MOU Sent" })).await;
         assert_eq!((&answer["errors"][0]["extensions"]["code"], &answer["errors"][0]["extensions"]["allowed"]), (&json!("BAD_USER_INPUT"), &json!(["Cold", "Warm", "Hot"])));
-        // There already: nothing is done, and nothing counted.
+        // Already in that state: nothing is done or counted.
         let same = world.ask(update, json!({ "step": steps[0], "id": record, "stage": "Cold" })).await["updateStepStage"].clone();
         assert_eq!(same, json!({ "records": [{ "stage": "Cold" }], "step": { "result": null } }));
         world.ask(update, json!({ "step": steps[0], "id": record, "stage": "Hot" })).await;
         assert_eq!(next().await, Value::Null, "behind the last there is none");
         let moved = world.sql("SELECT payload FROM event WHERE kind = 'record.stage_changed'".replace("payload", if kind == crate::harness::Kind::Sqlite { "payload" } else { "payload::text" }).as_str()).await;
         assert!(moved.len() == 1 && moved[0][0].contains("Cold") && moved[0][0].contains("Hot"), "{moved:?}");
-        // A name that is none, or comes twice; then those that come with the program once more.
+        // An invalid name and a duplicate; then the built-in stages again.
         for (stages, field) in [(json!(["A", " "]), "stages[1]"), (json!(["A", "A"]), "stages[1]")] {
             let answer = world.post(set, json!({ "kind": "partnership", "stages": stages })).await;
             assert_eq!((&answer["errors"][0]["extensions"]["code"], &answer["errors"][0]["extensions"]["field"]), (&json!("BAD_USER_INPUT"), &json!(field)));
@@ -294,7 +298,7 @@ both! {
             client.subscribe("changes", changes, json!({ "id": run, "after": now })).await;
             client.subscribe("doings", doings, json!({ "id": run, "after": now })).await;
         }
-        // What is done in another run is not theirs.
+        // Actions in another run are not delivered.
         let (_, others) = world.own_run(&[("x", "note", json!({}))], json!({})).await;
         world.step_act("startStep", &others[0], json!({})).await;
         let note = "mutation($step: ID!, $ids: [ID!], $text: String!) { addStepNote(input: { stepId: $step, recordIds: $ids, text: $text }) { step { id } } }";
@@ -318,7 +322,7 @@ both! {
             assert_eq!(done.iter().map(|one| (one["summary"].as_str().unwrap(), one["activity"]["record"]["id"].as_str())).collect::<Vec<_>>(), [("first", Some(record.as_str())), ("second", None)]);
             cursor = done[0]["cursor"].clone();
         }
-        // Who was away resumes behind what it saw last.
+        // A disconnected subscriber resumes after the last event it received.
         let mut back = Socket::open(world.address).await;
         let resumed = "subscription($id: ID!, $after: String) { runActivity(runId: $id, after: $after) { summary } }";
         back.subscribe("back", resumed, json!({ "id": run, "after": cursor })).await;
@@ -340,7 +344,7 @@ both! {
         let query = "mutation($input: ScheduleGuidedRunInput!) { scheduleGuidedRun(input: $input) { run { id } } }";
         let input = json!({ "templateKey": "daily-look", "cron": "0 9 * * *", "timezone": "UTC", "linkedRecordIds": [record] });
         let fine = world.ask(query, json!({ "input": input })).await["scheduleGuidedRun"]["run"]["id"].as_str().unwrap().to_owned();
-        // One that changes another template, in which what it changes is gone by then.
+        // A template based on another one, which has lost the part that it overrides.
         let base = world.ask("{ runTemplates(filter: { keys: [\"daily-look\"] }) { nodes { id } } }", json!({})).await["runTemplates"]["nodes"][0]["id"].clone();
         let overrides = json!({ "phases.day.tasks.all.steps.look.name": "Look twice" });
         world.ask(create, json!({ "input": { "name": "Look twice", "baseId": base, "overrides": overrides } })).await;

@@ -1,5 +1,5 @@
-//! Mail that a person lets out from within a step, with the real binary killed at every named place of its way: nobody gets
-//! it twice, all of it goes, and all that went is counted.
+//! Mail that a person sends from within a step, with the real binary killed at every named kill
+//! point of the way: nobody gets it twice, all of it is sent, and every sent message is counted.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use crate::harness::sink::Sink;
 
 const FEW: usize = 20;
 
-/// Where a life ends: while the mails are written, claimed, reserved, handed over, settled.
+/// Kill points: while the messages are enqueued, claimed, reserved, handed over, settled.
 const PLACES: [&str; 9] = [
     "posting:1",
     "posted:1",
@@ -25,7 +25,7 @@ const PLACES: [&str; 9] = [
 
 const SEND: &str = "mutation($step: ID!, $ids: [ID!]!, $key: String!) { sendStepEmail(input: { stepId: $step, recordIds: $ids, idempotencyKey: $key }) { communications { id } } }";
 
-/// A run with one step that writes to people, in progress; the run and the step.
+/// Starts a run with one `email` step; returns the run and the step.
 async fn begun(life: &Life, name: &str) -> (String, String) {
     let config = json!({ "subject": "Hello {{ name }}", "body": "How are you?" });
     let definition =
@@ -39,7 +39,7 @@ async fn begun(life: &Life, name: &str) -> (String, String) {
     (run["id"].as_str().unwrap().to_owned(), step)
 }
 
-/// Whether all is through, once what is unknown has been looked up by a person.
+/// True if no message is in flight, once a person has resolved the unknown ones.
 async fn through(life: &Life, run: &str, sink: &Sink) -> bool {
     life.resolve(run, |to| sink.kept().iter().any(|mail| mail.run == run && mail.to == to)).await;
     let query = "query($id: ID!) { run(id: $id) { messagesOnWay } }";
@@ -62,7 +62,8 @@ both! {
             let mut life = home.begin_at(Some(place)).unwrap();
             let asked = json!({ "step": step, "ids": ids, "key": place });
             let answered = life.ask(SEND, asked.clone()).await;
-            // Before the commit there is no answer; behind it the process may end before the answer is out.
+            // Before the commit there is no response; after it the process may exit before the
+            // response is sent.
             assert!(answered.is_none() || place != "posting:1", "{place}");
             let deadline = Instant::now() + Duration::from_secs(60);
             while !life.is_over() {
@@ -71,7 +72,8 @@ both! {
             }
             home.gone().await;
 
-            // Who asks again under the same key, answered or not, gets what was written, and nothing is written again.
+            // A repeat with the same key, answered before or not, returns what was written, and
+            // writes nothing.
             let life = home.begin();
             let again = life.ask(SEND, asked.clone()).await.unwrap();
             assert_eq!(again["sendStepEmail"]["communications"].as_array().unwrap().len(), FEW);

@@ -1,5 +1,5 @@
-//! `sendStepEmail`: mail that a person lets out from within a step, through the same ledger, suppression and limits as a
-//! campaign's; and what came of it on the step.
+//! `sendStepEmail`: mail that a person sends from within a step, through the same ledger,
+//! suppression and limits as a campaign's; and its outcome on the step.
 
 use chrono::Duration;
 use serde_json::{Value, json};
@@ -9,7 +9,7 @@ use crate::harness::{World, noon};
 
 const SEND: &str = "mutation($input: StepEmailInput!) { sendStepEmail(input: $input) { communications { id toAddress status } step { status } } }";
 
-/// Partners with these addresses, none where it is empty; their ids.
+/// Creates partners with these addresses (empty: no address); returns their ids.
 async fn people(world: &World, addresses: &[&str]) -> Vec<String> {
     let mut ids = Vec::new();
     for (i, address) in addresses.iter().enumerate() {
@@ -23,7 +23,7 @@ async fn people(world: &World, addresses: &[&str]) -> Vec<String> {
     ids
 }
 
-/// A run with one step that writes, in progress; the run and the step.
+/// Starts a run with one `email` step; returns the run and the step.
 async fn writing(world: &World) -> (String, String) {
     let config = json!({ "subject": "Hello {{ name }}", "body": "Dear {{ contact }}" });
     let (run, steps) = world.own_run(&[("write", "email", config)], json!({})).await;
@@ -72,7 +72,7 @@ both! {
         assert_eq!(world.number("SELECT COUNT(*) FROM activity WHERE kind = 'EMAIL_SENT'").await, 8);
         assert_eq!(world.number("SELECT COUNT(*) FROM event WHERE kind = 'activity.recorded'").await, 8);
         assert_eq!(world.number("SELECT COUNT(*) FROM record WHERE last_contacted_at IS NOT NULL").await, 2);
-        // What can't go is told before anything is written: all or none.
+        // Mail that can't be sent is rejected before anything is written: all or none.
         let nobody = people(&world, &[""]).await[0].clone();
         let blank = world.create("record", json!({ "kind": "partnership", "name": "No contact", "email": "c@p.example" })).await;
         let long: Vec<String> = (0..501).map(|_| entity::id::RecordId::new().to_string()).collect();
@@ -80,7 +80,7 @@ both! {
             (json!({ "recordIds": [ids[0], nobody] }), "BAD_USER_INPUT", "recordIds[1]", "P0: it has no mail address"),
             (json!({ "recordIds": [ids[0], blank] }), "BAD_USER_INPUT", "recordIds[1]", "contact"),
             (json!({ "recordIds": [ids[0], ids[0]] }), "BAD_USER_INPUT", "recordIds[1]", "twice"),
-            (json!({ "recordIds": [] }), "BAD_USER_INPUT", "recordIds", "which records"),
+            (json!({ "recordIds": [] }), "BAD_USER_INPUT", "recordIds", "at least one record"),
             (json!({ "recordIds": long }), "LIMIT_EXCEEDED", "recordIds", "at most 500"),
             (json!({ "recordIds": [entity::id::RecordId::new().to_string()] }), "NOT_FOUND", "", "record"),
             (json!({ "subject": "Only" }), "BAD_USER_INPUT", "body", "subject and body"),
@@ -111,7 +111,7 @@ both! {
         let preview = "query($input: PreviewStepEmailInput!) { previewStepEmail(input: $input) { suppressed } }";
         let asked = json!({ "input": { "stepId": step, "recordIds": ids } });
         world.ask(SEND, asked.clone()).await;
-        // One of them says so between the asking and the hand-over.
+        // One of them opts out between the request and the hand-over.
         world.ask(unsubscribe, json!({ "id": ids[1] })).await;
         world.tick(true).await;
         assert_eq!(result(&world, &step).await, json!({ "emailsSent": 1, "emailsSuppressed": 2 }));
@@ -134,7 +134,8 @@ both! {
         world.ask(SEND, json!({ "input": { "stepId": step, "recordIds": ids } })).await;
         world.tick(true).await;
         assert_eq!((result(&world, &step).await, on_way(&world, &run).await), (json!({ "emailsSent": 1, "emailsFailed": 1 }), json!(2)));
-        // The step can be completed meanwhile; what settles later is counted all the same. The run can't.
+        // The step can be completed meanwhile, and messages settled later still count. The run
+        // can't be completed.
         world.step_act("completeStep", &step, json!({ "result": { "note": "all written to" } })).await;
         let refused = world.complete_run(&run, "done").await;
         assert_eq!((&refused["errors"][0]["extensions"]["code"], &refused["errors"][0]["extensions"]["messagesOnWay"]), (&json!("CONFLICT"), &json!(2)));

@@ -1,4 +1,5 @@
-//! Meetings that are booked from within a step: who is invited, what is told to them, and when nothing is.
+//! Meetings booked from within a step: the invited, the messages they get, and the cases without
+//! any message.
 
 use chrono::Duration;
 use serde_json::{Value, json};
@@ -9,7 +10,7 @@ const BOOK: &str = "mutation($input: ScheduleStepMeetingInput!) { scheduleStepMe
 const MOVE: &str = "mutation($input: MoveMeetingInput!) { moveMeeting(input: $input) { meeting { status startsAt sequence invitations { totalCount } } } }";
 const CANCEL: &str = "mutation($id: ID!) { cancelMeeting(input: { id: $id }) { meeting { status sequence invitations { totalCount } } } }";
 
-/// A partner, and a run with a step for meetings, in progress.
+/// Creates a partner, and a run with a `schedule` step in progress.
 async fn begun(world: &World) -> (String, String, String) {
     let oak = world.create("record", json!({ "kind": "partnership", "name": "Oak", "email": "oak@p.example" })).await;
     let (run, steps) = world.own_run(&[("calls", "schedule", json!({}))], json!({})).await;
@@ -41,14 +42,15 @@ both! {
             assert_eq!((&answer["errors"][0]["extensions"]["code"], &answer["errors"][0]["extensions"]["field"]), (&json!("BAD_USER_INPUT"), &json!(field)), "{answer:#}");
         }
         assert_eq!(world.number("SELECT COUNT(*) FROM meeting").await, 0);
-        // At another address than its own; that this one is suppressed holds back nothing that goes to its own, in one batch.
+        // Sent to another address than the record's; its suppression does not block mail to the
+        // record's own address in the same batch.
         world.ask("mutation { suppressAddress(input: { channel: EMAIL, address: \"desk@p.example\", reason: \"bounced\" }) { suppression { id } } }", json!({})).await;
         let first = booked(&world, booking(&step, "Call", 2, json!([{ "recordId": oak, "email": "desk@p.example" }, { "recordId": mute, "email": "mute@p.example", "name": "Ms Mute" }]))).await;
         world.ask("mutation($s: ID!, $id: ID!) { sendStepEmail(input: { stepId: $s, recordIds: [$id], subject: \"s\", body: \"b\" }) { step { id } } }", json!({ "s": step, "id": oak })).await;
         world.tick(true).await;
         let fates = world.sql("SELECT to_address, status FROM communication ORDER BY to_address").await;
         assert_eq!(fates, [["desk@p.example", "SUPPRESSED"], ["mute@p.example", "SENT"], ["oak@p.example", "SENT"]]);
-        // Meetings at the same time, of who is invited or of who invites, are shown; others are not.
+        // Conflicting meetings of the invited or of the inviting person are shown; others are not.
         let second = booked(&world, booking(&step, "At once", 2, json!([{ "email": "boss@us.example" }]))).await;
         assert_eq!((&first["conflicts"], &second["conflicts"]), (&json!([]), &json!([{ "title": "Call" }])));
         let third = booked(&world, booking(&step, "Later", 3, json!([{ "recordId": oak }]))).await;
@@ -65,7 +67,7 @@ both! {
         let two = booked(&world, booking(&step, "Two", 4, json!([{ "recordId": oak }]))).await;
         world.tick(true).await;
         assert_eq!(world.outbox().len(), 2);
-        // Into the past, or on what somebody else has changed, nothing is moved.
+        // A move into the past, or of a meeting changed by somebody else meanwhile, is rejected.
         let shift = |more: Value| {
             let mut input = json!({ "id": one["id"], "startsAt": noon() + Duration::hours(6) });
             input.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -74,7 +76,7 @@ both! {
         let (code, told) = world.refused(MOVE, shift(json!({ "startsAt": noon() - Duration::hours(1) }))).await;
         assert!(code == "BAD_USER_INPUT" && told.starts_with("startsAt"), "{told}");
         assert_eq!(world.refused(MOVE, shift(json!({ "expectedRevision": 7 }))).await.0, "CONFLICT");
-        // Paused, its run holds the update; resumed, it goes.
+        // A paused run holds the update back; after the resume it is sent.
         world.act("pauseRun", "run", json!({ "id": run })).await;
         let moved = world.ask(MOVE, shift(json!({ "minutes": 15 }))).await["moveMeeting"]["meeting"].clone();
         assert_eq!(moved, json!({ "status": "BOOKED", "startsAt": (noon() + Duration::hours(6)).to_rfc3339(), "sequence": 1, "invitations": { "totalCount": 2 } }));
@@ -83,7 +85,8 @@ both! {
         world.act("resumeRun", "run", json!({ "id": run })).await;
         world.tick(true).await;
         assert_eq!(world.outbox().len(), 3);
-        // Cancelled, nothing goes out of it any more: a meeting can still be called off, and nobody is told.
+        // A cancelled run sends nothing any more: a meeting can still be cancelled, but nobody is
+        // notified.
         world.act("cancelRun", "run", json!({ "id": run })).await;
         world.tick(true).await;
         let off = world.ask(CANCEL, json!({ "id": two["id"] })).await["cancelMeeting"]["meeting"].clone();
@@ -104,7 +107,8 @@ both! {
         let all = futures_util::future::join_all((0..4).map(|_| world.post(BOOK, ask("Call", 2, mine.clone())))).await;
         let refused = all.iter().filter(|answer| answer["errors"][0]["extensions"]["code"] == "CONFLICT").count();
         assert_eq!((refused, all.iter().filter(|answer| answer.get("errors").is_none()).count()), (3, 1), "{all:#?}");
-        // By its address, too, beside others, and under another title; not at another time, nor once it was called off.
+        // A duplicate also if given by address, beside others, and under another title; not at
+        // another time, nor once the first was cancelled.
         let by_address = json!([{ "email": "boss@us.example" }, { "email": "OAK@p.example" }]);
         let (code, told) = world.refused(BOOK, ask("Again", 2, by_address)).await;
         assert!(code == "CONFLICT" && told.contains("Call") && told.contains("oak@p.example"), "{told}");
@@ -127,7 +131,8 @@ both! {
         let (oak, _, step) = begun(&world).await;
         let guests = json!([{ "recordId": oak }, { "email": "a@us.example" }, { "email": "b@us.example" }]);
         let meeting = booked(&world, booking(&step, "Call", 20, guests)).await;
-        // Another one of the same step in between; and ids that grow the other way, as those of another server may.
+        // Another meeting of the same step in between; and ids in descending order, as another
+        // server may assign.
         booked(&world, booking(&step, "Other", 9, json!([{ "recordId": oak }]))).await;
         for hours in [21, 22] {
             let moved = json!({ "input": { "id": meeting["id"], "startsAt": noon() + Duration::hours(hours) } });

@@ -1,6 +1,6 @@
-//! The Weekly Pipeline Review, played through as the source tells it (docs/reference/guided-runs.txt, "Example"): what each step
-//! shows against what is computed here from the rows that were put in, each action against the database, the outbox, the
-//! events and the timeline.
+//! The Weekly Pipeline Review, executed as the source describes it (docs/reference/guided-runs.txt,
+//! "Example"): the contents of each step are compared with values computed here from the inserted
+//! rows, each action with the database, the outbox, the events and the timeline.
 
 use chrono::{DateTime, Duration, Utc};
 use serde_json::{Value, json};
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::harness::socket::Socket;
 use crate::harness::{World, noon};
 
-/// A partnership as it was put in.
+/// A partnership as inserted.
 #[derive(Clone, Debug)]
 pub struct Partner {
     pub id: String,
@@ -28,7 +28,8 @@ const fn days(days: i64) -> Duration {
     Duration::days(days)
 }
 
-/// Partnerships at risk, MOUs that are out, mails that must go, replies that came: and others that are none of it.
+/// Partnerships at risk, with an open MOU, with mail due, with replies; and others with none of
+/// these.
 async fn partners(world: &World) -> Vec<Partner> {
     let rows: [Row; 12] = [
         ("Alder", "New Lead", 5, None, true, false),
@@ -65,9 +66,9 @@ async fn partners(world: &World) -> Vec<Partner> {
         }
         all.push(Partner { id, name, stage, priority, contacted, replied: None, email, unsubscribed });
     }
-    // Others, of another kind, are not partnerships however silent they are.
+    // Records of another kind are not partnerships, however long without contact.
     world.ask(create, json!({ "input": { "kind": "lead", "name": "Nobody's partner", "stage": "MOU Sent", "attributes": { "priority": 99 } } })).await;
-    // Juniper and Katsura were written to ten days ago, and answered: one of them within the week.
+    // Juniper and Katsura got mail ten days ago and replied, one of them within the last week.
     world.clock.set(noon() - days(10));
     let run = world.guided("mou-sprint", json!({ "name": "Ten days ago" })).await;
     let step = world.guided_step(&run, "send_reminders").await;
@@ -92,7 +93,7 @@ async fn partners(world: &World) -> Vec<Partner> {
         partner.replied = Some(replied);
         replies.push((sent, replied));
     }
-    // The replies are recorded at noon: one of a time to come is refused.
+    // The replies are recorded at noon, because a future time is rejected.
     world.clock.set(noon());
     for (sent, replied) in replies {
         let reply = "mutation($id: ID!, $at: DateTime) { recordReply(input: { communicationId: $id, body: \"Gladly\", receivedAt: $at }) { reply { id } } }";
@@ -107,10 +108,10 @@ impl Partner {
     }
 }
 
-/// The names of those that meet a condition, the most urgent first.
+/// The names of the partnerships that meet a condition, the most urgent first.
 fn urgent(all: &[Partner], which: impl Fn(&Partner) -> bool) -> Vec<&'static str> {
     let mut found: Vec<&Partner> = all.iter().filter(|partner| which(partner)).collect();
-    // Made later, and so with the greater id, comes first among the same.
+    // Of equal ones the later, with the greater id, comes first.
     found.sort_by_key(|partner| std::cmp::Reverse((partner.priority, partner.id.clone())));
     found.into_iter().map(|partner| partner.name).collect()
 }
@@ -158,7 +159,8 @@ both! {
         let mut colleague = Socket::open(world.address).await;
         colleague.subscribe("done", "subscription($id: ID!, $after: String) { runActivity(runId: $id, after: $after) { kind summary actor { name } activity { record { name } } } }", json!({ "id": run, "after": crate::harness::cursor::at(0) })).await;
 
-        // Step 1: "Shows list of partnerships with no contact in 14+ days". The longest silent first, those never spoken to before all.
+        // Step 1: "Shows list of partnerships with no contact in 14+ days". Those never contacted
+        // come first, then the longest without contact.
         let at_risk = world.guided_step(&run, "review_at_risk").await;
         world.step_act("startStep", &at_risk, json!({})).await;
         let mut silent: Vec<&Partner> = all.iter().filter(|partner| partner.silent_for(14)).collect();
@@ -217,7 +219,7 @@ both! {
         let again = world.ask(send, json!({ "step": mail, "ids": ids })).await["sendStepEmail"]["communications"].clone();
         let told = |sent: &Value| sent.as_array().unwrap().iter().map(|one| one["id"].clone()).collect::<Vec<_>>();
         assert_eq!((told(&sent).len(), told(&sent)), (3, told(&again)));
-        // What is sent adds to the result as it settles.
+        // Sent mail is added to the result as it settles.
         let result = world.until("the mails to be counted", "query($id: ID!) { step(id: $id) { result } }", json!({ "id": mail }), |data| data["step"]["result"]["emailsSent"] == 3).await;
         assert_eq!(result["step"]["result"], json!({ "emailsSent": 3 }));
         assert_eq!(world.outbox().len(), before + 3);
@@ -252,7 +254,7 @@ both! {
         assert_eq!(world.number("SELECT COUNT(*) FROM event WHERE kind = 'record.stage_changed'").await, 1);
         world.step_act("completeStep", &stages, json!({})).await;
 
-        // Step 5: "Shows partnerships that need calls this week": not those that were written to a moment ago.
+        // Step 5: "Shows partnerships that need calls this week": not those that just got mail.
         let calls = world.guided_step(&run, "schedule_weekly_calls").await;
         world.step_act("startStep", &calls, json!({})).await;
         let written = ["Birch", "Cedar", "Elm"];
@@ -287,7 +289,7 @@ both! {
         assert!(plain.contains("ORGANIZER;CN=Developer:mailto:") && plain.contains("mailto:katsura@partners.example"), "{plain}");
         world.step_act("completeStep", &calls, json!({})).await;
 
-        // "When all steps are completed": the run, with what came of it.
+        // "When all steps are completed": the run, with its results.
         let summary = world.ask("query($id: ID!) { run(id: $id) { messagesOnWay summary { stepsCompleted stepsSkipped stepsOpen total { emailsSent stagesChanged meetingsBooked followUpsCreated notesAdded } steps { step { key } done { emailsSent meetingsBooked } } } } }", json!({ "id": run })).await["run"].clone();
         assert_eq!(summary["summary"]["total"], json!({ "emailsSent": 3, "stagesChanged": 1, "meetingsBooked": 2, "followUpsCreated": 1, "notesAdded": 2 }));
         assert_eq!((&summary["messagesOnWay"], &summary["summary"]["stepsCompleted"], &summary["summary"]["stepsOpen"]), (&json!(0), &json!(5), &json!(0)));
@@ -296,7 +298,7 @@ both! {
         let done = world.complete_run(&run, "Three written to, two calls booked").await;
         assert_eq!(done["data"]["completeRun"]["run"]["status"], "COMPLETED", "{done:#}");
 
-        // The colleague saw all that was done, as it was done.
+        // The colleague's subscription got every action as it happened.
         let mut seen = Vec::new();
         while seen.len() < 9 {
             let message = colleague.message().await;
@@ -305,7 +307,7 @@ both! {
         }
         assert_eq!(seen, ["NOTE", "NOTE", "FOLLOW_UP_CREATED", "EMAIL_SENT", "EMAIL_SENT", "EMAIL_SENT", "STAGE_CHANGED", "MEETING_BOOKED", "MEETING_BOOKED"]);
 
-        // Afterwards a meeting is moved, then called off: updates go out all the same, with the same UID.
+        // Afterwards a meeting is moved, then cancelled: updates are still sent, with the same UID.
         let shift = "mutation($id: ID!) { moveMeeting(input: { id: $id, startsAt: \"2026-11-03T10:00:00Z\", idempotencyKey: \"m\" }) { meeting { status sequence startsAt endsAt } } }";
         let moved = world.ask(shift, json!({ "id": first["id"] })).await["moveMeeting"]["meeting"].clone();
         assert_eq!(moved, world.ask(shift, json!({ "id": first["id"] })).await["moveMeeting"]["meeting"]);
@@ -323,7 +325,8 @@ both! {
         assert_eq!(mails.iter().filter(|mail| mail.contains("text/calendar; charset=utf-8; method=CANCEL")).count(), 2);
         assert_eq!(mails.iter().filter(|mail| mail.contains("text/calendar; charset=utf-8; method=REQUEST")).count(), 6);
 
-        // The follow-up is overdue once its time has passed, told once; and done in the end.
+        // The follow-up is overdue once its due date has passed, with a single event; and done in
+        // the end.
         world.clock.set(noon() + Duration::hours(3));
         world.db.wake();
         world.until("the overdue follow-up", "{ followUps(filter: { overdue: true }) { nodes { title overdueAt overdue } } }", json!({}), |data| data["followUps"]["nodes"][0]["overdueAt"].is_string()).await;

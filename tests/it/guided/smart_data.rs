@@ -1,5 +1,6 @@
-//! "Smart Data Loading" (docs/reference/guided-runs.txt): which records a step shows, as its configuration says, and what it
-//! suggests for each; and the other built-in templates, each played through.
+//! "Smart Data Loading" (docs/reference/guided-runs.txt): the records that a step shows according
+//! to its configuration, and its suggestions for each; and the other built-in templates, each run
+//! to its end.
 
 use chrono::Duration;
 use serde_json::{Value, json};
@@ -17,7 +18,7 @@ async fn shown(world: &World, step: &str) -> Vec<String> {
     names
 }
 
-/// One of those that the test puts in.
+/// A partnership that the test inserts.
 struct Partner {
     id: String,
     name: String,
@@ -40,7 +41,7 @@ async fn partners(world: &World) -> Vec<Partner> {
     all
 }
 
-/// Names of those that are meant, sorted by a key; the greatest first.
+/// Names of the partners that meet a condition, sorted by a key, ascending or descending.
 fn sorted<K: Ord>(
     all: &[Partner],
     meant: impl Fn(&Partner) -> bool,
@@ -89,7 +90,7 @@ both! {
             sorted(&all, any, urgent, true)[..3].to_vec(),
             sorted(&all, |one| [&all[7].id, &all[2].id].contains(&&one.id), |one| one.name.clone(), false),
             sorted(&all, |one| one.stage == "MOU Sent" && ids.contains(&one.id.as_str()), urgent, true),
-            // Who was never contacted comes before all.
+            // Records without any contact come first.
             sorted(&all, any, |one| one.contacted.map_or(i64::MIN, |ago| -ago), false),
             sorted(&all, any, |_| 0, false)[..2].to_vec(),
         ];
@@ -98,7 +99,8 @@ both! {
             assert_eq!(&shown(&world, step).await, expected);
         }
         assert_eq!(expected[0].len() + expected[1].len() + expected[2].len(), 4 + 4 + 3);
-        // A step that says none is about none; one whose segment is gone says so, and only that.
+        // A step without records has none; one whose segment is deleted reports that, and only
+        // that.
         assert_eq!(world.ask(SHOWN, json!({ "id": steps[9] })).await["step"]["records"], Value::Null);
         let answer = world.post(SHOWN, json!({ "id": steps[10] })).await;
         assert_eq!((&answer["errors"][0]["extensions"]["code"], &answer["data"]["step"]["records"]), (&json!("NOT_FOUND"), &Value::Null));
@@ -114,13 +116,14 @@ both! {
             after = page["pageInfo"]["endCursor"].clone();
         }
         assert_eq!(paged, expected[7]);
-        // Evaluated now: what changes meanwhile changes what is shown, until the step is started; then whoever looks again.
+        // Evaluated live: changes show in the list until the step is started; afterwards only after
+        // a refresh.
         world.ask("mutation($id: ID!) { updateRecord(input: { id: $id, stage: \"MOU Sent\" }) { record { id } } }", json!({ "id": all[1].id })).await;
         let now = sorted(&all, |one| one.stage == "MOU Sent" || one.id == all[1].id, urgent, true);
         assert_eq!(shown(&world, &steps[2]).await, now);
         world.step_act("startStep", &steps[2], json!({})).await;
         assert_eq!(shown(&world, &steps[2]).await, now);
-        // The steps of a whole run with what each shows, in one asking.
+        // The steps of a whole run with the records of each, in one query.
         let query = "query($id: ID!) { run(id: $id) { steps { nodes { key records { nodes { name } } } } } }";
         let answer = world.post(query, json!({ "id": run })).await;
         let nodes = answer["data"]["run"]["steps"]["nodes"].as_array().unwrap().clone();
@@ -156,7 +159,7 @@ both! {
         let again = world.ask(create, json!({ "step": custom, "records": orgs, "key": "orgs" })).await["createStepRecords"].clone();
         assert_eq!(made, again);
         assert_eq!((made["records"].as_array().unwrap().len(), &made["records"][0]["kind"], &made["step"]["result"]), (2, &json!("partnership"), &json!({ "partnershipsCreated": 2 })));
-        // All or none; what is wrong is told with its place.
+        // All or none; errors are reported with their index.
         for (records, field) in [
             (json!([{ "name": "Good" }, { "name": " " }]), "records[1].name"),
             (json!([{ "name": "Good" }, { "name": "Bad", "email": "nobody" }]), "records[1].email"),
@@ -168,7 +171,7 @@ both! {
         let (code, told) = world.refused(create, json!({ "step": custom, "records": [{ "name": "Good" }, { "name": "Mill again", "externalId": "mill" }] })).await;
         assert!(code == "CONFLICT" && told.starts_with("records[1]"), "{code}: {told}");
         assert_eq!(world.number("SELECT COUNT(*) FROM record WHERE kind = 'partnership'").await, 2);
-        // A free result, with what was counted.
+        // A free-form result, with the step's counts.
         let done = world.step_act("completeStep", &custom, json!({ "result": { "refused": "one, out of our region" } })).await;
         assert_eq!(done["result"], json!({ "partnershipsCreated": 2, "refused": "one, out of our region" }));
 
@@ -221,7 +224,7 @@ both! {
         world.tick(true).await;
         let done = world.step_act("completeStep", &remind, json!({})).await;
         assert_eq!(done["result"], json!({ "emailsSent": 1 }));
-        // Written to a moment ago, it stays on the list that the step began with.
+        // A record that just got mail stays on the list that was fixed at the step's start.
         assert_eq!(shown(&world, &remind).await, ["Oak"]);
         let calls = world.guided_step(&run, "schedule_signing_calls").await;
         world.step_act("skipStep", &calls, json!({})).await;

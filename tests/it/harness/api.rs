@@ -1,4 +1,4 @@
-//! A stand-in for an API outside: answers as it is told, and remembers what it was asked.
+//! A stand-in for an external API: it responds as configured and records the requests.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -10,14 +10,14 @@ use axum::extract::State;
 use axum::http::{HeaderMap, Method, Response, Uri};
 use serde_json::{Value, json};
 
-/// How it answers once.
+/// One response of the stand-in.
 #[derive(Clone, Debug)]
 pub enum Answer {
     /// A status, a header and a body.
     Says(u16, Option<(&'static str, String)>, String),
-    /// Nothing, for as long as the other side waits.
+    /// No response, for as long as the client waits.
     Silent,
-    /// A body that is shorter than was said.
+    /// A body shorter than its `Content-Length`.
     CutOff,
 }
 
@@ -42,7 +42,7 @@ pub struct Api {
 }
 
 impl Api {
-    /// One that gives this answer when it was told no other.
+    /// Starts a stand-in that gives this response unless another one is set.
     pub async fn start(usual: Answer) -> Self {
         let inner = Arc::new(Mutex::new(Inner { usual: Some(usual), ..Inner::default() }));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -52,17 +52,17 @@ impl Api {
         Self { address, inner }
     }
 
-    /// The next answers, before the usual one.
+    /// Sets the next responses, which precede the usual one.
     pub fn then(&self, answers: impl IntoIterator<Item = Answer>) {
         self.inner.lock().unwrap().next.extend(answers);
     }
 
-    /// What it answers on paths that end so.
+    /// Sets the response for paths with this suffix.
     pub fn on(&self, path: &str, answer: Answer) {
         self.inner.lock().unwrap().by_path.push((path.to_owned(), answer));
     }
 
-    /// What it was asked so far: `{method, path, body, key, headers}`.
+    /// Requests received so far: `{method, path, body, key, headers}`.
     pub fn asked(&self) -> Vec<Value> {
         self.inner.lock().unwrap().asked.clone()
     }

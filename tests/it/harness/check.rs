@@ -1,8 +1,8 @@
-//! What must hold after any test: the same checker as `sortie check`.
+//! Invariants that hold after any test: the same checker as `sortie check`.
 
 use super::World;
 
-/// What must hold, in one snapshot.
+/// Checks all invariants in one snapshot.
 pub async fn check(world: &World) {
     let found = sortie::app::check::check(&world.db).await.unwrap();
     let wrong: Vec<_> = found.iter().filter(|one| one.wrong > 0).collect();

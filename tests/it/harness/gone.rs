@@ -1,4 +1,4 @@
-//! Workers of a still world: some that claim and never come back, and some that do one batch.
+//! Workers of a still world: some that claim and disappear, and some that do one batch.
 
 use std::marker::PhantomData;
 
@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 
 use super::{Way, World};
 
-/// A worker that claims what is due of a kind, and then does nothing for ever.
+/// A worker that claims the due steps of a kind and never settles them.
 struct EndOnDrop<W> {
     has_claimed: Notify,
     of: PhantomData<fn() -> W>,
@@ -36,7 +36,7 @@ impl<W: Work> Work for EndOnDrop<W> {
 }
 
 impl World {
-    /// Has a worker claim all steps of a kind that are due, and die with them.
+    /// Claims all due steps of a kind by a worker that never settles them.
     pub async fn vanish_with<W: Work>(&self) {
         let Way::Still(still) = &self.way else { panic!("this world moves by itself") };
         let gone = EndOnDrop::<W> { has_claimed: Notify::new(), of: PhantomData };
@@ -46,7 +46,7 @@ impl World {
         }
     }
 
-    /// Has all steps of a kind done that are due; how many were.
+    /// Executes all due steps of a kind and returns their number.
     pub async fn perform<W: Work>(&self, work: &W) -> usize {
         let mut count = 0;
         loop {
@@ -57,13 +57,13 @@ impl World {
         }
     }
 
-    /// Has one batch of a kind done; how many were.
+    /// Executes one batch of a kind and returns the number of its steps.
     pub async fn perform_once<W: Work>(&self, work: &W) -> usize {
         let Way::Still(still) = &self.way else { panic!("this world moves by itself") };
         perform::tick(&still.1, work).await.unwrap()
     }
 
-    /// Moves a still world by one tick of its runs and sweeps, and no work.
+    /// Advances a still world by one tick of its runs and sweeps, without executing steps.
     pub async fn tick_once(&self) {
         let Way::Still(still) = &self.way else { panic!("this world moves by itself") };
         begin::tick(&still.1).await.unwrap();

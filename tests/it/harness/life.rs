@@ -1,4 +1,4 @@
-//! The real binary, as one life of it: started, asked over HTTP, killed, started again.
+//! The real binary as a process: started, queried over HTTP, killed, started again.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -9,18 +9,18 @@ use serde_json::{Value, json};
 
 use super::{Kind, noon, place};
 
-/// Where the binary lives, over all its lives.
+/// Folder, database and environment that the binary's processes share across restarts.
 pub struct Home {
     pub folder: PathBuf,
     pub url: String,
     env: Vec<(&'static str, String)>,
-    /// True where what servers log is kept in a file.
+    /// True if the servers log to a file.
     logged: bool,
-    /// True once a database on Postgres has its schema.
+    /// True once a Postgres database has its schema.
     migrated: AtomicBool,
 }
 
-/// One life.
+/// One process of the binary.
 pub struct Life {
     process: Child,
     pub address: std::net::SocketAddr,
@@ -43,13 +43,13 @@ impl Home {
         self
     }
 
-    /// The same home, whose servers log into a file.
+    /// The same home, with servers that log to a file.
     pub fn logged(mut self) -> Self {
         self.logged = true;
         self
     }
 
-    /// What its servers have logged.
+    /// Log output of all its servers.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder.join("server.log")).unwrap()
     }
@@ -64,9 +64,9 @@ impl Home {
         command
     }
 
-    /// Runs a command of the binary to its end; what it said.
+    /// Runs a command of the binary to its end and returns its output.
     pub fn run(&self, words: &[&str]) -> (bool, String) {
-        // Only `serve`, `demo`, `migrate` and `seed` make a database.
+        // Only `serve`, `demo`, `migrate` and `seed` create a database.
         let file = self.url.strip_prefix("sqlite://");
         if words[0] != "migrate" && file.is_some_and(|file| !Path::new(file).exists()) {
             assert!(self.run(&["migrate"]).0);
@@ -84,7 +84,7 @@ impl Home {
         self.begin_at(None).unwrap_or_else(|| panic!("the server did not come up"))
     }
 
-    /// A life that is to end at a failpoint; none where it ended before it was up.
+    /// Starts a process that exits at a failpoint; none if it exited before it was up.
     pub fn begin_at(&self, failpoint: Option<&str>) -> Option<Life> {
         let mut command = self.command();
         if let Some(failpoint) = failpoint {
@@ -104,12 +104,12 @@ impl Home {
         };
         let address = line.split_whitespace().find_map(|word| word.strip_prefix("http://")).unwrap();
         let address = address.trim_end_matches("/graphql").parse().unwrap();
-        // What else it prints is read and thrown away, so that it never waits for us.
+        // The rest of its output is read and discarded, so that it never blocks on the pipe.
         std::thread::spawn(move || lines.for_each(drop));
         Some(Life { process, address, client: crate::harness::client() })
     }
 
-    /// Some leads, `L-0` … with mail addresses of their own.
+    /// Creates leads `L-0` … with distinct mail addresses.
     pub fn import(&self, leads: usize) {
         let csv = self.folder.join("leads.csv");
         std::fs::write(&csv, sortie::app::demo::leads(leads, noon())).unwrap();
@@ -117,7 +117,7 @@ impl Home {
         assert!(done, "{said}");
     }
 
-    /// The invariants hold.
+    /// Checks the invariants.
     pub fn check(&self) {
         let (holds, said) = self.run(&["check"]);
         assert!(holds, "{said}");
@@ -131,17 +131,18 @@ impl Home {
         &self.folder
     }
 
-    /// What one statement counts, asked beside the binary, or after its end.
+    /// Runs a counting statement on the database directly, beside the binary or after its end.
     pub async fn count(&self, sql: &str) -> i64 {
         self.rows(sql).await[0].try_get_by_index(0).unwrap()
     }
 
-    /// The texts that one statement finds.
+    /// The texts that a statement returns.
     pub async fn texts(&self, sql: &str) -> Vec<String> {
         self.rows(sql).await.iter().map(|row| row.try_get_by_index(0).unwrap()).collect()
     }
 
-    /// After a kill: what the dead had sent to Postgres is through, committed or not.
+    /// Waits after a kill until Postgres has finished the dead process's statements, committed or
+    /// not.
     pub async fn gone(&self) {
         let others =
             "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
@@ -162,13 +163,13 @@ impl Home {
 }
 
 impl Life {
-    /// The answer; none where the server was gone before it came.
+    /// The response; none if the server was gone before it arrived.
     pub async fn post(&self, query: &str, variables: Value) -> Option<Value> {
         let request = self.client.post(format!("http://{}/graphql", self.address));
         request.json(&json!({ "query": query, "variables": variables })).send().await.ok()?.json().await.ok()
     }
 
-    /// The data of an answer without errors; none where the server was gone before it came.
+    /// The data of a response without errors; none if the server was gone before it arrived.
     pub async fn ask(&self, query: &str, variables: Value) -> Option<Value> {
         let answer = self.post(query, variables).await?;
         assert!(answer.get("errors").is_none(), "{query}: {answer:#}");
@@ -183,7 +184,7 @@ impl Life {
         data[format!("create{upper}")][noun]["id"].as_str().unwrap().to_owned()
     }
 
-    /// A campaign over all leads, active.
+    /// Creates an active campaign over all leads.
     pub async fn campaign(&self) -> String {
         let campaign = self.create("campaign", json!({
             "name": "Killed", "variables": { "offer": "a trial" },
@@ -200,19 +201,19 @@ impl Life {
         campaign
     }
 
-    /// A run, launched under a key; none where the server was gone before it said so.
+    /// Launches a run with an idempotency key; none if the server was gone before its response.
     pub async fn launch(&self, campaign: &str, key: &str) -> Option<String> {
         let query = "mutation($id: ID!, $key: String!) { runCampaign(input: { campaignId: $id, evenIfOpen: true, idempotencyKey: $key }) { run { id } } }";
         let data = self.ask(query, json!({ "id": campaign, "key": key })).await?;
         Some(data["runCampaign"]["run"]["id"].as_str().unwrap().to_owned())
     }
 
-    /// Approves the review, if it awaits that; says the run's status.
+    /// Approves the review if it is pending; returns the run's status.
     pub async fn push(&self, run: &str) -> Option<String> {
         let query = "query($id: ID!) { run(id: $id) { status steps(filter: { types: [\"review_messages\"], statuses: [AWAITING_APPROVAL] }) { nodes { id } } } }";
         let data = self.ask(query, json!({ "id": run })).await?;
         if let Some(step) = data["run"]["steps"]["nodes"][0]["id"].as_str() {
-            // A twin of ours may have got through before the server was gone.
+            // An earlier attempt of ours may have succeeded before the server was gone.
             self.post(
                 "mutation($id: ID!) { approveStep(input: { id: $id }) { step { status } } }",
                 json!({ "id": step }),
@@ -222,7 +223,7 @@ impl Life {
         Some(data["run"]["status"].as_str().unwrap().to_owned())
     }
 
-    /// Says of each message whose fate is unknown what the world saw. Says of how many.
+    /// Resolves each unknown message by what was actually delivered. Returns their number.
     pub async fn resolve(&self, run: &str, went_out: impl Fn(&str) -> bool) -> usize {
         let query = "query($id: ID!) { run(id: $id) { communications(statuses: [UNKNOWN], first: 500) { nodes { id toAddress } } } }";
         let data = self.ask(query, json!({ "id": run })).await.unwrap();
@@ -235,14 +236,14 @@ impl Life {
         unknown.len()
     }
 
-    /// Resident memory, in KiB.
+    /// Resident memory of the process, in KiB.
     pub fn memory(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         line.split_whitespace().next().unwrap().parse().unwrap()
     }
 
-    /// The time that it has spent on a core, in user and system mode.
+    /// CPU time of the process, in user and system mode.
     pub fn cpu(&self) -> std::time::Duration {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id())).unwrap();
         let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
@@ -251,7 +252,7 @@ impl Life {
         std::time::Duration::from_millis(ticks * 10)
     }
 
-    /// Whether it has ended by itself.
+    /// True if the process has exited by itself.
     pub fn is_over(&mut self) -> bool {
         self.process.try_wait().unwrap().is_some()
     }
@@ -266,7 +267,7 @@ impl Life {
     }
 
     pub fn kill(mut self) {
-        // SIGKILL: nothing is said, nothing is tidied up.
+        // SIGKILL: no shutdown, no cleanup.
         self.process.kill().unwrap();
         self.process.wait().unwrap();
     }
@@ -274,7 +275,7 @@ impl Life {
 
 impl Drop for Life {
     fn drop(&mut self) {
-        // A test that fails leaves no server behind.
+        // A failing test leaves no server behind.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

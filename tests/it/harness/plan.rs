@@ -1,10 +1,10 @@
-//! What a world is filled with: leads, a campaign that may fly, and its flight.
+//! Fixtures of a world: leads, a campaign that is ready to launch, and its run.
 
 use serde_json::{Value, json};
 
 use super::World;
 
-/// The ids of a campaign that may fly, and of its parts.
+/// The ids of a launchable campaign and of its parts.
 pub struct Plan {
     pub campaign: String,
     pub template: String,
@@ -34,7 +34,7 @@ impl World {
         ids
     }
 
-    /// A campaign over so many leads, in draft.
+    /// Creates a draft campaign over a number of leads.
     pub async fn plan(&self, channel: &str, leads: usize) -> Plan {
         let records = self.leads(leads).await;
         let goal = self.create("goal", json!({ "name": "Book calls" })).await;
@@ -63,21 +63,26 @@ impl World {
     pub async fn act(&self, mutation: &str, noun: &str, input: Value) -> Value {
         let kind = match noun {
             "campaign" => "CampaignActInput",
-            "run" => "RunActInput",
+            "run" => match mutation {
+                "retryRun" => "RetryRunInput",
+                "repeatRun" => "RepeatRunInput",
+                "completeRun" => "CompleteRunInput",
+                _ => "RunActInput",
+            },
             _ => "StepActInput",
         };
         let query = format!("mutation($input: {kind}!) {{ {mutation}(input: $input) {{ {noun} {{ id status }} }} }}");
         self.ask(&query, json!({ "input": input })).await[mutation][noun].clone()
     }
 
-    /// Submitted and approved.
+    /// Submits and approves the campaign.
     pub async fn activate(&self, plan: &Plan) {
         self.act("submitCampaign", "campaign", json!({ "id": plan.campaign })).await;
         let campaign = self.act("approveCampaign", "campaign", json!({ "id": plan.campaign })).await;
         assert_eq!(campaign["status"], "ACTIVE");
     }
 
-    /// Launched, whatever else of it is open; the run's id.
+    /// Launches the campaign even if it has another open run; returns the run's id.
     pub async fn launch(&self, plan: &Plan) -> String {
         let query = "mutation($id: ID!) { runCampaign(input: { campaignId: $id, evenIfOpen: true }) { run { id } preflight { checks { status message } } } }";
         let data = self.ask(query, json!({ "id": plan.campaign })).await;

@@ -1,5 +1,6 @@
-//! A private Postgres for the whole test binary: from the installed server binaries, on a free port, with a throw-away
-//! folder. A watchdog ends it when the test process is gone, however that ends.
+//! A private Postgres for the whole test binary: from the installed server binaries, on a free
+//! port, in a temporary folder. A watchdog stops it when the test process is gone, however that
+//! ends.
 
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
@@ -10,18 +11,18 @@ use sea_orm::{ConnectionTrait, Database};
 
 struct Server {
     port: u16,
-    // Its standard input is the string that the watchdog holds on to.
+    // Holds the watchdog's standard input open; its end tells the watchdog to stop the server.
     _watchdog: Child,
 }
 
 static SERVER: OnceLock<Option<Server>> = OnceLock::new();
 
-/// Whether there is a Postgres to test on; says so loudly where there is none.
+/// True if there is a Postgres to test on; prints a warning if there is none.
 pub fn available() -> bool {
     SERVER.get_or_init(start).is_some()
 }
 
-/// A fresh database; its address.
+/// Creates a fresh database and returns its URL.
 pub async fn create(name: &str) -> String {
     let db = Database::connect(url("postgres")).await.unwrap();
     db.execute_unprepared(&format!("CREATE DATABASE {name}")).await.unwrap();
@@ -29,7 +30,7 @@ pub async fn create(name: &str) -> String {
     url(name)
 }
 
-/// The address of a database.
+/// The URL of a database.
 pub fn url(name: &str) -> String {
     let port = SERVER.get_or_init(start).as_ref().expect("no Postgres").port;
     format!("postgres://postgres@127.0.0.1:{port}/{name}")
@@ -67,7 +68,7 @@ fn start() -> Option<Server> {
         wait $server 2>/dev/null || true
         rm -rf "$FOLDER"
     "#;
-    // It is not waited for: it waits for us.
+    // The watchdog is not waited for, because it waits for this process.
     #[allow(clippy::zombie_processes)]
     let mut watchdog = Command::new("sh")
         .args(["-c", script])
@@ -96,7 +97,7 @@ fn binaries() -> Option<PathBuf> {
         .find(|bin| bin.join("initdb").exists() && bin.join("postgres").exists() && bin.join("pg_isready").exists())
 }
 
-/// A server of a test's own, to be killed and started again.
+/// A separate server for one test, which may be killed and started again.
 pub struct Own {
     bin: PathBuf,
     folder: PathBuf,
@@ -105,7 +106,7 @@ pub struct Own {
 }
 
 impl Own {
-    /// None where there are no binaries; the tests on Postgres have said so loudly.
+    /// None if there are no Postgres binaries; a warning has been printed then.
     pub fn start() -> Option<Self> {
         if !available() {
             return None;
@@ -162,13 +163,13 @@ impl Own {
         db.close().await.unwrap();
     }
 
-    /// SIGKILL, as a machine that loses its power.
+    /// Kills the server with SIGKILL, like a power failure.
     pub fn kill(&mut self) {
         self.server.kill().unwrap();
         self.server.wait().unwrap();
     }
 
-    /// Started again, as soon as what is left of it has gone.
+    /// Starts the server again as soon as its old processes are gone.
     pub fn again(&mut self) {
         loop {
             self.server = Self::serve(&self.bin, &self.folder, self.port);

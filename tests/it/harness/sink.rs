@@ -1,5 +1,5 @@
-//! A mail server that keeps what it is given, and behaves as badly as the address asks; a test may have it stop at a
-//! stage of a hand-over, to kill who is handing over.
+//! A mail server that keeps the mail it is given and misbehaves as the address says; a test may
+//! stop it at a stage of a hand-over, to kill the sender at that point.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,7 +9,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
-/// What it was given: to whom, of which run, and the message as it came.
+/// A received message: its recipient, its run, and the raw text.
 #[derive(Clone, Debug)]
 pub struct Mail {
     pub to: String,
@@ -17,16 +17,16 @@ pub struct Mail {
     pub raw: String,
 }
 
-/// Where a hand-over stands.
+/// Stage of an SMTP hand-over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// DATA was said and answered; nothing of the message has been read.
+    /// DATA was received and answered; nothing of the message has been read.
     Data,
-    /// The message has come with its final dot and is kept; nothing is answered.
+    /// The message has arrived with its final dot and is kept; no reply has been sent.
     Dot,
-    /// Half of the answer has gone.
+    /// Half of the reply has been sent.
     Half,
-    /// All of the answer has gone.
+    /// The whole reply has been sent.
     Replied,
 }
 
@@ -40,13 +40,13 @@ pub struct Sink {
     tried: Arc<Mutex<HashMap<String, usize>>>,
     in_hand: Arc<AtomicUsize>,
     connections: Arc<AtomicUsize>,
-    /// How many connections it allows, and how many messages over each; 0: any number.
+    /// Limits: connections at once, and messages per connection; 0 means unlimited.
     allows: Arc<[AtomicUsize; 2]>,
     trap: Arc<Mutex<Option<Trap>>>,
     trapped: Arc<Mutex<Option<oneshot::Sender<bool>>>>,
 }
 
-/// At which stage, the how manieth time, and who is told.
+/// A trap: the stage, its remaining count, and the channel that is notified.
 type Trap = (Stage, usize, oneshot::Sender<()>);
 
 impl Sink {
@@ -54,7 +54,7 @@ impl Sink {
         Self::at("127.0.0.1:0").await.unwrap()
     }
 
-    /// One at an address; none where it can't stand there.
+    /// Starts a server at an address; none if it can't listen there.
     pub async fn at(address: &str) -> Option<Self> {
         let listener = TcpListener::bind(address).await.ok()?;
         let sink = Self { port: listener.local_addr().unwrap().port(), ..Self::default() };
@@ -87,28 +87,28 @@ impl Sink {
         self.kept.lock().unwrap().clone()
     }
 
-    /// What those who came in said of themselves, as AUTH PLAIN carries it.
+    /// Credentials that clients presented, as AUTH PLAIN carries them.
     pub fn credentials(&self) -> Vec<String> {
         self.credentials.lock().unwrap().clone()
     }
 
-    /// From now on addresses with this in them are refused for good.
+    /// Rejects addresses that contain `part` permanently from now on.
     pub fn refuse(&self, part: &str) {
         part.clone_into(&mut self.refused.lock().unwrap());
     }
 
-    /// From now on addresses with this in them are refused for now; none: nobody is.
+    /// Rejects addresses that contain `part` temporarily from now on; none ends that.
     pub fn busy(&self, part: Option<&str>) {
         *self.busy.lock().unwrap() = part.map(str::to_owned);
     }
 
-    /// From now on it allows so many connections at once, and so many messages over each.
+    /// Sets the limits of connections at once and of messages per connection.
     pub fn allow(&self, connections: usize, messages: usize) {
         self.allows[0].store(connections, Ordering::SeqCst);
         self.allows[1].store(messages, Ordering::SeqCst);
     }
 
-    /// How often somebody tried to write to an address with this in it.
+    /// Number of delivery attempts to addresses that contain `part`.
     pub fn tried(&self, part: &str) -> usize {
         self.tried.lock().unwrap().iter().filter(|(to, _)| to.contains(part)).map(|(_, times)| times).sum()
     }
@@ -117,19 +117,21 @@ impl Sink {
         self.kept.lock().unwrap().clear();
     }
 
-    /// Hand-overs that are under way: DATA was answered, and the answer to the message has not gone in whole.
+    /// Hand-overs in progress: DATA was answered, and the reply to the message has not been sent
+    /// completely.
     pub fn in_hand(&self) -> usize {
         self.in_hand.load(Ordering::SeqCst)
     }
 
-    /// Comes true when a hand-over comes to the stage for the n-th time from now; it stands still there.
+    /// Resolves when a hand-over reaches the stage for the n-th time from now; the hand-over is
+    /// stopped there.
     pub fn trap(&self, stage: Stage, times: usize) -> oneshot::Receiver<()> {
         let (tell, told) = oneshot::channel();
         *self.trap.lock().unwrap() = Some((stage, times, tell));
         told
     }
 
-    /// Lets what stands still go on, or drops its connection.
+    /// Resumes the stopped hand-over, or drops its connection.
     pub fn let_go(&self, on: bool) {
         let trapped = self.trapped.lock().unwrap().take();
         trapped.unwrap().send(on).unwrap();
@@ -139,7 +141,7 @@ impl Sink {
         *self.trap.lock().unwrap() = None;
     }
 
-    /// Subject and text of what came for an address.
+    /// Subject and text of the mail received for an address.
     pub fn read(&self, to: &str) -> Vec<(String, String)> {
         let mine = self.kept().into_iter().filter(|mail| mail.to == to);
         mine.map(|mail| {
@@ -149,7 +151,8 @@ impl Sink {
         .collect()
     }
 
-    /// Stands still if a test wants that here, until it is let go or the other side is gone. Returns what came meanwhile.
+    /// Stops here if a test set a trap for this stage, until it is resumed or the client is gone.
+    /// Returns the bytes received meanwhile.
     async fn pass(&self, stage: Stage, socket: &mut BufReader<TcpStream>) -> Option<Vec<u8>> {
         let tell = {
             let mut trap = self.trap.lock().unwrap();

@@ -1,4 +1,4 @@
-//! A client of graphql-transport-ws, as plain as can be.
+//! A minimal client of graphql-transport-ws.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 pub struct Socket(pub WebSocketStream<MaybeTlsStream<TcpStream>>);
 
-/// What came.
+/// A frame received from the server.
 #[derive(Debug)]
 pub enum Came {
     Message(Value),
@@ -20,14 +20,14 @@ pub enum Came {
 }
 
 impl Socket {
-    /// Connected, nothing said.
+    /// Connects without sending anything.
     pub async fn connect(address: std::net::SocketAddr) -> Self {
         let mut request = format!("ws://{address}/graphql").into_client_request().unwrap();
         request.headers_mut().insert("Sec-WebSocket-Protocol", "graphql-transport-ws".parse().unwrap());
         Self(tokio_tungstenite::connect_async(request).await.unwrap().0)
     }
 
-    /// Connected, having shown this in the payload of `connection_init`.
+    /// Connects and sends this credential in the payload of `connection_init`.
     pub async fn open_as(address: std::net::SocketAddr, shown: &str) -> Self {
         let mut socket = Self::connect(address).await;
         let payload = json!({ "Authorization": format!("Bearer {shown}") });
@@ -35,7 +35,7 @@ impl Socket {
         socket
     }
 
-    /// Connected and initialised.
+    /// Connects and initialises the protocol.
     pub async fn open(address: std::net::SocketAddr) -> Self {
         let mut socket = Self::connect(address).await;
         socket.say(json!({ "type": "connection_init" })).await;
@@ -52,7 +52,7 @@ impl Socket {
     }
 
     pub async fn came(&mut self) -> Came {
-        // One deadline for all frames, since the server's pings are frames, too.
+        // One deadline for all frames, because the server's pings are frames, too.
         let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
         loop {
             let frame = tokio::time::timeout_at(deadline, self.0.next()).await.expect("nothing came");
@@ -80,14 +80,14 @@ impl Socket {
     }
 }
 
-/// Follows the whole log live, and is cut again and again: every so many events it hangs up and resumes.
+/// A subscriber of the whole log that disconnects and resumes after every `cut_after` events.
 pub struct Live {
     seen: Arc<Mutex<Vec<String>>>,
     task: tokio::task::JoinHandle<()>,
 }
 
 impl Live {
-    /// From the first event on.
+    /// Subscribes to the log from its first event.
     pub fn follow(address: std::net::SocketAddr, cut_after: usize) -> Self {
         let seen: Arc<Mutex<Vec<String>>> = Arc::default();
         let kept = seen.clone();
@@ -106,7 +106,8 @@ impl Live {
         Self { seen, task }
     }
 
-    /// Waits until it has seen as many as there are; what it saw is exactly the log, once each, in order.
+    /// Waits until it has received as many events as the log has, and asserts that they are exactly
+    /// the log, once each, in order.
     pub async fn saw_all_of(self, log: &[Value]) {
         let wanted: Vec<&str> = log.iter().map(|event| event["cursor"].as_str().unwrap()).collect();
         let deadline = tokio::time::Instant::now() + Duration::from_secs(30);

@@ -1,4 +1,4 @@
-//! Waiting: on what is answered, never for a time.
+//! Waiting on a response that meets a condition, never for a fixed time.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::World;
 
 impl World {
-    /// Waits until an answer is as wanted, looking again whenever something is committed.
+    /// Waits until a response meets a condition, repeating the query after every commit.
     pub async fn until(&self, what: &str, query: &str, variables: Value, wanted: impl Fn(&Value) -> bool) -> Value {
         let mut nudges = self.db.nudges();
         let deadline = tokio::time::Instant::now() + Duration::from_secs(90);
@@ -22,8 +22,8 @@ impl World {
         }
     }
 
-    /// Waits until the log has so many followers: a subscription has one once it stands, which is a moment after it was
-    /// asked for, whatever else its socket answers meanwhile.
+    /// Waits until the log has a number of followers. A subscription has one once it is
+    /// established, shortly after its request, whatever its socket receives meanwhile.
     pub async fn followed_by(&self, followers: usize) {
         let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
         while self.db.followers() != followers {
@@ -39,7 +39,7 @@ impl World {
         self.until(&what, query, json!({ "id": id }), |data| data["run"]["status"] == status).await["run"].clone()
     }
 
-    /// Waits for a run's review to await approval; its step's id.
+    /// Waits until a run's review is pending; returns its step's id.
     pub async fn until_review(&self, run: &str) -> String {
         let query = "query($id: ID!) { run(id: $id) { status steps(filter: { types: [\"review_messages\"] }) { nodes { id status } } } }";
         let found = self

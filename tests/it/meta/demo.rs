@@ -1,4 +1,4 @@
-//! The demo: a stranger's first minute.
+//! The demo: a new user's first minute.
 
 use serde_json::json;
 
@@ -11,13 +11,13 @@ both! {
         let begun = sortie::app::demo::seed(&world.db, &world.viewer).await.unwrap().unwrap();
         sortie::app::demo::continue_demo(world.db.clone(), world.viewer.clone(), begun).await.unwrap();
         let done = world.until_run(&begun.flight.to_string(), "COMPLETED").await;
-        // Beside the flight's mail, three letters to partners have gone out.
+        // Beside the run's mail, three letters to partners have been sent.
         let sent = world.outbox().len() - 3;
         assert!(sent > 500, "{sent}");
         assert_eq!(done["outcome"], format!("{sent} of {sent} sent, 0 failed, 0 skipped"));
         let data = world.ask("{ records { totalCount } campaigns(orderBy: { field: NAME, direction: ASC }) { nodes { name status preflight(action: RUN) { checks { status message } } } } }", json!({})).await;
         assert_eq!(data["records"]["totalCount"], sortie::app::demo::LEADS + sortie::app::demo::OTHERS);
-        // This week's review is begun, and each of its steps has something to show.
+        // This week's review is in progress, and each of its steps has records to show.
         let guided = world.ask("{ runs(filter: { types: [GUIDED] }) { nodes { name status outcome summary { total { emailsSent } } steps { nodes { key status } } } } }", json!({})).await["runs"]["nodes"].clone();
         let (guided, letters) = (&guided[0], &guided[1]);
         assert_eq!((&letters["status"], &letters["outcome"], &letters["summary"]["total"]["emailsSent"]), (&json!("COMPLETED"), &json!("2 of 3 have answered"), &json!(3)));
@@ -39,7 +39,7 @@ both! {
         assert_eq!(waiting["status"], "PENDING_APPROVAL");
         let failing: Vec<_> = waiting["preflight"]["checks"].as_array().unwrap().iter().filter(|check| check["status"] == "FAILED").collect();
         assert_eq!(failing.len(), 1, "all but the approval: {failing:?}");
-        // Started again, it seeds nothing more.
+        // A restart seeds nothing more.
         let before = world.ask("{ records { totalCount } campaigns { totalCount } runs { totalCount } goals { totalCount } }", json!({})).await;
         let again = sortie::app::demo::seed(&world.db, &world.viewer).await.unwrap().unwrap();
         assert_eq!((again.flight, again.letters), (begun.flight, begun.letters));

@@ -1,4 +1,5 @@
-//! The worked examples: each manifest is applied, and a run of it flown to its end as its people and the world would.
+//! The worked examples: each manifest is applied, and a run of it is taken to its end with the
+//! actions of its people and external systems.
 
 use chrono::Duration;
 use entity::member::Role;
@@ -12,7 +13,7 @@ const OUTREACH: &str = include_str!("../../../examples/lead-outreach.yaml");
 const TICKETS: &str = include_str!("../../../examples/ticket-handling.yaml");
 
 impl World {
-    /// Applies a manifest: what it made, changed and left.
+    /// Applies a manifest; returns what it created, updated and left unchanged.
     pub async fn apply(&self, yaml: &str) -> Value {
         let query = "mutation($yaml: String!) { applyManifest(input: { yaml: $yaml }) { applied changes { action noun name fields } problems { line path message } } }";
         let done = self.ask(query, json!({ "yaml": yaml })).await["applyManifest"].clone();
@@ -20,7 +21,7 @@ impl World {
         done
     }
 
-    /// The id of what a manifest made, by its name.
+    /// The id of an object that a manifest created, by its name.
     pub async fn id_of(&self, list: &str, by: &str, name: &str) -> String {
         let data = self.ask(&format!("{{ {list}(first: 500) {{ nodes {{ id {by} }} }} }}"), json!({})).await;
         let all = data[list]["nodes"].as_array().unwrap();
@@ -28,7 +29,7 @@ impl World {
         found["id"].as_str().unwrap().to_owned()
     }
 
-    /// A campaign for one record, or over a segment, of a template; launched. The run's id.
+    /// Launches a campaign of a template for one record or over a segment; returns the run's id.
     pub async fn fly(&self, template: &str, input: Value) -> String {
         let mut all = json!({
             "name": template, "runTemplateId": self.id_of("runTemplates", "key", template).await,
@@ -61,7 +62,7 @@ impl World {
         all
     }
 
-    /// Waits until a step of a run has a status; the step.
+    /// Waits until a step of a run has a status; returns the step.
     pub async fn until_step(&self, run: &str, key: &str, status: &str) -> Value {
         loop {
             let steps = self.steps(run).await;
@@ -72,7 +73,7 @@ impl World {
         }
     }
 
-    /// Does something with a step, as somebody.
+    /// Applies a transition to a step as a given member.
     pub async fn act_as(&self, key: &str, verb: &str, input: Value) -> (u16, Value) {
         let query =
             format!("mutation($input: StepActInput!) {{ {verb}(input: $input) {{ step {{ id status error }} }} }}");
@@ -90,7 +91,7 @@ impl World {
         made["createApiKey"]["key"].as_str().unwrap().to_owned()
     }
 
-    /// What an agent claims.
+    /// Claims steps for an agent.
     pub async fn claim(&self, key: &str, limit: usize) -> Vec<Value> {
         let query = "mutation($limit: Int!) { claimSteps(input: { worker: \"w\", limit: $limit, leaseSeconds: 60 }) { steps { id runId token key type attempt config context contextError resultSchema recordId leaseExpiresAt } } }";
         let (_, answer) = self.post_as(key, query, json!({ "limit": limit })).await;
@@ -128,7 +129,8 @@ both! {
         let input = json!({ "goalId": goal, "segmentId": segment, "variables": { "sender": "Sam" } });
         let run = world.fly("senior-devops-leader", input).await;
         world.until_step(&run, "draft_first", "QUEUED").await;
-        // A worker that is killed while it holds its leases; another has them when they have run out.
+        // A worker is killed while it holds leases; another one claims the steps when these have
+        // expired.
         let mut worker = std::process::Command::new("python3");
         worker
             .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/worker.py"))
@@ -153,7 +155,7 @@ both! {
         assert_eq!(drafted["attemptCount"], 2);
         assert_eq!(drafted["result"]["subject"], "Book a demo, Lead 0?", "from the agent's context");
         assert!(drafted["result"]["body"].as_str().unwrap().contains("finds you well"), "the org's layer says warm: {drafted}");
-        // A person lets the drafts out; the first mails go, and the second ones wait.
+        // A person releases the drafts; the first mails are sent, and the second ones wait.
         let look = world.until_step(&run, "look_over", "PENDING").await;
         for verb in ["startStep", "completeStep"] {
             world.act(verb, "step", json!({ "id": look["id"] })).await;
@@ -161,7 +163,7 @@ both! {
         world.until_step(&run, "second_mail", "QUEUED").await;
         let sent = "query($run: ID!) { communications(filter: { runIds: [$run], statuses: [SENT] }, first: 50) { nodes { id subject toAddress } } }";
         let first = world.until("three mails", sent, json!({ "run": run }), |data| data["communications"]["nodes"].as_array().unwrap().len() == 3).await;
-        // One answers: what was still to go to them is stopped, and a person handles it.
+        // One recipient replies: their remaining mail is stopped, and a person handles the reply.
         let answered = first["communications"]["nodes"][0].clone();
         let reply = "mutation($id: ID!) { recordReply(input: { communicationId: $id, body: \"Yes!\" }) { reply { record { id } } } }";
         let reply = world.ask(reply, json!({ "id": answered["id"] })).await;
@@ -206,7 +208,8 @@ both! {
             let kind = if step["context"]["record"]["name"] == "question" { "question" } else { "refund" };
             json!({ "id": step["id"], "token": step["token"], "result": { "kind": kind, "amount": step["context"]["record"]["attributes"]["amount"] } })
         };
-        // What does not meet the schema is refused and stays held; a wrong token is nobody's.
+        // A result that violates the schema is rejected and the step stays leased; a wrong token is
+        // rejected.
         let wrong = json!([
             { "id": claimed[0]["id"], "token": claimed[0]["token"], "result": { "kind": "complaint" } },
             { "id": claimed[1]["id"], "token": "guessed", "result": { "kind": "refund", "amount": 1 } },
@@ -218,20 +221,20 @@ both! {
         assert!(done.as_array().unwrap().iter().all(|one| one["status"] == "COMPLETED"), "{done:#}");
         let again = world.post_as(&key, settle, json!({ "steps": all })).await.1["data"]["settleSteps"]["steps"].clone();
         assert!(again.as_array().unwrap().iter().all(|one| one["code"] == "CONFLICT"), "a settle has one effect: {again:#}");
-        // The small refund is paid at once; the phase waits for somebody's act.
+        // The small refund is paid at once; the phase waits for a person.
         world.until_step(&runs[0].0, "pay", "COMPLETED").await;
         let small = world.steps(&runs[0].0).await;
         assert_eq!((&small["approve_refund"]["status"], &small["reply"]["status"]), (&json!("SKIPPED"), &json!("SKIPPED")));
         assert_eq!(small["approve_refund"]["error"], "left out by route");
         world.release(&runs[0].0).await;
         world.until_run(&runs[0].0, "COMPLETED").await;
-        // The large one needs two, of the role, and not twice the same.
+        // The large one needs approvals by two different members with the role.
         let step = world.until_step(&runs[1].0, "approve_refund", "PENDING").await;
         let (ann, ben, cleo) = (world.key(Role::Reviewer).await, world.key(Role::Reviewer).await, world.key(Role::Reviewer).await);
         let mere = world.key(Role::Operator).await;
         let refused = world.act_as(&mere, "startStep", json!({ "id": step["id"] })).await.1;
         assert_eq!(refused["errors"][0]["extensions"]["code"], "FORBIDDEN", "{refused:#}");
-        // It is Ann's: on her list, and not for others to do.
+        // The step is assigned to Ann: on her list, and not allowed for others.
         let me = world.post_as(&ann, "{ viewer { member { id } } }", json!({})).await.1["data"]["viewer"]["member"]["id"].clone();
         let assign = "mutation($id: ID!, $member: ID) { assignStep(input: { id: $id, memberId: $member }) { step { assignee { memberId } } } }";
         let assigned = world.ask(assign, json!({ "id": step["id"], "member": me })).await;
@@ -287,7 +290,7 @@ both! {
         let order = world.create("record", order).await;
         let variables = json!({ "warehouse": api.url() });
         let run = world.fly("order-fulfilment", json!({ "recordId": order, "variables": variables })).await;
-        // Two failures, each with its pause: one of its own, one that the other side asked for.
+        // Two failures, each with a backoff: our own, and one that the server requested.
         while api.asked().is_empty() {
             tokio::task::yield_now().await;
         }
@@ -311,7 +314,8 @@ both! {
         assert_eq!(world.steps(&run).await["check_address"]["status"], "PENDING");
         world.clock.set(noon() + Duration::minutes(31));
         world.until_step(&run, "cooling_off", "COMPLETED").await;
-        // A person checks, too late for its time, with a result that is judged, and somebody else approves.
+        // A person checks after the deadline, with a result that is validated, and somebody else
+        // approves.
         let check = world.steps(&run).await["check_address"].clone();
         world.clock.set(noon() + Duration::hours(3));
         let late = world.until_overdue(&run, "check_address").await;
@@ -340,7 +344,7 @@ both! {
         let mail = &mail["communications"]["nodes"][0];
         assert_eq!((&mail["subject"], &mail["status"]), (&json!("Your order O-1 is on its way"), &json!("SENT")));
         assert!(mail["body"].as_str().unwrap().contains("T-99"));
-        // The campaign of one record is completed with its run; the place is accounted for.
+        // The campaign of one record is completed with its run; the recipient has an outcome.
         let all = world.ask("query($id: ID!) { run(id: $id) { campaign { status currentRun { id } } records { nodes { outcome } } } }", json!({ "id": run })).await;
         assert_eq!(all["run"]["campaign"]["status"], "COMPLETED");
         assert_eq!(all["run"]["records"]["nodes"], json!([{ "outcome": "SENT" }]));
@@ -379,7 +383,8 @@ both! {
         let resolved = &all["resolvedDefinition"];
         assert_eq!(resolved["problems"], json!([]));
         let layer = |path: &str| resolved["origins"].as_array().unwrap().iter().find(|one| one["path"] == path).map(|one| one["layer"].clone());
-        // In the built-in org both templates are ORG's own; what the campaign says is the CAMPAIGN's.
+        // In the built-in org both templates belong to layer ORG; the campaign's own settings to
+        // layer CAMPAIGN.
         assert_eq!(layer("phases.processing.tasks.approve_campaign"), Some(json!("ORG")));
         assert_eq!(layer("phases.in_flight.tasks.eex_sequence.steps.pause.config"), Some(json!("CAMPAIGN")));
         assert_eq!(layer("phases.in_flight.tasks.send_outreach"), None, "its place was taken");
@@ -420,7 +425,7 @@ both! {
         assert_eq!(done["payload"]["result"], json!({ "subject": "Hello Jane" }));
         assert!(["campaignId", "runId", "phaseId", "taskId", "stepId"].iter().all(|id| done[*id].is_string()), "{done}");
         assert_eq!(done["actor"]["name"], "email-drafter");
-        // What stands, written out and applied again, changes nothing.
+        // Exporting the current state and applying it again changes nothing.
         let manifest = world.ask("{ manifest }", json!({})).await["manifest"].as_str().unwrap().to_owned();
         let again = world.apply(&manifest).await;
         assert!(again["changes"].as_array().unwrap().iter().all(|change| change["action"] == "UNCHANGED"), "{again:#}\n{manifest}");

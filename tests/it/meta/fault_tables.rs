@@ -1,4 +1,4 @@
-//! The tables of faults name tests that there are.
+//! The tables of faults name only tests that exist.
 
 use std::path::{Path, PathBuf};
 
@@ -35,20 +35,16 @@ fn exists(name: &str) -> bool {
     let file = Path::new("tests/it").join(parts.join("/")).with_extension("rs");
     let Ok(text) = std::fs::read_to_string(file) else { return false };
     let lines: Vec<&str> = text.lines().map(str::trim).collect();
-    let declared = lines.iter().position(|line| {
-        let line = line.trim_start_matches("async ");
-        line.starts_with(&format!("fn {test}("))
-    });
-    // A macro makes tests of a list of names and texts.
-    let listed = lines.iter().any(|line| line.starts_with(&format!("{test}: \"")));
-    // In front of it stand an attribute of tests, or `both!`, and perhaps comments.
-    listed
-        || declared.is_some_and(|at| {
-            let mut before = lines[..at].iter().rev().take_while(|line| !line.is_empty());
-            before.any(|line| {
-                line.starts_with("both!") || line.starts_with("#[test]") || line.starts_with("#[tokio::test")
-            })
-        })
+    // A macro generates tests from a list of names and texts.
+    if lines.iter().any(|line| line.starts_with(&format!("{test}: \""))) {
+        return true;
+    }
+    let is_declared = |line: &str| line.strip_prefix("async ").unwrap_or(line).starts_with(&format!("fn {test}("));
+    // A test attribute or `both!` precedes it, and possibly comments.
+    let is_test = |line: &&str| ["both!", "#[test]", "#[tokio::test"].iter().any(|begin| line.starts_with(begin));
+    (0..lines.len())
+        .filter(|at| is_declared(lines[*at]))
+        .any(|at| lines[..at].iter().rev().take_while(|line| !line.is_empty()).any(is_test))
 }
 
 #[test]

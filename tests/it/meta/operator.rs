@@ -1,4 +1,5 @@
-//! What an operator sees: settings, health, metrics, traces, imports over HTTP; and what must not be seen.
+//! The operator's view: settings, health, metrics, traces, imports over HTTP; and the secrets that
+//! must not appear in it.
 
 use std::sync::{Arc, Mutex};
 
@@ -25,14 +26,14 @@ async fn settings_of_a_file_and_wrong_ones() {
     assert!(refused("client-seconds = [1").contains("sortie.toml"));
     assert!(refused("ping-seconds = 1.5").contains("`ping-seconds` must be a text, a number"));
     assert!(refused("mail-from = \"nobody\"").contains("the sender `nobody` is not a valid address"));
-    assert!(refused("jwt-issuer = \"https://issuer.example\"").contains("given together"));
+    assert!(refused("jwt-issuer = \"https://issuer.example\"").contains("set all three, or none of them"));
     let (up, said) = home.run(&["serve", "--log", "sortie=loud"]);
     assert!(!up && said.contains("log: `sortie=loud`"), "{said}");
     let (up, said) = home.run(&["serve", "--config", "/nowhere/sortie.toml"]);
     assert!(!up && said.contains("/nowhere/sortie.toml"), "{said}");
     let (up, said) = home.run(&["serve", "--listen", "0.0.0.0:0"]);
     assert!(!up && said.contains("not a loopback address"), "{said}");
-    // What the file says counts; the environment goes before it.
+    // Settings of the file apply; the environment overrides them.
     std::fs::write(&file, "streams-per-key = 1\nallow-origins = [\"https://app.example.com\"]\n").unwrap();
     let home = home.with("SORTIE_CONFIG", file.to_str().unwrap());
     let life = home.begin();
@@ -121,7 +122,8 @@ async fn keys_by_the_shell() {
         answer.json::<Value>().await.unwrap()
     };
     assert_eq!(ask(&theirs).await["data"]["viewer"], json!({ "orgId": org, "role": "MANAGER" }));
-    // Beside a server on Postgres a key is revoked by the shell, and what is open by it ends in time.
+    // A key is revoked from the shell beside a server on Postgres; the key's open streams end in
+    // time.
     if kind == Kind::Postgres {
         let mut socket = crate::harness::socket::Socket::open_as(life.address, &short).await;
         assert_eq!(socket.message().await["type"], "connection_ack");
@@ -131,7 +133,7 @@ async fn keys_by_the_shell() {
         assert!(matches!(socket.came().await, crate::harness::socket::Came::Closed(4403)));
         assert_eq!(ask(&short).await["errors"][0]["extensions"]["code"], "UNAUTHENTICATED");
         assert!(home.run(&["key", "list"]).1.contains("revoked 20"));
-        // With all keys revoked it does not let everybody in again.
+        // Revoking all keys does not return the server to development mode.
         for shown in [&admin, &theirs] {
             let id = format!("api_key_{}", shown.split('_').nth(1).unwrap());
             let words = ["key", "revoke", &id, "--org", &org];
@@ -184,7 +186,7 @@ async fn health_and_metrics() {
     assert_eq!(socket.message().await["type"], "error");
     let told = loop {
         let (_, told) = get("/metrics").await;
-        // The subscription stands a moment after it was asked for.
+        // The subscription is established shortly after its request.
         if told.contains("sortie_log_followers 1") {
             break told;
         }
@@ -206,7 +208,7 @@ async fn health_and_metrics() {
     assert!(
         value("sortie_pool_connections{pool=\"writer\",state=\"idle\"}") >= 0.0 && value("sortie_connections ") >= 1.0
     );
-    // Each has a line that says what it is.
+    // Each metric has a HELP line.
     for (metric, about) in sortie::app::telemetry::METRICS {
         if told.contains(metric) {
             assert!(told.contains(&format!("# HELP {metric} {about}")), "{metric}");
@@ -248,7 +250,7 @@ both! {
         }
         let (status, told) = post(&manager, path, "text/csv", b"a,b\n1,2\n".to_vec()).await;
         assert_eq!((status, told["errors"][0]["extensions"]["code"].as_str()), (400, Some("BAD_USER_INPUT")), "{told}");
-        // One that ends too early: what went in stays, and the report says so.
+        // An upload that ends too early: the imported rows stay, and the report says so.
         let mut stream = tokio::net::TcpStream::connect(world.address).await.unwrap();
         let head = format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {manager}\r\nContent-Type: text/csv\r\nContent-Length: 100000\r\n\r\n");
         stream.write_all(head.as_bytes()).await.unwrap();
@@ -263,7 +265,7 @@ both! {
     }
 }
 
-/// A collector of traces: the names of the spans that it is sent, as they stand in the bytes.
+/// A trace collector that keeps the names of the spans it receives, read from the raw bytes.
 async fn collector() -> (String, Arc<Mutex<Vec<u8>>>) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -302,7 +304,7 @@ async fn traces_go_to_a_collector_and_secrets_go_nowhere() {
     let (made, said) = home.run(&["key", "create", "--name", "traced", "--role", "admin"]);
     assert!(made, "{said}");
     let key = said.lines().find(|line| line.starts_with("sortie_")).unwrap().to_owned();
-    // Everything that can be logged is.
+    // The most verbose log level.
     let home = home
         .with("OTEL_EXPORTER_OTLP_ENDPOINT", url)
         .with("RUST_LOG", "trace")

@@ -1,4 +1,5 @@
-//! State machines as data: every pair of status and transition, properties of the derivations, and the diagrams.
+//! State machines as data: every pair of status and transition, properties of the derivations, and
+//! the diagrams.
 
 use entity::campaign::CampaignTransition;
 use entity::communication::CommunicationTransition;
@@ -11,7 +12,8 @@ use entity::task::{StepCounts, TaskFacts, TaskStatus};
 use entity::{CampaignStatus, CommunicationStatus, PhaseStatus, RunStatus, StepStatus};
 use proptest::prelude::*;
 
-/// The edges of a law as `FROM verb TO`, compared with those that the product's page lists.
+/// The transitions of a state machine as `FROM verb TO`, compared with the list in the product
+/// docs.
 fn edges<L: StateMachine>() -> Vec<String> {
     let mut all = Vec::new();
     for from in L::states() {
@@ -147,7 +149,7 @@ fn communication() {
     assert_eq!(CommunicationStatus::Sent.next(CommunicationTransition::Reserve), None);
 }
 
-/// A message that was handed over is never handed over again without a person's word.
+/// A message that was handed over is never handed over again without a person's decision.
 #[test]
 fn no_way_back_from_sending_but_by_a_refusal() {
     for act in CommunicationStatus::TRANSITIONS {
@@ -203,7 +205,7 @@ proptest! {
 
     #[test]
     fn a_failure_that_is_certain_stays(situation in situation(), more in counts()) {
-        // What is open now closes in any way: a task that has failed early stays failed.
+        // Open steps may close in any way: a task that has failed early stays failed.
         if situation.fan_out_done && situation.status() == TaskStatus::Failed {
             let open = situation.counts.open();
             let mut later = situation;
@@ -226,8 +228,8 @@ proptest! {
 
     #[test]
     fn no_walk_leaves_the_law(acts in proptest::collection::vec(0usize..StepStatus::TRANSITIONS.len(), 0..40)) {
-        // Whatever happens in whatever order, a step that has left the open statuses comes back only by
-        // reset, restart or retry.
+        // In every sequence of transitions a step that has left the open statuses returns to them
+        // only by reset, restart or retry.
         let mut status = StepStatus::Pending;
         for act in acts {
             let act = StepStatus::TRANSITIONS[act];

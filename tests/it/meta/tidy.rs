@@ -1,4 +1,5 @@
-//! The rules of the house that no lint knows: headers, sizes, names, arrows, no naps.
+//! Repository rules that no lint knows: headers, file sizes, names, dependency directions, no
+//! sleeps.
 
 use std::path::{Path, PathBuf};
 
@@ -83,7 +84,7 @@ fn lists_of_data_go_through_one_place() {
                 "{}: db::batch::insert_all cuts by parameters: {line}",
                 path.display()
             );
-            // A few constants, written out, are no list of data.
+            // A literal list of constants is not a list of data.
             for given in ["is_in(", "is_not_in("].iter().flat_map(|name| line.split(name).skip(1)) {
                 let constants = given.starts_with(|c: char| c == '[' || c.is_ascii_uppercase());
                 assert!(constants, "{}: db::batch::any_of binds a list as one parameter: {line}", path.display());
@@ -92,18 +93,19 @@ fn lists_of_data_go_through_one_place() {
     }
 }
 
-/// The folders below `src`, lowest first; those in one line don't use each other, but for what `BESIDE` names.
+/// The folders below `src`, lowest first; those in one row don't use each other, except as listed
+/// in `BESIDE`.
 const FOLDERS: [&[&str]; 6] =
     [&["kernel"], &["domain"], &["channel"], &["step_kind"], &["engine", "graphql"], &["transport", "app"]];
 
-/// Folders of one line of which one may use the other.
+/// Pairs of folders in one row of which the first may use the second.
 const BESIDE: [(&str, &str); 1] = [("app", "transport")];
 
 /// The modules of `domain`, lowest first.
 const NOUNS: [&str; 10] =
     ["people", "audience", "content", "plan", "message", "run", "worker", "meeting", "follow_up", "manifest"];
 
-/// Files that use what is declared after their own module. Each is a debt; the list only gets shorter.
+/// Files that use a module declared after their own. Each is a debt; the list may only get shorter.
 const UPWARD: [&str; 11] = [
     "src/domain/audience/record/import/write.rs",
     "src/domain/audience/record/unsubscribe.rs",
@@ -112,8 +114,8 @@ const UPWARD: [&str; 11] = [
     "src/domain/message/communication.rs",
     "src/domain/message/reply.rs",
     "src/domain/people/api_key.rs",
-    "src/domain/plan/campaign/transition.rs",
     "src/domain/plan/campaign/preflight/step_mails.rs",
+    "src/domain/plan/campaign/transition.rs",
     "src/domain/plan/schedule/change.rs",
     "src/domain/run/sweep/replies.rs",
 ];
@@ -148,7 +150,7 @@ fn nouns_use_those_declared_before_them() {
     assert_eq!(upward, UPWARD);
 }
 
-/// The modules that a text names behind a prefix.
+/// The modules that a text names after a prefix.
 fn uses(text: &str, prefix: &str) -> Vec<String> {
     let name = |rest: &str| rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().map(str::to_owned);
     let mut all: Vec<String> = text.split(prefix).skip(1).filter_map(name).collect();
@@ -169,7 +171,8 @@ fn uses(text: &str, prefix: &str) -> Vec<String> {
     all
 }
 
-/// The module or folder at a depth of a path below `src`; none for `lib.rs` and `main.rs`, and where the path ends before.
+/// The module or folder at a depth of a path below `src`; none for `lib.rs` and `main.rs`, and if
+/// the path is shorter.
 fn segment(path: &Path, depth: usize) -> Option<String> {
     let part = path.strip_prefix("src").unwrap().components().nth(depth)?;
     let name = Path::new(part.as_os_str()).file_stem().unwrap().to_str().unwrap().to_owned();
@@ -178,7 +181,7 @@ fn segment(path: &Path, depth: usize) -> Option<String> {
 
 #[test]
 fn what_only_one_place_does() {
-    // They share tables and the log, nothing else.
+    // `graphql` and `engine` share tables and the log, nothing else.
     for (path, text) in files("src/graphql").into_iter().chain(files("src/engine")) {
         let other = if path.starts_with("src/graphql") { "crate::engine" } else { "crate::graphql" };
         assert!(!text.contains(other), "{} uses {other}", path.display());
@@ -188,9 +191,9 @@ fn what_only_one_place_does() {
         let name = path.file_name().unwrap().to_str().unwrap();
         assert!(name == "config.rs" || !text.contains("env::var"), "{} reads the environment", path.display());
         assert!(name == "clock.rs" || !text.contains("Utc::now"), "{} reads the time", path.display());
-        // A plain `begin` is DEFERRED on SQLite, and the first write in it fails with BUSY. (As a lint it would hit the
-        // code that sea-orm's own macro writes.)
-        // The sequencer of the log is Postgres' alone and tells nothing of its own; the checker only reads.
+        // A plain `begin` is DEFERRED on SQLite, and the first write in it fails with BUSY. (As a
+        // lint it would hit the code that sea-orm's own macro writes.) The log's sequencer exists
+        // only on Postgres and emits no events of its own; the checker only reads.
         let own = ["db.rs", "sequencer.rs", "check.rs"].contains(&name);
         assert!(own || !text.contains("TransactionTrait"), "{}: use transact!", path.display());
     }

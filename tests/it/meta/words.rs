@@ -1,14 +1,14 @@
-//! The words of the house: doc comments begin with a subject or a verb, not with a pronoun or a preposition.
+//! Wording rule: doc comments begin with a subject or a verb, not with a pronoun or a preposition.
 
 use super::tidy::all;
 
-/// Words that begin a riddle: the reader learns only later what the sentence is about.
+/// First words of sentences whose subject comes only later.
 const RIDDLES: [&str; 19] = [
     "who", "whom", "whose", "what", "which", "whether", "how", "when", "where", "why", "by", "of", "in", "from", "as",
     "those", "that", "it", "its",
 ];
 
-/// The share of doc comments that may begin so, in percent. crates.io has 2.
+/// Maximum share of doc comments that may begin so, in percent. crates.io has 2.
 const MOST: usize = 3;
 
 #[test]

@@ -1,4 +1,5 @@
-//! Definitions: deleted only when nothing uses them, their versions, duplicates, and a version brought back.
+//! Definitions: deleted only if nothing uses them; their versions, duplicates, and restored
+//! versions.
 
 use serde_json::{Value, json};
 
@@ -40,7 +41,8 @@ both! {
         let told = world.delete("record", &plan.records[1]).await;
         assert_eq!(told["errors"][0]["extensions"]["usedBy"][0]["id"], json!(run), "{told:#}");
         assert_eq!(world.delete("campaign", &plan.campaign).await["errors"][0]["extensions"]["usedBy"][0]["noun"], "run");
-        // What nothing uses goes, once, and a repeat under its key says the same.
+        // An unused definition is deleted once, and a repeat with the same key returns the same
+        // result.
         let (free, other) = (world.create("record", json!({ "kind": "lead", "name": "Free" })).await, world.create("goal", json!({ "name": "Free" })).await);
         let campaign = world.create("campaign", json!({ "name": "Never flown", "goalId": other })).await;
         assert!(world.delete("record", &plan.records[0]).await["errors"].is_array(), "it is in a run");
@@ -56,7 +58,7 @@ both! {
         assert!(gone["nodes"].as_array().unwrap().iter().all(Value::is_null));
         let kinds: Vec<String> = world.ask_all_events().await.iter().map(|event| event["kind"].as_str().unwrap().to_owned()).filter(|kind| kind.ends_with(".deleted")).collect();
         assert_eq!(kinds, ["record.deleted", "segment.deleted", "campaign.deleted", "goal.deleted"]);
-        // The last admin stays; somebody who is no reviewer may go.
+        // The last admin can't be deleted; a member who is no reviewer can.
         assert_eq!(world.delete("member", &world.viewer.member_id().unwrap().to_string()).await["errors"][0]["extensions"]["code"], "CONFLICT");
         world.ask("mutation($id: ID!, $to: ID!) { updateReviewer(input: { id: $id, memberId: $to }) { reviewer { id } } }", json!({ "id": reviewer, "to": world.create("member", json!({ "name": "Duty", "email": "duty@example.com", "role": "REVIEWER" })).await })).await;
         let told = world.delete("member", &world.viewer.member_id().unwrap().to_string()).await;
@@ -103,7 +105,7 @@ both! {
         for part in ["name", "description", "instructions", "variables", "goal", "writer", "reviewer", "segment", "messageTemplate", "channel"] {
             assert_eq!(now[part], was[part], "{part}");
         }
-        // A part that is gone can't be brought back, and nothing is half done.
+        // A version with a deleted part can't be restored, and nothing is changed in part.
         let gone = world.ask(restore, json!({ "id": plan.campaign, "version": 3 })).await;
         assert_eq!(gone["restoreCampaignVersion"]["campaign"]["name"], "Renamed");
         world.ask(restore, json!({ "id": plan.campaign, "version": 1 })).await;
@@ -124,7 +126,7 @@ both! {
 }
 
 both! {
-    /// A template that stands alone takes no overrides: they would do nothing.
+    /// A template without a base takes no overrides: they would have no effect.
     async fn overrides_are_for_templates_with_a_base(kind) {
         let world = World::still(kind, None).await;
         let step = json!({ "key": "s", "type": "review", "assignedTo": "HUMAN" });

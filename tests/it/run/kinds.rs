@@ -1,5 +1,5 @@
-//! Every kind of step that is built in: done, failed, done twice over, and killed between claim and settle. A kind that is
-//! new fails here until it says how it is tried.
+//! Every built-in kind of step: done, failed, done twice, and killed between claim and settle. A
+//! new kind fails here until it declares how it is tested.
 
 use serde_json::{Value, json};
 use sortie::domain::plan::run_template::kind::{self, BUILT_IN};
@@ -8,8 +8,8 @@ use crate::harness::World;
 use crate::harness::api::{Answer, Api};
 use crate::harness::life::{Home, Life};
 
-/// A step of a kind: the settings with which it is done, and those with which it fails; none where what makes it fail lies
-/// outside of the step, and has tests of its own.
+/// A step of a kind: the settings with which it succeeds, and those with which it fails; none if
+/// its failures come from outside of the step and have tests of their own.
 fn tried(kind: &str, api: &str) -> (Value, Option<Value>) {
     match kind {
         kind::DRAFT | kind::SEND | kind::SUMMARISE => (json!({}), None),
@@ -33,7 +33,8 @@ fn tried(kind: &str, api: &str) -> (Value, Option<Value>) {
     }
 }
 
-/// A template with a task for each kind, over records; or with one for each that can fail, failing.
+/// A template with a task per kind, over records; or with a failing task for each kind that can
+/// fail.
 fn template(api: &str, failing: bool) -> Value {
     let tasks = BUILT_IN.iter().filter_map(|kind| {
         let (done, failed) = tried(kind, api);
@@ -78,7 +79,7 @@ both! {
         let steps = steps["steps"]["nodes"].as_array().unwrap();
         assert_eq!(steps.len(), 2 * failing);
         assert!(steps.iter().all(|step| step["status"] == "FAILED" && step["error"].as_str().is_some_and(|why| why.len() > 5)), "{steps:#?}");
-        // Private addresses are refused where they are not allowed; nothing of the record was changed.
+        // Private addresses are rejected unless allowed; the record is unchanged.
         let records = world.ask("{ records { nodes { stage attributes } } }", json!({})).await;
         assert!(records["records"]["nodes"].as_array().unwrap().iter().all(|record| record["stage"] == "New" && record["attributes"]["seen"].is_null()));
         world.end().await;
@@ -110,7 +111,8 @@ both! {
         let approve = "mutation($id: ID!) { approveCampaign(input: { id: $id }) { preflight { ready } } }";
         life.ask(approve, json!({ "id": campaign })).await.unwrap();
         life.kill();
-        // It is launched, and killed again and again: after a claim, within a settle, in the sweeps between.
+        // The run is launched, and the server killed again and again: after a claim, within a
+        // settle, in the sweeps between.
         let mut run = None;
         let mut deaths = 0;
         for failpoint in ["claimed:1", "settling:1", "claimed:2", "settling:2", "settled:1", "reserved:1", "claimed:1"] {
@@ -118,7 +120,7 @@ both! {
             if run.is_none() {
                 run = life.launch(&campaign, "kinds").await;
             }
-            // Until it is dead, or nothing is left to be done.
+            // Until the process is dead, or nothing is left to do.
             let died = loop {
                 let Some(run) = &run else { break true };
                 match life.push(run).await.as_deref() {
@@ -137,7 +139,8 @@ both! {
             None => life.launch(&campaign, "kinds").await.unwrap(),
         };
         loop {
-            // Whether a mail went out that was being handed over is for a person to say: the outbox can be asked.
+            // A person resolves mails that were in a hand-over at the kill; the outbox shows
+            // whether they were sent.
             life.resolve(&run, |_| true).await;
             if life.push(&run).await.unwrap() == "COMPLETED" {
                 break;
@@ -147,7 +150,7 @@ both! {
         assert!(deaths >= 3, "{deaths} deaths");
         let fans = BUILT_IN.len() - 1;
         assert_eq!(count(&life, &run, "COMPLETED").await, Some(3 * fans + 1));
-        // Whoever was asked twice was shown the same key: three steps, three keys.
+        // An API that was called twice got the same idempotency key: three steps, three keys.
         let keys: std::collections::BTreeSet<String> = api.asked().iter().map(|one| one["key"].as_str().unwrap().to_owned()).collect();
         assert_eq!(keys.len(), 3, "{:#?}", api.asked());
         let records = life.ask("{ records { nodes { attributes } } }", json!({})).await.unwrap();

@@ -1,7 +1,9 @@
-//! A large audience: launched, followed, paged through, cancelled in the middle; then flown to its end. Memory stays flat,
-//! pages stay quick, nothing is reserved after the cancel's answer, and the invariants hold.
+//! A large audience: launched, followed, paged through, cancelled halfway; then run to its end.
+//! Memory stays flat, pages stay quick, nothing is reserved after the response to the cancel, and
+//! the invariants hold.
 //!
-//! `SORTIE_LARGE` leads (3,000 unless said), `SORTIE_BIN` for another binary, a release say; the figures are printed.
+//! `SORTIE_LARGE` is the number of leads (default 3,000), `SORTIE_BIN` another binary, such as a
+//! release build; the figures are printed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -14,7 +16,7 @@ use crate::harness::socket::{Came, Socket};
 
 const RUN: &str = "query($id: ID!) { run(id: $id) { status audienceCount progress { counts { total pending queued inProgress awaitingApproval completed skipped failed } } } }";
 
-/// Follows the whole log from its beginning; what it has seen is without a gap.
+/// Subscribes to the whole log from its beginning and asserts that it has no gap.
 fn follow(address: std::net::SocketAddr, seen: Arc<AtomicI64>) -> tokio::task::JoinHandle<()> {
     tokio::spawn(async move {
         let mut socket = Socket::open(address).await;
@@ -30,7 +32,7 @@ fn follow(address: std::net::SocketAddr, seen: Arc<AtomicI64>) -> tokio::task::J
     })
 }
 
-/// Reads pages of runs and steps as fast as it gets them; how long each took.
+/// Reads pages of runs and steps as fast as possible; returns the time of each.
 fn page(life: &Arc<Life>, stop: &Arc<AtomicBool>) -> tokio::task::JoinHandle<Vec<Duration>> {
     let (life, stop) = (life.clone(), stop.clone());
     tokio::spawn(async move {
@@ -64,7 +66,8 @@ both! {
         let campaign = life.campaign().await;
         let before = life.memory();
 
-        // Cancelled while it drafts, its audience taken in and its steps made: from the answer on nothing starts.
+        // Cancelled while drafting, with its audience loaded and its steps created: nothing starts
+        // after the response.
         let launched = Instant::now();
         let run = life.launch(&campaign, "cancelled").await.unwrap();
         let at = |counts: &Value, key: &str| counts[key].as_i64().unwrap();
@@ -89,8 +92,8 @@ both! {
         }
         let swept = launched.elapsed();
 
-        // Cancelled while it sends; and again, when everybody unsubscribes while it sends: from the answer on nothing is
-        // reserved, and the run comes to its end.
+        // Cancelled while sending; and once more, with everybody unsubscribing while it sends:
+        // nothing is reserved after the response, and the run ends.
         let mut sent = Vec::new();
         for (key, mutation) in [
             ("sending", "mutation($id: ID!) { cancelRun(input: { id: $id }) { run { status } } }"),
@@ -122,7 +125,7 @@ both! {
             assert_eq!(late, 0, "reserved after the answer of {key}");
         }
         let deadline = Instant::now() + Duration::from_secs(600);
-        // The follower has all of it, and the pages were read meanwhile.
+        // The subscriber has received the whole log, and the pages were read meanwhile.
         let wanted = home.count("SELECT MAX(position) FROM event").await;
         while seen.load(Ordering::Relaxed) < wanted {
             assert!(Instant::now() < deadline && !follower.is_finished(), "the follower is at {seen:?} of {wanted}");
@@ -137,7 +140,7 @@ both! {
              {} pages, p50 {:?}, p99 {:?}; memory {before} KiB before, {most} at most, {after} after",
             took.len(), of(&took, 50), of(&took, 99),
         );
-        // Flat: a few chunks' worth, however large the audience.
+        // Memory grows by a few chunks at most, however large the audience.
         assert!(most < before + 120 * 1024, "memory grew from {before} to {most} KiB");
         follower.abort();
         let Ok(life) = Arc::try_unwrap(life) else { panic!("still shared") };

@@ -1,4 +1,4 @@
-//! Layers of a structure, as properties; and that all that is wrong is found at once.
+//! Layers of a structure, as property tests; and all errors of a structure are reported at once.
 
 use async_graphql::Json;
 use entity::definition::{Definition, Layer, Override, OverrideOp, Overrides, PhaseDef, StepDef, TaskDef, Trigger};
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use sortie::domain::plan::run_template::layer::{Changes, resolve};
 use sortie::domain::plan::run_template::{problems, read};
 
-/// A structure that may fly, of so many steps in so many tasks in so many phases.
+/// A valid structure with given numbers of phases, tasks and steps.
 fn structure() -> impl Strategy<Value = Definition> {
     proptest::collection::vec(proptest::collection::vec(1usize..4, 1..4), 1..4).prop_map(|phases| {
         let phases = phases.into_iter().enumerate().map(|(p, tasks)| PhaseDef {
@@ -50,7 +50,7 @@ fn campaign(base: &Definition, overrides: &Overrides) -> sortie::domain::plan::r
     resolve(base, Layer::Platform, &[Changes { layer: Layer::Campaign, overrides }])
 }
 
-/// One step of a structure: its phase, its task, its place there.
+/// One step of a structure: its phase, its task, its index in the task.
 fn a_step() -> impl Strategy<Value = (Definition, String, StepDef, usize)> {
     (structure(), any::<prop::sample::Index>()).prop_map(|(definition, index)| {
         let mut all = Vec::new();
@@ -139,7 +139,7 @@ fn everything_that_is_wrong_is_found_at_once() {
     found.extend(problems(&definition, Some(&Default::default())));
     let mut told: Vec<String> = found.iter().map(ToString::to_string).collect();
     told.sort();
-    // Each line of the file that is wrong says so itself.
+    // Each invalid line of the file contains its expected error.
     let mut wanted: Vec<String> =
         yaml.lines().filter_map(|line| line.split_once("#! ")).map(|(_, told)| told.to_owned()).collect();
     wanted.sort();
@@ -169,7 +169,7 @@ fn yaml_bombs_and_repeated_names_are_refused() {
         (written.line("list.0.name"), written.line("list.one"), written.line("nosuch")),
         (Some(6), Some(6), None)
     );
-    // What is written is read again.
+    // An exported structure parses to the same one.
     assert_eq!(
         sortie::domain::content::yaml::read(&sortie::domain::content::yaml::write(&written.value).unwrap())
             .unwrap()

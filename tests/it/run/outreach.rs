@@ -1,4 +1,5 @@
-//! Standard Outreach beyond first light: verdicts, policies, retries, replies that interrupt, addresses that are shared.
+//! Standard Outreach beyond first light: verdicts, policies, retries, replies that interrupt,
+//! shared addresses.
 
 use serde_json::{Value, json};
 
@@ -24,7 +25,7 @@ both! {
         world.tick(true).await;
         let review = world.until_review(&run).await;
         let before = detail(&world, &run).await;
-        // One message is out of it; a lead has changed its name meanwhile.
+        // One message is excluded; a lead has changed its name meanwhile.
         let reject = "mutation($id: ID!) { rejectCommunication(input: { id: $id, reason: \"no\" }) { communication { id } } }";
         world.ask(reject, json!({ "id": only(&before["communications"], "toAddress", "lead0@example.com")[0]["id"] })).await;
         let update = "mutation($id: ID!) { updateRecord(input: { id: $id, attributes: { first_name: \"Renamed\", company: \"Acme\" } }) { record { id } } }";
@@ -90,7 +91,8 @@ both! {
         let refused = only(&now["communications"], "toAddress", "refused@example.com")[0].clone();
         assert_eq!(refused["status"], "FAILED");
         assert!(refused["error"].as_str().unwrap().contains("550"), "{refused}");
-        // The busy one is back in the queue, later and later, for a day; no attempt of its step is used up by that.
+        // The temporarily rejected one returns to the queue with a growing delay, for a day; this
+        // uses up no attempt of its step.
         let mut last = crate::harness::noon();
         for (tried, minutes) in [(1, 1), (2, 2), (3, 4), (4, 8), (5, 16), (6, 30)] {
             let now = detail(&world, &run).await;
@@ -154,7 +156,7 @@ both! {
         assert_eq!(only(&now["steps"], "type", "call").len(), 2);
         let script = only(&now["communications"], "toAddress", "+15550000000")[0].clone();
         assert_eq!(script["body"], "Call First0 about a trial");
-        // The first lead calls back by itself: its call is stopped, and somebody is to handle the reply.
+        // The first lead calls back: its call is stopped, and a person has to handle the reply.
         let reply = "mutation($id: ID!) { recordReply(input: { communicationId: $id, body: \"Yes!\" }) { reply { id } } }";
         world.ask(reply, json!({ "id": script["id"] })).await;
         let now = detail(&world, &run).await;
@@ -164,7 +166,7 @@ both! {
         assert_eq!(states, ["PENDING", "SKIPPED"]);
         let handle = only(&now["steps"], "type", "handle_reply");
         assert_eq!((handle.len(), &handle[0]["status"]), (1, &json!("PENDING")));
-        // People call the other one, and handle the reply; the run completes.
+        // A person calls the other lead and handles the reply; the run completes.
         let open = calls.iter().find(|step| step["status"] == "PENDING").unwrap();
         for id in [&open["id"], &handle[0]["id"]] {
             world.act("startStep", "step", json!({ "id": id })).await;
@@ -197,7 +199,7 @@ both! {
         world.tick(true).await;
         let review = world.until_review(&run).await;
         world.act("approveStep", "step", json!({ "id": review })).await;
-        // Approved, and called off before anything is sent: nothing is.
+        // Approved, and cancelled before anything is sent: nothing is sent.
         world.act("cancelRun", "run", json!({ "id": run, "reason": "wrong list" })).await;
         world.tick(true).await;
         assert!(world.outbox().is_empty());
@@ -217,7 +219,7 @@ both! {
         world.activate(&plan).await;
         let run = world.launch(&plan).await;
         world.tick(false).await;
-        // A worker that claimed and never came back.
+        // A worker that claimed and disappeared.
         world.force("UPDATE step SET status = 'IN_PROGRESS', attempt_count = 1, lease_owner = 'gone', lease_expires_at = '2026-11-02T12:01:00+00:00' WHERE status = 'QUEUED'").await;
         world.force("UPDATE task SET queued = 0, in_progress = 1 WHERE queued = 1").await;
         world.rescue().await;
@@ -245,7 +247,8 @@ both! {
             world.tick(true).await;
             let review = world.until_review(&run).await;
             world.act("approveStep", "step", json!({ "id": review })).await;
-            // The worker reserved all four, and died in the hand-over: a mail server can't be asked what it took.
+            // The worker reserved all four and died in the hand-over: a mail server can't be
+            // queried for accepted mail.
             world.tick(false).await;
             world.force(hold).await;
             world.force("UPDATE task SET in_progress = in_progress + queued, queued = 0 WHERE queued > 0").await;
@@ -265,7 +268,7 @@ both! {
                 assert_eq!(fates["run"]["records"]["totalCount"], 4);
                 continue;
             }
-            // The run waits, and says for what; a person says what became of each.
+            // The run waits and gives the reason; a person resolves each message.
             let waiting = world.until_run(&run, "IN_PROGRESS").await;
             assert_eq!(waiting["waitingFor"], json!([{ "code": "RESOLUTION" }]));
             let resolve = "mutation($id: ID!, $to: Resolution!) { resolveCommunication(input: { id: $id, resolution: $to }) { communication { status } } }";
@@ -295,7 +298,7 @@ both! {
         // base64 of "\0user\0pa ss"
         assert!(sink.credentials().iter().all(|said| said == "AHVzZXIAcGEgc3M="), "{:?}", sink.credentials());
         assert!((1..=3).contains(&sink.credentials().len()));
-        // One Message-ID each, marked as a test, and the run it is of.
+        // One Message-ID each, the test marker, and the run's id.
         for mail in sink.kept() {
             assert!(mail.raw.contains("X-Sortie-Test: true") && mail.raw.contains("X-Sortie-Run: run_"), "{}", mail.raw);
             assert!(mail.raw.contains("Message-ID: <communication_"), "{}", mail.raw);

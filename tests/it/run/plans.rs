@@ -1,5 +1,5 @@
-//! What a step of guided work shows is answered from an index, with a constant number of statements, however many records
-//! there are. (How fast it is: `cargo bench --bench speed -- guided`.)
+//! The records of a guided step are read from an index, with a constant number of statements,
+//! however many records there are. (For its speed: `cargo bench --bench speed -- guided`.)
 
 use serde_json::json;
 use sortie::domain::plan::run_template::guided::GuidedConfig;
@@ -9,7 +9,8 @@ use crate::harness::{Kind, World, noon};
 
 const MANY: usize = 6_000;
 
-/// As a bench's: of all stages and priorities, most spoken to lately, some never, some that replied.
+/// Fills the world like the benchmark does: records of all stages and priorities, most contacted
+/// lately, some never, some that replied.
 async fn fill(world: &World, count: usize) {
     const STAGES: [&str; 6] =
         ["New Lead", "Conversation Active", "MOU Drafted", "MOU Sent", "MOU Signed", "Active Partner"];
@@ -36,7 +37,7 @@ both! {
         let world = World::still(kind, None).await;
         fill(&world, MANY).await;
         world.force("UPDATE record SET last_replied_at = last_contacted_at WHERE priority < 100").await;
-        // Postgres keeps its statistics by itself; SQLite has none, unless somebody asks for them.
+        // Postgres maintains its statistics itself; SQLite has none without ANALYZE.
         if kind == Kind::Postgres {
             world.force("ANALYZE").await;
         }
@@ -61,8 +62,8 @@ both! {
     }
 }
 
-/// How many statements a step's records take, with all that is shown of each: the fewest of a few tries, since those that
-/// number the log are counted, too, on Postgres.
+/// Number of statements for a step's records with all that is shown of each. It is the minimum of a
+/// few tries, because on Postgres the sequencer's statements are counted as well.
 async fn cost(world: &World, step: &str, shown: usize) -> u64 {
     let query = "query($id: ID!) { step(id: $id) { records { nodes { id name communications(first: 3) { nodes { id status } }
         replies(first: 3) { nodes { id body } } activities(first: 3) { nodes { id kind } } followUps(statuses: [OPEN], first: 3) { nodes { id } }

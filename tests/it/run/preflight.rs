@@ -1,10 +1,11 @@
-//! Preflight: the table of docs/reference/product.md, for every channel and action, from one piece of code.
+//! Preflight: the table of docs/reference/product.md, for every channel and action, from one
+//! implementation.
 
 use serde_json::{Value, json};
 
 use crate::harness::World;
 
-/// `CODE status`, for what is asked with an input that is complete.
+/// Preflight checks as `CODE status`, for a complete input.
 async fn table(world: &World, campaign: &str, action: &str) -> Vec<String> {
     let query = "query($id: ID!, $action: LaunchAction!, $input: LaunchInput) { preflight(campaignId: $id, action: $action, input: $input) { ready checks { code status severity message remediation } } }";
     let input = json!({ "recipients": ["+4930123456"], "at": "2027-01-01T00:00:00Z" });
@@ -13,7 +14,7 @@ async fn table(world: &World, campaign: &str, action: &str) -> Vec<String> {
         world.ask(query, json!({ "id": campaign, "action": action, "input": input })).await["preflight"].clone();
     let checks = report["checks"].as_array().unwrap();
     for check in checks {
-        // What may be mended says how; what keeps the launch from happening is required.
+        // Checks that can be fixed say how; those that block the launch are required.
         assert_eq!(
             check["remediation"].is_string(),
             ["FAILED", "WARNING"].contains(&check["status"].as_str().unwrap()),
@@ -37,7 +38,7 @@ both! {
     async fn the_table(kind) {
         let world = World::still(kind, None).await;
         let (ok, no, warn, failed) = ("PASSED", "NOT_APPLICABLE", "WARNING", "FAILED");
-        // What an empty campaign is told, per channel and action: all at once.
+        // Checks of an empty campaign, per channel and action: all at once.
         for channel in ["EMAIL", "SMS", "PHONE"] {
             let bare = world.create("campaign", json!({ "name": "Bare", "channel": channel })).await;
             for action in ["TEST_RUN", "RUN", "SCHEDULE"] {
@@ -76,7 +77,7 @@ both! {
         assert_eq!(of(&table(&world, &plan.campaign, "TEST_RUN").await, "MESSAGE_TEMPLATE"), warn);
         assert_eq!(of(&table(&world, &plan.campaign, "RUN").await, "MESSAGE_TEMPLATE"), failed);
         assert_eq!(of(&table(&world, &plan.campaign, "RUN").await, "CONTENT"), ok);
-        // An empty audience, and one that nobody can be reached in.
+        // An empty audience, and one without any reachable recipient.
         let empty = world.create("segment", json!({ "name": "None", "filter": { "stage": { "eq": "Nowhere" } } })).await;
         for segment in [json!({ "segmentId": empty }), json!({ "segmentId": unreachable(&world).await })] {
             let mut input = segment;
@@ -85,7 +86,7 @@ both! {
             let found = [table(&world, &plan.campaign, "TEST_RUN").await, table(&world, &plan.campaign, "RUN").await, table(&world, &plan.campaign, "SCHEDULE").await];
             assert_eq!(found.map(|table| of(&table, "AUDIENCE_REACHABLE")), [warn, failed, warn]);
         }
-        // An agent's writer has no executor yet; a template of another channel does not do.
+        // An AGENT writer has no executor yet; a template of another channel is not valid.
         let agent = world.create("writer", json!({ "name": "Model", "kind": "AGENT" })).await;
         let sms = world.create("messageTemplate", json!({ "name": "Short", "channel": "SMS", "body": "Hi" })).await;
         world.ask(update, json!({ "input": { "id": plan.campaign, "writerId": agent, "messageTemplateId": sms } })).await;
@@ -113,7 +114,7 @@ both! {
             let data = world.ask(&format!("mutation($id: ID!) {{ it: {launch} {{ run {{ id }} preflight {{ ready checks {{ code status message }} }} }} }}"), json!({ "id": bare })).await;
             assert_eq!((&data["it"]["run"], &data["it"]["preflight"]["ready"]), (&Value::Null, &json!(false)), "{launch}");
         }
-        // A dry run of what may fly makes nothing either, and says that it may.
+        // A dry run of a launchable campaign creates nothing either, and reports that it is ready.
         let plan = world.plan("EMAIL", 1).await;
         world.activate(&plan).await;
         for launch in ["testRunCampaign(input: { campaignId: $id, sample: 1, dryRun: true })", "runCampaign(input: { campaignId: $id, dryRun: true })", "scheduleCampaign(input: { campaignId: $id, cron: \"0 9 * * *\", dryRun: true })"] {
@@ -121,7 +122,7 @@ both! {
             assert_eq!((&data["it"]["run"], &data["it"]["preflight"]["ready"]), (&Value::Null, &json!(true)), "{launch}: {data:#}");
         }
         assert_eq!(world.ask("{ runs { totalCount } schedules { totalCount } }", json!({})).await, json!({ "runs": { "totalCount": 0 }, "schedules": { "totalCount": 0 } }));
-        // What would be drafted can be seen before.
+        // Drafts can be previewed.
         let preview = "query($id: ID!) { previewMessages(campaignId: $id, sample: 1) { record { name } subject body error } }";
         let data = world.ask(preview, json!({ "id": plan.campaign })).await;
         assert_eq!(data["previewMessages"], json!([{ "record": { "name": "Lead 0" }, "subject": "Hi First0", "body": "Dear First0,\na trial for Acme.", "error": null }]));

@@ -7,7 +7,7 @@ use sortie::domain::plan::schedule::Pattern;
 
 use crate::harness::{World, noon};
 
-/// All occurrences between two instants, as `local time`, with `~` behind those that were shifted.
+/// All occurrences between two instants, as `local time`, with `~` after shifted ones.
 fn between(cron: &str, zone: &str, gap: GapPolicy, fold: FoldPolicy, from: &str, to: &str) -> Vec<String> {
     let pattern = Pattern::parse(cron, zone, gap, fold).unwrap();
     let (mut at, to): (DateTime<Utc>, DateTime<Utc>) = (from.parse().unwrap(), to.parse().unwrap());
@@ -94,13 +94,14 @@ both! {
         world.act("cancelRun", "run", json!({ "id": found[1]["id"] })).await;
         let found = world.ask(runs, json!({ "id": plan.campaign })).await["campaign"]["runs"]["nodes"].as_array().unwrap().clone();
         assert_eq!((&found[2]["scheduledFor"], &found[2]["status"]), (&json!("2026-11-02T15:20:00+00:00"), &json!("SCHEDULED")));
-        // Another time; a past one is refused.
+        // Moved to another time; a past one is rejected.
         let move_to = "mutation($id: ID!, $at: DateTime!) { rescheduleRun(input: { id: $id, at: $at }) { run { scheduledFor } } }";
         let moved = world.ask(move_to, json!({ "id": found[2]["id"], "at": "2026-11-02T16:00:00Z" })).await;
         assert_eq!(moved["rescheduleRun"]["run"]["scheduledFor"], "2026-11-02T16:00:00+00:00");
         let (code, _) = world.refused(move_to, json!({ "id": found[2]["id"], "at": "2026-11-02T10:00:00Z" })).await;
         assert_eq!(code, "BAD_USER_INPUT");
-        // The occurrence after it has a run of its own meanwhile. Ended: both are called off, and none follows.
+        // The next occurrence has a run of its own by now. Ended: both are cancelled, and none
+        // follows.
         let end = "mutation($id: ID!) { endSchedule(input: { id: $id }) { schedule { status nextAt } } }";
         for _ in 0..2 {
             let ended = world.ask(end, json!({ "id": schedule })).await;
@@ -118,7 +119,8 @@ both! {
         let world = World::new(kind).await;
         let plan = world.plan("EMAIL", 1).await;
         world.activate(&plan).await;
-        // Past, contradictory and wrong times are told by preflight, or refused; nothing is made.
+        // Past, contradictory and invalid times are reported by preflight, or rejected; nothing is
+        // created.
         for (input, code) in [
             (json!({ "campaignId": plan.campaign, "at": "2026-11-01T12:00:00Z" }), "TIME"),
             (json!({ "campaignId": plan.campaign, "cron": "0 0 30 2 *" }), "TIME"),
@@ -132,7 +134,7 @@ both! {
         let input = json!({ "campaignId": plan.campaign, "at": "2026-11-02T13:00:00Z" });
         let made = world.ask(SCHEDULE, json!({ "input": input })).await["scheduleCampaign"].clone();
         let run = made["run"]["id"].as_str().unwrap();
-        // Paused, it waits and says so; resumed, it is judged.
+        // Paused, it waits and reports that; resumed, it is checked.
         world.act("pauseCampaign", "campaign", json!({ "id": plan.campaign })).await;
         world.clock.set(noon() + chrono::Duration::hours(2));
         let waiting = world.until_run(run, "SCHEDULED").await;

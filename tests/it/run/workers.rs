@@ -1,4 +1,5 @@
-//! Workers outside: what they see, what they race for, what they lose; and the built-in agent with a model that misbehaves.
+//! External workers: what they may see, races for claims, lost leases; and the built-in agent with
+//! a model that misbehaves.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +12,7 @@ use crate::harness::life::Home;
 use crate::harness::socket::Socket;
 use crate::harness::{Kind, World, noon, postgres};
 
-/// A template whose steps, one per record, are done by agents; and two agents.
+/// Creates a template with one agent step per record, and two agents.
 fn work(agent: &str) -> String {
     json!({
         "agents": [
@@ -54,13 +55,13 @@ both! {
             }
         };
         assert_eq!(told["payload"]["data"]["workQueued"]["type"], "count", "{told:#}");
-        // Each its own; of the one whose filter speaks of the record, only those records.
+        // Each agent claims its own steps; the one with a filter on records only those that match.
         let mine = world.claim(&other, 10).await;
         assert_eq!(mine.iter().map(|step| &step["type"]).collect::<Vec<_>>(), ["count", "count"]);
         let written = world.claim(&writer, 2).await;
         assert_eq!(written.len(), 2);
         assert_eq!(written[0]["context"], json!({ "name": "write", "record": { "name": "Lead 0" } }));
-        // What another holds can't be settled, renewed or looked at.
+        // Steps leased by another worker can't be settled, renewed or read.
         let settle = |step: &Value| json!({ "steps": [{ "id": step["id"], "token": step["token"], "result": {} }] });
         let query = "mutation($steps: [SettleStepInput!]!) { settleSteps(input: { steps: $steps }) { steps { status code message } } }";
         let foreign = world.post_as(&other, query, settle(&written[0])).await.1;
@@ -79,10 +80,10 @@ both! {
         for closed in ["{ steps { nodes { id } } }", "{ runs { nodes { id } } }", "mutation { startStep(input: { id: \"step_01h455vb4pex5vsknk084sn02q\" }) { step { id } } }"] {
             assert_eq!(world.post_as(&writer, closed, json!({})).await.1["errors"][0]["extensions"]["code"], "FORBIDDEN", "{closed}");
         }
-        // A worker is no person: without a token it does nothing.
+        // A worker is not a person: without a token it can't change a step.
         let bare = world.act_as(&writer, "completeStep", json!({ "id": written[1]["id"] })).await.1;
         assert_eq!(bare["errors"][0]["extensions"]["code"], "FORBIDDEN", "{bare:#}");
-        // Of two ends of one step it would not be clear which is meant.
+        // Two results for one step in a request would be ambiguous.
         let twice = |step: &Value, more: Value| {
             let one = json!({ "id": step["id"], "token": step["token"] });
             let mut one = one.as_object().unwrap().clone();
@@ -93,7 +94,7 @@ both! {
             let told = world.post_as(&other, query, asked).await.1["errors"][0]["extensions"].clone();
             assert_eq!((&told["code"], &told["field"]), (&json!("BAD_USER_INPUT"), &json!("steps[1].id")));
         }
-        // A failure is tried again, and one that can't succeed is not; late is late.
+        // A failure is retried, a permanent one is not; a late settle is rejected.
         let fail = |step: &Value, again: bool| json!({ "steps": [{ "id": step["id"], "token": step["token"], "error": "no", "retryable": again }] });
         let failed = world.post_as(&other, query, fail(&mine[0], true)).await.1;
         assert_eq!(failed["data"]["settleSteps"]["steps"][0]["status"], "QUEUED");
@@ -107,7 +108,7 @@ both! {
     }
 }
 
-/// Claims until there is nothing left: how often each step was got.
+/// Claims until nothing is left; returns how often each step was claimed.
 async fn race(url: &str, key: &str, worker: usize) -> Vec<(String, String)> {
     let client = crate::harness::client();
     let query = "mutation($worker: String!) { claimSteps(input: { worker: $worker, limit: 7, leaseSeconds: 60 }) { steps { id token } } }";
@@ -222,7 +223,8 @@ fn nodes_go_by_the_clock_that_they_share() {
     let (before, after) = (clock.now(), clock.now());
     clock.go_by(before + hour, before, after);
     assert!((clock.now() - before - hour).abs() < Duration::minutes(1));
-    // Seen again, it is not ahead any more; what the look may have taken is no difference.
+    // On the next request the clock is no longer ahead; the request's own duration does not count
+    // as skew.
     let now = clock.now();
     clock.go_by(now + Duration::milliseconds(15), now, now + Duration::milliseconds(1));
     assert!((clock.now() - now) < Duration::milliseconds(15) + Duration::seconds(5));
@@ -316,7 +318,8 @@ both! {
         assert_eq!(step["result"]["subject"], "Hello there");
         assert_eq!(step["result"]["usage"], json!({ "model": "stand-in-1", "promptTokens": 100, "completionTokens": 20, "totalTokens": 120 }));
         world.until_run(&run, "COMPLETED").await;
-        // What it was told: the agent's instructions, the record, the step's settings; with the key, and bounded.
+        // The model's request: the agent's instructions, the record, the step's settings; with the
+        // API key, and bounded.
         let asked = api.asked();
         assert_eq!(asked.len(), 7);
         let told = &asked[6];
@@ -325,7 +328,8 @@ both! {
         let (system, user) = (told["body"]["messages"][0]["content"].as_str().unwrap(), told["body"]["messages"][1]["content"].as_str().unwrap());
         assert!(system.starts_with("You write mails.") && user.contains("Lead 0") && user.contains("kind"), "{told:#}");
 
-        // An agent writer of a campaign: its drafts are the model's, reviewed and sent as all.
+        // A campaign with an AGENT writer: its drafts come from the model, and are reviewed and
+        // sent like all others.
         let plan = world.plan("EMAIL", 0).await;
         let writer = world.create("writer", json!({ "name": "Model", "kind": "AGENT", "instructions": "Be brief." })).await;
         let change = "mutation($id: ID!, $to: ID!) { updateCampaign(input: { id: $id, writerId: $to }) { campaign { id } } }";
@@ -360,7 +364,7 @@ both! {
         api.then([Answer::json(400, json!({ "no": 1 }))]);
         let run = world.fly("calls", json!({ "segmentId": segment })).await;
         world.until_run(&run, "FAILED").await;
-        // Of two done and one failed, with what waited for it left out.
+        // Two done and one failed, with its dependents skipped.
         let query = "query($id: ID!) { run(id: $id) { status parent { id } availableActions { action allowed } audienceCount records { nodes { outcome record { id } } } steps(first: 50) { nodes { key status error } } } }";
         let before = world.ask(query, json!({ "id": run })).await["run"].clone();
         let step = |key: &str, status: &str| before["steps"]["nodes"].as_array().unwrap().iter().filter(|step| step["key"] == key && step["status"] == status).count();
@@ -376,11 +380,11 @@ both! {
         assert_eq!((&decide["status"], &decide["error"]), (&json!("SKIPPED"), &json!(format!("done in {run}"))), "{after:#}");
         let called = world.ask("{ records { nodes { attributes } } }", json!({})).await;
         assert!(called["records"]["nodes"].as_array().unwrap().iter().all(|record| record["attributes"]["called"] == "1"), "{called:#}");
-        // The whole again is over the same records.
+        // A full repeat is over the same records.
         let whole = world.ask(repeat, json!({ "id": again, "only": false })).await["repeatRun"]["run"]["id"].as_str().unwrap().to_owned();
         world.until_run(&whole, "COMPLETED").await;
         assert_eq!(world.ask(query, json!({ "id": whole })).await["run"]["audienceCount"], after["audienceCount"]);
-        // Retried in place: what failed and what waited for it, and nothing else; many at once.
+        // Retried in place: the failed steps and their dependents, and nothing else; many at once.
         let retry = "mutation($dry: Boolean!) { retryRuns(input: { filter: { statuses: [FAILED] }, dryRun: $dry }) { matched done refused { id } } }";
         assert_eq!(world.ask(retry, json!({ "dry": true })).await["retryRuns"], json!({ "matched": 1, "done": [], "refused": [] }));
         assert_eq!(world.ask(retry, json!({ "dry": false })).await["retryRuns"]["done"], json!([run]));
@@ -446,7 +450,7 @@ both! {
             let done = world.post_as(&key, settle, json!({ "steps": first, "key": "k" })).await.1;
             assert_eq!(done["data"]["settleSteps"]["steps"], json!([{ "status": "COMPLETED", "code": null }, { "status": "COMPLETED", "code": null }]), "{done:#}");
         }
-        // Without a key, those of several runs; what was settled before is told.
+        // Without a key, steps of several runs; already settled ones are reported.
         let rest = world.post_as(&key, settle, json!({ "steps": all })).await.1["data"]["settleSteps"]["steps"].clone();
         let count = |code: Value| rest.as_array().unwrap().iter().filter(|step| step["code"] == code).count();
         assert_eq!((count(Value::Null), count(json!("CONFLICT"))), (2, 2), "{rest:#}");

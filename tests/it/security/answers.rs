@@ -1,4 +1,4 @@
-//! Answers keep the types of the schema, whatever is asked.
+//! Responses keep the types of the schema, whatever the request.
 
 mod order;
 mod usages;
@@ -59,10 +59,10 @@ async fn what_fails_is_null_where_its_type_allows_it() {
     assert_eq!(answer["data"]["b"], json!(null), "{answer}");
     let keys: Vec<&String> = answer["data"].as_object().unwrap().keys().collect();
     assert_eq!(keys.len(), 3, "{answer}");
-    // All that was asked for failed, and may: the data is there.
+    // All fields failed and are nullable: `data` is an object.
     let answer = world.post(r#"{ node(id: "nonsense") { id } }"#, json!({})).await;
     assert_eq!(answer["data"], json!({ "node": null }), "{answer}");
-    // A type that allows no null: nothing is left of the answer.
+    // A non-null type: `data` becomes null.
     let answer = world.post(r#"{ viewer { role } nodes(ids: ["nonsense"]) { id } }"#, json!({})).await;
     assert_eq!(answer["data"], json!(null), "{answer}");
     world.end().await;
@@ -78,7 +78,7 @@ both! {
             // A list of objects, none of which may be null.
             (format!("{{ records(first: 2) {{ nodes {{ name {wrong} }} }} }}"), json!(null), 2),
             (format!("{{ viewer {{ role }} records(first: 2) {{ totalCount nodes {{ {wrong} }} }} }}"), json!(null), 2),
-            // One that may, beside others; and one of which nothing else was asked.
+            // A nullable one, beside others; and one as the only field.
             (format!("{{ record(id: \"{record}\") {{ name {wrong} }} viewer {{ role }} }}"), json!({ "record": null, "viewer": { "role": "ADMIN" } }), 1),
             (format!("{{ record(id: \"{record}\") {{ {wrong} }} }}"), json!({ "record": null }), 1),
             (format!("{{ node(id: \"{record}\") {{ ... on Record {{ {wrong} }} ... on Goal {{ id }} }} }}"), json!({ "node": null }), 1),

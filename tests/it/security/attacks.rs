@@ -1,5 +1,5 @@
-//! Each limit of the door, tested with the attack that it is for, against the real binary: what it costs the server in CPU and
-//! memory is measured, and told with `--nocapture`.
+//! Each limit of the HTTP server, tested against the real binary with the attack that it is for:
+//! the server's cost in CPU and memory is measured, and printed with `--nocapture`.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::harness::Kind;
 use crate::harness::life::{Home, Life};
 use crate::harness::socket::{Came, Socket};
 
-/// An attack: its name, its request, and what it is told.
+/// An attack: its name, its request, and the expected error.
 pub(super) struct Attack {
     name: &'static str,
     pub(super) request: Value,
@@ -22,7 +22,7 @@ fn attack(name: &'static str, query: String, told: &'static str) -> Attack {
     Attack { name, request: json!({ "query": query }), told }
 }
 
-/// Fragments that spread each other: ten spreads on each of so many levels.
+/// Fragments that spread each other: ten spreads on each level.
 fn exploding(levels: usize) -> String {
     let mut query = "{...f0}".to_owned();
     for level in 0..levels {
@@ -87,9 +87,9 @@ async fn documents_that_ask_too_much() {
         }
         let cost = (life.cpu() - before.0) / TIMES;
         println!("{:48} {cost:>12.1?} {:>10}", attack.name, life.memory() as i64 - before.1 as i64);
-        // One that gets through holds a core for seconds.
+        // One that is not rejected occupies a core for seconds.
         assert!(cost < Duration::from_millis(500), "{} costs {cost:?}", attack.name);
-        // The same on the other ways in.
+        // The same over the other transports.
         if attack.request.is_object() {
             let mut socket = Socket::open(life.address).await;
             socket.say(json!({ "id": "1", "type": "subscribe", "payload": attack.request })).await;
@@ -118,7 +118,7 @@ async fn bodies_that_are_too_much() {
     assert_eq!(post(b"{\"query\":\"{viewer{role}}\"}".to_vec(), "text/plain").await.unwrap().status(), 415);
     assert_eq!(post(b"\xff\xfe".to_vec(), "application/json").await.unwrap().status(), 400);
     assert_eq!(post("[".repeat(500_000).into_bytes(), "application/json").await.unwrap().status(), 400);
-    // One that comes byte by byte, or not at all.
+    // A body that arrives byte by byte, or not at all.
     let mut slow = TcpStream::connect(life.address).await.unwrap();
     slow.write_all(
         b"POST /graphql HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{",
@@ -128,7 +128,7 @@ async fn bodies_that_are_too_much() {
     let mut told = Vec::new();
     tokio::time::timeout(Duration::from_secs(20), slow.read_to_end(&mut told)).await.unwrap().unwrap();
     assert!(String::from_utf8_lossy(&told).starts_with("HTTP/1.1 408"), "{}", String::from_utf8_lossy(&told));
-    // A head that is too large.
+    // Too large request headers.
     let mut large = TcpStream::connect(life.address).await.unwrap();
     let _ = large
         .write_all(format!("GET / HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n", "x".repeat(100_000)).as_bytes())
@@ -158,7 +158,8 @@ async fn connections_that_say_nothing() {
             .await
             .expect("it was kept open");
     };
-    // Silent ones, and those that begin a head and never end it: as many as there may be, and some more.
+    // Silent connections, and those that never complete their headers: the maximum number, and some
+    // more.
     let mut open = Vec::new();
     for i in 0..60 {
         let mut stream = TcpStream::connect(life.address).await.unwrap();
@@ -168,10 +169,10 @@ async fn connections_that_say_nothing() {
         open.push(stream);
     }
     futures_util::future::join_all(open.into_iter().map(gone)).await;
-    // Then there is room again.
+    // Then there is capacity again.
     let answer = life.ask("{ viewer { role } }", json!({})).await.unwrap();
     assert_eq!(answer["viewer"]["role"], "ADMIN");
-    // A socket that never says who it is, and one that answers no ping.
+    // A socket that never authenticates, and one that answers no ping.
     let mut mute = Socket::connect(life.address).await;
     assert!(matches!(mute.came().await, Came::Closed(4408)));
     let mut dead = TcpStream::connect(life.address).await.unwrap();
@@ -216,7 +217,7 @@ async fn sockets_and_streams_without_end() {
     assert!(matches!(more.came().await, Came::Closed(1013)));
     let told = post(&life, &json!({ "query": "subscription { events { kind } }" }), "text/event-stream").await;
     assert!(told.contains("at most 10 sockets and streams"), "{told}");
-    // On one socket there may be so many operations.
+    // The maximum number of operations on one socket.
     let socket = &mut sockets[0];
     for i in 0..sortie::kernel::limits::SOCKET_STREAMS {
         socket.subscribe(&i.to_string(), "subscription { events { kind } }", json!({})).await;
@@ -227,7 +228,7 @@ async fn sockets_and_streams_without_end() {
         (&told["id"], &told["type"], &told["payload"][0]["extensions"]["code"]),
         (&json!("more"), &json!("error"), &json!("LIMIT_EXCEEDED"))
     );
-    // One that goes makes room.
+    // An operation that ends makes room.
     drop(sockets.pop());
     loop {
         let mut socket = Socket::connect(life.address).await;
@@ -241,7 +242,8 @@ async fn sockets_and_streams_without_end() {
     home.remove();
 }
 
-/// A resolver that panics is an answer, on every way in, and the server goes on.
+/// A panic in a resolver becomes an error response, over every transport, and the server keeps
+/// running.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn panics_are_caught() {
     if std::env::var_os("SORTIE_BIN").is_some() {
@@ -288,7 +290,7 @@ async fn documents_by_name() {
         assert!(post(&life, request, "*/*").await.contains("ADMIN"));
     }
     life.kill();
-    // Only what is registered, by id, by hash, or as it is.
+    // Only registered documents, by id, by hash, or in full.
     let file = home.folder().join("documents.json");
     std::fs::write(&file, json!({ "me": query }).to_string()).unwrap();
     let home = home.with("SORTIE_DOCUMENTS", file.to_str().unwrap());
@@ -296,7 +298,7 @@ async fn documents_by_name() {
     for request in [json!({ "documentId": "me" }), named, json!({ "query": query })] {
         assert!(post(&life, &request, "*/*").await.contains("ADMIN"), "{request}");
     }
-    // By GET and over a socket alike.
+    // The same by GET and over a socket.
     let got =
         crate::harness::client().get(format!("http://{}/graphql?documentId=me", life.address)).send().await.unwrap();
     assert!(got.text().await.unwrap().contains("ADMIN"));

@@ -1,4 +1,4 @@
-//! Calls to the outside tell nobody what there is inside.
+//! Outgoing HTTP requests reveal nothing about the internal network.
 
 use serde_json::json;
 use sortie::domain::plan::run_template::kind::FRAMING;
@@ -6,7 +6,7 @@ use sortie::domain::plan::run_template::kind::FRAMING;
 use crate::harness::World;
 
 both! {
-    /// A name that there is not, and one whose address may not be called, end in the same words.
+    /// An unknown host name, and one with a forbidden address, give the same error.
     async fn a_call_does_not_tell_which_names_there_are(kind) {
         let world = World::with_doors(kind, |config| config.call_private = Vec::new()).await;
         let hosts = ["localhost", "no-such-name.invalid", "127.0.0.1", "[::1]", "169.254.169.254"];
@@ -28,7 +28,7 @@ both! {
 }
 
 both! {
-    /// `Host` and what frames a request are the server's own, however they are written.
+    /// `Host` and the headers that frame a request can't be set by users, in any spelling.
     async fn no_step_sets_the_headers_of_the_connection(kind) {
         let world = World::still(kind, None).await;
         let apply = "mutation($yaml: String!) { applyManifest(input: { yaml: $yaml, dryRun: true }) { problems { path message } } }";

@@ -1,4 +1,4 @@
-//! Answers are bounded, statements end with their request, and nobody takes more than a share.
+//! Responses are bounded, statements end with their request, and nobody takes more than a share.
 
 mod answers;
 mod audit;
@@ -16,7 +16,8 @@ use sortie::kernel::viewer::Viewer;
 
 use crate::harness::{Kind, World, key};
 
-/// A filter that takes long over many records: each of its conditions reads an attribute, and compares it with many texts.
+/// A filter that is slow over many records: each condition reads an attribute and compares it with
+/// many texts.
 pub(super) fn heavy(conditions: usize) -> Value {
     let texts: Vec<String> = (0..12).map(|i| format!("none {i}")).collect();
     let or: Vec<Value> =
@@ -27,7 +28,7 @@ pub(super) fn heavy(conditions: usize) -> Value {
 pub(super) const COUNT: &str = "query($filter: RecordFilterInput) { records(filter: $filter) { totalCount } }";
 
 impl World {
-    /// So many records of an org, each with so many bytes of attributes.
+    /// Inserts records of an org, each with `bytes` bytes of attributes.
     pub(super) async fn fill(&self, kind: Kind, viewer: &Viewer, records: usize, bytes: usize) {
         let org = viewer.org_id.uuid().simple();
         let attributes = json!({ "a1": "x", "padding": "p".repeat(bytes) });
@@ -46,7 +47,7 @@ impl World {
         self.force(&sql).await;
     }
 
-    /// Another org's admin, and a key of one of its operators.
+    /// Creates another org; returns its admin, and a key of one of its operators.
     pub async fn tenant(&self, name: &str) -> (Viewer, String) {
         let (_, admin) =
             sortie::domain::people::org::create(&self.db, name, name, &format!("{name}@example.com")).await.unwrap();
@@ -54,13 +55,14 @@ impl World {
         (admin, key)
     }
 
-    /// How many of the lanes of requests are taken, and how many there are.
+    /// Number of reader connections in use, and their total.
     pub(super) fn lanes(&self) -> (usize, usize) {
         let (_, all, idle) = *self.db.pools().iter().find(|(name, ..)| *name == "reader").unwrap();
         (all - idle, all)
     }
 
-    /// Waits until so many lanes are taken; how long that took.
+    /// Waits until the number of reader connections in use meets a condition; returns the time that
+    /// it took.
     pub(super) async fn until_lanes(&self, wanted: impl Fn(usize) -> bool) -> Duration {
         let begun = Instant::now();
         while !wanted(self.lanes().0) {
@@ -70,13 +72,13 @@ impl World {
         begun.elapsed()
     }
 
-    /// The status of a GET.
+    /// Status of the response to a GET.
     pub(super) async fn status(&self, path: &str) -> u16 {
         crate::harness::client().get(format!("http://{}{path}", self.address)).send().await.unwrap().status().as_u16()
     }
 }
 
-/// Asks as somebody again and again, in a task, until it is aborted.
+/// Repeats a request with a credential, in a task, until that is aborted.
 pub(super) fn again(
     address: std::net::SocketAddr,
     shown: &str,

@@ -1,4 +1,4 @@
-//! Strangers: connections, bodies before credentials, failed logins, proxies.
+//! Unauthenticated clients: connections, bodies before credentials, failed logins, proxies.
 
 mod bodies;
 pub(super) mod connections;
@@ -14,14 +14,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// A connection on which this was said; what could not be written any more is left out.
+/// A connection to which these bytes were sent, as far as the server accepted them.
 async fn said(address: SocketAddr, bytes: &[u8]) -> TcpStream {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let _ = stream.write_all(bytes).await;
     stream
 }
 
-/// The head of the next answer; as far as it came where the connection ended before.
+/// The headers of the next response, or the part received before the connection ended.
 async fn head(stream: &mut TcpStream) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -34,14 +34,14 @@ async fn head(stream: &mut TcpStream) -> String {
     String::from_utf8_lossy(&head).into_owned()
 }
 
-/// Waits for the connection's end; what came until then.
+/// Waits for the connection's end; returns the bytes received until then.
 async fn rest(stream: &mut TcpStream) -> String {
     let mut rest = Vec::new();
     let _ = timeout(Duration::from_secs(30), stream.read_to_end(&mut rest)).await.expect("it was kept open");
     String::from_utf8_lossy(&rest).into_owned()
 }
 
-/// A header of a head.
+/// Value of a response header.
 fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
     let mut lines = head.lines().filter_map(|line| line.split_once(':'));
     lines.find(|(of, _)| of.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())

@@ -1,4 +1,4 @@
-//! What a user writes and we evaluate: templates, CEL, JSON Schema, YAML, JSON, CSV.
+//! User input that the server evaluates: templates, CEL, JSON Schema, YAML, JSON, CSV.
 
 pub(super) mod conditions;
 pub(super) mod definitions;
@@ -13,7 +13,8 @@ mod transactions;
 
 use std::time::{Duration, Instant};
 
-/// The result of work that has to end soon; the build of tests is some ten times slower than the server's.
+/// Result of work that has to end soon; the test build is some ten times slower than a release
+/// build.
 #[track_caller]
 fn soon<T>(what: &str, work: impl FnOnce() -> T) -> T {
     let begun = Instant::now();

@@ -1,4 +1,5 @@
-//! While one tenant is attacked from within, another one works: none of its requests fails, and none waits for long.
+//! A tenant under attack by another tenant's users: none of the neighbour's requests fails, and
+//! none waits for long.
 
 mod kinds;
 
@@ -13,10 +14,11 @@ use crate::harness::Kind;
 use crate::harness::life::Home;
 use crate::harness::socket::Socket;
 
-/// The time within which 99 of 100 queries of the neighbour are answered …
+/// Maximum 99th percentile of the neighbour's query times …
 const P99: Duration = Duration::from_secs(1);
 
-/// … by a release build on two cores of its own. The build of tests is some ten times slower, and other tests run beside it.
+/// … for a release build on two cores of its own. The test build is some ten times slower, and
+/// other tests run beside it.
 const SLOWER: u32 = if cfg!(debug_assertions) { 5 } else { 1 };
 
 /// A key of a tenant, at the real server.
@@ -28,7 +30,7 @@ struct Tenant {
 }
 
 impl Tenant {
-    /// The answer; null where there was none, or no JSON.
+    /// The response; null if there was none, or no JSON.
     async fn post(&self, query: &str, variables: Value) -> Value {
         self.send(&json!({ "query": query, "variables": variables })).await
     }
@@ -96,7 +98,7 @@ async fn attacked(kind: Kind) {
         operator: tenant(&keys[0][2]),
         viewer: tenant(&keys[0][3]),
     };
-    // Who is known stays known while others guess keys from the same address.
+    // An authenticated client keeps working while others guess keys from the same address.
     for key in [&loud.manager, &loud.operator, &loud.viewer] {
         assert_eq!(key.post("{ viewer { role } }", json!({})).await["errors"], Value::Null);
     }
@@ -119,7 +121,8 @@ async fn attacked(kind: Kind) {
         let query = format!("subscription {{ a{i}: events {{ kind payload actor {{ name }} recordId }} }}");
         socket.subscribe(&i.to_string(), &query, json!({})).await;
     }
-    // Each goes through all kinds, one of them in the other order: so each kind comes alone, and beside others.
+    // Each attacker goes through all kinds, one in reverse order, so that each kind occurs alone
+    // and beside others.
     let passes = Arc::new(AtomicUsize::new(0));
     let attackers: Vec<_> = [false, true]
         .into_iter()
@@ -133,7 +136,7 @@ async fn attacked(kind: Kind) {
                         kinds.reverse();
                     }
                     for kind in kinds {
-                        // What an attack comes to, or that it takes long, matters to nobody.
+                        // The attack's result and duration are irrelevant.
                         let _ = tokio::time::timeout(Duration::from_secs(15), loud.attack(kind, rounds)).await;
                     }
                     rounds += 1;
@@ -184,7 +187,7 @@ async fn attacked(kind: Kind) {
     );
     assert!(p99 < P99 * SLOWER, "{p99:?}");
     assert!(most < rest + 512, "{rest} → {most} MiB");
-    // Its runs have come to their review, as ever.
+    // Its runs have reached their review as usual.
     let state = "query($id: ID!) { run(id: $id) { status steps(filter: { types: [\"review_messages\"] }) { nodes { status } } } }";
     for run in &runs {
         let deadline = Instant::now() + Duration::from_secs(60);

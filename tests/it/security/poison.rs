@@ -1,4 +1,4 @@
-//! A step that ends the process is set aside; and what else was wrong without an attack.
+//! A step that crashes the process is set aside; and other faults of this kind without an attack.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 
 use crate::harness::World;
 
-/// Work that the process does not survive where a certain step is among what it does.
+/// Work that crashes the process if a certain step is in its batch.
 struct Deadly {
     poison: StepId,
     dying: Arc<Notify>,
@@ -55,14 +55,15 @@ both! {
         world.many_records(kind, "lead", 40).await;
         let run = world.fly("looks", json!({ "segmentId": world.all_of("lead").await })).await;
         world.tick(false).await;
-        // Steps of the engine's own, of a kind that only this test does.
+        // Engine steps of a kind that only this test executes.
         world.force("UPDATE step SET assigned_to = 'WORKFLOW', outside = FALSE WHERE kind = 'look'").await;
         let all = world.ask(STEPS, json!({ "run": run })).await["run"]["steps"]["nodes"].clone();
         let poison = all[17]["id"].as_str().unwrap().to_owned();
         let deadly = Deadly { poison: poison.parse().unwrap(), dying: Arc::default() };
         let mut deaths = 0;
         for life in 0..20 {
-            // A life: it works until there is nothing more to do, or until it dies in the middle of a batch.
+            // One process: it works until nothing is left to do, or until it dies in the middle of
+            // a batch.
             loop {
                 tokio::select! {
                     biased;
@@ -77,7 +78,8 @@ both! {
             world.clock.set(now + chrono::Duration::minutes(2));
             world.rescue().await;
             if life == 1 {
-                // From the third time on it is taken up alone: the others are not given up with it.
+                // From the third attempt on the step is claimed alone, so that the others don't
+                // fail with it.
                 assert_eq!(world.number("SELECT COUNT(*) FROM step WHERE lapse_count = 2").await, 40);
             }
         }
@@ -88,7 +90,7 @@ both! {
         let set_aside = nodes.iter().find(|step| step["id"] == poison).unwrap();
         assert_eq!((&set_aside["status"], &set_aside["reasonCode"]), (&json!("FAILED"), &json!("POISONED")), "{set_aside:#}");
         assert!(seen["findings"].as_array().unwrap().iter().any(|finding| finding["code"] == "STEPS_FAILED"), "{seen:#}");
-        // A person decides: it has all its lives again.
+        // A retry by a person gives it all its attempts again.
         world.tick(false).await;
         world.ask("mutation($id: ID!) { retryRun(input: { id: $id }) { run { id } } }", json!({ "id": run })).await;
         world.tick(false).await;

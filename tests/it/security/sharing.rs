@@ -1,4 +1,4 @@
-//! Subscriptions that share an execution tell nobody what is another member's.
+//! Subscriptions that share an execution reveal nothing of another member's.
 
 use entity::member::Role;
 use serde_json::json;
@@ -46,7 +46,7 @@ both! {
     }
 }
 
-/// What may differ from member to member carries one of the names that part them.
+/// Fields that may differ between members bear one of the names that prevent sharing.
 #[test]
 fn what_is_about_the_one_who_asks_is_known_by_name() {
     let schema = std::fs::read_to_string("schema.graphql").unwrap();
@@ -60,7 +60,7 @@ fn what_is_about_the_one_who_asks_is_known_by_name() {
         assert!(PERSONAL.contains(&name.as_str()), "{field}");
     }
     assert!(found > 10, "{found}");
-    // Filters read the viewer by this name only.
+    // Filters refer to the viewer by this name only.
     let reads = |path: &str, what: &str| std::fs::read_to_string(path).unwrap().matches(what).count();
     assert_eq!(reads("src/domain/run/step.rs", "filter.mine == Some(true)"), 1);
     assert_eq!(reads("src/domain/follow_up.rs", "filter.mine == Some(true)"), 1);
@@ -81,7 +81,7 @@ both! {
             assert_eq!(seen(&viewer, variables).await, 0, "{variables}");
             assert!(seen(&admin, variables).await >= 2, "{variables}");
         }
-        // Live, and from the beginning: what comes between two of them comes alone.
+        // Live, and from the beginning of the log: hidden events are left out between visible ones.
         let mut socket = Socket::open_as(world.address, &viewer).await;
         assert_eq!(socket.message().await["type"], "connection_ack");
         let begin = sortie::kernel::event::cursor(world.viewer.org_id, 0);

@@ -1,4 +1,5 @@
-//! Tokens of an identity provider: only those of the issuer, for us, signed as configured, and within their time.
+//! Tokens of an identity provider: accepted only if issued by it, for us, signed as configured, and
+//! not expired.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -29,7 +30,7 @@ fn with(name: &str, value: Value) -> Value {
     claims
 }
 
-/// An issuer's keys, over HTTP; how often they were asked for.
+/// Serves an issuer's keys over HTTP and counts the requests.
 async fn issuer() -> (String, Arc<AtomicUsize>) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/jwks.json", listener.local_addr().unwrap());
@@ -68,7 +69,7 @@ both! {
             let part = |value: &Value| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(value.to_string());
             format!("{}.{}.", part(&json!({ "alg": "none", "typ": "JWT" })), part(&claims()))
         };
-        // The issuer's public key as the secret of another algorithm: the oldest trick.
+        // Algorithm confusion: the issuer's public key used as an HMAC secret.
         let confused = encode(&Header { kid: Some("issuer".into()), ..Header::new(Algorithm::HS256) }, &claims(), &EncodingKey::from_secret(&std::fs::read("tests/data/tokens/jwks.json").unwrap())).unwrap();
         let whole = signed("issuer", Some("issuer"), &claims());
         let cut = whole[..whole.len() - 8].to_owned();
@@ -90,9 +91,9 @@ both! {
             let (status, told) = world.post_as(token, ME, json!({})).await;
             assert_eq!((status, &told["errors"][0]["extensions"]["code"]), (401, &json!("UNAUTHENTICATED")), "{why}: {told}");
         }
-        // Unknown keys don't have the issuer asked again and again.
+        // Unknown key ids don't cause repeated requests to the issuer.
         assert!(asked.load(Ordering::SeqCst) <= 2, "{asked:?}");
-        // In an org of its own the same subject is somebody else.
+        // In another org the same subject is another member.
         let (org, _) = sortie::domain::people::org::create(&world.db, "Other", "Otto", "otto@example.com").await.unwrap();
         let other = sortie::kernel::viewer::Viewer::admin_of(&world.db, org.id, "Other").await.unwrap();
         let fields = sortie::domain::people::member::Fields { subject: Some(Some("anna".into())), ..Default::default() };

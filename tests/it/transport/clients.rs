@@ -1,6 +1,6 @@
-//! The clients and auditors of others, against the real binary: npm's graphql-http audits, graphql-ws, graphql-sse and Apollo,
-//! Python's gql, and GraphiQL in headless Chromium. What they need is installed by `.ci/run`; without it they are skipped,
-//! loudly.
+//! Third-party clients and audits against the real binary: npm's graphql-http audits, graphql-ws,
+//! graphql-sse and Apollo, Python's gql, and GraphiQL in headless Chromium. `.ci/run` installs what
+//! they need; without it they are skipped, with a message.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,7 +10,8 @@ use crate::harness::life::Home;
 
 const CLIENTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients");
 
-/// Whether there is what a client needs; where there must be, and is not, that is a failure.
+/// True if a client's prerequisite is installed. Panics if it is missing and
+/// `SORTIE_REQUIRE_CLIENTS` is set.
 pub fn has(what: &Path, how: &str) -> bool {
     if what.exists() {
         return true;
@@ -25,7 +26,7 @@ pub fn node() -> bool {
     has(&Path::new(CLIENTS).join("node_modules"), "run `npm ci --ignore-scripts` in tests/clients")
 }
 
-/// Runs a client against a server of its own; with a key where the server knows who asks.
+/// Runs a client against a server of its own; with an API key if the server has authentication.
 async fn run(program: &Path, script: &str, with_key: bool) {
     let home = Home::new(Kind::Sqlite).await;
     let key = with_key.then(|| {
@@ -45,7 +46,7 @@ async fn run(program: &Path, script: &str, with_key: bool) {
     home.remove();
 }
 
-/// Whether there is Python, with its own library alone.
+/// True if Python is installed; only its standard library is needed.
 pub fn plain_python() -> bool {
     let runs = Command::new("python3").arg("--version").output().is_ok_and(|done| done.status.success());
     runs || has(Path::new("/usr/bin/python3"), "install Python 3")

@@ -1,5 +1,5 @@
-//! Like subscriptions share one execution: what a change costs does not grow with those who hear of it, and each hears of it
-//! once and in order, from wherever it begins.
+//! Identical subscriptions share one execution: the cost of a change does not grow with the number
+//! of subscribers, and each gets it once and in order, from whatever position it starts at.
 
 use serde_json::{Value, json};
 
@@ -25,13 +25,13 @@ both! {
         let mut sockets = Vec::new();
         for i in 0..CROWD {
             let mut socket = Socket::open(world.address).await;
-            // The same, however it is written.
+            // The same subscription in another spelling.
             let space = [" ", "\n  ", " # of runs\n", ", "][i % 4];
             let document = format!("subscription($after: String){space}{{ runStatusChanged(after: $after){space}{{ cursor to run {{ name campaign {{ name }} }} }} }}");
             socket.subscribe(&format!("s{i}"), &document, json!({ "after": cursor })).await;
             sockets.push(socket);
         }
-        // One that asks for less, and one that begins with the log.
+        // One that selects less, and one that starts at the beginning of the log.
         let mut other = Socket::open(world.address).await;
         other.subscribe("other", "subscription($after: String) { runStatusChanged(after: $after) { to } }", json!({ "after": cursor })).await;
         let mut whole = Socket::open(world.address).await;

@@ -1,4 +1,4 @@
-//! The sockets: the protocol's codes, resuming, progress, and many streams on one socket.
+//! WebSockets: the protocol's close codes, resuming, progress, and many streams on one socket.
 
 use futures_util::SinkExt;
 use serde_json::{Value, json};
@@ -32,7 +32,7 @@ both! {
         let mut socket = Socket::open(world.address).await;
         socket.say(json!({ "type": "ping" })).await;
         assert_eq!(socket.message().await["type"], "pong");
-        // A page of elsewhere, another protocol, what is no text, and what is too much.
+        // A page of another origin, another protocol, a binary frame, and a too large message.
         let from = |origin: &'static str, protocol: &'static str| async move {
             use tokio_tungstenite::tungstenite::client::IntoClientRequest;
             let mut request = format!("ws://{}/graphql", world.address).into_client_request().unwrap();
@@ -43,7 +43,7 @@ both! {
         let refused = from("https://evil.example", "graphql-transport-ws").await.err().unwrap();
         assert!(refused.to_string().contains("403"), "{refused}");
         assert!(from("http://localhost:3000", "graphql-transport-ws").await.is_ok());
-        // The legacy protocol is not spoken, and not chosen when both are offered.
+        // The legacy protocol is not supported, and not chosen if both are offered.
         assert!(from("http://localhost:3000", "graphql-ws").await.is_err_and(|err| err.to_string().contains("protocol")));
         let mut both = from("http://localhost:3000", "graphql-ws, graphql-transport-ws").await.unwrap();
         both.say(json!({ "type": "connection_init" })).await;
@@ -54,7 +54,7 @@ both! {
             let came = socket.came().await;
             assert!(matches!(came, Came::Closed(_)), "{came:?}");
         }
-        // A query answers once and completes; what can't be executed is an error.
+        // A query returns one result and completes; a document that can't be executed is an error.
         socket.subscribe("q", "{ viewer { role } }", json!({})).await;
         assert_eq!(socket.next().await["viewer"]["role"], "ADMIN");
         assert_eq!(socket.message().await, json!({ "id": "q", "type": "complete" }));
@@ -109,7 +109,8 @@ both! {
         for (seen, log) in seen.iter().zip(&log) {
             assert_eq!((&seen["cursor"], &seen["stepId"], &seen["to"]), (&log["cursor"], &log["stepId"], &log["payload"]["to"]));
         }
-        // Progress: at once, then with what happens, and the last one always; then it completes. With `after`, too.
+        // Progress: at once, then on changes, and always the last one; then it completes. With
+        // `after`, too.
         let progress = "subscription($run: ID!, $after: String) { runProgress(runId: $run, after: $after) { status fraction cursor counts { completed } } }";
         let mut socket = Socket::open(world.address).await;
         socket.subscribe("p", progress, json!({ "run": run, "after": null })).await;
@@ -179,7 +180,8 @@ both! {
         assert_eq!((status, told["errors"][0]["message"].as_str().unwrap().starts_with("the body is not JSON (line 1")), (400, true));
         assert_eq!(post(&[json_type, ("accept", "application/graphql-response+json")], "{\"query\":\"{ nothing }\"}").await.0, 400);
         assert_eq!(post(&[json_type], "{\"query\":\"{ nothing }\"}").await.0, 200);
-        // Elsewhere than on loopback it does not start: everybody would be admin.
+        // Development mode does not start on a non-loopback address, because everybody would be
+        // admin.
         let mut open = crate::harness::config(&world.folder, "sqlite::memory:", None);
         open.listen = "0.0.0.0:0".parse().unwrap();
         let refused = sortie::app::server::Server::start(&open, world.db.clone(), world.clock.clone(), world.viewer.clone()).await;

@@ -1,5 +1,6 @@
-//! Tenancy, proven by the schema itself: two orgs of the same shape, and every place of the schema that takes an id, tried with
-//! the ids of the other org. The answer is that for an id that is nobody's, and nothing of the other org appears.
+//! Tenant isolation, derived from the schema itself: two orgs of the same shape, and every argument
+//! or input field that takes an id, tried with the ids of the other org. The response is that for
+//! an id that does not exist, and nothing of the other org appears.
 
 mod schema;
 
@@ -15,7 +16,7 @@ use self::schema::{INTROSPECTION, Schema, bare};
 use crate::harness::socket::{Came, Socket};
 use crate::harness::{World, key};
 
-/// The noun that an argument of this name, of this field, is about.
+/// The noun of the ids that an argument of a field takes.
 fn noun(field: &str, arg: &str) -> String {
     let snake = |text: &str| {
         text.chars().fold(String::new(), |mut all, c| {
@@ -75,7 +76,7 @@ fn ids(value: &Value, all: &mut BTreeSet<String>) {
     }
 }
 
-/// An org's life: something of every noun. All its ids, by noun.
+/// Fills an org with an object of every noun; returns all its ids by noun.
 async fn fill(world: &World) -> BTreeMap<String, Vec<String>> {
     let plan = world.plan("EMAIL", 3).await;
     world.activate(&plan).await;
@@ -124,15 +125,16 @@ async fn fill(world: &World) -> BTreeMap<String, Vec<String>> {
     by_noun
 }
 
-/// What is the same for every id: the id itself, ids of failures, and times go.
+/// Replaces the id in a response, so that responses for different ids can be compared.
 fn plain(answer: &Value, id: &str) -> String {
     answer.to_string().replace(id, "ID")
 }
 
-/// What a subscription says first; "silent" where it stands: it follows the log only once nothing more can be refused.
+/// First message of a subscription, or "silent" once it is established: it follows the log only
+/// when nothing can be rejected any more.
 async fn first(world: &World, shown: &str, document: &str, variables: Value) -> Value {
     let deadline = Instant::now() + Duration::from_secs(60);
-    // The one before has gone.
+    // Waits until the previous subscription has ended.
     world.followed_by(0).await;
     let mut socket = Socket::open_as(world.address, shown).await;
     assert_eq!(socket.message().await["type"], "connection_ack");
@@ -153,7 +155,8 @@ both! {
     async fn every_place_that_takes_an_id(kind) {
         let world = World::guarded(kind).await;
         let mut theirs = fill(&world).await;
-        // The built-in org's run templates are everybody's to read: the ones of a third org are nobody else's.
+        // The built-in org's run templates are readable by everybody; those of a third org by
+        // nobody else.
         let (third, _) = sortie::domain::people::org::create(&world.db, "Third", "Tom", "tom@example.com").await.unwrap();
         let third = Viewer::admin_of(&world.db, third.id, "Third").await.unwrap();
         let definition = sortie::domain::plan::run_template::standard_outreach(entity::Channel::Email);
@@ -171,7 +174,7 @@ both! {
         let theirs_key = world.shown.lock().unwrap().replace(ours_key.clone()).unwrap();
         let ours = fill(&world).await;
         assert_eq!(theirs.keys().collect::<Vec<_>>(), ours.keys().collect::<Vec<_>>(), "two orgs of the same shape");
-        // Whatever the other org's people wrote bears a mark.
+        // All texts of the other org contain a marker.
         for table in ["goal", "writer", "reviewer", "message_template", "segment", "record", "campaign", "run", "phase", "task", "step", "member", "api_key", "agent"] {
             world.force(&format!("UPDATE {table} SET name = 'Marked' || name WHERE org_id IN (SELECT org_id FROM suppression) AND org_id <> (SELECT id FROM org WHERE name = 'Ours')")).await;
         }
@@ -220,7 +223,8 @@ both! {
                             assert!(!text.contains("Unknown") && !text.contains("Invalid value"), "{document}: {text}");
                             told.push(plain(&answer, id));
                         }
-                        // What is made has an id and a time of its own: there it is enough that nothing was shown.
+                        // A created object has a new id and time: there it is enough that nothing
+                        // of the other org appears.
                         if !told[1].contains("\"data\":{") || word == "query" {
                             assert_eq!(told[0], told[1], "{name} {place:?} with {noun}");
                         }
@@ -252,7 +256,7 @@ both! {
         let second = world.post(create, json!({})).await;
         assert!(second["errors"].is_null() && first["data"]["createGoal"]["goal"]["id"] != second["data"]["createGoal"]["goal"]["id"]);
 
-        // What happens there is not heard here, from whatever cursor.
+        // The other org's events are not delivered here, from any cursor.
         let mut socket = Socket::open_as(world.address, &ours_key).await;
         assert_eq!(socket.message().await["type"], "connection_ack");
         for (id, query) in [

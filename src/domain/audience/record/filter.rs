@@ -102,7 +102,7 @@ pub struct RecordFilter {
     /// Time of the record's last reply.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_replied_at: Option<TimeFilter>,
-    /// Priority: the attribute `priority`, or 0 if that is not a number.
+    /// Priority: the attribute `priority` if that is a number or a numeric string, else 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub priority: Option<PriorityFilter>,
     /// True for records that have opted out of all messages, false for the others.

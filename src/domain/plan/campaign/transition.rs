@@ -178,7 +178,8 @@ pub async fn pass_with_preflight(
     }
 }
 
-/// Returns the campaign and its current preflight, for a repeated request to [`pass`].
+/// Returns the campaign and its current preflight, for a repeated request to
+/// [`pass_with_preflight`].
 pub async fn replay_pass(db: &Db, viewer: &Viewer, id: CampaignId) -> Result<(Model, Preflight)> {
     let parts = CampaignParts::of(db.read(), viewer, must_find(db.read(), viewer, id).await?).await?;
     let context = PreflightContext { any_status: true, input: None };

@@ -13,7 +13,7 @@ use crate::kernel::validate;
 use crate::kernel::viewer::Viewer;
 use crate::transact;
 
-/// Assigns a person's step to a member; with none, to anybody with the required role. Errors:
+/// Assigns a person's step to a member; `None` lets anybody with the required role do it. Errors:
 /// NOT_FOUND; CONFLICT for a step that is closed or not done by a person.
 pub async fn assign(
     db: &Db,

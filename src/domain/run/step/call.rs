@@ -9,7 +9,7 @@ use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, Query
 use serde_json::json;
 
 use super::Action;
-use super::transition::set_outcome;
+use super::outcome::{person_reason, set_outcome};
 use crate::domain::audience::record::{self, unsubscribe};
 use crate::domain::audience::suppression;
 use crate::domain::message::activity::{self, NewActivity};
@@ -146,7 +146,7 @@ pub(super) async fn follows(
         }
         Action::Fail if step.status == StepStatus::Failed => {
             settle(tx, viewer, run, step, CommunicationStatus::Failed, reason).await?;
-            set_outcome(tx, step, Some(Outcome::Failed), Some(&super::transition::person_reason(reason))).await
+            set_outcome(tx, step, Some(Outcome::Failed), Some(&person_reason(reason))).await
         }
         Action::Reset | Action::Restart => {
             let outcome = is_made(tx, step).await?.then_some(Outcome::Sent);

@@ -9,7 +9,7 @@ use entity::id::*;
 use entity::step::{COLUMN, Column, Entity, Model, StepReason, StepStatus, StepTransition};
 use entity::{Actor, RunStatus, StateMachine, run};
 use sea_orm::sea_query::{Expr, ExprTrait};
-use sea_orm::{ActiveEnum, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, Statement};
+use sea_orm::{ActiveEnum, ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, Statement};
 use serde_json::{Value, json};
 
 use super::Change;
@@ -32,6 +32,31 @@ pub(crate) struct LeaseHolder {
     pub(crate) until: DateTime<Utc>,
     /// Actor recorded for its changes.
     pub(crate) actor: Actor,
+}
+
+/// Extends the leases of those steps that this owner still holds.
+pub(crate) async fn renew(
+    tx: &Tx,
+    steps: impl Iterator<Item = StepId>,
+    owner: &str,
+    until: DateTime<Utc>,
+) -> Result<()> {
+    Entity::update_many()
+        .col_expr(Column::LeaseExpiresAt, Expr::value(until))
+        .filter(any_of(tx.dialect(), COLUMN.id, steps))
+        .filter(COLUMN.lease_owner.eq(owner))
+        .filter(COLUMN.status.eq(StepStatus::InProgress))
+        .exec(tx.db())
+        .await?;
+    Ok(())
+}
+
+/// The condition that a step's lease has expired by this time, so that others may claim the step.
+pub(crate) fn lapsed(at: DateTime<Utc>) -> Condition {
+    Condition::all()
+        .add(COLUMN.status.eq(StepStatus::InProgress))
+        .add(COLUMN.lease_owner.is_not_null())
+        .add(COLUMN.lease_expires_at.lt(at))
 }
 
 /// Claims those candidates that are still claimable: one guarded update writes lease and attempt.

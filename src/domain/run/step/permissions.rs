@@ -249,10 +249,12 @@ pub fn check_allowed(viewer: &Viewer, step: &Model, context: &StepContext, actio
         Action::Start if step.available_at > context.now => {
             conflict(&format!("it can't be started before {}", step.available_at.to_rfc3339()))
         }
-        Action::Reset | Action::Restart | Action::Retry if has_begun_dependents(step, context) => {
+        Action::Reset | Action::Restart | Action::Retry if dependent_tasks_started(step, context) => {
             conflict("a task that waited for this one has begun")
         }
-        Action::Reset if followed(step, context) => conflict("a step that waited for this one is no longer PENDING"),
+        Action::Reset if dependent_steps_started(step, context) => {
+            conflict("a step that waited for this one is no longer PENDING")
+        }
         Action::Start
         | Action::Complete
         | Action::Submit
@@ -315,7 +317,7 @@ fn waits_for_trigger(step: &Model, context: &StepContext) -> bool {
 }
 
 /// True if a dependent step has left PENDING: this step can't be reset any more.
-fn followed(step: &Model, context: &StepContext) -> bool {
+fn dependent_steps_started(step: &Model, context: &StepContext) -> bool {
     step.status == StepStatus::Completed && context.has_started_dependents
 }
 
@@ -325,7 +327,7 @@ fn depends_met(step: &Model, context: &StepContext) -> bool {
     task.depends_on.0.iter().all(met)
 }
 
-fn has_begun_dependents(step: &Model, context: &StepContext) -> bool {
+fn dependent_tasks_started(step: &Model, context: &StepContext) -> bool {
     let key =
         context.tasks.iter().find(|task| task.id == step.task_id).map(|task| task.key.clone()).unwrap_or_default();
     context.tasks.iter().any(|task| task.fan_out_begun && task.depends_on.0.contains(&key))

@@ -8,6 +8,7 @@ use entity::{RunType, StateMachine, phase, run, run_record, task};
 use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QuerySelect, Set};
 use serde_json::Value;
 
+use super::outcome::{person_reason, set_outcome};
 use super::permissions::{Action, StepContext, check_allowed, transition_of};
 use super::{Change, must_find, record_changes};
 use crate::domain::plan::run_template;
@@ -182,7 +183,7 @@ pub(crate) async fn apply(
     Ok(apply_transition(tx, viewer, run, step, transition, input).await?.0)
 }
 
-/// Same as [`take`]; also returns the tasks whose counters changed.
+/// Same as [`apply`]; also returns the tasks whose counters changed.
 async fn apply_transition(
     tx: &Tx,
     viewer: &Viewer,
@@ -371,28 +372,4 @@ async fn apply_effects(
         }
         _ => Ok(false),
     }
-}
-
-/// Recipient reason for a person's action: their text is not a code.
-pub(super) fn person_reason(text: Option<&str>) -> String {
-    run_record::RecipientReason::Person.with(text)
-}
-
-/// Sets the outcome of the step's recipient.
-pub(super) async fn set_outcome(
-    tx: &Tx,
-    step: &Model,
-    outcome: Option<run_record::Outcome>,
-    reason: Option<&str>,
-) -> Result<()> {
-    if let Some(id) = step.run_record_id {
-        let row = run_record::ActiveModel {
-            id: Set(id),
-            outcome: Set(outcome),
-            reason: Set(reason.map(str::to_owned)),
-            ..Default::default()
-        };
-        row.update(tx.db()).await?;
-    }
-    Ok(())
 }

@@ -1,4 +1,4 @@
-//! The lines of docs/examples.md, run by a shell in an empty folder.
+//! Runs the commands of docs/examples.md in a shell, in an empty folder.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,7 +11,7 @@ use crate::harness::{Kind, World, postgres};
 
 const HERE: &str = env!("CARGO_MANIFEST_DIR");
 
-/// The blocks of the page in a language, one after the other.
+/// The page's code blocks in a language, joined.
 fn lines(language: &str) -> String {
     let page = std::fs::read_to_string(Path::new(HERE).join("docs/examples.md")).unwrap();
     let blocks = page.split("```").skip(1).step_by(2);
@@ -25,7 +25,7 @@ fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// Runs lines in a shell, in a folder that has the examples and nothing else; what they said.
+/// Runs lines in a shell, in a folder with only the examples; returns their output.
 fn shell(folder: &Path, lines: &str, env: &[(&str, String)]) -> String {
     std::fs::create_dir_all(folder.join("examples")).unwrap();
     for entry in std::fs::read_dir(Path::new(HERE).join("examples")).unwrap() {
@@ -65,7 +65,7 @@ both! {
         }
         let folder = home.folder().join("empty");
         let said = tokio::task::spawn_blocking(move || shell(&folder, &lines, &env)).await.unwrap();
-        // What the page promises.
+        // Results that the page promises.
         assert!(said.contains("503 /reservations") && said.contains("201 /reservations") && said.contains("200 /shipments"), "{said}");
         assert!(said.contains("\"stage\": \"Shipped\"") && said.contains("\"stage\": \"Refunded\""), "{said}");
         assert_eq!(said.matches("completed step_").count(), 4, "three drafts, one class: {said}");

@@ -1,4 +1,5 @@
-//! The first key is an admin's, the last one stays; and a worker is tried out in development mode, with a key or without.
+//! The first key belongs to an admin and the last one can't be revoked; a worker can be tried in
+//! development mode, with a key or without.
 
 use entity::member::Role;
 use serde_json::{Value, json};
@@ -18,13 +19,13 @@ both! {
             assert_eq!(code, "BAD_USER_INPUT", "{role}: {why}");
             assert!(why.starts_with("role: ") && why.contains("sortie key create --name admin --role ADMIN") && why.contains("createApiKey"), "{why}");
         }
-        // Nor where an admin has a subject, as long as no tokens are accepted: it opens no door.
+        // Nor does an admin's subject help as long as no tokens are accepted.
         let admin = world.ask("{ viewer { member { id } } }", json!({})).await["viewer"]["member"]["id"].clone();
         let subject = "mutation($id: ID!, $subject: String) { updateMember(input: { id: $id, subject: $subject }) { member { role } } }";
         world.ask(subject, json!({ "id": admin, "subject": "me" })).await;
         assert_eq!(world.refused(MAKE, json!({ "input": { "name": "first", "role": "WORKER" } })).await.0, "BAD_USER_INPUT");
         world.ask(subject, json!({ "id": admin, "subject": null })).await;
-        // Of another org neither: development mode is the built-in org's.
+        // Nor a key of another org: development mode belongs to the built-in org.
         let (_, theirs) = sortie::domain::people::org::create(&world.db, "Acme", "Anna", "anna@acme.example").await.unwrap();
         let fields = sortie::domain::people::api_key::Fields { name: "first".into(), role: Role::Admin, member_id: None, agent_id: None, expires_at: None };
         assert!(sortie::domain::people::api_key::create(&world.db, &theirs, &fields).await.unwrap_err().to_string().contains("built-in org"));
@@ -37,12 +38,12 @@ both! {
         let (first, key) = make("first", "ADMIN", json!(soon)).await;
         let (second, viewer) = make("viewer", "VIEWER", Value::Null).await;
         sortie::domain::people::api_key::create(&world.db, &theirs, &fields).await.unwrap();
-        // The key of an admin is the last way in: it is not revoked before there is another.
+        // The admin's key is the last way to log in: it can't be revoked before there is another.
         let (code, why) = world.refused(REVOKE, json!({ "id": first })).await;
         assert_eq!(code, "CONFLICT", "{why}");
         assert!(why.contains("sortie key create"), "{why}");
         world.ask(REVOKE, json!({ "id": second })).await;
-        // In development mode a key is judged as it will be later.
+        // In development mode an API key already has its own role.
         assert_eq!(world.post_as(&key, ME, json!({})).await.1["data"]["viewer"]["role"], "ADMIN");
         assert_eq!(world.post_as(&viewer, ME, json!({})).await.0, 401, "it is revoked");
         assert_eq!(world.post_as("something-else", ME, json!({})).await.0, 200, "that is no key");
@@ -51,7 +52,7 @@ both! {
         assert_eq!(world.refused(MAKE, json!({ "input": { "name": "v", "role": "VIEWER" } })).await.0, "BAD_USER_INPUT");
         let (one, _) = make("one", "ADMIN", Value::Null).await;
         let (two, _) = make("two", "ADMIN", Value::Null).await;
-        // Two are revoked at the same moment: one stays.
+        // Two keys are revoked at the same moment: one stays.
         let (a, b) = tokio::join!(world.post(REVOKE, json!({ "id": one })), world.post(REVOKE, json!({ "id": two })));
         let refused = [&a, &b].iter().filter(|answer| answer["errors"][0]["extensions"]["code"] == "CONFLICT").count();
         assert_eq!(refused, 1, "{a} {b}");
@@ -68,7 +69,7 @@ both! {
         let (code, why) = world.refused(update, json!({ "input": { "id": admin, "role": "MANAGER" } })).await;
         assert_eq!(code, "CONFLICT");
         assert!(why.contains("last credential"), "{why}");
-        // Somebody whom an identity provider knows may come in by a token, where tokens are accepted.
+        // A member known to an identity provider may log in with a token, if tokens are accepted.
         let other = world.create("member", json!({ "name": "Olga", "email": "olga@example.com", "role": "ADMIN", "subject": "olga" })).await;
         assert_eq!(world.refused(update, json!({ "input": { "id": admin, "role": "MANAGER" } })).await.0, "CONFLICT");
         world.db.set_has_tokens(true);
@@ -83,7 +84,7 @@ both! {
     }
 }
 
-/// What a worker asks, as the docs have it.
+/// The worker's claim request, as given in the docs.
 const CLAIM: &str = "mutation($agent: String) { claimSteps(input: { agent: $agent, worker: \"w1\", limit: 10, leaseSeconds: 60 }) { steps { id token type } } }";
 const RENEW: &str = "mutation($steps: [HeldStepInput!]!) { renewSteps(input: { steps: $steps, leaseSeconds: 60 }) { steps { id lost } } }";
 const COMPLETE: &str = "mutation($id: ID!, $token: String!, $result: JSON!, $key: String) { completeStep(input: { id: $id, token: $token, result: $result, idempotencyKey: $key }) { step { status } } }";
@@ -99,7 +100,7 @@ both! {
         let segment = world.id_of("segments", "name", "New leads").await;
         let run = world.fly("lead-outreach", json!({ "goalId": goal, "segmentId": segment, "variables": { "sender": "Sam" } })).await;
         world.until_step(&run, "draft_first", "QUEUED").await;
-        // Who names no agent is told a name that there is.
+        // A request without an agent gets an error that names an existing one.
         let (code, why) = world.refused(CLAIM, json!({})).await;
         assert!(code == "BAD_USER_INPUT" && why.contains("agent: \"email-drafter\""), "{why}");
         let claimed = world.ask(CLAIM, json!({ "agent": "email-drafter" })).await["claimSteps"]["steps"].clone();
@@ -112,7 +113,7 @@ both! {
         for _ in 0..2 {
             assert_eq!(world.ask(COMPLETE, input.clone()).await["completeStep"]["step"]["status"], "COMPLETED");
         }
-        // Without the key it is late; with a guessed token it is nobody's.
+        // Without the key the settle is late; with a guessed token it is rejected.
         let late = json!({ "id": claimed[0]["id"], "token": claimed[0]["token"], "result": result });
         assert_eq!(world.refused(COMPLETE, late).await.0, "CONFLICT");
         let guessed = json!({ "id": claimed[1]["id"], "token": "guessed", "result": result });
@@ -125,7 +126,8 @@ both! {
         ]);
         let settled = world.ask(SETTLE, json!({ "steps": ends })).await["settleSteps"]["steps"].clone();
         assert_eq!(settled, json!([{ "status": "COMPLETED", "code": null }, { "status": "QUEUED", "code": null }]));
-        // A worker's key, made beside the running server, works at once, and is the worker's alone.
+        // A worker's key, created beside the running server, works at once, and only for the
+        // worker's fields.
         world.ask(MAKE, json!({ "input": { "name": "admin", "role": "ADMIN" } })).await;
         let key = world.agent_key("email-drafter").await;
         world.clock.set(noon() + chrono::Duration::minutes(10));
@@ -145,7 +147,7 @@ async fn the_command_line_says_what_to_make_first() {
     let worker = ["key", "create", "--name", "w", "--role", "WORKER", "--agent", "email-drafter"];
     let (made, said) = home.run(&worker);
     assert!(!made && said.contains("sortie key create --name admin --role ADMIN"), "{said}");
-    // Nothing was made: the next start is in development mode.
+    // No key was created: the next start is in development mode.
     let life = home.begin();
     assert_eq!(life.ask(ME, json!({})).await.unwrap()["viewer"]["role"], "ADMIN");
     life.kill();
@@ -155,7 +157,7 @@ async fn the_command_line_says_what_to_make_first() {
     assert!(home.run(&worker).0);
     let (revoked, said) = home.run(&["key", "revoke", &format!("api_key_{}", admin.split('_').nth(1).unwrap())]);
     assert!(revoked && said.contains("No admin has a valid key any more"), "{said}");
-    // The start says so, too, and how to authenticate.
+    // The start-up output says this, too, and how to authenticate.
     let mut command = home.command();
     let command = command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(home.folder());
     let mut process = command.stdout(std::process::Stdio::piped()).spawn().unwrap();

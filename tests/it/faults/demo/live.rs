@@ -1,4 +1,5 @@
-//! Something to watch for minutes, again and again; bounded when it is left alone, and complete however its making ended.
+//! The demo's live activity: it lasts for minutes and can be repeated, is bounded when left alone,
+//! and is complete even if its creation was interrupted.
 
 use std::path::Path;
 
@@ -33,17 +34,19 @@ both! {
         let mut desk = live::DemoAgent::default();
         for _ in 0..5 {
             assert_eq!(desk.tick(&world.db, &world.viewer).await.unwrap(), 1);
-            // Each tick shows something.
+            // Each tick has a visible effect.
             while socket.next().await["stepStatusChanged"]["step"]["run"]["name"] != live::SLOW {}
         }
-        // Started again after a kill, with what the dead held still leased: it goes on with the next, and makes nothing twice.
+        // Restarted after a kill, with the dead process's leases still valid: it continues with the
+        // next lead, and creates nothing twice.
         let begun = demo::seed(&world.db, &world.viewer).await.unwrap();
         assert!(begun.is_some());
         assert_eq!(world.ask("{ records { totalCount } campaigns { totalCount } runs { totalCount } }", json!({})).await,
             json!({ "records": { "totalCount": demo::LEADS + demo::OTHERS }, "campaigns": { "totalCount": 4 }, "runs": { "totalCount": 4 } }));
         let mut desk = live::DemoAgent::default();
         assert_eq!(desk.tick(&world.db, &world.viewer).await.unwrap(), 1);
-        // The visitor's own flight goes beside it, at its own pace, and its mails come one by one.
+        // The visitor's own run proceeds beside it, at its own pace, and its mails are sent one by
+        // one.
         let own = world.id_of("campaigns", "name", live::OWN).await;
         let launch = "mutation($id: ID!) { runCampaign(input: { campaignId: $id }) { run { id } preflight { ready } } }";
         let own = world.ask(launch, json!({ "id": own })).await["runCampaign"]["run"]["id"].as_str().unwrap().to_owned();
@@ -54,7 +57,7 @@ both! {
         }
         world.until_step(&own, "mail", "COMPLETED").await;
         assert!(world.outbox().len() > before);
-        // Paused, it stands still.
+        // A paused run does not advance.
         world.act("pauseRun", "run", json!({ "id": slow })).await;
         world.act("cancelRun", "run", json!({ "id": own })).await;
         assert_eq!(desk.tick(&world.db, &world.viewer).await.unwrap(), 0);
@@ -71,20 +74,21 @@ both! {
         world.until("its steps", made, json!({ "id": slow }), |data| data["run"]["progress"]["counts"]["total"] == 800).await;
         let mut desk = live::DemoAgent::default();
         desk.tick(&world.db, &world.viewer).await.unwrap();
-        // A visitor who cancels it is not contradicted.
+        // A run that the visitor cancels stays cancelled.
         world.act("cancelRun", "run", json!({ "id": slow })).await;
         world.until_run(&slow, "CANCELLED").await;
         for _ in 0..3 {
             desk.tick(&world.db, &world.viewer).await.unwrap();
         }
         assert_eq!(world.runs_named(live::SLOW).await.len(), 1);
-        // Over a few leads, and launched by the visitor: it flies again when it is over, and that for so many times.
+        // Over a few leads, launched by the visitor: it is launched again when it ends, a bounded
+        // number of times.
         let segment = world.id_of("segments", "name", "Largest companies").await;
         let one = "{ records(filter: { kind: { eq: \"lead\" } }, first: 1) { nodes { externalId } } }";
         let one = world.ask(one, json!({})).await["records"]["nodes"][0]["externalId"].clone();
         world.ask("mutation($input: UpdateSegmentInput!) { updateSegment(input: $input) { segment { id } } }", json!({ "input": { "id": segment, "filter": { "externalId": { "eq": one } } } })).await;
         let campaign = world.id_of("campaigns", "name", live::SLOW).await;
-        // Where a change needs an approval again, it has one.
+        // A change that needs a new approval gets one.
         world.post("mutation($id: ID!) { approveCampaign(input: { id: $id }) { campaign { id } } }", json!({ "id": campaign })).await;
         let launch = "mutation($id: ID!) { runCampaign(input: { campaignId: $id, name: \"Slow flight\" }) { run { id } preflight { ready checks { code status message } } } }";
         let launched = world.ask(launch, json!({ "id": campaign })).await;
@@ -116,7 +120,7 @@ both! {
         assert!(!demo::is_foreign(&world.db, &world.viewer).await.unwrap());
         let begun = demo::seed(&world.db, &world.viewer).await.unwrap().unwrap();
         demo::continue_demo(world.db.clone(), world.viewer.clone(), begun).await.unwrap();
-        // Killed before the last campaign, when all else has gone on.
+        // Killed before the last campaign was created.
         world.force("DELETE FROM campaign_version WHERE campaign_id IN (SELECT id FROM campaign WHERE name = 'Your own flight'); DELETE FROM campaign_approval WHERE campaign_id IN (SELECT id FROM campaign WHERE name = 'Your own flight'); DELETE FROM campaign WHERE name = 'Your own flight'; DELETE FROM event WHERE kind = 'sortie.demo_made'").await;
         let again = demo::seed(&world.db, &world.viewer).await.unwrap().unwrap();
         assert_eq!((again.flight, again.letters), (begun.flight, begun.letters));
@@ -124,7 +128,7 @@ both! {
         let data = world.ask("{ records { totalCount } runs { totalCount } campaigns { totalCount } goals { nodes { name } } writers { totalCount } reviewers { totalCount } replies { totalCount } }", json!({})).await;
         assert_eq!(data["records"]["totalCount"], demo::LEADS + demo::OTHERS);
         assert_eq!((&data["runs"]["totalCount"], &data["campaigns"]["totalCount"], &data["replies"]["totalCount"]), (&json!(4), &json!(4), &json!(2)));
-        // Nothing bears the name of another.
+        // No name exists twice.
         assert_eq!((data["goals"]["nodes"].as_array().unwrap().len(), &data["writers"]["totalCount"], &data["reviewers"]["totalCount"]), (2, &json!(1), &json!(1)));
         world.drop_unchecked().await;
         let world = World::new(kind).await;
@@ -134,7 +138,7 @@ both! {
     }
 }
 
-/// The real demo: its address when it is up, and what it said; ended when it is dropped.
+/// The real demo process: its address once it is up, and its output; killed on drop.
 pub struct Demo {
     pub process: std::process::Child,
     pub address: String,
@@ -194,7 +198,7 @@ async fn the_demo_in_a_browser() {
             String::from_utf8_lossy(&done.stderr)
         );
     }
-    // A second one in the same folder is refused, as is one over somebody's own records.
+    // A second demo in the same folder is rejected, as is one over somebody's own records.
     let mut second = home.command();
     second.args(["demo", "--listen", "127.0.0.1:0", "--data"]).arg(home.folder());
     let second = second.output().unwrap();
@@ -203,7 +207,7 @@ async fn the_demo_in_a_browser() {
     assert!(std::process::Command::new("kill").arg(&pid).status().unwrap().success());
     let mut demo = demo;
     assert!(demo.process.wait().unwrap().success());
-    // Stopped in the middle, it goes on where it was.
+    // Stopped halfway, it resumes where it was.
     let again = Demo::begin(&home, &[]);
     let slow = home.count("SELECT COUNT(*) FROM run WHERE name = 'Slow flight'").await;
     assert_eq!(slow, 1);
@@ -222,7 +226,8 @@ async fn the_demo_in_a_browser() {
 }
 
 both! {
-    /// Its parts are found by name until all of them stand; then no more, for the visitor may name them otherwise.
+    /// The demo's parts are looked up by name only until all of them exist; afterwards the visitor
+    /// may rename them, and seeding must not recreate them.
     async fn what_the_visitor_renamed_is_not_made_again(kind) {
         let world = World::new(kind).await;
         demo::seed(&world.db, &world.viewer).await.unwrap().unwrap();
@@ -232,7 +237,7 @@ both! {
             for one in all[nouns]["nodes"].as_array().unwrap() {
                 let big = noun[..1].to_uppercase() + &noun[1..];
                 let rename = format!("mutation($i: Update{big}Input!) {{ update{big}(input: $i) {{ {noun} {{ id }} }} }}");
-                // Built-in ones and those that a run has fixed are refused.
+                // Built-in ones and those that a run's snapshot has fixed are rejected.
                 world.post(&rename, json!({ "i": { "id": one["id"], "name": format!("My {}", one["name"].as_str().unwrap()) } })).await;
             }
         }

@@ -1,4 +1,5 @@
-//! Errors of the command line: each names what is wrong, where it is from, and what mends it.
+//! Errors of the command line: each names what is wrong, where the value came from, and how to fix
+//! it.
 
 use std::path::Path;
 
@@ -7,7 +8,7 @@ use sea_orm::{ConnectionTrait, Database};
 use crate::harness::life::Home;
 use crate::harness::{Kind, place, postgres};
 
-/// Runs a command as it is; what it said, where it failed.
+/// Runs a command; returns its error output if it failed.
 fn failed(home: &Home, words: &[&str]) -> String {
     let done = home.command().args(words).arg("--data").arg(home.folder()).output().unwrap();
     let said = format!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
@@ -101,7 +102,7 @@ async fn a_file_that_a_server_has_is_told_with_what_the_server_can_do() {
         let said = failed(&home, words);
         assert!(said.contains("another process is using") && said.contains(remedy), "{words:?}: {said}");
     }
-    // What would be done can be seen, also of what is piped in; nothing is done.
+    // A dry run shows what would be done, also for piped input, and does nothing.
     let (done, said) = home.run(&["apply", "-f", manifest, "--plan"]);
     assert!(done && said.contains("create     goal Planned") && said.contains("1 would be created"), "{said}");
     let mut piped = home.command();
@@ -162,7 +163,7 @@ async fn settings_name_where_a_wrong_value_is_from() {
     let home = home.with("SORTIE_LEASE_SECONDS", "abc");
     let said = failed(&home, &["serve"]);
     assert!(said.contains("the environment's SORTIE_LEASE_SECONDS: invalid value 'abc'"), "{said}");
-    // What is empty is not set.
+    // An empty setting counts as not set.
     let home = home.with("SORTIE_LEASE_SECONDS", "").with("SORTIE_MODEL_URL", "").with("SORTIE_CONFIG", "");
     for (words, told) in [
         (["--call-secrets", "/nope.toml"], "--call-secrets (SORTIE_CALL_SECRETS): /nope.toml"),

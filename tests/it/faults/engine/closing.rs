@@ -1,4 +1,4 @@
-//! Phases that wait for events: those of runs that are held stay open, and hold up no other.
+//! Phases that wait for events: those of paused runs stay open and block no others.
 
 use serde_json::json;
 
@@ -16,7 +16,7 @@ both! {
             runs.push(world.launch(plan).await);
         }
         world.tick(false).await;
-        // Their phases have waited long enough, the last one's the longest.
+        // The phases' waiting time is over, the last one's for the longest.
         for (run, until) in runs.iter().zip(["01", "02", "04", "03"]) {
             let id: entity::id::RunId = run.parse().unwrap();
             let id = if kind == Kind::Sqlite { format!("x'{}'", id.0.simple()) } else { format!("'{}'", id.0) };
@@ -29,7 +29,7 @@ both! {
             sortie::domain::run::overdue::expired_phases(&world.db).await.unwrap().into_iter().map(|(_, run, _)| run.to_string()).collect()
         };
         assert_eq!(found().await, [runs[3].clone(), runs[2].clone()]);
-        // Held no more, they are closed in their turn.
+        // Resumed, they are closed in their turn.
         world.act("resumeRun", "run", json!({ "id": runs[0] })).await;
         world.act("resumeCampaign", "campaign", json!({ "id": paused.campaign })).await;
         assert_eq!(found().await, [runs[0].clone(), runs[1].clone(), runs[3].clone(), runs[2].clone()]);

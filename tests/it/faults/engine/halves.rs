@@ -1,4 +1,5 @@
-//! One bad step or message of a batch stays alone, and what is kept of it is true: it stays while it is bad, and no longer.
+//! One bad step or message of a batch is isolated, and the stored failure is accurate: it lasts for
+//! as long as the fault does, and no longer.
 
 use chrono::Duration;
 use serde_json::{Value, json};
@@ -49,7 +50,8 @@ both! {
         let ended = "NEW.key = 'bad' AND OLD.status = 'IN_PROGRESS' AND NEW.status IN ('COMPLETED', 'FAILED', 'SKIPPED')";
         refuse(&world, kind, "no_bad", "UPDATE", "step", ended).await;
         for round in 1..=2 {
-            // Beside a good one, which is settled: the bad one's lease lapses, and both are claimed together.
+            // Beside a good step, which is settled: the bad one's lease expires, and both are
+            // claimed together.
             assert_eq!(world.perform_once(&Wait).await, 2, "{round}");
             assert_eq!(world.number("SELECT COUNT(*) FROM step WHERE key <> 'bad' AND status = 'COMPLETED'").await, round);
             assert_eq!(stuck(&world, "SETTLE").await, round);
@@ -90,7 +92,7 @@ both! {
             let step = mine.iter().find(|step| step["key"] == key).unwrap();
             json!({ "id": step["id"], "token": step["token"], "result": { "seen": true } })
         };
-        // Alone: it is told and kept, as among others.
+        // Alone in its batch: the failure is reported and stored, as among others.
         let told = world.post_as(&key, SETTLE, json!({ "steps": [end("look")] })).await.1;
         assert_eq!(told["data"]["settleSteps"]["steps"][0]["code"], "CONFLICT", "{told:#}");
         assert_eq!(stuck(&world, "SETTLE").await, 1);
@@ -99,10 +101,10 @@ both! {
         assert_eq!((&told[0]["code"], &told[1]["status"]), (&json!("CONFLICT"), &json!("COMPLETED")), "{told:#}");
         assert_eq!(stuck(&world, "SETTLE").await, 2);
         assert!(codes(&world, &run).await.contains(&"STUCK".to_owned()));
-        // It is set aside for seconds, and meanwhile the run's own step goes on.
+        // The step is set aside for seconds, and meanwhile the run's own step proceeds.
         world.clock.set(noon() + Duration::milliseconds(500));
         world.until_step(&run, "wait", "COMPLETED").await;
-        // Settled well, nothing is left of it.
+        // Once it is settled, nothing is left of the failure.
         take_again(&world, kind, "no_look", "step").await;
         let told = world.post_as(&key, SETTLE, json!({ "steps": [end("look")] })).await.1;
         assert_eq!(told["data"]["settleSteps"]["steps"][0]["status"], "COMPLETED", "{told:#}");

@@ -1,4 +1,5 @@
-//! One recipient at whom the mail server hangs holds up nobody else: its slot waits, and what is answered is settled at once.
+//! A mail server that hangs on one recipient delays nobody else: only that slot waits, and answered
+//! messages are settled at once.
 
 use serde_json::{Value, json};
 
@@ -28,19 +29,19 @@ both! {
         world.until("all others to go", COUNTS, json!({ "id": run }), |data| data["run"]["sent"]["totalCount"] == 29).await;
         let statuses = "SELECT status, COUNT(*) FROM communication GROUP BY status ORDER BY status";
         assert_eq!(world.sql(statuses).await, [["SENDING", "1"], ["SENT", "29"]], "while the one is still in hand");
-        // The run says what it waits for, once that takes longer than usual.
+        // The run reports the wait once it takes longer than usual.
         let waits = "query($id: ID!) { run(id: $id) { waitingFor { code steps message } } }";
         assert_eq!(world.ask(waits, json!({ "id": run })).await["run"]["waitingFor"], json!([]));
         world.clock.set(world.clock.now() + chrono::Duration::seconds(15));
         let held = world.ask(waits, json!({ "id": run })).await["run"]["waitingFor"].clone();
         assert_eq!((&held[0]["code"], &held[0]["steps"]), (&json!("IN_HAND"), &json!(1)), "{held}");
-        // Nor of another campaign.
+        // Nor are those of another campaign delayed.
         let launched = "mutation($id: ID!) { runCampaign(input: { campaignId: $id, evenIfOpen: true }) { run { id } } }";
         let other = world.ask(launched, json!({ "id": plan.campaign })).await["runCampaign"]["run"]["id"].as_str().unwrap().to_owned();
         let review = world.until_review(&other).await;
         world.act("approveStep", "step", json!({ "id": review })).await;
         world.until("the other campaign's to go", COUNTS, json!({ "id": other }), |data| data["run"]["sent"]["totalCount"] == 30).await;
-        // What hangs is settled as soon as it is answered, too.
+        // The hanging message is settled as soon as it is answered, too.
         if sink.in_hand() == 1 {
             sink.let_go(true);
             world.until_run(&run, "COMPLETED").await;
@@ -82,7 +83,8 @@ both! {
 }
 
 both! {
-    /// A server that allows few connections, or few messages over each, is used within that, and its channel goes on.
+    /// A mail server that allows few connections, or few messages per connection, is used within
+    /// these limits, and its channel is not paused.
     async fn a_server_that_allows_little_is_used_within_it(kind) {
         for (connections, messages) in [(2, 0), (0, 3), (1, 0)] {
             let sink = Sink::start().await;
@@ -93,7 +95,7 @@ both! {
             let run = world.launch(&plan).await;
             let review = world.until_review(&run).await;
             world.act("approveStep", "step", json!({ "id": review })).await;
-            // The clock of the world stands still: what is put off by seconds would never go.
+            // The test's clock stands still: a message postponed by seconds would never be sent.
             assert_eq!(world.until_run(&run, "COMPLETED").await["outcome"], "30 of 30 sent, 0 failed, 0 skipped");
             assert_eq!(sink.kept().len(), 30);
             world.end().await;
@@ -102,7 +104,7 @@ both! {
 }
 
 both! {
-    /// Nor does an API that gives no answer, nor a language model.
+    /// An API without a response, or a language model without one, delays nobody else either.
     async fn an_api_or_a_model_that_hangs_holds_up_no_other(kind) {
         let api = Api::start(Answer::json(200, json!({ "id": 1 }))).await;
         api.then([Answer::Silent, Answer::Silent]);
@@ -137,7 +139,7 @@ both! {
     }
 }
 
-/// Waits until an API was asked so often.
+/// Waits until an API has received a number of requests.
 async fn until_asked(api: &Api, count: usize) {
     let asked = async {
         while api.asked().len() < count {
@@ -161,8 +163,9 @@ const GHOST: &str = r#"{ "agents": [{ "name": "ghost", "kind": "BUILT_IN", "inst
     { "key": "write", "type": "generation", "assignedTo": "AGENT", "agent": "ghost" }] }] }] }] }"#;
 
 both! {
-    /// One org whose language model hangs has half of the slots, of drafts as of agents' steps; what is rendered waits for
-    /// none of them, and another org's steps go through the others.
+    /// An org whose language model hangs occupies at most half of the slots for drafts and for
+    /// agents' steps; templated drafts wait for none of them, and another org's steps use the other
+    /// slots.
     async fn one_orgs_model_that_hangs_holds_up_no_other_org(kind) {
         let mail = json!({ "subject": "Hello", "body": "A word." }).to_string();
         let choice = json!({ "message": { "content": mail }, "finish_reason": "stop" });

@@ -1,5 +1,5 @@
-//! Leases that lapse end with the reason that is right for who held them: a process of ours, also as a built-in agent, or a
-//! worker outside.
+//! Expired leases: the reason fits the holder, which is one of our processes (also as a built-in
+//! agent) or an external worker.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use sortie::engine::rescue;
 
 use crate::harness::World;
 
-/// A run of one step each of some of these: of a built-in agent, of an agent outside, of a function outside.
+/// A run with one step each for some of: a built-in agent, an external agent, an external function.
 async fn working(world: &World, keys: &[&str]) -> String {
     let step = |key: &str| {
         let who = if key == "counter" { "WORKFLOW" } else { "AGENT" };
@@ -33,7 +33,7 @@ async fn working(world: &World, keys: &[&str]) -> String {
     run
 }
 
-/// Has an agent claim its step as a worker of a name that never comes back.
+/// Claims an agent's step with a worker name that is never used again.
 async fn take(world: &World, agent: &str, worker: &str) {
     let found = entity::agent::Entity::find().filter(entity::agent::COLUMN.name.eq(agent));
     let agent = found.one(world.db.read()).await.unwrap().unwrap();
@@ -70,7 +70,7 @@ both! {
     async fn a_server_that_stops_gives_back_what_its_built_in_agents_hold(kind) {
         let world = World::still(kind, None).await;
         let run = working(&world, &["ghost", "looker", "counter"]).await;
-        // One outside may call itself as the server does.
+        // An external worker may use the server's own name.
         for agent in ["ghost", "looker"] {
             take(&world, agent, "still").await;
         }

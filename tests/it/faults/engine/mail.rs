@@ -1,4 +1,5 @@
-//! Refusals for now are tried again for hours; a channel that refuses everything is paused as a whole, and says so.
+//! Temporary rejections are retried for hours; a channel that rejects everything is paused as a
+//! whole, and reports it.
 
 use chrono::{DateTime, Duration, Utc};
 use serde_json::{Value, json};
@@ -8,7 +9,7 @@ use super::{codes, reason};
 use crate::harness::sink::Sink;
 use crate::harness::{World, noon, place};
 
-/// A flight over so many leads, up to its sending; the run.
+/// Launches a run over a number of leads up to its sending; returns the run.
 async fn flown(world: &World, leads: usize) -> String {
     let plan = world.plan("EMAIL", leads).await;
     world.activate(&plan).await;
@@ -35,7 +36,7 @@ both! {
         let world = World::still(kind, Some(sink.url())).await;
         let run = flown(&world, 30).await;
         world.tick(true).await;
-        // Ten different ones in a row are enough: the rest is not even tried.
+        // Ten different recipients rejected in a row are enough: the rest is not tried.
         let tried = sink.tried("@");
         assert!((10..=17).contains(&tried), "{tried}");
         let steps = sends(&world, &run).await;
@@ -45,7 +46,7 @@ both! {
         assert!(told["message"].as_str().unwrap().contains("451") && told["message"].as_str().unwrap().contains("2026-11-02T12:00:00"), "{told:#}");
         let findings = world.ask("query($id: ID!) { run(id: $id) { findings { code severity message } } }", json!({ "id": run })).await;
         assert!(findings["run"]["findings"].as_array().unwrap().iter().any(|one| one["code"] == "CHANNEL_PAUSED" && one["severity"] == "WARNING"), "{findings:#}");
-        // One finds out, however many ask at once; and then nobody until the next time.
+        // One attempt probes the channel, however many are due; then none until the next probe.
         world.clock.set(noon() + Duration::seconds(14));
         world.tick(true).await;
         assert_eq!(sink.tried("@"), tried);
@@ -53,7 +54,8 @@ both! {
         tokio::join!(Box::pin(world.tick(true)), Box::pin(world.tick(true)), Box::pin(world.tick(true)));
         assert_eq!(sink.tried("@"), tried + 1);
         assert_eq!(reason(&world, &run, "CHANNEL_PAUSED").await["until"], "2026-11-02T12:00:45+00:00");
-        // What was decided meanwhile is obeyed: a paused run is not tried, and who unsubscribed is not written to.
+        // Decisions made meanwhile apply: a paused run is not tried, and unsubscribed recipients
+        // get no mail.
         world.act("pauseRun", "run", json!({ "id": run })).await;
         world.clock.set(noon() + Duration::seconds(45));
         world.tick(true).await;
@@ -79,7 +81,7 @@ both! {
 
 both! {
     async fn a_server_that_is_away_fails_nobody(kind) {
-        // A port at which nobody listens, for now.
+        // A port without a listener, for now.
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let world = World::still(kind, Some(format!("smtp://127.0.0.1:{port}"))).await;
         let run = flown(&world, 20).await;
@@ -120,7 +122,8 @@ both! {
         assert!(steps.iter().all(|step| step["status"] == "FAILED" && step["error"].as_str().unwrap().contains("24 hours")), "{steps:#?}");
         let why = world.until_run(&run, "FAILED").await["failure"].as_str().unwrap().to_owned();
         assert!(why.contains("refused"), "{why}");
-        // Retried by a person, they have their time again, and the channel is tried first.
+        // After a retry by a person they get the full period again, and the channel is probed
+        // first.
         world.act("retryRun", "run", json!({ "id": run })).await;
         world.tick(true).await;
         assert_eq!(count(&sends(&world, &run).await, "QUEUED"), 12);
@@ -190,7 +193,7 @@ async fn the_address_of_the_mail_server_says_who_logs_in_and_where() {
     ] {
         Mail::configured(&config(address)).await.unwrap();
     }
-    // Where this machine has such an address, mail goes there.
+    // If this machine has such an address, mail is sent there.
     if let Some(sink) = Sink::at("[::1]:0").await {
         let world = World::still(crate::harness::Kind::Sqlite, Some(format!("smtp://[::1]:{}", sink.port))).await;
         let run = flown(&world, 2).await;
@@ -221,7 +224,8 @@ both! {
         world.act("approveStep", "step", json!({ "id": world.until_review(&first).await })).await;
         world.tick(true).await;
         reason(&world, &first, "CHANNEL_PAUSED").await;
-        // The messages of others come while the channel is paused: within minutes they are through.
+        // Other runs' messages are enqueued while the channel is paused: they are sent within
+        // minutes.
         for i in 0..5 {
             person("contact", format!("p{i}@good.example")).await;
         }

@@ -1,4 +1,4 @@
-//! Postgres that is away: requests are answered soon, with a code of their own, and the log has two lines.
+//! Postgres outages: requests fail promptly with a code of their own, and the log gets two lines.
 
 use std::time::{Duration, Instant};
 
@@ -30,7 +30,7 @@ async fn requests_are_refused_at_once_while_postgres_is_away() {
     let goal = "mutation { createGoal(input: { name: \"G\" }) { goal { id } } }";
     assert_eq!(post(key, goal).await.0, 200);
     server.kill();
-    // The last one is a key that nobody has seen: whether it is one can't be found out.
+    // The last request has an unknown key, which can't be verified during the outage.
     let unknown = format!("{}x", &key[..key.len() - 1]);
     for (key, query) in [
         (key, "{ viewer { role } }"),
@@ -39,7 +39,7 @@ async fn requests_are_refused_at_once_while_postgres_is_away() {
         (unknown.as_str(), "{ viewer { role } }"),
     ] {
         let (status, after, told, took) = post(key, query).await;
-        // Who asks is known for a moment, and `viewer` reads nothing else.
+        // The principal is cached briefly, and `viewer` reads nothing else.
         if query.contains("viewer") && status == 200 {
             continue;
         }

@@ -1,4 +1,4 @@
-//! What can't be kept fails its step, once, and no other: answers, results, times.
+//! A result that can't be stored fails its own step, once, and no other: answers, results, times.
 
 use chrono::Duration;
 use serde_json::{Value, json};
@@ -41,7 +41,7 @@ both! {
         ] {
             api.on(path, Answer::Says(200, None, body.to_owned()));
         }
-        // What a refusal says is kept as a reason, without what can't be.
+        // A rejection's text is stored as the reason, without the characters that can't be stored.
         api.on("/L-7", Answer::Says(400, None, "no\u{0}pe".into()));
         let world = World::new(kind).await;
         let call = json!({ "method": "POST", "url": format!("{}/{{{{ record.external_id }}}}", api.url()), "output": { "id": "/id" } });
@@ -107,7 +107,7 @@ both! {
     async fn one_step_that_cannot_be_settled_stays_alone(kind) {
         let api = Api::start(Answer::json(200, json!({ "id": 1 }))).await;
         let world = World::new(kind).await;
-        // Whatever it is that the database refuses of this one: it is not the others'.
+        // Whatever the database rejects in this step does not affect the others.
         refuse(&world, kind, "no_bad", "UPDATE", "step", "NEW.key = 'bad' AND NEW.status = 'COMPLETED'").await;
         let call = |path: &str| step("api_call", json!({ "method": "POST", "url": format!("{}/{path}", api.url()) }));
         let all: Vec<(String, Value)> = (0..7).map(|i| (format!("good{i}"), call("good"))).chain([("bad".to_owned(), call("bad"))]).collect();
@@ -155,7 +155,8 @@ both! {
         let run = world.fly("waits", json!({ "segmentId": segment })).await;
         let is_through = |step: &Value| step["attemptCount"] == 1 && step["status"] != "IN_PROGRESS";
         until_steps(&world, &run, until.len(), is_through).await;
-        // Another run's waits are done meanwhile, in the same lane: none of these is claimed again.
+        // Another run's wait steps are done meanwhile by the same worker loop: none of these is
+        // claimed again.
         let short = step("wait", json!({ "duration": "1s" }));
         world.apply(&template("short", true, &[("wait", short)])).await;
         let other = world.fly("short", json!({ "segmentId": segment })).await;

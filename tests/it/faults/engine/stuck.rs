@@ -1,4 +1,5 @@
-//! Work that fails again and again: set aside with a growing pause, told wherever somebody looks, and gone when it passes.
+//! Work that keeps failing: it is set aside with a growing backoff, reported in every view, and the
+//! report goes away when the work succeeds.
 
 use chrono::Duration;
 use serde_json::{Value, json};
@@ -7,13 +8,13 @@ use super::{codes, reason, refuse, step, take_again, template};
 use crate::harness::api::{Answer, Api};
 use crate::harness::{World, noon};
 
-/// What a page that is no GraphQL answers.
+/// Status and body of a page outside of GraphQL.
 async fn page(world: &World, path: &str) -> (u16, String) {
     let answer = crate::harness::client().get(format!("http://{}{path}", world.address)).send().await.unwrap();
     (answer.status().as_u16(), answer.text().await.unwrap())
 }
 
-/// Moves the clock on until a statement counts what is wanted.
+/// Advances the clock until a statement returns the expected count.
 async fn until_count(world: &World, after: &mut i64, step: i64, sql: &str, wanted: impl Fn(i64) -> bool) {
     let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(60);
     let mut nudges = world.db.nudges();
@@ -43,7 +44,7 @@ both! {
         }).await;
         let other = world.fly("good", json!({ "segmentId": segment })).await;
         world.until_run(&other, "COMPLETED").await;
-        // Not tried before its time, however often others are: the clock stands.
+        // Not retried before its backoff is over, however often others are: the clock stands still.
         assert_eq!(world.number(FAILURES).await, 1);
         let told = reason(&world, &run, "STUCK").await;
         assert_eq!(told["until"], "2026-11-02T12:00:01+00:00", "{told:#}");
@@ -64,7 +65,7 @@ both! {
         let found = sortie::app::check::check(&world.db).await.unwrap();
         let stuck = found.iter().find(|one| one.what.contains("again and again")).unwrap();
         assert!(stuck.wrong == 1 && stuck.examples[0].contains("SWEEP"), "{stuck:?}");
-        // What it waited for comes: it goes on by itself, and nothing of it is left.
+        // The fault is repaired: the work continues by itself, and the report is gone.
         take_again(&world, kind, "no_bad", "step").await;
         until_count(&world, &mut after, 60, "SELECT COUNT(*) FROM stuck", |left| left == 0).await;
         world.until_run(&run, "COMPLETED").await;
@@ -90,7 +91,8 @@ both! {
         let other = world.fly("good", json!({ "segmentId": segment })).await;
         world.until_run(&other, "COMPLETED").await;
         assert!(codes(&world, &run).await.contains(&"STUCK".to_owned()));
-        // Its leases lapse, and can't be taken back either; the calls are not made again and again.
+        // Its leases expire and can't be reclaimed either; the calls are not repeated over and
+        // over.
         until_count(&world, &mut after, 61, "SELECT COUNT(*) FROM stuck WHERE work = 'RESCUE' AND failures >= 2", |count| count == 1).await;
         assert_eq!(api.asked().iter().filter(|one| one["path"] == "/bad").count(), 2);
         take_again(&world, kind, "no_bad", "step").await;

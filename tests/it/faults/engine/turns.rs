@@ -1,4 +1,5 @@
-//! Orgs take turns at the one engine: whoever has very much to begin leaves the others theirs.
+//! Fairness between orgs on one engine: an org with very much work to start leaves the others their
+//! turns.
 
 use serde_json::json;
 use sortie::engine::begin;
@@ -41,7 +42,7 @@ both! {
         let step = json!({ "key": "update", "type": "update_record", "assignedTo": "WORKFLOW", "trigger": "immediate", "config": { "attributes": { "seen": "yes" } } });
         let phases = json!([{ "key": "all", "name": "All", "autonomous": true, "tasks": [{ "key": "t", "name": "T", "fanOut": true, "steps": [step] }] }]);
         let template = json!({ "runTemplates": [{ "key": "marks", "name": "marks", "phases": phases }] }).to_string();
-        // Three orgs: one with very much, which was there first, and two with a little.
+        // Three orgs: one with very much work, which was first, and two with a little.
         for (name, count) in [("Large", 900), ("Small", 3), ("Tiny", 1)] {
             if name != "Large" {
                 let (_, viewer): (_, Viewer) = sortie::domain::people::org::create(&world.db, name, "Ann", &format!("ann@{name}.example")).await.unwrap();

@@ -1,5 +1,5 @@
-//! What a run waits for, in every situation: who or what, how many steps could begin now, until when. And why it went as
-//! it did.
+//! Reasons for which a run waits, in every situation: for whom or what, how many steps could start
+//! now, until when. And the reasons for its outcome.
 
 use chrono::Duration;
 use serde_json::{Value, json};
@@ -62,7 +62,7 @@ both! {
         assert_eq!(all[2]["roles"], json!(["MANAGER"]));
         assert_eq!(all[3]["until"], "2026-11-02T14:00:00+00:00");
         assert!(all[5]["message"].as_str().unwrap().contains("Afterwards waits for Now, Boss"), "{all:#?}");
-        // Begun, and done: what follows it can begin, and is one more that a person does.
+        // Started and completed: its dependents can start, one more step for a person.
         let now = only_step(&world, &run, "now").await;
         world.act("startStep", "step", json!({ "id": now["id"] })).await;
         assert!(waits(&world, &run).await[0]["message"].as_str().unwrap().contains("1 step is waiting for people, begun"));
@@ -74,17 +74,17 @@ both! {
         world.act("completeStep", "step", json!({ "id": then["id"] })).await;
         let all = waits(&world, &run).await;
         assert_eq!((&all[0]["code"], &all[0]["until"]), (&json!("DELAY"), &json!("2026-11-05T12:00:00+00:00")), "{all:#?}");
-        // Its time comes: a person can begin it.
+        // The step is due: a person can start it.
         world.clock.set(noon() + Duration::hours(2));
         let later: Vec<Value> = waits(&world, &run).await.into_iter().filter(|one| one["message"].as_str().unwrap().starts_with("Later")).collect();
         assert_eq!((later.len(), &later[0]["code"], &later[0]["steps"]), (1, &json!("PEOPLE"), &json!(1)));
-        // Submitted: whoever may let it out is waited for.
+        // Submitted: the run waits for somebody who may release it.
         let verdict = only_step(&world, &run, "verdict").await;
         world.act("startStep", "step", json!({ "id": verdict["id"] })).await;
         world.act("submitStep", "step", json!({ "id": verdict["id"] })).await;
         let told = reason(&world, &run, "APPROVAL").await;
         assert_eq!((&told["steps"], &told["roles"], &told["step"]["key"]), (&json!(1), &json!(["REVIEWER"]), &json!("verdict")));
-        // Held: that is said first, and the rest is as it is.
+        // Paused: that is reported first, the other reasons stay.
         world.act("pauseRun", "run", json!({ "id": run })).await;
         assert_eq!(codes(&world, &run).await[0], "RUN_PAUSED");
         let campaign = world.ask("query($id: ID!) { run(id: $id) { campaign { id } } }", json!({ "id": run })).await["run"]["campaign"]["id"].clone();
@@ -145,7 +145,7 @@ both! {
         let until: chrono::DateTime<chrono::Utc> = told["until"].as_str().unwrap().parse().unwrap();
         assert!(until > noon() && until < noon() + Duration::seconds(3), "{until}");
         assert_eq!(reason(&world, &run, "WORKERS").await["steps"], 1);
-        // The event comes: a person is waited for, as one that could begin.
+        // The event arrives: the run waits for a person, with a step that could start.
         let records = world.ask("{ records(first: 1) { nodes { id } } }", json!({})).await;
         let raise = "mutation($id: ID!) { raiseEvent(input: { name: \"order.changed\", recordIds: [$id] }) { name } }";
         world.ask(raise, json!({ "id": records["records"]["nodes"][0]["id"] })).await;
@@ -205,7 +205,7 @@ both! {
         assert!(failed[0]["message"].as_str().unwrap().contains("it answered 402: no funds"), "{found:#}");
         assert_eq!(failed[0]["recordIds"], json!([ids[0], ids[1]]));
         assert_eq!((&failed[1]["count"], &failed[1]["recordIds"]), (&json!(1), &json!([ids[2]])));
-        // What made a run fail is the step's own reason.
+        // The run's failure reason is the step's own.
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut charge = step("api_call", json!({ "url": format!("http://127.0.0.1:{port}/") }));
         charge["maxAttempts"] = json!(1);
@@ -263,7 +263,7 @@ both! {
         let all = waits(&world, &run).await;
         assert_eq!(codes(&world, &run).await, ["DELAY"]);
         assert_eq!((&all[0]["until"], &all[0]["steps"]), (&json!("2026-11-05T12:00:00+00:00"), &json!(1)), "{all:#?}");
-        // Once its time has come nothing is waited for.
+        // Once the step is due, the run waits for nothing.
         world.clock.set(noon() + Duration::days(3));
         world.tick(true).await;
         assert!(codes(&world, &run).await.is_empty());
@@ -272,7 +272,7 @@ both! {
 }
 
 both! {
-    /// A skip that is taken back takes back what was left out because of it.
+    /// Undoing a skip also restores the steps that were skipped because of it.
     async fn a_restarted_step_is_waited_for_again(kind) {
         let world = World::still(kind, None).await;
         let look = json!({ "key": "look", "name": "Look", "type": "look", "assignedTo": "HUMAN", "trigger": "immediate" });

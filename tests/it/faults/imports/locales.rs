@@ -1,4 +1,5 @@
-//! Files as other countries write them: separators in numbers, the order of days, names of columns, lists without ids.
+//! Files in the formats of other countries: separators in numbers, the order of dates, column
+//! names, lists without ids.
 
 use serde_json::json;
 use sortie::domain::audience::record::import::Options;
@@ -27,7 +28,7 @@ both! {
         let (_, problems) = take(&world, b"id,name,price,count\np1,A,12.50,\"1,200\"\np2,B,3.2,900\n").await;
         assert_eq!(problems, vec![]);
         assert_eq!(record(&world, "p1").await["attributes"], json!({ "price": 12.5, "count": 1200 }));
-        // Nothing shows which: text, and a warning that names the option; the option settles it.
+        // Ambiguous: text, and a warning that names the option; the option decides.
         for (cell, comma, point) in [("1.200", json!(1200), json!(1.2)), ("\"1,200\"", json!(1.2), json!(1200))] {
             let text = format!("id,name,count\na1,A,{cell}\na2,B,950\n");
             let (report, problems) = take(&world, text.as_bytes()).await;
@@ -40,18 +41,18 @@ both! {
                 let (report, _) = take_with(&world, &told, text.as_bytes()).await.unwrap();
                 assert_eq!((kind_of(&report, "count"), &record(&world, "a1").await["attributes"]["count"]), ("number", &right), "{cell} {decimal}");
             }
-            // A told type does not guess either.
+            // A declared type does not make the importer guess either.
             let told = Options { types: vec!["count=number".into()], ..Options::default() };
             let (report, problems) = take_with(&world, &told, text.as_bytes()).await.unwrap();
             assert!(report.fields_left_out == 1 && problems[0].why.contains("decimal"), "{problems:?}");
         }
-        // What the sample did not show is no number further down either.
+        // A format that the sample did not show is no number in later rows either.
         let mut text = String::from("id,name,count\n");
         (0..1_100).for_each(|i| text += &format!("f{i},N,{}\n", if i < 1_050 { "7" } else { "1.200" }));
         let (report, _) = take(&world, text.as_bytes()).await;
         assert_eq!(record(&world, "f1060").await["attributes"]["count"], "1.200");
         assert!(report.warnings.0.join("\n").contains("50 further values"), "{:?}", report.warnings);
-        // Told: groups of any kind; and what has the other form is left out.
+        // With the option: groups of any kind; values in the other format are skipped.
         let told = Options { decimal: Some(",".into()), types: vec!["v=number".into()], ..Options::default() };
         for (at, (cell, right)) in [("1.234,56", Some(1234.56)), ("1 234,5", Some(1234.5)), ("1\u{202f}234", Some(1234.0)), ("0,5", Some(0.5)), ("12.50", None), ("1.23,4", None), ("abc", None)].into_iter().enumerate() {
             let (report, _) = take_with(&world, &told, format!("id;name;v\nt{at};A;{cell}\n").as_bytes()).await.unwrap();
@@ -89,7 +90,7 @@ both! {
             assert!(!record(&world, &format!("o{at}")).await["unsubscribedAt"].is_null(), "{column}");
             assert!(record(&world, &format!("n{at}")).await["unsubscribedAt"].is_null(), "{column}");
         }
-        // What is not sure is a warning, also beside another opt-out.
+        // An uncertain opt-out is a warning, also beside another one.
         for column in ["Do Not Call", "DNC", "HasOptedOutOfFax", "Bounced", "Newsletter opt-out", "Widerspruch", "Gesperrt", "Liste noire", "Suppressed"] {
             for header in [format!("id,name,{column}"), format!("id,name,{column},Opted out")] {
                 let (report, _) = take(&world, format!("{header}\n").as_bytes()).await;
@@ -97,7 +98,7 @@ both! {
                 assert!(warned.contains(&format!("`{column}=unsubscribed`")), "{header}: {warned}");
             }
         }
-        // Words that only sound so.
+        // Words that only look like an opt-out.
         for column in ["Bewerbung", "Gewerbe", "Anmeldung", "Donation", "Titel"] {
             let (report, _) = take(&world, format!("id,name,{column}\n").as_bytes()).await;
             assert!(!report.warnings.0.join("\n").contains(column), "{column}: {:?}", report.warnings);

@@ -1,4 +1,5 @@
-//! The command line: files that go in and out of it, its help, what it refuses, and readers that go away.
+//! The command line: importing and exporting files, help, rejected arguments, and readers that
+//! close the pipe.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -10,7 +11,7 @@ use sortie::app::seed::Size;
 use crate::harness::life::Home;
 use crate::harness::{Kind, World};
 
-/// Runs the binary in a folder: its exit code, and what it said.
+/// Runs the binary in a folder; returns its exit code and output.
 fn run(home: &Home, words: &[&str]) -> (i32, String) {
     let done = home.command().env_remove("DATABASE_URL").args(words).output().unwrap();
     let said = format!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
@@ -103,7 +104,7 @@ async fn addresses_to_listen_at_as_people_write_them() {
         let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
         let found = lines.find_map(|line| line.ok().filter(|line| line.contains("GraphiQL")));
         assert!(found.as_ref().is_some_and(|line| line.contains(shown)), "{at}: {found:?}");
-        // Its reader goes away: what it prints at its end ends nothing.
+        // The reader of its output goes away: printing at the end does not make it fail.
         drop(lines);
         Command::new("kill").args(["-INT", &process.id().to_string()]).status().unwrap();
         let done = tokio::task::spawn_blocking(move || process.wait().unwrap()).await.unwrap();
@@ -150,7 +151,7 @@ async fn what_can_t_be_written_is_a_failure() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_can_t_be_reached_is_named_within_seconds() {
     let home = Home::new(Kind::Sqlite).await;
-    // A server that takes connections and says nothing.
+    // A server that accepts connections and sends nothing.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = silent.local_addr().unwrap().port();
     for (url, words) in [
@@ -158,7 +159,7 @@ async fn what_can_t_be_reached_is_named_within_seconds() {
             "postgres://anna:hunter2@127.0.0.1:1/flights".to_owned(),
             &["127.0.0.1:1", "flights", "anna", "refused", "DATABASE_URL"][..],
         ),
-        (format!("postgres://anna:hunter2@127.0.0.1:{port}/flights"), &["127.0.0.1", "flights", "does not answer"]),
+        (format!("postgres://anna:hunter2@127.0.0.1:{port}/flights"), &["127.0.0.1", "flights", "no response"]),
         ("postgres://anna:hunter2@no.such.host.invalid/flights".to_owned(), &["no.such.host.invalid:5432", "flights"]),
         ("mysql://anna@127.0.0.1/flights".to_owned(), &["postgres://"]),
     ] {
@@ -177,7 +178,7 @@ async fn what_can_t_be_reached_is_named_within_seconds() {
         let (code, said) = run(&home, &["migrate", "--database-url", &url]);
         assert!(code == 1 && said.contains("no_such_database") && said.contains("createdb"), "{said}");
     }
-    // Folders: a file in its place, one that can't be made, a database file that is a folder.
+    // Folders: a file of that name, one that can't be created, a database file that is a folder.
     let file = home.folder().join("file");
     std::fs::write(&file, "x").unwrap();
     let taken = home.folder().join("taken");
@@ -190,7 +191,7 @@ async fn what_can_t_be_reached_is_named_within_seconds() {
         let (code, said) = run(&home, &["migrate", "--data", &folder]);
         assert!(code == 1 && said.contains(&folder) && said.contains(word), "{folder}: {said}");
     }
-    // A mistyped folder is found, and nothing is made in it.
+    // A mistyped folder is reported, and nothing is created in it.
     let mistyped = home.folder().join("sortie-dtaa");
     let data = mistyped.to_str().unwrap();
     std::fs::write(&file, "external_id\nL-1\n").unwrap();
@@ -224,14 +225,14 @@ both! {
         };
         let (count, changed) = apply(&world.viewer, &text).await;
         assert!(count >= 8 && changed == 0, "{changed} of {count}");
-        // Elsewhere it makes the same; and once more it changes nothing.
+        // Applied to another database it creates the same; a second time it changes nothing.
         let (org, _) = sortie::domain::people::org::create(&world.db, "Elsewhere", "Anna", "anna@example.com").await.unwrap();
         let there = sortie::domain::people::org::admin(&world.db, Some(&org.id.to_string())).await.unwrap();
         assert_eq!(apply(&there, &text).await, (count, count));
         assert_eq!(apply(&there, &text).await, (count, 0));
         let again = sortie::domain::manifest::export(&world.db, &there).await.unwrap();
         assert_eq!(again.replace("    member: anna@example.com\n", "").replace("  - member: anna@example.com\n    ", "  - "), text);
-        // Twice the same name is refused with both lines, unless each says which it is.
+        // A duplicate name is rejected with both lines, unless each has its `nth`.
         let problems = async |text: &str| {
             let found = sortie::domain::manifest::apply(&world.db, &there, text, false).await.unwrap();
             assert!(found.changes.is_empty() || !found.problems.is_empty());
@@ -247,7 +248,8 @@ both! {
         let two = "goals:\n  - {name: A, nth: 1, description: one}\n  - {name: A, nth: 2, description: two}\n";
         assert_eq!((apply(&there, two).await, apply(&there, two).await), ((2, 2), (2, 0)));
         assert!(problems("goals:\n  - {name: A}\n").await[0].contains("there are 2 of this name"));
-        // Fixed lists are no part of it, and are not counted: not where they are the oldest of a name either.
+        // Fixed lists are not exported, nor counted in `nth`, even if they are the oldest of a
+        // name.
         for (name, list) in [("Same", true), ("Same", false), ("Same", true), ("Same", false), ("Listed", true), ("Listed", false)] {
             let fields = if list { json!({ "recordIds": [] }) } else { json!({ "filter": { "kind": { "eq": "lead" } } }) };
             let mut input = json!({ "name": name });
@@ -261,7 +263,7 @@ both! {
         let fresh = sortie::domain::people::org::admin(&world.db, Some(&fresh.id.to_string())).await.unwrap();
         let bare = text.replace("    member: anna@example.com\n", "").replace("  - member: anna@example.com\n    ", "  - ");
         assert_eq!((apply(&fresh, &bare).await, apply(&fresh, &bare).await), ((count.0, count.0), (count.0, 0)));
-        // Large ones are taken too.
+        // Large manifests are accepted, too.
         let many: Vec<_> = (0..100).map(|i| json!({ "name": format!("Large {i}"), "description": "x".repeat(9_000) })).collect();
         assert_eq!(apply(&there, &json!({ "goals": many }).to_string()).await, (100, 100));
         let large = sortie::domain::manifest::export(&world.db, &there).await.unwrap();
@@ -285,7 +287,7 @@ both! {
         let told = sortie::app::check::check(&world.db).await.unwrap();
         let seeded = told.iter().find(|one| one.what.contains("seed")).expect("a line about seeded rows");
         assert_eq!((seeded.looked_at, seeded.wrong), (303, 0));
-        // What is done beside them is judged as ever.
+        // Other parts of the manifest are validated as usual.
         world.force("UPDATE campaign SET status = 'COMPLETED' WHERE name = 'Pattern'").await;
         assert_eq!(wrong().await.len(), 1);
         world.drop_unchecked().await;

@@ -1,4 +1,5 @@
-//! Two imports at once, one that is cut off, quotes that stay open in narrow files, and bytes that are no text.
+//! Concurrent imports, an interrupted one, quotes that are never closed in narrow files, and bytes
+//! that are not text.
 
 use entity::import::ImportStatus;
 use serde_json::json;
@@ -26,11 +27,11 @@ both! {
         let (one, two) = (one.unwrap(), two.unwrap());
         assert_eq!((one.bad + two.bad, one.created + two.created), (0, count), "{one:?} {two:?}");
         assert_eq!(one.created + one.updated + one.unchanged + two.created + two.updated + two.unchanged, 2 * count);
-        // Each has what both files say, and one event of its making.
+        // Each record has the values of both files, and one creation event.
         let whole = "SELECT COUNT(*) FROM record WHERE kind = 'race' AND email IS NOT NULL AND CAST(attributes AS text) LIKE '%job%'";
         assert_eq!(world.number(whole).await, count);
         assert_eq!(world.number("SELECT COUNT(*) FROM event WHERE kind = 'record.created'").await, count);
-        // The same with somebody who makes a record of that id by hand.
+        // The same with a person who creates a record of that id by hand.
         let create = "mutation { createRecord(input: { kind: \"race\", externalId: \"BY-HAND\", name: \"By hand\", phone: \"+493012345\" }) { record { id } } }";
         let csv = "external_id,name\nBY-HAND,From a file\n";
         let (made, came) = tokio::join!(world.post(create, json!({})), import_with(&world.db, &world.viewer, &options, csv.as_bytes(), |_, _| ()));
@@ -50,7 +51,7 @@ both! {
     async fn an_import_that_was_cut_off_is_ended(kind) {
         let world = World::still(kind, None).await;
         take(&world, b"external_id,name\nA-1,Ada\n").await;
-        // As a kill leaves it.
+        // The state that a kill leaves.
         world.force("UPDATE import SET status = 'RUNNING', ended_at = NULL").await;
         let now = world.clock.now();
         world.clock.set(now + chrono::Duration::minutes(9));
@@ -79,7 +80,7 @@ both! {
                     let (report, problems) = take(&world, text.as_bytes()).await;
                     let what = format!("{between} rows, {end:?}, {delimiter}: {report:?} {problems:?}");
                     if between == 0 && end == "rz,12\"\n" {
-                        // Nothing in it tells a row from a text of two lines.
+                        // Nothing in the file distinguishes a row from a text of two lines.
                         continue;
                     }
                     assert_eq!(report.status, ImportStatus::Failed, "{what}");
@@ -93,7 +94,7 @@ both! {
             let (report, _) = take(&world, text.as_bytes()).await;
             assert_eq!(report.status, ImportStatus::Failed, "{text}: {report:?}");
         }
-        // Texts of several lines stay what they are.
+        // Texts of several lines are unchanged.
         let text = "external_id,note\nL-1,\"Dear Ada,\nthanks, and bye\nBest,Bo\"\nL-2,\"2026-01-02,called\n2026-01-03,mailed\" \nada,\"Call,maybe\nBest,Ada\"\n";
         let (report, problems) = take(&world, text.as_bytes()).await;
         assert_eq!((report.status, report.rows, report.bad), (ImportStatus::Completed, 3, 0), "{problems:?}");
@@ -125,7 +126,7 @@ both! {
                 other => panic!("{right}: {other:?}"),
             }
         }
-        // An opt-out is heard also where it can't be read, or stands in a line that does not count.
+        // An opt-out is honoured also if it is unreadable, or in a row that is skipped.
         let odd = [b"external_id,unsubscribed_at\nO-1,1. M".to_vec(), vec![0xe4], b"rz 2026\n".to_vec()].concat();
         take(&world, &odd).await;
         let many: String = (0..600).map(|i| format!("F-{i},no\n")).collect();
@@ -142,7 +143,7 @@ both! {
 }
 
 both! {
-    /// Two who apply the same at once make it once; the second finds it.
+    /// Two concurrent applies of the same manifest create it once; the second finds it.
     async fn one_manifest_applied_by_several_at_once(kind) {
         let world = World::still(kind, None).await;
         let yaml = "goals: [{ name: G }]\nwriters: [{ name: W, kind: TEMPLATED, body: x }]\nsegments: [{ name: S, filter: { kind: { eq: lead } } }]\n\
@@ -164,7 +165,7 @@ both! {
 async fn an_open_quote_holds_no_upload_in_memory() {
     let home = Home::new(Kind::Sqlite).await;
     let life = home.begin();
-    // 96 MiB after a quote that nobody closes: by far more than is held of a file at once.
+    // 96 MiB after a quote that is never closed: far more than is buffered of a file at once.
     let head = "external_id,name\nL-1,Ada\nL-2,\"Bo\n".to_owned();
     let piece = "L-3,Cy and more of them\n".repeat(43_691);
     let pieces = std::iter::once(head).chain(std::iter::repeat_n(piece, 96)).map(Ok::<_, std::io::Error>);

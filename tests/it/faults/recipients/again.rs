@@ -1,4 +1,5 @@
-//! Who was not reached is reached, and nobody else: repeats of what failed, and a run that was done and is tried again.
+//! Retries: repeats of what failed, and a completed run that is retried, reach only those who were
+//! not reached before.
 
 use serde_json::{Value, json};
 
@@ -13,7 +14,7 @@ pub(super) const RETRY: &str =
     "mutation($id: ID!) { retryRun(input: { id: $id, recipients: FAILED }) { run { id status endedAt outcome } } }";
 const ACTIONS: &str = "query($id: ID!) { run(id: $id) { availableActions { action allowed blockedBecause } } }";
 
-/// Whether an action on a run is allowed, and why not.
+/// Returns whether an action on a run is allowed, and the reason if it is not.
 async fn allowed(world: &World, run: &str, action: &str) -> (bool, String) {
     let data = world.ask(ACTIONS, json!({ "id": run })).await;
     let all = data["run"]["availableActions"].as_array().unwrap();
@@ -25,7 +26,7 @@ pub(super) async fn repeat(world: &World, run: &str) -> String {
     world.ask(REPEAT, json!({ "id": run, "only": true })).await["repeatRun"]["run"]["id"].as_str().unwrap().to_owned()
 }
 
-/// A world over a mail server, and a campaign over leads of which so many are refused; approved.
+/// A world with a mail server, and an approved campaign over leads of which some are rejected.
 pub(super) async fn world_of(kind: Kind, fine: usize, refused: usize) -> (World, Sink, Plan) {
     let sink = Sink::start().await;
     let world = World::still(kind, Some(sink.url())).await;
@@ -41,7 +42,7 @@ pub(super) async fn world_of(kind: Kind, fine: usize, refused: usize) -> (World,
     (world, sink, plan)
 }
 
-/// Lets a run go to its end, however often what is refused is tried.
+/// Runs a run to its end, through all retries of rejected mail.
 pub(super) async fn through(world: &World, run: &str, status: &str) -> Value {
     let query = "query($id: ID!) { run(id: $id) { status } }";
     for minute in 0..600 {
@@ -55,7 +56,7 @@ pub(super) async fn through(world: &World, run: &str, status: &str) -> Value {
     world.until_run(run, status).await
 }
 
-/// To how many addresses of this part the server has taken mail; each once.
+/// Number of addresses containing `part` that got mail. Panics if one of them got two.
 pub(super) fn taken(sink: &Sink, part: &str) -> usize {
     let mut all: Vec<String> = sink.kept().into_iter().map(|mail| mail.to).filter(|to| to.contains(part)).collect();
     let count = all.len();
@@ -78,10 +79,10 @@ both! {
         reviewed(&world, &run).await;
         assert_eq!(through(&world, &run, "COMPLETED").await["outcome"], "8 of 20 sent, 12 failed, 0 skipped");
         assert!(allowed(&world, &run, "REPEAT_FAILED").await.0 && allowed(&world, &run, "RETRY").await.0);
-        // Some may be reached now: of the twelve, six.
+        // Six of the twelve can be reached now.
         sink.refuse("@refused-a");
         let second = repeat(&world, &run).await;
-        // While it is open, no other one of the same audience is.
+        // While the repeat is open, no other one over the same audience may be launched.
         for blocked in ["REPEAT_FAILED", "RETRY"] {
             let (yes, why) = allowed(&world, &run, blocked).await;
             assert!(!yes && why.contains(&second), "{blocked}: {why}");
@@ -91,12 +92,13 @@ both! {
         let done = through(&world, &second, "COMPLETED").await;
         assert_eq!(done["outcome"], "6 of 12 sent, 6 failed, 0 skipped");
         assert_eq!((taken(&sink, "fine"), taken(&sink, "bad")), (8, 6));
-        // What was let out was not reviewed again, and what was drafted was taken over.
+        // Released messages were not reviewed again, and drafts were copied from the first run.
         let steps = "query($id: ID!) { run(id: $id) { steps(first: 100, filter: { types: [\"draft_message\", \"review_messages\"] }) { nodes { status error } } } }";
         let kept = world.ask(steps, json!({ "id": second })).await["run"]["steps"]["nodes"].clone();
         assert_eq!(kept.as_array().unwrap().iter().filter(|step| step["error"] == json!(format!("done in {run}"))).count(), 12, "{kept:#}");
         assert!(kept.as_array().unwrap().iter().all(|step| step["status"] == "SKIPPED"), "{kept:#}");
-        // A repeat of the first and one of the second are the same six; after that nobody is left, in either.
+        // A repeat of the first run and one of the second reach the same six; after that nobody is
+        // left in either.
         sink.refuse("bad2@");
         let third = repeat(&world, &run).await;
         assert_eq!(through(&world, &third, "COMPLETED").await["outcome"], "5 of 6 sent, 1 failed, 0 skipped");
@@ -106,7 +108,7 @@ both! {
         assert_eq!((taken(&sink, "fine"), taken(&sink, "bad")), (8, 12));
         for ended in [&run, &second, &third, &fourth] {
             let (code, told) = world.refused(REPEAT, json!({ "id": ended, "only": true })).await;
-            assert!(code == "CONFLICT" && told.contains("nobody of it is left"), "{told}");
+            assert!(code == "CONFLICT" && told.contains("no recipients are left"), "{told}");
             assert_eq!(world.refused(RETRY, json!({ "id": ended })).await.0, "CONFLICT");
             assert!(!allowed(&world, ended, "REPEAT_FAILED").await.0 && !allowed(&world, ended, "RETRY").await.0);
             assert!(allowed(&world, ended, "REPEAT").await.0);
@@ -127,7 +129,7 @@ both! {
         let dry = "mutation { retryRuns(input: { filter: { statuses: [FAILED] }, dryRun: true }) { count refused { code } } }";
         assert_eq!(world.ask(dry, json!({})).await["retryRuns"], json!({ "count": 1, "refused": [] }));
         let again = repeat(&world, &run).await;
-        // What is told and what a dry run counts is what the verb does.
+        // The reported and the dry run's counts are those of the mutation.
         let (yes, why) = allowed(&world, &run, "RETRY").await;
         assert!(!yes && why.contains(&again), "{why}");
         assert_eq!(world.ask(dry, json!({})).await["retryRuns"], json!({ "count": 0, "refused": [{ "code": "CONFLICT" }] }));
@@ -136,7 +138,7 @@ both! {
         assert_eq!(taken(&sink, "bad"), 5);
         let (code, told) = world.refused(REPEAT, json!({ "id": run, "only": true })).await;
         assert!(code == "CONFLICT" && told.contains("reached by a run that repeats it"), "{told}");
-        // Tried again itself, it would write to them twice.
+        // Retrying the run itself would send to them twice.
         assert!(!allowed(&world, &run, "RETRY").await.0);
         assert_eq!(world.ask(dry, json!({})).await["retryRuns"], json!({ "count": 0, "refused": [{ "code": "CONFLICT" }] }));
         assert_eq!(world.refused(RETRY, json!({ "id": run })).await.0, "CONFLICT");
@@ -153,7 +155,7 @@ both! {
         world.until_review(&run).await;
         world.act("cancelRun", "run", json!({ "id": run })).await;
         world.tick(true).await;
-        // Nothing was let out: the drafts are taken over, and reviewed.
+        // Nothing had been released: the drafts are copied, and reviewed.
         let again = repeat(&world, &run).await;
         world.tick(true).await;
         assert!(sink.kept().is_empty());
@@ -170,7 +172,7 @@ both! {
         let run = world.launch(&plan).await;
         reviewed(&world, &run).await;
         assert_eq!(through(&world, &run, "COMPLETED").await["outcome"], "3 of 7 sent, 4 failed, 0 skipped");
-        // One opts out meanwhile, and one is refused still.
+        // One opts out meanwhile, and one is still rejected.
         sink.refuse("bad0@");
         let gone = world.ask("{ records(filter: { name: { eq: \"bad1\" } }) { nodes { id } } }", json!({})).await["records"]["nodes"][0]["id"].clone();
         update(&world, gone.as_str().unwrap(), json!({ "unsubscribed": true })).await;
@@ -186,7 +188,7 @@ both! {
         assert_eq!(through(&world, &run, "COMPLETED").await["outcome"], "6 of 7 sent, 0 failed, 0 skipped, 1 suppressed");
         assert_eq!((taken(&sink, "fine"), taken(&sink, "bad")), (3, 3));
         let (code, told) = world.refused(RETRY, json!({ "id": run })).await;
-        assert!(code == "CONFLICT" && told.contains("nobody of it is left"), "{told}");
+        assert!(code == "CONFLICT" && told.contains("no recipients are left"), "{told}");
         world.end().await;
     }
 }
@@ -196,7 +198,7 @@ both! {
         let (world, sink, plan) = world_of(kind, 2, 0).await;
         let bare = world.create("record", json!({ "kind": "lead", "name": "Bare", "email": "bare@example.com", "attributes": { "first_name": "Bare", "company": "Acme" } })).await;
         let run = world.launch(&plan).await;
-        // What the template asks for is gone from one of them.
+        // One of them has lost a value that the template needs.
         update(&world, &bare, json!({ "attributes": { "first_name": "Bare" } })).await;
         reviewed(&world, &run).await;
         assert_eq!(through(&world, &run, "COMPLETED").await["outcome"], "2 of 3 sent, 1 failed, 0 skipped");

@@ -1,4 +1,5 @@
-//! An approval is of a version: what matters and changed since is told, and does not fly until it is approved again.
+//! An approval applies to a version: relevant changes since then are reported, and block the launch
+//! until they are approved.
 
 use serde_json::{Value, json};
 
@@ -45,7 +46,7 @@ both! {
         change(json!({ "name": "Another name", "description": "For whom it may concern" })).await;
         let now = state(&world, &plan.campaign).await;
         assert_eq!((fields(&now), check(&now["preflight"]).0), (vec![], "PASSED".into()));
-        // Each of these does; taken back, it does not any more.
+        // Each of these changes matters; once reverted, it no longer does.
         let writer = world.create("writer", json!({ "name": "Other", "body": "x" })).await;
         let reviewer = world.create("reviewer", json!({ "name": "Other" })).await;
         let goal = world.create("goal", json!({ "name": "Other" })).await;
@@ -72,7 +73,7 @@ both! {
             change(back).await;
             assert!(fields(&state(&world, &plan.campaign).await).is_empty(), "{field}");
         }
-        // The content of a part is what goes out.
+        // A part's content is what is sent.
         let mend = "mutation($id: ID!) { updateMessageTemplate(input: { id: $id, body: \"Buy {{ offer }}\" }) { messageTemplate { version } } }";
         world.ask(mend, json!({ "id": plan.template })).await;
         let held = world.ask(RUN, json!({ "id": plan.campaign })).await["runCampaign"].clone();
@@ -81,7 +82,7 @@ both! {
         assert!(status == "FAILED" && told.contains("messageTemplate") && told.contains("Developer"), "{told}");
         let held = world.ask("mutation($id: ID!) { scheduleCampaign(input: { campaignId: $id, at: \"2026-12-01T00:00:00Z\" }) { schedule { id } } }", json!({ "id": plan.campaign })).await;
         assert_eq!(held["scheduleCampaign"]["schedule"], Value::Null);
-        // A test run only warns: that is how one looks at the change.
+        // A test run only warns, so that the change can be tried.
         let test = "mutation($id: ID!) { testRunCampaign(input: { campaignId: $id, recipients: [\"me@example.com\"] }) { run { id } preflight { checks { code status message } } } }";
         let tested = world.ask(test, json!({ "id": plan.campaign })).await["testRunCampaign"].clone();
         assert!(tested["run"]["id"].is_string());
@@ -107,7 +108,7 @@ both! {
         let failed = world.until_run(&run, "FAILED").await;
         assert!(failed["failure"].as_str().unwrap().contains("variables"), "{failed}");
         assert!(written_to(&world).is_empty());
-        // Approved before the next one falls due, that one flies.
+        // Approved before the next occurrence is due, that one starts.
         world.ask(APPROVE, json!({ "id": plan.campaign })).await;
         world.clock.set(noon() + chrono::Duration::hours(25));
         world.tick(true).await;
@@ -128,7 +129,7 @@ both! {
         world.ask("mutation($id: ID!) { deleteCampaign(input: { id: $id }) { deletedId } }", json!({ "id": plan.campaign })).await;
         assert_eq!(world.ask("query($id: ID!) { campaign(id: $id) { id } }", json!({ "id": plan.campaign })).await["campaign"], Value::Null);
         assert_eq!(world.number("SELECT COUNT(*) FROM campaign_approval").await, 0);
-        // One that has flown stays, and says why.
+        // A past occurrence stays as it is, with its reason.
         let plan = world.plan("EMAIL", 0).await;
         world.activate(&plan).await;
         world.launch(&plan).await;
@@ -144,7 +145,7 @@ both! {
         let (plan, other) = (world.plan("EMAIL", 1).await, world.plan("EMAIL", 0).await);
         world.activate(&plan).await;
         world.activate(&other).await;
-        // As the migration leaves what was there; then the server starts.
+        // Existing rows as the migration leaves them; then the server starts.
         world.force("DELETE FROM campaign_approval").await;
         let update = "mutation($id: ID!) { updateCampaign(input: { id: $id, variables: { offer: \"the moon\" } }) { campaign { id } } }";
         world.ask(update, json!({ "id": other.campaign })).await;
@@ -154,7 +155,8 @@ both! {
         }
         let now = state(&world, &plan.campaign).await;
         assert_eq!((fields(&now), check(&now["preflight"]).0.as_str()), (vec![], "PASSED"));
-        // A change of a part, and one of the campaign itself, which came before anything was kept.
+        // A change of a part, and one of the campaign itself, made before approved versions were
+        // stored.
         let mend = "mutation($id: ID!) { updateMessageTemplate(input: { id: $id, body: \"Buy {{ offer }}\" }) { messageTemplate { version } } }";
         world.ask(mend, json!({ "id": plan.template })).await;
         for (campaign, field) in [(&plan.campaign, "messageTemplate"), (&other.campaign, "version")] {

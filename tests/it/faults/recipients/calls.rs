@@ -1,4 +1,5 @@
-//! Calls: made, they stand in the ledger, on the record and in its timeline; a closed number is not called.
+//! Calls: once made, they are in the ledger, on the record and in its timeline; a suppressed number
+//! is not called.
 
 use serde_json::{Value, json};
 
@@ -7,7 +8,8 @@ use crate::harness::World;
 
 const DETAIL: &str = "query($id: ID!) { run(id: $id) { status currentPhase { id } steps(filter: { types: [\"call\"] }) { nodes { id status record { id name phone } } } communications { nodes { status toAddress sentAt test } } } }";
 
-/// A run over so many leads by phone, with its calls to be made; the run, and the calls in the order of the leads.
+/// Launches a phone run over a number of leads; returns the run, and its call steps in the order of
+/// the leads.
 pub(super) async fn calling(world: &World, leads: usize) -> (String, Vec<String>, Vec<Value>) {
     let plan = world.plan("PHONE", leads).await;
     world.activate(&plan).await;
@@ -41,7 +43,7 @@ both! {
         assert_eq!(kinds.iter().filter(|kind| **kind == "COMMUNICATION").count(), 1, "{called}");
         assert!(!kinds.contains(&"ACTIVITY"), "{called}");
         assert_eq!(world.ask(record, json!({ "id": records[1] })).await["record"]["lastContactedAt"], Value::Null);
-        // A call that failed is tried again as its attempts allow; given up, its message has failed.
+        // A failed call is retried up to its maximum attempts; then its message has failed.
         for _ in 0..4 {
             let open = world.ask("query($id: ID!) { step(id: $id) { status availableAt } }", json!({ "id": calls[1]["id"] })).await["step"].clone();
             if open["status"] == "FAILED" {
@@ -68,7 +70,8 @@ both! {
     async fn a_number_that_was_closed_meanwhile_is_not_called(kind) {
         let world = World::still(kind, None).await;
         let (run, records, calls) = calling(&world, 3).await;
-        // Somebody with the first lead's number opts out: its call is closed. The second number is put on the list.
+        // A record with the first lead's number opts out: the call is closed. The second number is
+        // suppressed.
         let twin = world.create("record", json!({ "kind": "contact", "name": "Twin", "phone": "+1 555 000-0000" })).await;
         update(&world, &twin, json!({ "unsubscribed": true })).await;
         let list = "mutation { suppressAddress(input: { channel: PHONE, address: \"+15550000001\", reason: \"do not call\" }) { suppression { id } } }";
@@ -221,7 +224,8 @@ both! {
 both! {
     async fn a_message_waits_again_with_its_step(kind) {
         let world = World::still(kind, None).await;
-        // Of two records each mail waits for a person's word; another task of a person stands beside it.
+        // The mail of each of two records waits for a person's approval; a human task runs beside
+        // it.
         let mut plan = world.plan("EMAIL", 2).await;
         let human = |key: &str| json!({ "key": key, "name": key, "type": "custom", "assignedTo": "HUMAN" });
         let fan = |key: &str, steps: Value| json!({ "key": key, "name": key, "fanOut": true, "steps": steps });

@@ -1,5 +1,5 @@
-//! Addresses that are corrected after the audience was taken in: mail goes to where its record is reached when it is handed
-//! over, and no address gets two because of that.
+//! Addresses corrected after the audience was snapshotted: mail goes to the record's address at the
+//! time of the hand-over, and no address gets two because of that.
 
 use std::sync::Arc;
 
@@ -77,7 +77,7 @@ both! {
             let nodes = data["records"]["nodes"].as_array().unwrap();
             nodes.iter().find(|one| one["name"] == name).unwrap()["id"].as_str().unwrap().to_owned()
         };
-        // One is corrected, one gets the address of somebody who was reached, one stays as it is.
+        // One is corrected, one gets the address of a reached recipient, one is unchanged.
         update(&world, &id("bad0"), json!({ "email": "mended@example.com" })).await;
         update(&world, &id("bad1"), json!({ "email": "fine1@example.com" })).await;
         world.ask(RETRY, json!({ "id": run })).await;
@@ -88,7 +88,7 @@ both! {
         assert!(of("bad1").1.starts_with("DUPLICATE_ADDRESS"), "{all:?}");
         assert_eq!(of("bad2").0, "FAILED");
         assert_eq!((taken(&sink, "@example.com"), taken(&sink, "mended")), (4, 1));
-        // And so in a repeat.
+        // The same in a repeat.
         update(&world, &id("bad2"), json!({ "email": "mended@example.com" })).await;
         let second = repeat(&world, &run).await;
         through(&world, &second, "COMPLETED").await;
@@ -125,13 +125,13 @@ both! {
     }
 }
 
-/// What sends the mails of `email` steps.
+/// The executor of `email` steps.
 async fn email(world: &World, smtp: Option<String>) -> Email {
     let mail = Mail::configured(&config(&world.folder, "", smtp)).await.unwrap();
     Email::new(Arc::new(mail), "sender.example".into())
 }
 
-/// Sends what is due, as far as it goes.
+/// Sends all due messages.
 async fn send_all(world: &World, email: &Email) {
     for _ in 0..4 {
         world.perform(email).await;
@@ -139,7 +139,8 @@ async fn send_all(world: &World, email: &Email) {
     }
 }
 
-/// A campaign whose only phase has two mails for each record, and another phase one more; its run, due to send.
+/// Launches a campaign with two mails per record in one phase and one more in the next; returns its
+/// run, with mails due.
 async fn two_mails(world: &World, people: &[(&str, &str)]) -> (String, Vec<String>) {
     let mail = |key: &str| json!({ "key": key, "type": "email", "assignedTo": "WORKFLOW", "trigger": "immediate", "config": { "subject": key, "body": "Hello" } });
     let phase = |key: &str, mails: Vec<Value>| json!({ "key": key, "name": key, "autonomous": true, "tasks": [{ "key": format!("{key}_mails"), "name": "Mails", "fanOut": true, "steps": mails }] });
@@ -191,7 +192,7 @@ both! {
         let now = world.ask(query, json!({ "id": run })).await["run"].clone();
         assert_eq!(step(&now, "first"), "COMPLETED");
         world.drop_unchecked().await;
-        // What was said of one mail leaves the next phase its own.
+        // Resolving one mail does not affect the next phase's mail.
         let sink = Sink::start().await;
         let world = World::still(kind, Some(sink.url())).await;
         let (run, _) = two_mails(&world, &[("dropdot", "dropdot.ann@example.com")]).await;
@@ -209,8 +210,8 @@ both! {
 }
 
 both! {
-    /// What a run has written to some addresses is found by an index, however many messages it has; and so is whether an
-    /// address is on the list.
+    /// The queries for a run's messages to given addresses, and for suppressed addresses, use an
+    /// index, however many messages the run has.
     async fn addresses_are_found_by_an_index(kind) {
         let world = World::still(kind, None).await;
         let plan = world.plan("EMAIL", 1).await;

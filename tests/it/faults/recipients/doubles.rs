@@ -1,4 +1,4 @@
-//! One address gets one mail of one step, also where the run's own channel is another one.
+//! One address gets one mail per step, also if the run's own channel is another one.
 
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ both! {
         let segment = world.create("segment", json!({ "name": "All", "filter": { "all": true } })).await;
         let run = world.fly("letters", json!({ "segmentId": segment, "channel": "PHONE" })).await;
         world.tick(false).await;
-        // The last one's come later than the others', and find them in the ledger.
+        // The last record's mails are due later than the others', and find those in the ledger.
         world.force("UPDATE step SET available_at = '2026-11-02T12:05:00+00:00' WHERE record_id IN (SELECT id FROM record WHERE name = 'Cid')").await;
         assert_eq!(world.perform(&email).await, 6);
         world.clock.set("2026-11-02T12:06:00Z".parse().unwrap());

@@ -1,5 +1,5 @@
-//! An event that comes before its run has made the steps that it stops or wakes: while the audience is taken in, while a
-//! fan-out is under way, before the phase begins, while the run has failed.
+//! Events that arrive before their run has created the steps that they stop or wake: while the
+//! audience is being loaded, during a fan-out, before the phase begins, while the run has failed.
 
 use serde_json::{Value, json};
 
@@ -9,7 +9,7 @@ use crate::harness::World;
 const RAISE: &str =
     "mutation($ids: [ID!]!) { raiseEvent(input: { name: \"payment.received\", recordIds: $ids }) { name } }";
 
-/// A phase in which each record waits for a day, unless it pays, which is a person's to look at.
+/// A phase in which each record waits for a day, unless it pays: then a person has a step.
 fn waiting() -> Value {
     let wait = json!({ "key": "w", "type": "wait", "assignedTo": "WORKFLOW", "config": { "duration": "1 day" } });
     let paid = json!({ "key": "paid", "type": "custom", "assignedTo": "HUMAN", "trigger": "event:payment.received" });
@@ -38,12 +38,12 @@ both! {
             let about: Vec<&String> = numbers.iter().map(|i| &ids[*i]).collect();
             world.ask(RAISE, json!({ "ids": about })).await;
         };
-        // Some places are made.
+        // Some recipients exist.
         world.tick_once().await;
         assert_eq!(world.number("SELECT COUNT(*) FROM run_record").await, 500);
         raise(&[519]).await;
         world.tick_once().await;
-        // All places are, and no step.
+        // All recipients exist, and no step.
         assert_eq!((world.number("SELECT COUNT(*) FROM run_record").await, world.number("SELECT COUNT(*) FROM step WHERE key = 'w'").await), (520, 0));
         raise(&[0, 518]).await;
         world.tick_once().await;
@@ -66,7 +66,7 @@ both! {
         let look = json!({ "key": "look", "name": "Look", "type": "custom", "assignedTo": "HUMAN" });
         let one = json!({ "key": "one", "name": "One", "autonomous": false, "tasks": [{ "key": "l", "name": "L", "steps": [look] }] });
         let run = launched(&world, json!([one, waiting()])).await;
-        // Before the run has begun it is not about it.
+        // An event before the run's start does not affect it.
         world.ask(RAISE, json!({ "ids": [ann] })).await;
         world.tick(false).await;
         world.ask(RAISE, json!({ "ids": [ann] })).await;
@@ -132,7 +132,7 @@ both! {
             done("paid").await;
             done("then").await;
             world.tick(false).await;
-            // In a task that has not begun, too.
+            // Also in a task that has not started.
             assert_eq!(now("late_paid").await["status"], "PENDING", "{who}");
             done("more").await;
             assert_eq!(now("late_paid").await["status"], "QUEUED", "{who}");
@@ -175,7 +175,7 @@ both! {
         world.until_run(&run, "FAILED").await;
         let before = counts(&world).await;
         assert_eq!(before, ["w FAILED PERSON 2", "w PENDING - 2"]);
-        // The first waits, the second has failed; and the order is paid for, of the run as a whole.
+        // The first waits, the second has failed; and the event is about the run as a whole.
         world.ask(RAISE, json!({ "ids": [ids[0], ids[1]] })).await;
         world.ask("mutation($run: ID!) { raiseEvent(input: { name: \"order.paid\", runId: $run }) { name } }", json!({ "run": run })).await;
         assert_eq!(counts(&world).await, before, "a run that has failed stays as it is");

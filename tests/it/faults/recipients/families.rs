@@ -1,4 +1,5 @@
-//! Runs over one audience: what one of them did is known to all that repeat it, whatever became of those between.
+//! Repeated runs over one audience: every repeat knows what the earlier ones delivered, whatever
+//! became of the runs between.
 
 use std::sync::Arc;
 
@@ -19,7 +20,8 @@ async fn cancel(world: &World, run: &str) {
 
 both! {
     async fn who_was_in_hand_when_a_run_was_cancelled_is_reached_by_a_repeat(kind) {
-        // Held as a draft by a worker that died, and as a send; called off with a sentence behind the code.
+        // Leased as a draft and as a send by a worker that died; cancelled with a text after the
+        // code.
         for (held, sends) in [("draft", false), ("send", true)] {
             let (world, sink, plan) = world_of(kind, 3, 0).await;
             let run = world.launch(&plan).await;
@@ -37,7 +39,8 @@ both! {
             world.tick(true).await;
             let all = fates(&world, &run).await;
             assert!(all.iter().all(|fate| fate[1] == "SKIPPED" && fate[2] == "RUN_CANCELLED"), "{held}: {all:?}");
-            // As such rows were written before, and beside them one that stays closed.
+            // Rows in the former format, and beside them one that stays closed because of an
+            // interrupt.
             world.force("UPDATE run_record SET reason = 'RUN_CANCELLED: 550 no such box' WHERE address_key = 'fine1@example.com'").await;
             world.force("UPDATE run_record SET reason = 'INTERRUPTED: RUN_CANCELLED' WHERE address_key = 'fine2@example.com'").await;
             let again = repeat(&world, &run).await;
@@ -59,7 +62,8 @@ both! {
         reviewed(&world, &run).await;
         through(&world, &run, "COMPLETED").await;
         sink.refuse("nobody");
-        // One is called off before its audience is in, one before its steps are made, one when it has taken the drafts over.
+        // One run is cancelled before its audience is loaded, one before its steps are created, one
+        // when it has copied the drafts.
         let mut last = run.clone();
         for ticks in [1, 2, 3] {
             last = repeat(&world, &last).await;
@@ -70,7 +74,7 @@ both! {
         }
         assert_eq!(taken(&sink, "bad"), 0);
         let done = repeat(&world, &last).await;
-        // The drafts were approved long ago: nobody is asked again.
+        // The drafts were approved earlier: no second review.
         assert_eq!(through(&world, &done, "COMPLETED").await["outcome"], "3 of 3 sent, 0 failed, 0 skipped");
         assert_eq!((taken(&sink, "fine"), taken(&sink, "bad")), (2, 3));
         let steps = "query($id: ID!) { run(id: $id) { steps(first: 100, filter: { types: [\"draft_message\"] }) { nodes { status reasonCode error } } } }";
@@ -108,7 +112,7 @@ both! {
         let segment = world.create("segment", json!({ "name": "All", "filter": { "all": true } })).await;
         let run = world.fly("letters", json!({ "segmentId": segment })).await;
         world.tick(false).await;
-        // The first goes to all, the second is refused for one.
+        // The first mail reaches all, the second is rejected for one.
         let first = async |email: &Email| {
             world.perform(email).await;
             world.tick(false).await;
@@ -125,7 +129,7 @@ both! {
         let all = fates(&world, &run).await;
         assert_eq!((all[0][1].as_str(), all[1][1].as_str(), all[2][1].as_str()), ("SENT", "SENT", "FAILED"), "{all:?}");
         sink.refuse("nobody");
-        // The repeat is called off before it has made a step.
+        // The repeat is cancelled before it has created a step.
         let between = repeat(&world, &run).await;
         world.tick_once().await;
         cancel(&world, &between).await;
@@ -150,7 +154,7 @@ both! {
         world.tick(true).await;
         assert!(sink.tried("fine") >= 2);
         cancel(&world, &run).await;
-        // Two days later, and refused for now once more: that is no reason to give up.
+        // Two days later a temporary rejection is no reason to give up.
         world.clock.set(noon() + chrono::Duration::hours(48));
         let again = repeat(&world, &run).await;
         world.tick(true).await;

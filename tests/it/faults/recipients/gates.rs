@@ -1,4 +1,4 @@
-//! From the answer to an opt-out on nothing more is sent: it waits for what is being reserved at that moment.
+//! Nothing is sent after the response to an opt-out: the response waits for reservations in flight.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ both! {
             ("mutation { suppressAddress(input: { channel: EMAIL, address: \"eve@example.com\", reason: \"asked\" }) { suppression { id } } }", json!({})),
         ];
         for (query, variables) in asked {
-            // A reservation that has looked, and has not committed yet.
+            // A reservation that has read the suppression list, and has not committed yet.
             let reserving = world.db.begin().await.unwrap();
             if kind == Kind::Postgres {
                 let low = world.viewer.org_id.0.as_u64_pair().1.cast_signed();

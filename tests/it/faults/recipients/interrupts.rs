@@ -1,5 +1,5 @@
-//! An event about a record stops what is open for it at every moment: while its message is in hand, while its run is held,
-//! and what somebody wrote is on somebody's list when its run is called off.
+//! An event about a record stops its open work at every moment: while its message is in flight,
+//! while its run is paused; and a reply is on somebody's list also when its run is cancelled.
 
 use std::sync::Arc;
 
@@ -21,8 +21,8 @@ const REPLY: &str =
     "mutation($id: ID!) { recordReply(input: { communicationId: $id, body: \"Thanks\" }) { reply { id } } }";
 const FOLLOW_UPS: &str = "{ followUps { nodes { note record { name } } } }";
 
-/// A run of two mails to each of some people, the second an hour after the first, which an event stops; it listens to
-/// replies and payments where it is said so.
+/// A run of two mails per record, the second an hour after the first; replies and payments
+/// interrupt it, and with `listens` also trigger a person's step.
 async fn reminding(kind: Kind, listens: bool, people: &[&str]) -> (World, Sink, String, Vec<String>) {
     let sink = Sink::start().await;
     let world = World::still(kind, Some(sink.url())).await;
@@ -59,7 +59,8 @@ async fn steps(world: &World) -> Vec<String> {
     rows.into_iter().map(|row| row.join(" ")).collect()
 }
 
-/// An event about the one record of a run while its first mail stands still at the server, which goes on or drops it then.
+/// Raises an event about a run's only record while its first mail is held up at the mail server,
+/// which then accepts or drops it.
 async fn in_hand(kind: Kind, name: &str, stage: Stage, goes_on: bool) -> (World, Sink, String) {
     let (world, sink, run, ids) = reminding(kind, false, &[name]).await;
     let email = sends(&world, &sink).await;
@@ -71,7 +72,7 @@ async fn in_hand(kind: Kind, name: &str, stage: Stage, goes_on: bool) -> (World,
         sink.let_go(goes_on);
     };
     tokio::join!(world.perform_once(&email), event);
-    // Nothing is tried again, however long it is waited for.
+    // Nothing is retried, however long the test waits.
     world.clock.set(noon() + Duration::days(1));
     for _ in 0..3 {
         world.perform_once(&email).await;
@@ -111,7 +112,8 @@ both! {
             crate::harness::check::check(&world).await;
             let found = world.ask("{ communications { nodes { id status } } }", json!({})).await["communications"]["nodes"][0].clone();
             assert_eq!(found["status"], "UNKNOWN");
-            // Another event then, too, leaves the place to what became of the message.
+            // A later event does not change the recipient's outcome, which follows the message,
+            // either.
             world.ask("mutation($id: ID!) { recordReply(input: { communicationId: $id, body: \"?\" }) { reply { id } } }", json!({ "id": found["id"] })).await;
             assert_eq!(fates(&world, &run).await[0][1], "");
             world.ask(RESOLVE, json!({ "id": found["id"], "to": to })).await;
@@ -199,7 +201,7 @@ both! {
             for name in ["Lead 0", "Lead 1", "Lead 2"] {
                 world.ask(REPLY, json!({ "id": of(name) })).await;
             }
-            // One is handled; that is done.
+            // One reply is handled; its step is done.
             let handle = world.ask("query($id: ID!) { run(id: $id) { steps(filter: { types: [\"handle_reply\"] }) { nodes { id record { name } } } } }", json!({ "id": run })).await;
             let done = handle["run"]["steps"]["nodes"].as_array().unwrap().iter().find(|step| step["record"]["name"] == "Lead 2").unwrap().clone();
             for act in ["startStep", "completeStep"] {
@@ -210,7 +212,7 @@ both! {
             } else {
                 world.act("cancelRun", "run", json!({ "id": run })).await;
             }
-            // Before the sweep has come to its step, and for one that had none.
+            // Before the sweep has reached its step, and for a record without one.
             world.ask(REPLY, json!({ "id": of("Lead 0") })).await;
             world.ask(REPLY, json!({ "id": of("Lead 3") })).await;
             world.tick(true).await;
@@ -223,7 +225,7 @@ both! {
     }
 }
 
-/// The refusal of an action, as it is offered.
+/// The reason for which `availableActions` disallows an action.
 fn blocked(step: &Value, action: &str) -> Option<String> {
     let all = step["availableActions"].as_array().unwrap();
     let found = all.iter().find(|one| one["action"] == action).unwrap();
@@ -243,13 +245,13 @@ both! {
         let offered = "query($id: ID!) { step(id: $id) { availableActions { action allowed blockedBecause } } }";
         let waiting = world.ask(offered, json!({ "id": calls[1]["id"] })).await["step"].clone();
         assert!(blocked(&waiting, "START").unwrap().contains("campaign is paused"), "{waiting}");
-        // Who is on the telephone says how it went.
+        // The caller reports the result of the call.
         let begun = world.ask(offered, json!({ "id": calls[0]["id"] })).await["step"].clone();
         assert_eq!(blocked(&begun, "COMPLETE"), None);
         assert_eq!(world.act("completeStep", "step", json!({ "id": calls[0]["id"] })).await["status"], "COMPLETED");
         world.act("resumeCampaign", "campaign", json!({ "id": campaign })).await;
         world.act("startStep", "step", json!({ "id": calls[1]["id"] })).await;
-        // The same in a run that is held.
+        // The same in a paused run.
         world.act("pauseRun", "run", json!({ "id": run })).await;
         assert_eq!(world.refused(start, json!({ "id": calls[2]["id"] })).await.0, "CONFLICT");
         assert_eq!(world.act("completeStep", "step", json!({ "id": calls[1]["id"] })).await["status"], "COMPLETED");
@@ -281,7 +283,8 @@ both! {
 }
 
 both! {
-    /// A repeat of what failed takes the first mail over, and with it what was answered to it: before the repeat, and during it.
+    /// A repeat of what failed inherits the first mail, and with it the replies to that mail:
+    /// before the repeat, and during it.
     async fn an_answer_to_what_a_repeat_took_over_stops_the_rest(kind) {
         let (world, sink, run, _) = reminding(kind, false, &["zann", "zbob", "zcat", "dan"]).await;
         let email = sends(&world, &sink).await;

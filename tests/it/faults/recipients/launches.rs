@@ -1,4 +1,5 @@
-//! Two launches of one campaign: the second wants an explicit word, however close it comes.
+//! Two launches of one campaign: the second needs an explicit confirmation, however close together
+//! they are.
 
 use serde_json::{Value, json};
 
@@ -17,7 +18,7 @@ both! {
         let world = World::still(kind, None).await;
         let plan = world.plan("EMAIL", 2).await;
         world.activate(&plan).await;
-        // A test, and a run that waits for its time, are no run that is open.
+        // Test runs and scheduled runs don't count as open.
         let test = "mutation($id: ID!) { testRunCampaign(input: { campaignId: $id, recipients: [\"me@example.com\"] }) { run { id } } }";
         assert!(world.ask(test, json!({ "id": plan.campaign })).await["testRunCampaign"]["run"]["id"].is_string());
         let later = "mutation($id: ID!) { scheduleCampaign(input: { campaignId: $id, at: \"2026-12-01T00:00:00Z\" }) { run { id } } }";
@@ -28,14 +29,14 @@ both! {
         let check = open_run(&second["preflight"]);
         assert_eq!(check["status"], "FAILED");
         assert!(check["message"].as_str().unwrap().contains(&run), "{check}");
-        // The query says the same as the mutation; the campaign's own field leaves the input open.
+        // The query reports the same as the mutation; the campaign's own field knows no input.
         let asked = "query($id: ID!, $even: Boolean) { preflight(campaignId: $id, action: RUN, input: { evenIfOpen: $even }) { ready checks { code status message } } campaign(id: $id) { preflight(action: RUN) { ready checks { code status message } } availableActions { action allowed } } }";
         let no = world.ask(asked, json!({ "id": plan.campaign })).await;
         assert_eq!((&no["preflight"]["ready"], &no["campaign"]["preflight"]["ready"]), (&json!(false), &json!(true)));
         assert_eq!(open_run(&no["campaign"]["preflight"])["status"], "WARNING");
         let yes = world.ask(asked, json!({ "id": plan.campaign, "even": true })).await;
         assert_eq!((&yes["preflight"]["ready"], &open_run(&yes["preflight"])["status"]), (&json!(true), &json!("WARNING")));
-        // Held, it is open all the same.
+        // A paused run is open, too.
         world.tick(false).await;
         world.act("pauseRun", "run", json!({ "id": run })).await;
         assert_eq!(world.ask(RUN, json!({ "id": plan.campaign, "even": false })).await["runCampaign"]["run"], Value::Null);

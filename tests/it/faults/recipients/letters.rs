@@ -1,4 +1,5 @@
-//! Letters from within a step of guided work: twice only by an explicit word, never to a closed address.
+//! Letters from within a step of guided work: a second one only on explicit request, and never to a
+//! suppressed address.
 
 use serde_json::{Value, json};
 
@@ -8,7 +9,7 @@ use crate::harness::World;
 const SEND: &str =
     "mutation($input: StepEmailInput!) { sendStepEmail(input: $input) { communications { id toAddress status } } }";
 
-/// A step that writes, in progress.
+/// Starts an `email` step.
 async fn writing(world: &World) -> String {
     let config = json!({ "subject": "Hello {{ name }}", "body": "Dear {{ name }}" });
     let (_, steps) = world.own_run(&[("write", "email", config)], json!({})).await;
@@ -24,7 +25,7 @@ both! {
         let step = writing(&world).await;
         let input = |ids: Value, again: Value| json!({ "input": { "stepId": step, "recordIds": ids, "again": again } });
         world.ask(SEND, input(json!([a]), Value::Null)).await;
-        // Also while the first is on its way; all or none; of the address, not of the record.
+        // Also while the first is in flight; all or none; per address, not per record.
         for ids in [json!([a]), json!([b, a]), json!([twin])] {
             let answer = world.post(SEND, input(ids, json!(false))).await;
             let error = answer["errors"][0].clone();
@@ -47,11 +48,11 @@ both! {
         world.ask(SEND, input(json!([a, b]), json!(true))).await;
         world.tick(true).await;
         assert_eq!(written_to(&world), ["a@example.com", "a@example.com", "b@example.com"]);
-        // Another step is another occasion.
+        // Another step may send to the same address.
         world.ask(SEND, json!({ "input": { "stepId": other, "recordIds": [b] } })).await;
         world.tick(true).await;
         assert_eq!(written_to(&world).len(), 4);
-        // Forced, the checker finds it.
+        // A second letter inserted by SQL is found by the checker.
         world.force("UPDATE communication SET again = FALSE").await;
         let found = sortie::app::check::check(&world.db).await.unwrap();
         let wrong: Vec<_> = found.iter().filter(|one| one.wrong > 0).map(|one| one.what).collect();
@@ -91,7 +92,7 @@ both! {
         let seen = world.ask(preview, json!({ "input": { "stepId": step, "recordIds": [a, b] } })).await["previewStepEmail"].clone();
         assert_eq!(seen, json!([{ "suppressed": "UNSUBSCRIBED" }, { "suppressed": null }]));
         world.ask(SEND, json!({ "input": { "stepId": step, "recordIds": [a, b] } })).await;
-        // Let out, and not gone yet.
+        // Enqueued, and not sent yet.
         update(&world, &late, json!({ "unsubscribed": true })).await;
         world.tick(true).await;
         assert!(written_to(&world).is_empty());

@@ -1,4 +1,5 @@
-//! The list of a guided step: live before its start, from then on what it began with, until somebody looks again.
+//! The record list of a guided step: live before its start, fixed from the start on, until somebody
+//! refreshes it.
 
 use serde_json::{Value, json};
 
@@ -24,7 +25,7 @@ both! {
             update(&world, &id, json!({ "lastContactedAt": format!("2026-10-0{}T00:00:00Z", i + 1) })).await;
             ids.push(id);
         }
-        // The three who have waited longest.
+        // The three records with the longest wait.
         let config = json!({
             "records": { "filter": { "kind": { "eq": "lead" } }, "orderBy": { "field": "LAST_CONTACTED_AT", "descending": false }, "limit": 3 },
             "subject": "Hello {{ name }}", "body": "Dear {{ name }}",
@@ -41,18 +42,19 @@ both! {
         world.ask(send, json!({ "input": { "stepId": id, "recordIds": [ids[1]] } })).await;
         world.clock.set(noon() + chrono::Duration::minutes(1));
         world.tick(true).await;
-        // The one that was written to is still on it, as it is now, and marked.
+        // The contacted record is still on the list, in its current state, and marked.
         update(&world, &ids[2], json!({ "stage": "Moved", "lastContactedAt": "2026-11-02T00:00:00Z" })).await;
         let now = step(&world, id).await;
         assert_eq!((names(&now), &now["recordsTakenAt"], &now["records"]["totalCount"]), (vec!["B".into(), "C".into(), "D".into()], &json!("2026-11-02T12:00:00+00:00"), &json!(3)));
         assert_eq!(now["records"]["nodes"][1]["stage"], "Moved");
         assert_eq!(now["recordsDone"], json!([{ "recordId": ids[1], "kinds": ["EMAIL_SENT"], "at": "2026-11-02T12:01:00+00:00" }]));
         assert_eq!(now["suggestions"].as_array().unwrap().iter().map(|one| one["record"]["name"].as_str().unwrap()).collect::<Vec<_>>(), ["B", "C", "D"]);
-        // Looked at again, it is the list of now.
+        // Refreshed, it is the current list.
         let look = "mutation($id: ID!) { refreshStepRecords(input: { stepId: $id }) { step { recordsTakenAt records { nodes { name } } } } }";
         let fresh = world.ask(look, json!({ "id": id })).await["refreshStepRecords"]["step"].clone();
         assert_eq!((names(&fresh), &fresh["recordsTakenAt"]), (vec!["D".into(), "E".into(), "A".into()], &json!("2026-11-02T12:01:00+00:00")));
-        // A record that is gone is on no list; a step about no records has none to look at; taken back, it is live.
+        // A deleted record is on no list; a step without records can't be refreshed; a step that is
+        // reset is live again.
         world.ask("mutation($id: ID!) { deleteRecord(input: { id: $id }) { deletedId } }", json!({ "id": ids[4] })).await;
         assert_eq!(names(&step(&world, id).await), ["D", "A"]);
         assert_eq!(world.refused(look, json!({ "id": steps[1] })).await.0, "CONFLICT");

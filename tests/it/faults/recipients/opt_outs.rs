@@ -1,4 +1,5 @@
-//! An opt-out is of the address: of every record that has it, in every way of sending, up to the hand-over.
+//! An opt-out applies to the address: for every record that has it, in every way of sending, up to
+//! the hand-over.
 
 use serde_json::{Value, json};
 
@@ -31,7 +32,8 @@ both! {
         }
         person(&world, "Twin", "FINE0@example.com").await;
         let gone = person(&world, "Gone", "gone@example.com").await;
-        // Not of the audience, and of another kind; one in it has the same address.
+        // A record outside of the audience and of another kind; one in the audience has the same
+        // address.
         let other = json!({ "kind": "contact", "name": "Elsewhere", "email": "Else@Example.com", "unsubscribed": false });
         let other = world.create("record", { let mut other = other; other.as_object_mut().unwrap().remove("unsubscribed"); other }).await;
         person(&world, "Same as elsewhere", "else@example.com").await;
@@ -45,7 +47,7 @@ both! {
         let check = |code: &str| now["checks"].as_array().unwrap().iter().find(|check| check["code"] == code).unwrap().clone();
         assert_eq!(check("AUDIENCE_REACHABLE")["message"], "4 of 8 records can't be reached and will be skipped: 2 unsubscribed, 1 suppressed, 1 without an address");
         assert_eq!(check("SHARED_ADDRESSES")["message"], "1 records share an address with another one; each address gets one message");
-        // What the run does is what was counted.
+        // The run does what preflight counted.
         world.activate(&plan).await;
         let run = world.launch(&plan).await;
         reviewed(&world, &run).await;
@@ -88,7 +90,7 @@ both! {
         let review = world.until_review(&run).await;
         world.act("approveStep", "step", json!({ "id": review })).await;
         world.tick(false).await;
-        // Let out, and in the queue; by the record, and by a sweep that has not come to it yet.
+        // Released and queued; opted out by the record, and by a sweep that has not reached it yet.
         unsubscribe(&world, &twins[3]).await;
         let many = "mutation { unsubscribeRecords(input: { filter: { externalId: { eq: \"T4\" } } }) { count } }";
         assert_eq!(world.ask(many, json!({})).await["unsubscribeRecords"]["count"], 1);
@@ -114,7 +116,8 @@ both! {
         unsubscribe(&world, &a).await;
         unsubscribe(&world, &b).await;
         assert_eq!(closed().await, 3);
-        // One of two takes it back: the other's stands. Taken off the list by hand, it is told who says so.
+        // One of two records reverts its opt-out: the other's remains. Removing the suppression by
+        // hand is rejected with the record that causes it.
         update(&world, &a, json!({ "unsubscribed": false })).await;
         assert_eq!(closed().await, 3);
         let listed = world.ask("{ suppressions { nodes { id address reason recordId } } }", json!({})).await["suppressions"]["nodes"].clone();
@@ -123,25 +126,27 @@ both! {
         let off = "mutation($id: ID!) { unsuppressAddress(input: { id: $id }) { suppression { id } } }";
         let (code, told) = world.refused(off, json!({ "id": listed[0]["id"] })).await;
         assert!(code == "CONFLICT" && told.contains(&b), "{told}");
-        // Another address of who opted out is closed with it, and the one before stays closed.
+        // A new address of an opted-out record is suppressed with it, and the former one stays
+        // suppressed.
         update(&world, &b, json!({ "email": "two@example.com" })).await;
         assert_eq!(closed().await, 3);
         update(&world, &c, json!({ "email": "TWO@example.com" })).await;
         assert_eq!(closed().await, 3);
         update(&world, &c, json!({ "email": "three@example.com" })).await;
         assert_eq!(closed().await, 2);
-        // The address before, that it may have had by mistake, can be taken off the list by hand; its own can't.
+        // The former address, which may have been a mistake, can be removed from the list by hand;
+        // the current one can't.
         let listed = world.ask("{ suppressions { nodes { id address } } }", json!({})).await["suppressions"]["nodes"].clone();
         let row = |address: &str| listed.as_array().unwrap().iter().find(|row| row["address"] == address).unwrap()["id"].clone();
         assert_eq!(world.refused(off, json!({ "id": row("two@example.com") })).await.0, "CONFLICT");
         world.ask(off, json!({ "id": row("One@example.com") })).await;
         assert_eq!(closed().await, 1);
-        // Taken back, all that it caused is free; what somebody listed is not touched.
+        // Reverting the opt-out removes all suppressions that it caused; those made by hand stay.
         suppress(&world, "EMAIL", "two@example.com").await;
         update(&world, &b, json!({ "unsubscribed": false })).await;
         let now = preflight(&world, &plan.campaign).await["audience"].clone();
         assert_eq!((&now["unsubscribed"], &now["suppressed"], &now["reachable"]), (&json!(0), &json!(1), &json!(2)));
-        // The record goes, the opt-out stays.
+        // The record is deleted, the opt-out stays.
         unsubscribe(&world, &a).await;
         world.ask("mutation($id: ID!) { deleteRecord(input: { id: $id }) { deletedId } }", json!({ "id": a })).await;
         person(&world, "Back", "ONE@example.com").await;
@@ -215,7 +220,7 @@ both! {
             found.into_iter().filter(|one| one.wrong > 0).map(|one| one.what).collect()
         };
         assert_eq!(wrong().await, Vec::<&str>::new());
-        // Closed after the hand-over: nothing is wrong. Closed before it: it is.
+        // Suppressed after the hand-over: no finding. Suppressed before it: a finding.
         suppress(&world, "EMAIL", "lead0@example.com").await;
         assert_eq!(wrong().await, Vec::<&str>::new());
         world.force("UPDATE suppression SET created_at = '2026-11-02T12:30:00+00:00'").await;
@@ -231,7 +236,8 @@ both! {
 }
 
 both! {
-    /// Whoever is on the list gets no test either, however the address is spelled; and each once.
+    /// A suppressed address gets no test message either, however it is spelled; and each address
+    /// gets one.
     async fn test_recipients_are_known_by_their_addresses(kind) {
         let world = World::still(kind, None).await;
         let suppress = "mutation($c: Channel!, $a: String!) { suppressAddress(input: { channel: $c, address: $a, reason: \"asked\" }) { suppression { id } } }";
@@ -249,7 +255,7 @@ both! {
         came.sort();
         let wanted = [("ann@ex.com", "SUPPRESSED"), ("bob@xn--bcher-kva.example", "SUPPRESSED"), ("me@ex.com", "SENT")];
         assert_eq!(came, wanted.map(|(address, status)| (address.to_owned(), status.to_owned())));
-        // What is no address is told by its place, and nothing goes.
+        // An invalid address is reported by its index, and nothing is sent.
         let refused = world.ask(test, json!({ "id": mail.campaign, "r": ["me@ex.com", "a@ex.com, b@ex.com"] })).await["testRunCampaign"].clone();
         let check = refused["preflight"]["checks"].as_array().unwrap().iter().find(|check| check["code"] == "TEST_RECIPIENTS").unwrap().clone();
         assert!(refused["run"].is_null() && check["message"].as_str().unwrap().contains("recipients[1]"), "{refused}");

@@ -1,4 +1,5 @@
-//! A reply is seen by somebody whenever it comes; a test run shows and uses its own address only.
+//! A reply is shown to somebody whenever it arrives; a test run shows and uses its test address
+//! only.
 
 use serde_json::{Value, json};
 
@@ -54,7 +55,7 @@ both! {
         for act in ["startStep", "completeStep"] {
             world.act(act, "step", json!({ "id": handle })).await;
         }
-        // A second one of the same record, whose step is done: it is not lost.
+        // A second reply of the same record, whose step is done: it is not lost.
         world.ask(REPLY, json!({ "id": messages[0]["id"] })).await;
         assert_eq!(world.ask(FOLLOW_UPS, json!({})).await["followUps"]["nodes"].as_array().unwrap().len(), 1);
         world.end().await;
@@ -74,7 +75,7 @@ both! {
         let call = &now["steps"]["nodes"][0];
         assert_eq!((&call["toAddress"], &call["record"]), (&json!("+4930999999"), &json!({ "name": "Lead 0", "phone": "+4930999999", "email": null })));
         assert_eq!(now["communications"]["nodes"], json!([{ "toAddress": "+4930999999", "test": true }]));
-        // Called, it changes nothing of the record.
+        // A test run's call changes nothing on the record.
         for act in ["startStep", "completeStep"] {
             world.act(act, "step", json!({ "id": call["id"] })).await;
         }

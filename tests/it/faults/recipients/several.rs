@@ -1,5 +1,5 @@
-//! Recipients that got one of several messages, or none for want of an address of their own: they were not reached, the run says
-//! so, and a repeat of what failed reaches exactly them.
+//! Recipients that got one of several messages, or none because they have no address: they count as
+//! not reached, the run says so, and a repeat of what failed reaches exactly them.
 
 use std::sync::Arc;
 
@@ -12,7 +12,8 @@ use super::{fates, person, reviewed, update};
 use crate::harness::sink::Sink;
 use crate::harness::{World, config};
 
-/// A run over these people with two mails to each, the second once the first is done, and a third in a phase of its own.
+/// A run with two mails per record, the second after the first is done, and a third in a phase of
+/// its own.
 async fn three_mails(world: &World, people: &[&str]) -> (String, Vec<String>) {
     let mail = |key: &str, trigger: &str| json!({ "key": key, "type": "email", "assignedTo": "WORKFLOW", "trigger": trigger, "config": { "subject": key, "body": "Hello" } });
     let task = |key: &str, mails: Vec<Value>| json!({ "key": key, "name": key, "fanOut": true, "failWhen": "PERCENT(100)", "steps": mails });
@@ -53,7 +54,7 @@ fn got(sink: &Sink, to: &str) -> Vec<String> {
 
 const FINDINGS: &str = "query($id: ID!) { run(id: $id) { findings { code message count } availableActions { action allowed blockedBecause } } }";
 
-/// The findings of a kind.
+/// The messages of the run's `LEFT_OUT` findings.
 async fn left_out(world: &World, run: &str) -> Vec<String> {
     let data = world.ask(FINDINGS, json!({ "id": run })).await;
     let all = data["run"]["findings"].as_array().unwrap();
@@ -70,7 +71,8 @@ both! {
         world.perform_once(&email).await;
         world.tick(false).await;
         assert_eq!(taken(&sink, "@example.com"), 4, "the first ones");
-        // Between the first and the second: one has no address any more, one has another's.
+        // Between the first and the second mail one record loses its address, and one gets
+        // another's.
         update(&world, &ids[0], json!({ "email": null })).await;
         update(&world, &ids[1], json!({ "email": "cat@example.com" })).await;
         on(&world, &email, &run).await;
@@ -80,12 +82,12 @@ both! {
         assert!(all[0][2].starts_with("NO_ADDRESS") && all[1][2].starts_with("DUPLICATE_ADDRESS"), "{all:?}");
         let told = left_out(&world, &run).await;
         assert!(told.iter().any(|one| one.contains("NO_ADDRESS")) && told.iter().any(|one| one.contains("DUPLICATE")), "{told:?}");
-        // As long as they have none of their own, nobody is left.
+        // As long as they have no address of their own, nobody is left to repeat.
         let nobody = world.refused(REPEAT, json!({ "id": run, "only": true })).await;
-        assert!(nobody.0 == "CONFLICT" && nobody.1.contains("nobody of it is left"), "{nobody:?}");
+        assert!(nobody.0 == "CONFLICT" && nobody.1.contains("no recipients are left"), "{nobody:?}");
         update(&world, &ids[0], json!({ "email": "ann@example.com" })).await;
         update(&world, &ids[1], json!({ "email": "bob2@example.com" })).await;
-        // A retry does again what failed: nothing did.
+        // A retry repeats what failed, and nothing did.
         let data = world.ask(FINDINGS, json!({ "id": run })).await;
         let allowed = |action: &str| {
             let all = data["run"]["availableActions"].as_array().unwrap();
@@ -104,7 +106,7 @@ both! {
 
 both! {
     async fn a_run_cancelled_between_the_mails_is_made_up_for(kind) {
-        // Called off before the second mail, and before the phase of the third one began.
+        // Cancelled before the second mail, and before the third one's phase started.
         for sent in [1, 2] {
             let sink = Sink::start().await;
             let world = World::still(kind, Some(sink.url())).await;
@@ -143,7 +145,7 @@ both! {
         let outcomes = |all: &[[String; 3]]| all.iter().map(|one| (one[0].clone(), one[1].clone())).collect::<Vec<_>>();
         let of = |pairs: &[(&str, &str)]| pairs.iter().map(|(name, outcome)| ((*name).to_owned(), (*outcome).to_owned())).collect::<Vec<_>>();
         assert_eq!(outcomes(&fates(&world, &run).await), of(&[("bad0", "FAILED"), ("empty", "SKIPPED"), ("fine0", "SENT"), ("pair", "SKIPPED"), ("twin", "SKIPPED")]));
-        // They get addresses of their own; one that of somebody who was reached.
+        // They get addresses of their own; one of them gets that of a reached recipient.
         update(&world, &empty, json!({ "email": "empty@example.com" })).await;
         update(&world, &pair, json!({ "email": "pair@example.com" })).await;
         let second = repeat(&world, &run).await;
@@ -151,7 +153,7 @@ both! {
         reviewed(&world, &second).await;
         through(&world, &second, "COMPLETED").await;
         assert_eq!(outcomes(&fates(&world, &second).await), of(&[("bad0", "FAILED"), ("empty", "SENT"), ("pair", "SENT")]));
-        // What a corrected address makes of one that failed: fallen out, then with an address of its own.
+        // A failed recipient with a corrected address: skipped, then with an address of its own.
         let data = world.ask("{ records(first: 50) { nodes { id name } } }", json!({})).await;
         let bad = data["records"]["nodes"].as_array().unwrap().iter().find(|one| one["name"] == "bad0").unwrap()["id"].as_str().unwrap().to_owned();
         update(&world, &bad, json!({ "email": "empty@example.com" })).await;
@@ -164,7 +166,7 @@ both! {
         let fourth = repeat(&world, &third).await;
         through(&world, &fourth, "COMPLETED").await;
         assert_eq!(outcomes(&fates(&world, &fourth).await), of(&[("bad0", "SENT")]));
-        // Of the first run one is left.
+        // One recipient of the first run is left to repeat.
         let fifth = repeat(&world, &run).await;
         world.tick(true).await;
         reviewed(&world, &fifth).await;

@@ -1,5 +1,5 @@
-//! Messages that were in hand when their run ended: their places follow what became of them, and a person says what nobody
-//! knows, also then.
+//! Messages in flight when their run ended: their recipients' outcomes follow the messages', and a
+//! person can resolve unknown ones also then.
 
 use serde_json::{Value, json};
 
@@ -11,7 +11,8 @@ use crate::harness::{Kind, World};
 const SEND: &str = "mutation($input: StepEmailInput!) { sendStepEmail(input: $input) { communications { id } } }";
 const RESOLVE: &str = "mutation($id: ID!, $to: Resolution!) { resolveCommunication(input: { id: $id, resolution: $to }) { communication { status error } } }";
 
-/// A guided run in which one letter is out and another stands still at the mail server, cancelled meanwhile.
+/// A guided run in which one letter is sent and another is held up at the mail server, cancelled
+/// meanwhile.
 async fn cancelled(kind: Kind, hangs: &str, stage: Stage) -> (World, Sink, String, String) {
     let sink = Sink::start().await;
     let world = World::with(kind, Some(sink.url())).await;
@@ -32,14 +33,14 @@ async fn cancelled(kind: Kind, hangs: &str, stage: Stage) -> (World, Sink, Strin
     (world, sink, run, steps[0].clone())
 }
 
-/// Waits until so many messages of a run have a status.
+/// Waits until a number of a run's messages have a status.
 async fn settled(world: &World, run: &str, status: &str, count: i64) {
     let query = "query($run: ID!, $status: CommunicationStatus!) { run(id: $run) { communications(statuses: [$status]) { totalCount } } }";
     let wanted = |data: &Value| data["run"]["communications"]["totalCount"] == count;
     world.until(status, query, json!({ "run": run, "status": status }), wanted).await;
 }
 
-/// Waits until nothing is gone through.
+/// Waits until no sweep is running.
 async fn swept(world: &World) {
     while world.number("SELECT COUNT(*) FROM sweep").await > 0 {
         tokio::task::yield_now().await;
@@ -67,7 +68,7 @@ both! {
         assert_eq!(fates(&world, &run).await, [["fine", "SENT", ""], ["hangs", "SENT", ""]]);
         assert_eq!((result(&world, &step).await, world.number("SELECT COUNT(*) FROM posting").await), (json!({ "emailsSent": 2 }), 0));
         world.end().await;
-        // It was refused for now: there is no later in a cancelled run.
+        // A temporary rejection is final in a cancelled run.
         let (world, sink, run, step) = cancelled(kind, "latebusy@example.com", Stage::Data).await;
         sink.let_go(true);
         settled(&world, &run, "CANCELLED", 1).await;

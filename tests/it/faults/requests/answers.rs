@@ -1,4 +1,4 @@
-//! Answers: their keys come in the order of the document.
+//! Responses: their keys come in the order of the document.
 
 use serde_json::json;
 
@@ -43,15 +43,15 @@ both! {
             keys(&text)
         };
         for (query, wanted) in [
-            // Fields that are loaded beside such that are at hand.
+            // Fields that are loaded beside fields that are already in memory.
             ("{ campaigns { totalCount nodes { goal { name id } name writer { id } id segment { name recordCount } status } pageInfo { hasNextPage } } viewer { role } }",
              "{data {campaigns {totalCount nodes {goal {name id }name writer {id }id segment {name recordCount }status }pageInfo {hasNextPage }}viewer {role }}}"),
             ("query($id: ID!) { b: viewer { role } a: campaign(id: $id) { z: versions { nodes { version actor { name kind } } totalCount } y: name x: goal { name } } }",
              "{data {b {role }a {z {nodes {version actor {name kind }}totalCount }y x {name }}}}"),
-            // Fragments, and fields that stand in several places.
+            // Fragments, and fields that are selected more than once.
             ("query($id: ID!) { campaign(id: $id) { ...A name ...B id goal { id } } } fragment A on Campaign { goal { name } status } fragment B on Campaign { writer { id } ... { name active } goal { description } }",
              "{data {campaign {goal {name description id }status name writer {id }active id }}}"),
-            // Conditions on types: what does not apply has no place.
+            // Type conditions: a field of another type has no key.
             ("query($ids: [ID!]!) { nodes(ids: $ids) { ... on Record { name id } id ... on Campaign { goal { id } name } ...N __typename } } fragment N on Node { id ... on Record { stage } ... on Campaign { status } }",
              "{data {nodes {id goal {id }name status __typename }{name id stage __typename }}}"),
             ("query($ids: [ID!]!, $yes: Boolean!) { nodes(ids: $ids) { ... on Record @skip(if: $yes) { name } ... on Campaign @include(if: $yes) { goal { id } id } } }",
@@ -64,7 +64,7 @@ both! {
                 assert_eq!(ask(query).await, wanted, "{query}");
             }
         }
-        // Of a subscription, as it is written.
+        // Of a subscription, as serialised.
         let query = format!("subscription {{ events(after: \"{}\") {{ campaignId cursor actor {{ name kind }} kind }} }}", crate::harness::cursor::at(0));
         let request = crate::harness::client().post(format!("http://{}/graphql", world.address)).header("accept", "text/event-stream");
         let mut response = request.json(&json!({ "query": query })).send().await.unwrap();
@@ -78,7 +78,8 @@ both! {
     }
 }
 
-/// What the checks and the order cost, beside the execution of the same request: told with `--nocapture`.
+/// Measures the cost of the checks and of the key order relative to executing the same request;
+/// printed with `--nocapture`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_it_costs() {
     use async_graphql::Variables;

@@ -1,4 +1,5 @@
-//! Everything of a request is judged before anything of it is done: custom scalars, nulls in lists, times, numbers.
+//! A request is validated as a whole before any of it is executed: custom scalars, nulls in lists,
+//! times, numbers.
 
 use serde_json::{Value, json};
 
@@ -56,7 +57,7 @@ both! {
 }
 
 both! {
-    /// A time is what both databases keep of it, whichever way it comes in.
+    /// A time has the precision that both databases store, whatever way it comes in.
     async fn times_are_cut_to_microseconds(kind) {
         let world = World::still(kind, None).await;
         let create = "mutation($input: CreateRecordInput!) { createRecord(input: $input) { record { id lastContactedAt } } }";
@@ -77,9 +78,9 @@ both! {
             let literal = format!("mutation {{ ...F }} fragment F on MutationRoot {{ createRecord(input: {{ kind: \"lead\", name: \"L {given}\", lastContactedAt: \"{given}\" }}) {{ record {{ name lastContactedAt }} }} }}");
             let literal = literal.replace("MutationRoot", &world.root("mutationType").await);
             let answer = world.ask(&literal, json!({})).await;
-            // A text is no time.
+            // A text is not converted to a time.
             assert_eq!((last(&answer), &answer["createRecord"]["record"]["name"]), (kept.to_owned(), &json!(format!("L {given}"))));
-            // What was given is found by what was given.
+            // A stored time is found by the value that was given.
             for filter in [json!({ "since": given }), json!({ "since": given, "before": "9999-12-31T23:59:59.999999Z" })] {
                 let data = world.ask("query($f: TimeFilter!) { records(first: 500, filter: { lastContactedAt: $f }) { nodes { lastContactedAt } } }", json!({ "f": filter })).await;
                 let found = data["records"]["nodes"].as_array().unwrap().iter().filter(|one| one["lastContactedAt"].as_str().unwrap().starts_with(kept)).count();
@@ -90,7 +91,7 @@ both! {
             let field = world.field_refused(create, json!({ "input": { "kind": "lead", "name": "X", "lastContactedAt": time } })).await;
             assert_eq!(field, "lastContactedAt", "{time}");
         }
-        // A cursor at the end of time leads on.
+        // A cursor at the last possible time still works.
         let page = "query($after: String) { runs(first: 1, after: $after, orderBy: { field: SCHEDULED_FOR, direction: DESC }) { pageInfo { endCursor } } records(first: 500) { totalCount } }";
         assert!(world.ask(page, json!({})).await["records"]["totalCount"].as_u64().unwrap() > 0);
         world.end().await;

@@ -1,4 +1,4 @@
-//! Headers and tokens as clients of all kinds send them.
+//! Headers and tokens in the forms that all kinds of clients send.
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
@@ -72,7 +72,7 @@ both! {
         let mut socket = Socket::open(world.address).await;
         socket.say(json!({ "id": "1", "type": "subscribe", "payload": body })).await;
         assert_eq!(socket.next().await["viewer"]["role"], "ADMIN");
-        // A name that is there is looked for; of several operations one must be named.
+        // A given operation name must exist; with several operations one must be named.
         let several = "query A { viewer { role } } query B { viewer { __typename } }";
         let ask = async |name: Value| {
             let request = client.post(&url).json(&json!({ "query": several, "operationName": name }));

@@ -1,5 +1,6 @@
-//! Every argument and every input field of the schema, found by introspection, given what no database, clock or parser likes:
-//! never INTERNAL, always a code, and the same on both databases.
+//! Every argument and input field of the schema, found by introspection, with values that break
+//! databases, clocks and parsers: never INTERNAL, always a code, and the same result on both
+//! databases.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Instant;
@@ -52,7 +53,7 @@ fn required(slot: &Value) -> bool {
     slot["type"]["kind"] == "NON_NULL" && slot["defaultValue"].is_null()
 }
 
-/// A world with something of everything, and the ids by noun.
+/// A world with an object of every noun, and the ids by noun.
 struct Full {
     world: World,
     ids: BTreeMap<&'static str, String>,
@@ -129,7 +130,7 @@ impl Full {
         Self { world, ids }
     }
 
-    /// The id that an argument or field asks for, told by its name and that of the field at the root.
+    /// The id that an argument or field takes, found by its name and that of the root field.
     fn id(&self, root: &str, slot: &str) -> Value {
         let (root, slot) = (root.to_lowercase(), slot.to_lowercase());
         // The longest noun wins: messageTemplate before template.
@@ -149,7 +150,7 @@ impl Full {
 
 const ODD: &str = "e\u{301} \u{301}\u{302} \u{202e}\u{5d0}\u{5d1} 👩\u{200d}👩\u{200d}👧 \u{fffd} ß İ ǆ \u{feff} \u{10ffff} ' \" \\ % _ {{ }} $1 ?1";
 
-/// Values of a scalar; true for those that must be refused.
+/// Test values of a scalar; true for those that must be rejected.
 fn odd(scalar: &str, whole: bool) -> Vec<(Value, bool)> {
     let all: Vec<(Value, bool)> = match scalar {
         "Int" => vec![
@@ -227,7 +228,7 @@ fn odd(scalar: &str, whole: bool) -> Vec<(Value, bool)> {
             (json!("9".repeat(40)), false),
         ],
         "Boolean" => vec![(json!("true"), true), (json!(1), true)],
-        // One that is new: whatever it takes, it answers with a code.
+        // A new scalar: whatever the value, the response has a code.
         _ => vec![
             (json!("a\u{0}"), true),
             (json!(ODD), false),
@@ -240,26 +241,26 @@ fn odd(scalar: &str, whole: bool) -> Vec<(Value, bool)> {
     all.into_iter().take(if whole { usize::MAX } else { 2 }).collect()
 }
 
-/// A way to a leaf: argument, then fields.
+/// A path to a leaf: argument, then fields.
 type Way = Vec<String>;
 
-/// A field to ask, and the document that asks it with a variable for each argument.
+/// A field, and the document that queries it with a variable for each argument.
 struct Ask {
     name: String,
     document: String,
     arguments: Vec<Value>,
-    /// The noun of the id that the document needs of its own.
+    /// The noun of an additional id that the document needs.
     node: Option<String>,
 }
 
 struct Sweep<'a> {
     types: &'a Types,
-    /// How often an input field was given all values.
+    /// Number of times that an input field was given all values.
     given: BTreeMap<(String, String), usize>,
 }
 
 impl Sweep<'_> {
-    /// The least that a slot takes.
+    /// The minimal valid value of an argument or input field.
     fn least(&self, full: &Full, root: &str, slot: &Value, level: usize) -> Value {
         let (name, list) = named(&slot["type"]);
         let of = self.types.get(name);
@@ -294,7 +295,8 @@ impl Sweep<'_> {
         fields.map(|field| (field["name"].as_str().unwrap().to_owned(), self.least(full, root, field, level))).collect()
     }
 
-    /// All ways to leaves below a slot, each with its scalar, whether it is a list, and whether all values are due.
+    /// All paths to leaves below an argument or input field, each with its scalar, whether it is a
+    /// list, and whether all values are tried.
     fn ways(&mut self, slot: &Value, way: &mut Way, open: &mut Vec<String>, out: &mut Vec<(Way, String, bool, bool)>) {
         let (name, list) = named(&slot["type"]);
         let (name, key) = (name.to_owned(), slot["name"].as_str().unwrap().to_owned());
@@ -319,7 +321,7 @@ impl Sweep<'_> {
         way.pop();
     }
 
-    /// The arguments with a value at the end of a way.
+    /// The arguments with a value at the end of a path.
     fn with(&self, full: &Full, ask: &Ask, way: &[String], value: &Value, list: bool) -> Value {
         let mut variables = serde_json::Map::new();
         if let Some(noun) = &ask.node {
@@ -349,7 +351,7 @@ impl Sweep<'_> {
     }
 }
 
-/// What of an answer is selected: its plain fields, and that there are nodes.
+/// Selection set of a response: its scalar and enum fields, and `nodes { __typename }` for a list.
 fn selection(types: &Types, reference: &Value) -> String {
     let (name, _) = named(reference);
     if !["OBJECT", "INTERFACE"].contains(&types.get(name)["kind"].as_str().unwrap()) {
@@ -386,7 +388,7 @@ fn ask(types: &Types, kind: &str, node: Option<(&str, &str)>, field: &Value) -> 
     Some(Ask { name, document, arguments, node: node.map(|(noun, _)| noun.to_owned()) })
 }
 
-/// All that can be asked with arguments: what ends things comes last.
+/// All fields with arguments; those that end things come last.
 fn asks(types: &Types) -> Vec<Ask> {
     let mut all: Vec<Ask> = types.fields("Query").iter().filter_map(|field| ask(types, "query", None, field)).collect();
     let nodes = types.get("Node")["possibleTypes"].as_array().unwrap();
@@ -403,7 +405,7 @@ fn asks(types: &Types) -> Vec<Ask> {
     all
 }
 
-/// The code of an answer, `OK` for none; an error without a code has none to tell.
+/// The error code of a response, `OK` without an error.
 fn code(answer: &Value) -> String {
     match answer["errors"].as_array() {
         None => "OK".to_owned(),
@@ -447,13 +449,14 @@ async fn odd_values_everywhere() {
                 values.push((json!(vec![one.clone(); 10_000]), false));
                 values.push((json!(vec![one; 20_000]), true));
             }
-            // A subscription that is not refused stays open.
+            // A subscription that is not rejected stays open.
             values.retain(|(_, refused)| *refused || !ask.document.starts_with("subscription"));
             for (value, refused) in values {
                 let on = async |full: &Full| {
                     let variables = sweep.with(full, &ask, &way, &value, list);
                     let answer = full.world.post(&ask.document, variables).await;
-                    // A second letter is refused while the first is on its way, not after that was held back.
+                    // A second letter is rejected while the first is in flight, but not after that
+                    // was cancelled.
                     if ask.name == "sendStepEmail" && answer.get("errors").is_none() {
                         full.until_nothing_is_on_its_way().await;
                     }

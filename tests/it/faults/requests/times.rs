@@ -1,4 +1,4 @@
-//! Times at the ends of what both databases hold: answered or refused, never a fault.
+//! Times at the limits of what both databases store: accepted or rejected, never an internal error.
 
 use serde_json::json;
 
@@ -28,7 +28,7 @@ both! {
 }
 
 both! {
-    /// Where a time is reckoned from one that was given, what comes of it is within the years as well.
+    /// A time that is computed from a given one stays within the supported years as well.
     async fn times_reckoned_from_others(kind) {
         let world = World::new(kind).await;
         let record = world.create("record", json!({ "kind": "lead", "name": "Ann", "email": "ann@example.com" })).await;
@@ -36,7 +36,7 @@ both! {
         let answer = world.post(start, json!({})).await;
         let started = match answer.get("errors") {
             None => answer,
-            // The parts of a step of one's own are told by the schema; the template has them, too.
+            // The fields of an ad-hoc step are in the schema; the template has them, too.
             Some(_) => world.post("mutation { startGuidedRun(input: { templateKey: \"weekly-pipeline-review\" }) { run { steps { nodes { id type } } } } }", json!({})).await,
         };
         let step = started["data"]["startGuidedRun"]["run"]["steps"]["nodes"][0]["id"].clone();

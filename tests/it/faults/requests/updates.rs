@@ -1,5 +1,5 @@
-//! Every update mutation, found by introspection: a variable without a value changes nothing, and null changes only its own
-//! field.
+//! Every update mutation, found by introspection: a variable without a value changes nothing, and
+//! null changes only its own field.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +22,7 @@ fn written(reference: &Value) -> String {
     }
 }
 
-/// All that can be read of a noun without arguments: plain values, and the ids of what stands beside it.
+/// Selection of an object's fields without arguments: scalars, and the ids of related objects.
 async fn readable(world: &World, of: &str) -> String {
     let mut all = Vec::new();
     for field in parts(world, of, "fields").await {
@@ -43,7 +43,7 @@ async fn readable(world: &World, of: &str) -> String {
     all.join(" ")
 }
 
-/// Nouns with something in every field, made for the test.
+/// Creates an object of every noun with a value in every field.
 async fn full(world: &World) -> BTreeMap<&'static str, String> {
     let plan = world.plan("EMAIL", 1).await;
     let change = json!({ "id": plan.campaign, "description": "D", "instructions": "I" });
@@ -99,7 +99,7 @@ both! {
             let Some(noun) = name.strip_prefix("update").map(|noun| noun[..1].to_lowercase() + &noun[1..]) else { continue };
             let upper = &name["update".len()..];
             let slots = parts(&world, &format!("Update{upper}Input"), "inputFields").await;
-            // Acts of guided steps are no updates of what they name.
+            // Actions of guided steps are not updates of the object in their name.
             if !slots.iter().any(|slot| slot["name"] == "id") {
                 continue;
             }
@@ -128,7 +128,7 @@ both! {
                 let after = read().await;
                 let base = key.trim_end_matches("Id").trim_end_matches("Ids");
                 for (field, value) in before.as_object().unwrap() {
-                    // What is derived from it may follow: a template's structure, a campaign's own.
+                    // Derived fields may change, too: a template's structure, a campaign's own.
                     let own = field == key || field == base || field.to_lowercase().contains(&base.to_lowercase()) || (key == "stage" && field == "stage");
                     assert!(own || *value == after[field], "{name} with {key} null changed {field} from {value} to {}", after[field]);
                 }

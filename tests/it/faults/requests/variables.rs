@@ -1,5 +1,5 @@
-//! Variables by the specification, on every request and every way in: what has no value is not given, what does not fit is
-//! refused with its path.
+//! Variables by the specification, on every kind of request and transport: one without a value
+//! counts as not given, an invalid one is rejected with its path.
 
 use serde_json::{Value, json};
 
@@ -60,7 +60,7 @@ both! {
         for variables in [json!({ "kind": "lead", "name": "Ben" }), json!({ "kind": "lead", "name": "Ann", "email": { "isNull": false } })] {
             assert_eq!(world.ask(nested, variables.clone()).await["records"]["totalCount"], 1, "{variables}");
         }
-        // A condition without its value does not become everybody.
+        // A condition without its value does not match everybody.
         for (variables, field) in [(json!({}), "filter.kind"), (json!({ "kind": "lead" }), "filter.or[0].name"), (json!({ "kind": "lead", "name": "Ann", "email": {} }), "filter.email")] {
             assert_eq!(world.field_refused(nested, variables).await, field);
         }
@@ -71,7 +71,7 @@ both! {
         let attributes = "mutation($id: ID!, $a: String, $b: Int) { updateRecord(input: { id: $id, attributes: { a: $a, b: $b } }) { record { attributes } } }";
         let record = world.ask(attributes, json!({ "id": id, "b": 2 })).await;
         assert_eq!(record["updateRecord"]["record"]["attributes"], json!({ "b": 2 }));
-        // A nullable variable for a place with a default: the default counts, null is refused.
+        // A nullable variable for an argument with a default: the default counts, null is rejected.
         let autonomous = "mutation($autonomous: Boolean, $key: String!) { createRunTemplate(input: { key: $key, name: \"T\", definition: { phases: [{ key: \"one\", name: \"One\", autonomous: $autonomous, tasks: [] }] } }) { runTemplate { id } } }";
         let codes = |told: Value| (told["errors"][0]["extensions"]["code"].clone(), told["errors"][0]["extensions"]["field"].clone());
         let absent = world.post(autonomous, json!({ "key": "a" })).await;
@@ -79,7 +79,7 @@ both! {
         assert!(!absent.to_string().contains("used in position"), "{absent}");
         let null = world.post(autonomous, json!({ "key": "b", "autonomous": null })).await;
         assert_eq!(codes(null), (json!("BAD_USER_INPUT"), json!("definition.phases[0].autonomous")));
-        // The idempotency key tells null from nothing.
+        // The idempotency key distinguishes null from an absent value.
         let keyed = "mutation($id: ID!, $email: String, $key: String) { updateRecord(input: { id: $id, email: $email, idempotencyKey: $key }) { record { email } } }";
         assert_eq!(world.ask(keyed, json!({ "id": id, "key": "k" })).await["updateRecord"]["record"]["email"], "ann@example.com");
         assert_eq!(world.ask(keyed, json!({ "id": id, "key": "k" })).await["updateRecord"]["record"]["email"], "ann@example.com");
@@ -88,7 +88,7 @@ both! {
     }
 }
 
-/// A document, variables that fit, and others with the field that is told.
+/// A document, valid variables, and invalid ones with the field that the error names.
 type Case = (&'static str, Value, Vec<(Value, &'static str)>);
 
 fn cases() -> Vec<Case> {
@@ -214,7 +214,8 @@ both! {
             }
             assert_eq!((status, told(&answer["errors"])), (400, ("BAD_USER_INPUT".into(), field.into())), "{document}: {answer}");
         }
-        // Escapes that are half a character, and numbers beyond every type, are refused; pairs are one character.
+        // Lone surrogate escapes, and numbers beyond every type, are rejected; surrogate pairs are
+        // one character.
         for document in [
             "{ record(id: \"\\uD800\") { id } }", "{ record(id: \"a\\uDC00b\") { id } }", "{ record(id: \"\\uD83Dx\") { id } }", "{ record(id: \"\\uD83D\\uD83D\") { id } }", "{ records(first: 1e999) { totalCount } }",
             "{ records(first: 99999999999999999999999) { totalCount } }", "{ records(filter: { name: { eq: \"\\uD83D\" } }) { totalCount } }", "{ records(first: -99999999999999999999999) { totalCount } }",
@@ -229,7 +230,7 @@ both! {
         assert_eq!(answer["data"]["createGoal"]["goal"]["name"], "\u{1f600} \\uD800 é \u{1f600}", "{answer}");
         let block = "mutation { createGoal(input: { name: \"Block\", description: \"\"\"a \\uD800 b\"\"\" }) { goal { description } } } # \\uD800 \"";
         assert_eq!(post(graphql, block, &json!({})).await.1["data"]["createGoal"]["goal"]["description"], "a \\uD800 b");
-        // Several at once are told at once.
+        // Several errors are reported at once.
         let (_, answer) = post(graphql, "query($a: Int!, $b: RunFilter) { runs(first: $a, filter: $b) { totalCount } }", &json!({ "b": { "x": 1, "y": 2 } })).await;
         assert_eq!(answer["errors"].as_array().unwrap().len(), 3, "{answer}");
         world.end().await;
@@ -242,7 +243,8 @@ async fn post_text(client: &reqwest::Client, url: &str, document: &str, variable
 }
 
 both! {
-    /// What is refused before it is executed is in the audit as well, whatever it holds.
+    /// A mutation that is rejected before its execution is in the audit as well, whatever it
+    /// contains.
     async fn a_refused_mutation_is_in_the_audit(kind) {
         let world = World::new(kind).await;
         let create = "mutation($input: CreateGoalInput!) { createGoal(input: $input) { goal { id } } }";
@@ -260,7 +262,7 @@ both! {
 }
 
 both! {
-    /// What comes in through a text of its own: YAML with escapes, templates, cursors, contexts.
+    /// Values inside of texts: YAML with escapes, templates, cursors, contexts.
     async fn what_is_written_inside_of_texts(kind) {
         let world = World::new(kind).await;
         let apply = "mutation($yaml: String!, $dry: Boolean) { applyManifest(input: { yaml: $yaml, dryRun: $dry }) { applied problems { message } } }";
@@ -271,10 +273,10 @@ both! {
                 assert!(code == Some("BAD_USER_INPUT") || answer["data"]["applyManifest"]["applied"] == false, "{yaml}: {answer}");
             }
         }
-        // A name has one spelling, whichever way it comes.
+        // A name is normalised, whatever way it comes in.
         let one = world.create("goal", json!({ "name": "Cafe\u{301}" })).await;
         assert_eq!(world.ask("query($id: ID!) { goal(id: $id) { name } }", json!({ "id": one })).await["goal"]["name"], "Caf\u{e9}");
-        // Cursors that somebody made up.
+        // Forged cursors.
         let first = world.ask("{ campaigns(first: 1, orderBy: { field: NAME, direction: ASC }) { pageInfo { endCursor } } }", json!({})).await;
         assert_eq!(first["campaigns"]["pageInfo"]["endCursor"], Value::Null);
         world.create("campaign", json!({ "name": "One", "channel": "EMAIL" })).await;
@@ -301,7 +303,7 @@ both! {
             let answer = world.post("mutation($input: CreateAgentInput!) { createAgent(input: $input) { agent { id } } }", json!({ "input": { "name": "bot", "kind": "OUTSIDE", "context": context } })).await;
             assert_eq!(answer["errors"][0]["extensions"]["code"], "BAD_USER_INPUT", "{answer}");
         }
-        // A template that renders to what can't be stored.
+        // A template that renders to text that can't be stored.
         let preview = "mutation($input: CreateMessageTemplateInput!) { createMessageTemplate(input: $input) { messageTemplate { id } } }";
         let answer = world.post(preview, json!({ "input": { "name": "T", "subject": "S", "body": "{{ \"a\\u0000b\" }}" } })).await;
         assert_ne!(answer["errors"][0]["extensions"]["code"], "INTERNAL", "{answer}");

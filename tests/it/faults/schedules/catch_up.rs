@@ -1,4 +1,5 @@
-//! After a stop: at most one late run unless asked for, the rest recorded in one stretch.
+//! Catch-up after downtime: at most one late run unless configured otherwise; the other occurrences
+//! are recorded as one range.
 
 use chrono::Duration;
 use serde_json::{Value, json};
@@ -42,10 +43,10 @@ both! {
             assert_eq!(missed[0]["payload"]["count"], 4320);
             assert_eq!(missed[0]["payload"]["reason"], "LATE");
         }
-        // NONE: what is late does not start; 12:01 is not late.
+        // NONE: late occurrences do not start; 12:01 is not late.
         let (started, waiting) = world.started_and_waiting(&none).await;
         assert_eq!((started, waiting), (vec!["2026-11-05T12:01".to_owned()], vec!["2026-11-05T12:02".to_owned()]));
-        // ALL: those of the last five minutes, in their order.
+        // ALL: the occurrences of the last five minutes, in order.
         let (started, waiting) = world.started_and_waiting(&all).await;
         assert_eq!(started, ["2026-11-05T11:57", "2026-11-05T11:58", "2026-11-05T11:59", "2026-11-05T12:00", "2026-11-05T12:01"]);
         assert_eq!(waiting, ["2026-11-05T12:02"]);
@@ -54,7 +55,7 @@ both! {
         let order: Vec<&str> = fired.iter().map(|event| event["payload"]["occurrenceAt"].as_str().unwrap()).collect();
         assert!(order.is_sorted() && order.len() == 5, "{order:?}");
         assert_eq!(fired.iter().filter(|event| event["payload"]["late"] == true).count(), 4);
-        // Once a day: the last one is late by nine hours, which a window of an hour does not make up for.
+        // Once a day: the last one is late by nine hours, beyond a catch-up window of an hour.
         assert_eq!(world.started_and_waiting(&daily).await, (vec!["2026-11-05T03:00".to_owned()], vec!["2026-11-06T03:00".to_owned()]));
         assert_eq!(world.shown(&daily).await["missed"]["nodes"][0]["count"], 2);
         assert_eq!(world.started_and_waiting(&strict).await, (vec![], vec!["2026-11-06T03:00".to_owned()]));
@@ -107,7 +108,7 @@ both! {
             assert_eq!((&shown["status"], &shown["endReason"], &shown["nextAt"]), (&json!("ENDED"), &json!("EXHAUSTED"), &json!(null)));
             assert_eq!(shown["missed"]["nodes"][0]["reason"], "LATE");
         }
-        // One late run of all that was missed, the moved one too.
+        // One late run for all missed occurrences, including the moved one.
         let (started, waiting) = world.started_and_waiting(&hourly).await;
         assert_eq!((started, waiting), (vec!["2026-11-03T18:00".to_owned()], vec!["2026-11-03T19:00".to_owned()]));
         let reasons = world.shown(&hourly).await["missed"]["nodes"].clone();

@@ -1,4 +1,4 @@
-//! What fell due before a schedule was changed is accounted for by the pattern as it was.
+//! Occurrences that were due before a schedule was changed are accounted for by the old pattern.
 
 use chrono::Duration;
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ impl World {
         self.change("updateSchedule", "UpdateScheduleInput", input).await
     }
 
-    /// How many occurrences of a schedule are recorded as not started, for a reason.
+    /// Number of a schedule's occurrences that are recorded as missed for a reason.
     async fn missed(&self, schedule: &str, reason: &str) -> i64 {
         let rows = self.shown(schedule).await["missed"]["nodes"].as_array().unwrap().clone();
         rows.iter().filter(|row| row["reason"] == reason).map(|row| row["count"].as_i64().unwrap()).sum()
@@ -32,7 +32,7 @@ both! {
         let guided = "mutation($input: ScheduleGuidedRunInput!) { scheduleGuidedRun(input: $input) { schedule { id } } }";
         let input = json!({ "templateKey": "weekly-pipeline-review", "cron": "* * * * *", "timezone": "UTC", "catchUp": "ALL" });
         let guided = world.ask(guided, json!({ "input": input })).await["scheduleGuidedRun"]["schedule"]["id"].as_str().unwrap().to_owned();
-        // Ten minutes' stop; one has begun to catch up.
+        // Ten minutes of downtime; the catch-up has started.
         world.clock.set(noon() + Duration::minutes(10));
         let engine = sortie::kernel::viewer::Viewer::engine(world.viewer.org_id);
         for _ in 0..3 {
@@ -69,7 +69,7 @@ both! {
             world.alter(&id, json!({ "fold": fold })).await;
         }
         assert_eq!(world.missed(&id, "NO_SUCH_LOCAL_TIME").await, 4);
-        // What the new pattern has beside it is recorded.
+        // The new pattern's further occurrences are recorded.
         world.alter(&id, json!({ "cron": "*/10 2 * * *" })).await;
         assert_eq!(world.missed(&id, "NO_SUCH_LOCAL_TIME").await, 4 + 4);
         world.clock.set("2027-03-15T12:00:00Z".parse().unwrap());
@@ -101,7 +101,8 @@ both! {
         world.activate(&plan).await;
         let once = world.schedule(&plan, json!({ "at": "2026-11-02T13:00:00Z" })).await;
         world.schedule(&plan, json!({ "cron": "* * * * *" })).await;
-        // Two stops, the second one of an hour: it is the newest of more occurrences than are looked at.
+        // Two periods of downtime, the second of an hour: the checker reads only the newest of so
+        // many occurrences.
         for minutes in [30 * 24 * 60, 30 * 24 * 60 + 60] {
             world.clock.set(noon() + Duration::minutes(minutes));
             world.tick(false).await;

@@ -1,4 +1,5 @@
-//! A kill in the middle of a catch-up: what was missed is made up for once, by whoever comes next.
+//! A kill during a catch-up: missed occurrences are caught up once, by whichever process takes
+//! over.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,8 @@ both! {
         let plan = world.plan("EMAIL", 1).await;
         world.activate(&plan).await;
         world.schedule(&plan, json!({ "cron": "* * * * *", "catchUp": "ALL", "catchUpWindowSeconds": 600 })).await;
-        // The real binary finds 20 minutes gone, and dies three times before the commit of a start.
+        // The real binary starts after 20 minutes of downtime, and dies three times before the
+        // commit of a start.
         let url = match kind {
             Kind::Sqlite => format!("sqlite://{}", world.folder.join("sortie.db").display()),
             Kind::Postgres => postgres::url(world.folder.file_name().unwrap().to_str().unwrap()),
@@ -41,7 +43,8 @@ both! {
         }
         life.kill();
         home.gone().await;
-        // Each start is of an occurrence of its own; the checker tells that none is unaccounted for.
+        // Each start belongs to a different occurrence; the checker verifies that all are accounted
+        // for.
         let fired = home.count("SELECT COUNT(*) FROM event WHERE kind = 'schedule.fired'").await;
         let started = home.count("SELECT COUNT(DISTINCT occurrence_at) FROM run WHERE status <> 'SCHEDULED'").await;
         let stretches = home.count("SELECT COUNT(*) FROM unfired").await;

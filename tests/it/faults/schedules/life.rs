@@ -31,7 +31,7 @@ both! {
         world.ask(MOVE, json!({ "id": first, "at": "2026-11-02T12:15:00Z" })).await;
         assert_eq!(world.shown(&id).await["nextAt"], "2026-11-02T12:15:00+00:00");
         world.ask(MOVE, json!({ "id": first, "at": "2026-11-02T16:30:00Z" })).await;
-        // The cron did not stand still.
+        // The cron schedule continued.
         for hour in 2..5 {
             world.clock.set(noon() + Duration::hours(hour) + Duration::seconds(5));
             world.tick(false).await;
@@ -51,7 +51,7 @@ both! {
         let skipped: Vec<&str> = shown["missed"]["nodes"].as_array().unwrap().iter().map(|one| one["firstAt"].as_str().unwrap()).collect();
         assert_eq!(skipped, ["2026-11-02T17:00:00+00:00", "2026-11-02T13:00:00+00:00"]);
         assert!(shown["missed"]["nodes"].as_array().unwrap().iter().all(|one| one["reason"] == "CANCELLED"));
-        // A single time that is moved is where its schedule says.
+        // A moved one-time run matches its schedule's time.
         let once = world.schedule(&plan, json!({ "at": "2026-11-02T20:00:00Z" })).await;
         let run = world.runs_of(&once).await[0]["id"].clone();
         world.ask(MOVE, json!({ "id": run, "at": "2026-11-02T21:00:00Z" })).await;
@@ -86,13 +86,13 @@ both! {
             all.filter(|one| one["allowed"] == true).map(|one| one["action"].as_str().unwrap().to_owned()).collect()
         };
         assert_eq!(allowed(&world.shown(&id).await), ["UPDATE", "RESUME", "END"]);
-        // Nothing starts, and the waiting run says why.
+        // Nothing starts, and the pending run gives the reason.
         world.clock.set(noon() + Duration::minutes(35));
         world.tick(false).await;
         assert_eq!(world.started_and_waiting(&id).await, (vec![], vec!["2026-11-02T12:10".to_owned()]));
         let run = world.runs_of(&id).await[0].clone();
         assert_eq!(run["waitingFor"][0]["code"], "SCHEDULE_PAUSED");
-        // A run that is cancelled meanwhile is skipped, and the next one waits: held as well.
+        // A run cancelled meanwhile is skipped, and the next one is pending, paused as well.
         world.act("cancelRun", "run", json!({ "id": run["id"] })).await;
         assert_eq!(world.started_and_waiting(&id).await.1, ["2026-11-02T12:40"]);
         world.clock.set(noon() + Duration::minutes(65));
@@ -104,7 +104,7 @@ both! {
         let of: Vec<(&str, i64)> = missed.as_array().unwrap().iter().map(|one| (one["reason"].as_str().unwrap(), one["count"].as_i64().unwrap())).collect();
         assert_eq!(of, [("PAUSED", 3), ("PAUSED", 2), ("CANCELLED", 1)]);
         assert_eq!(world.refused(&again.replace("pauseS", "resumeS"), json!({ "id": id })).await.0, "INVALID_TRANSITION");
-        // A single time that passed starts at the resume, unless nothing is made up for.
+        // A one-time run that was due meanwhile starts at the resume, unless catch-up is NONE.
         world.resume(&once).await;
         world.resume(&never).await;
         world.tick(false).await;
@@ -134,21 +134,21 @@ both! {
         world.activate(&plan).await;
         let id = world.schedule(&plan, json!({ "cron": "0 9 * * *", "timezone": "Europe/Berlin", "name": "Daily" })).await;
         let run = world.runs_of(&id).await[0]["id"].clone();
-        // What is not given stays as it is; a change of nothing is none.
+        // Absent fields stay as they are; an update without changes does nothing.
         for input in [json!({ "id": id }), json!({ "id": id, "cron": "0 9 * * *", "catchUp": "LAST", "name": "Daily" })] {
             assert_eq!(world.update(input).await["revision"], 1);
         }
         let changed = world.update(json!({ "id": id, "timezone": "America/New_York" })).await;
         assert_eq!((&changed["cron"], &changed["timezone"], &changed["name"]), (&json!("0 9 * * *"), &json!("America/New_York"), &json!("Daily")));
         assert_eq!((&changed["nextAt"], &changed["revision"]), (&json!("2026-11-02T14:00:00+00:00"), &json!(2)));
-        // The same run stands for the next occurrence.
+        // The same run represents the next occurrence.
         let runs = world.runs_of(&id).await;
         assert_eq!((runs.len(), &runs[0]["id"], &runs[0]["scheduledFor"]), (1, &run, &json!("2026-11-02T14:00:00+00:00")));
         let changed = world.update(json!({ "id": id, "cron": "@hourly", "name": "Hourly", "expectedRevision": 2, "idempotencyKey": "u" })).await;
         assert_eq!((&changed["nextAt"], &changed["revision"]), (&json!("2026-11-02T13:00:00+00:00"), &json!(3)));
         assert_eq!(world.update(json!({ "id": id, "cron": "@hourly", "name": "Hourly", "expectedRevision": 2, "idempotencyKey": "u" })).await["revision"], 3);
         assert_eq!(world.runs_of(&id).await[0]["name"], "Hourly");
-        // Refused, and nothing is changed.
+        // Rejected, and nothing is changed.
         for (input, code) in [
             (json!({ "id": id, "expectedRevision": 2, "cron": "@daily" }), "CONFLICT"),
             (json!({ "id": id, "cron": "0 0 30 2 *" }), "BAD_USER_INPUT"),
@@ -166,14 +166,14 @@ both! {
             assert_eq!(world.refused(UPDATE, json!({ "input": input })).await.0, code, "{input}");
         }
         assert_eq!(world.shown(&id).await["revision"], 3);
-        // Policies alone leave the waiting run alone.
+        // A change of policies does not affect the pending run.
         let all = world.update(json!({ "id": id, "catchUp": "ALL" })).await;
         assert_eq!((&all["catchUp"], &all["catchUpWindowSeconds"]), (&json!("ALL"), &json!(86_400)));
         let last = world.update(json!({ "id": id, "catchUp": "LAST" })).await;
         assert_eq!(last["catchUpWindowSeconds"], json!(null));
         assert_eq!(world.update(json!({ "id": id, "catchUpWindowSeconds": 60 })).await["catchUpWindowSeconds"], 60);
         assert_eq!(world.update(json!({ "id": id, "catchUpWindowSeconds": null })).await["catchUpWindowSeconds"], json!(null));
-        // A run that was skipped stays skipped when its time comes again by a change.
+        // A skipped occurrence stays skipped if a changed pattern includes its time again.
         world.act("cancelRun", "run", json!({ "id": run })).await;
         assert_eq!(world.update(json!({ "id": id, "cron": "0 13,15 * * *", "timezone": "UTC" })).await["nextAt"], "2026-11-02T15:00:00+00:00");
         // A moved run stays where it is.
@@ -186,7 +186,7 @@ both! {
         world.pause(&id).await;
         assert_eq!(world.update(json!({ "id": id, "cron": "45 15 * * *" })).await["nextAt"], json!(null));
         assert_eq!(world.resume(&id).await["nextAt"], "2026-11-02T12:30:00+00:00");
-        // To a single time and back.
+        // To a one-time schedule and back.
         let single = world.update(json!({ "id": id, "at": "2026-11-02T18:00:00Z" })).await;
         assert_eq!((&single["cron"], &single["at"]), (&json!(null), &json!("2026-11-02T18:00:00+00:00")));
         assert_eq!(world.started_and_waiting(&id).await.1, ["2026-11-02T12:30", "2026-11-02T18:00"]);
@@ -199,7 +199,7 @@ both! {
         let updates: Vec<Value> = world.events_of(&id).await.into_iter().filter(|event| event["kind"] == "schedule.updated").collect();
         assert_eq!(updates[0]["payload"]["changes"], json!([{ "field": "timezone", "from": "Europe/Berlin", "to": "America/New_York" }]));
         assert!(updates.iter().all(|event| event["payload"]["to"].is_null()), "no change of status");
-        // Preflight says what two day fields mean.
+        // Preflight explains a pattern with both day fields.
         let flight = "query($id: ID!) { preflight(campaignId: $id, action: SCHEDULE, input: { cron: \"0 9 1-7 * MON\" }) { ready checks { code status message } } }";
         let flight = world.ask(flight, json!({ "id": plan.campaign })).await["preflight"].clone();
         let time = flight["checks"].as_array().unwrap().iter().find(|check| check["code"] == "TIME").unwrap();

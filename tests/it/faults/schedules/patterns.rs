@@ -1,4 +1,5 @@
-//! Cron patterns: nicknames, clock changes of any size, day fields, spelling, and properties over zones and years.
+//! Cron patterns: nicknames, clock changes of any size, day fields, spelling, and properties over
+//! zones and years.
 
 use chrono::{DateTime, Duration, NaiveDate, NaiveDateTime, Offset, TimeZone, Utc};
 use chrono_tz::Tz;
@@ -13,7 +14,8 @@ fn pattern(cron: &str, zone: &str) -> Pattern {
     Pattern::parse(cron, zone, GapPolicy::Shift, FoldPolicy::Once).unwrap_or_else(|err| panic!("{cron}: {err:?}"))
 }
 
-/// The occurrences between two instants: local time, `~` behind a shifted one, `1` and `2` behind the turns of a fold.
+/// Occurrences between two instants in local time, with `~` after a shifted one and `1` and `2`
+/// after the two passes of a fold.
 fn shown(pattern: &Pattern, from: &str, to: &str) -> Vec<String> {
     let (from, to): (DateTime<Utc>, DateTime<Utc>) = (from.parse().unwrap(), to.parse().unwrap());
     let mark = |turn| match turn {
@@ -72,10 +74,10 @@ fn nicknames_are_their_spelling() {
 
 #[test]
 fn clock_changes_of_any_size() {
-    // A gap that ends on the next day: the work of 23:30 is done at its end.
+    // A gap that ends on the next day: the occurrence of 23:30 fires at its end.
     let nuuk = plain("30 23 * * *", "America/Nuuk", "2026-03-28T12:00:00Z", "2026-03-29T12:00:00Z");
     assert_eq!(nuuk, ["03-29 00:00:00~"]);
-    // Half an hour: 02:15 does not exist, 01:45 comes twice.
+    // Half an hour: 02:15 does not exist, 01:45 occurs twice.
     let gap = plain("15 2 * * *", "Australia/Lord_Howe", "2026-10-03T12:00:00Z", "2026-10-04T12:00:00Z");
     assert_eq!(gap, ["10-04 02:30:00~"]);
     let fold = plain("45 1 * * *", "Australia/Lord_Howe", "2026-04-04T12:00:00Z", "2026-04-05T12:00:00Z");
@@ -83,12 +85,12 @@ fn clock_changes_of_any_size() {
     let both = Pattern::parse("45 1 * * *", "Australia/Lord_Howe", GapPolicy::Skip, FoldPolicy::Both).unwrap();
     let both = shown(&both, "2026-04-04T12:00:00Z", "2026-04-05T12:00:00Z");
     assert_eq!(both, ["04-05 01:45:001", "04-05 01:45:002"]);
-    // A day that does not exist is left out, and told once.
+    // A day that does not exist is skipped, and reported once.
     let apia = pattern("0 9 * * *", "Pacific/Apia");
     let found = apia.take("2011-12-29T00:00:00Z".parse().unwrap(), 3);
     let left_out: Vec<usize> = found.iter().map(|found| found.left_out.len()).collect();
     assert_eq!(left_out, [0, 1, 0]);
-    // A day that came twice (23 hours back): each of the two fires where it is asked to.
+    // A day that occurred twice (clock set back 23 hours): each of the two fires if configured so.
     let kwajalein = Pattern::parse("0 9 * * *", "Pacific/Kwajalein", GapPolicy::Shift, FoldPolicy::Both).unwrap();
     let kwajalein = kwajalein.take("1969-09-28T00:00:00Z".parse().unwrap(), 6);
     assert!(kwajalein.is_sorted_by(|one, other| one.at < other.at), "{kwajalein:?}");
@@ -103,7 +105,7 @@ fn clock_changes_of_any_size() {
     assert_eq!(plain("0 0-23 * * *", york, "2026-11-01T04:30:00Z", "2026-11-01T07:30:00Z"), through);
     let named = plain("0 1,2 * * *", york, "2026-11-01T04:30:00Z", "2026-11-01T07:30:00Z");
     assert_eq!(named, ["11-01 01:00:001", "11-01 02:00:00"]);
-    // Two that are shifted to one instant are one.
+    // Two occurrences shifted to the same instant are one.
     let one = plain("0,30 2 * * *", york, "2026-03-08T05:00:00Z", "2026-03-08T12:00:00Z");
     assert_eq!(one, ["03-08 03:00:00~"]);
 }
@@ -207,7 +209,8 @@ fn what_is_accepted_means_what_it_says() {
     }
 }
 
-/// The occurrences of a day by looking at each of its instants, and at each minute on its clock: slow, and plain.
+/// Reference implementation: the occurrences of a day by checking each of its instants and each
+/// minute of its clock.
 fn slow(
     cron: &Pattern,
     matches: &dyn Fn(NaiveDateTime) -> bool,
@@ -268,7 +271,7 @@ const ZONES: [&str; 14] = [
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
-    /// Around a change of the clock the arithmetic agrees with a look at every second.
+    /// Around a clock change the arithmetic agrees with a check of every second.
     #[test]
     fn agrees_with_a_look_at_every_second(
         zone in 0..ZONES.len(), year in 1880..2100_i32, minute in 0..60_u32, hour in 0..24_u32, floats: bool, both: bool,
@@ -289,7 +292,7 @@ proptest! {
         prop_assert_eq!(found, wanted, "{} in {} from {}", cron, ZONES[zone], from);
     }
 
-    /// Anywhere in the years 1 to 9999 occurrences come in order, after the time that was asked for, once each.
+    /// Occurrences of the years 1 to 9999 are in order, after the given time, once each.
     #[test]
     fn occurrences_are_in_order(zone in 0..chrono_tz::TZ_VARIANTS.len(), day in 0..3_652_000_i64, cron in 0..8_usize) {
         let crons = ["* * * * *", "*/7 3 * * *", "30 2 * * *", "0 0 29 2 *", "@weekly", "0 9 1-7 * MON", "59 23 L * *", "0 0 13 * +FRI"];
@@ -323,7 +326,7 @@ both! {
         let both = ask(json!({ "cron": "30 1 * * *", "zone": "America/New_York", "after": "2026-11-01T00:00:00Z", "count": 2, "fold": "BOTH" })).await;
         assert_eq!((&both[0]["notes"], &both[1]["notes"]), (&json!(["FIRST_OF_TWO"]), &json!(["SECOND_OF_TWO"])));
         assert_eq!((&both[0]["offsetMinutes"], &both[1]["offsetMinutes"]), (&json!(-240), &json!(-300)));
-        // A gap, as ever.
+        // A gap, unchanged.
         let gap = ask(json!({ "cron": "@daily", "zone": "Africa/Cairo", "after": "2026-04-23T12:00:00Z", "count": 1 })).await;
         assert_eq!((&gap[0]["localTime"], &gap[0]["notes"]), (&json!("2026-04-24T01:00:00"), &json!(["SHIFTED"])));
         // Both day fields.
@@ -335,7 +338,7 @@ both! {
         assert_eq!(either[6]["localTime"], "2026-11-16T09:00:00");
         let and = ask(json!({ "cron": "0 9 1-7 * +MON", "zone": "UTC", "after": "2026-11-02T12:00:00Z", "count": 1 })).await;
         assert_eq!((&and[0]["localTime"], &and[0]["note"]), (&json!("2026-12-07T09:00:00"), &json!(null)));
-        // Both ends of time, and how many.
+        // Both limits of time, and of the count.
         for (after, wanted) in [("9999-12-31T23:59:59Z", 0), ("9999-12-31T23:57:30Z", 2), ("0001-01-01T00:00:00Z", 5)] {
             let found = ask(json!({ "cron": "* * * * *", "zone": "Pacific/Kiritimati", "after": after })).await;
             assert_eq!(found.as_array().unwrap().len(), wanted, "{after}");

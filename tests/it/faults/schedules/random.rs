@@ -1,4 +1,5 @@
-//! Any order of what can happen to a schedule leaves each due time accounted for, and one late run at most.
+//! Random sequences of operations on a schedule: every due time is accounted for, with at most one
+//! late run.
 
 use chrono::{DateTime, Duration, Utc};
 use serde_json::json;
@@ -8,7 +9,7 @@ use crate::harness::{World, noon};
 const CRONS: [&str; 5] = ["*/10 * * * *", "5 * * * *", "@hourly", "0,20,40 1-23 * * *", "*/7 * * * *"];
 const ZONES: [&str; 4] = ["UTC", "America/New_York", "Australia/Lord_Howe", "Asia/Kathmandu"];
 
-/// Numbers that look random, the same each time.
+/// Pseudo-random numbers with a fixed seed.
 struct Dice(u64);
 
 impl Dice {
@@ -33,7 +34,7 @@ both! {
         for policy in policies {
             all.push(world.schedule(&plan, json!({ "cron": "*/10 * * * *", "catchUp": policy, "catchUpWindowSeconds": 3_000 })).await);
         }
-        // Over the end of summer time in New York the day before, and of a day and a half.
+        // A day and a half that includes the end of summer time in New York.
         world.clock.set(noon());
         let mut now = noon();
         for step in 0..45 {
@@ -41,7 +42,7 @@ both! {
             let waiting: Vec<_> = world.runs_of(id).await.into_iter().filter(|run| run["status"] == "SCHEDULED").collect();
             let run = waiting.first().map(|run| run["id"].clone());
             let what = dice.roll(9);
-            // What is not possible just now is refused; nothing is ever INTERNAL.
+            // An operation that is not allowed now is rejected; no error is INTERNAL.
             let (query, input) = match what {
                 0 => ("mutation($i: ScheduleActInput!) { pauseSchedule(input: $i) { schedule { id } } }", json!({ "id": id })),
                 1 | 2 => ("mutation($i: ScheduleActInput!) { resumeSchedule(input: $i) { schedule { id } } }", json!({ "id": id })),
@@ -76,7 +77,7 @@ both! {
     }
 }
 
-/// Each start of a schedule so far: whether it was late.
+/// Starts of a schedule so far, each with whether it was late.
 async fn fired(world: &World, id: &str) -> Vec<bool> {
     let events = world.events_of(id).await.into_iter().filter(|event| event["kind"] == "schedule.fired");
     events.map(|event| event["payload"]["late"] == true).collect()

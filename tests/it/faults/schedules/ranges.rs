@@ -1,4 +1,5 @@
-//! Cron fields of odd ranges, steps and lists: each means what it says in words, or is refused with what is wrong.
+//! Cron fields with unusual ranges, steps and lists: each means what its description says, or is
+//! rejected with the reason.
 
 use std::collections::BTreeSet;
 
@@ -6,8 +7,8 @@ use chrono::{DateTime, Datelike, Timelike, Utc};
 use entity::schedule::{FoldPolicy, GapPolicy};
 use sortie::domain::plan::schedule::Pattern;
 
-/// A field: its place, its least and greatest value, its names from the least on, the pattern around it, and the value that
-/// an occurrence has.
+/// A cron field: the pattern around it, its minimum and maximum, the names of its values from the
+/// minimum on, and the field's value in an occurrence.
 struct Field {
     around: &'static str,
     least: u32,
@@ -74,7 +75,7 @@ fn ranges_steps_and_lists_mean_what_they_say() {
                             let part = format!("{from}-{to}").to_uppercase();
                             let instead = format!("`{first}-{},{}-{last}`", field.most, field.least);
                             assert!(told.contains(&part) && told.ends_with(&instead), "{text}: {told}");
-                            // As it is told to write it, it goes round.
+                            // Written as the error suggests, the range wraps around.
                             let round = read(field, &instead.replace('`', "")).unwrap();
                             assert_eq!(round, &values(first, field.most, 1) | &values(field.least, last, 1), "{text}");
                             continue;

@@ -1,4 +1,5 @@
-//! Extreme times: refused, or waited for quietly; and the end of time ends a schedule.
+//! Extreme times: rejected or waited for without errors; a schedule with no further occurrence
+//! ends.
 
 use chrono::Duration;
 use serde_json::json;
@@ -17,7 +18,7 @@ both! {
                 || answer["data"]["scheduleCampaign"]["preflight"]["ready"] == false;
             assert!(refused, "{at}: {answer}");
         }
-        // A hundred that wait for the last second there is, and one that is due.
+        // A hundred schedules for the last representable second, and one that is due.
         for _ in 0..100 {
             world.schedule(&plan, json!({ "at": "9999-12-31T23:59:59Z" })).await;
         }
@@ -26,7 +27,7 @@ both! {
         world.tick(false).await;
         assert_eq!(world.shown(&due).await["status"], "ENDED");
         assert_eq!(sortie::domain::run::fire_schedule::due(&world.db).await.unwrap(), []);
-        // As an old row may have it: it never comes due, and holds up nothing.
+        // A time that an old row may have: it is never due, and blocks nothing.
         if kind == crate::harness::Kind::Sqlite {
             world.force("UPDATE schedule SET next_at = '+10000-01-01T04:59:59+00:00' WHERE status = 'ACTIVE'").await;
             assert_eq!(sortie::domain::run::fire_schedule::due(&world.db).await.unwrap(), []);

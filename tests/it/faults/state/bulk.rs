@@ -1,4 +1,5 @@
-//! 7.13: a dry run of a bulk action counts what the act does; progress agrees with its counts.
+//! 7.13: a dry run of a bulk action counts what the action does; its progress agrees with its
+//! counts.
 
 use chrono::Duration;
 use serde_json::{Value, json};
@@ -32,7 +33,7 @@ both! {
             runs.push(world.launch(&plan).await);
             world.tick(true).await;
         }
-        // One is completed, one cancelled, one paused, one at work; and one scheduled.
+        // One is completed, one cancelled, one paused, one in progress; and one scheduled.
         let review = world.until_review(&runs[0]).await;
         world.act("approveStep", "step", json!({ "id": review })).await;
         world.tick(true).await;
@@ -53,7 +54,7 @@ both! {
 
 const PROGRESS: &str = "query($id: ID!) { run(id: $id) { status progress { expected fraction perMinute estimatedEnd counts { pending queued inProgress awaitingApproval completed skipped failed } } } }";
 
-/// The progress, which agrees with its counts.
+/// Returns a run's progress and asserts that it agrees with its counts.
 async fn progress(world: &World, run: &str) -> Value {
     let found = world.ask(PROGRESS, json!({ "id": run })).await["run"].clone();
     let progress = found["progress"].clone();
@@ -84,7 +85,7 @@ both! {
         world.tick(false).await;
         world.clock.set(noon() + Duration::minutes(1));
         let begun = progress(&world, &run).await;
-        // Four drafts and a review; and for the sends that are still to be made, one each.
+        // Four drafts and a review; and one for each send that does not exist yet.
         assert!(begun["expected"].as_i64().unwrap() >= 9, "{begun:#}");
         world.tick(true).await;
         world.until_review(&run).await;
@@ -95,7 +96,7 @@ both! {
         world.act("approveStep", "step", json!({ "id": review })).await;
         world.tick(true).await;
         assert_eq!(progress(&world, &run).await["fraction"], 1.0);
-        // Guided work waits for people at all times; cancelled, nothing is left.
+        // Guided work always waits for people; cancelled, nothing is left.
         let (run, steps) = world.own_run(&[("a", "custom", json!({})), ("b", "custom", json!({}))], json!({})).await;
         world.step_act("startStep", &steps[0], json!({})).await;
         world.step_act("completeStep", &steps[0], json!({})).await;

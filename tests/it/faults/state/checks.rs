@@ -1,10 +1,10 @@
-//! 7.3 and its like: `sortie check` finds each fault of the state when it is made by force.
+//! 7.3 and similar: `sortie check` finds each violation of the state that is made by direct SQL.
 
 use serde_json::json;
 
 use crate::harness::{World, noon};
 
-/// What is wrong, with its examples.
+/// Violations that the checker finds, each with its examples.
 async fn wrong(world: &World) -> Vec<(&'static str, String)> {
     let found = sortie::app::check::check(&world.db).await.unwrap();
     found.into_iter().filter(|one| one.wrong > 0).map(|one| (one.what, one.examples.join("; "))).collect()
@@ -15,7 +15,8 @@ both! {
         let world = World::still(kind, None).await;
         let plan = world.plan("EMAIL", 2).await;
         world.activate(&plan).await;
-        // A run that completed, one that was cancelled, one at work; and guided work with a meeting and a follow-up.
+        // A completed run, a cancelled one, one in progress; and guided work with a meeting and a
+        // follow-up.
         let run = world.launch(&plan).await;
         world.tick(true).await;
         let review = world.until_review(&run).await;
@@ -57,7 +58,7 @@ both! {
             world.force(&format!("UPDATE {table} SET status = '{from}' WHERE id IN (SELECT id FROM kept); DROP TABLE kept")).await;
             assert_eq!(wrong(&world).await, [], "{table} {from} → {to} was taken back");
         }
-        // A cancelled run of which a step is open that nobody holds.
+        // A cancelled run with an open step without a lease.
         for (one, rest) in [("QUEUED", ("queued", "ACTIVE")), ("SKIPPED", ("skipped", "SKIPPED"))] {
             let (back, (count, phase)) = (one == "SKIPPED", rest);
             let other = if back { "queued" } else { "skipped" };
@@ -93,14 +94,14 @@ both! {
         let campaign = first("{ campaigns(first: 1, filter: { statuses: [ACTIVE] }) { nodes { id } } }", "campaigns").await;
         world.act("pauseCampaign", "campaign", json!({ "id": campaign })).await;
         assert_eq!(wrong(&world).await, []);
-        // A campaign that was told of, and is deleted.
+        // A campaign with events that is deleted.
         let plan = world.plan("EMAIL", 1).await;
         world.act("submitCampaign", "campaign", json!({ "id": plan.campaign })).await;
         let reject = "mutation($id: ID!) { rejectCampaign(input: { id: $id, reason: \"no\" }) { campaign { status } } }";
         world.ask(reject, json!({ "id": plan.campaign })).await;
         world.ask("mutation($id: ID!) { deleteCampaign(input: { id: $id }) { deletedId } }", json!({ "id": plan.campaign })).await;
         assert_eq!(wrong(&world).await, []);
-        // One that is gone without a word is found.
+        // One that is gone without an event is found.
         let plan = world.plan("EMAIL", 0).await;
         world.act("submitCampaign", "campaign", json!({ "id": plan.campaign })).await;
         world.force("DELETE FROM campaign_version WHERE campaign_id IN (SELECT id FROM campaign WHERE status = 'PENDING_APPROVAL'); DELETE FROM campaign WHERE status = 'PENDING_APPROVAL'").await;

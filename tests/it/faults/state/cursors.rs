@@ -1,5 +1,5 @@
-//! 7.14, 8.9: a cursor that the log can't go on from is refused wherever one is taken; SSE carries ids, and goes on behind
-//! `Last-Event-ID`.
+//! 7.14, 8.9: a cursor that the log can't resume from is rejected by everything that takes one; SSE
+//! carries ids and resumes from `Last-Event-ID`.
 
 use futures_util::StreamExt;
 use serde_json::{Value, json};
@@ -48,7 +48,7 @@ both! {
             }
             let mut socket = Socket::open(world.address).await;
             for (i, document) in subscriptions.iter().enumerate() {
-                // Written out, where it is not a variable: the executions that are shared are told apart by it.
+                // As a literal instead of a variable: shared executions are distinguished by it.
                 let written = document.replace("($after: String)", "").replace("$after", &json!(after).to_string());
                 for (way, document, variables) in [("v", document.as_str(), json!({ "after": after })), ("w", &written, json!({}))] {
                     socket.subscribe(&format!("{way}{i}"), document, variables).await;
@@ -64,7 +64,7 @@ both! {
         let told = world.post(&lists[0], json!({ "after": wrong[0] })).await;
         assert!(told["errors"][0]["message"].as_str().unwrap().contains("start without a cursor"), "{told}");
         assert_eq!(told["errors"][0]["extensions"]["reason"], "BEYOND_END");
-        // The end itself, the beginning, and a cursor of before cursors named their log.
+        // The end, the beginning, and a cursor in the old format without the log's name.
         for after in [event::cursor(org, head), event::cursor(org, 0), cursor::at(0), cursor::at(head)] {
             world.ask(&lists[0], json!({ "after": after })).await;
         }
@@ -72,7 +72,7 @@ both! {
     }
 }
 
-/// The events of a stream, each `(event, id, data)`, until there are so many.
+/// Reads events of an SSE stream, each `(event, id, data)`, until there are enough.
 async fn read(
     world: &World,
     query: &str,
@@ -122,14 +122,16 @@ both! {
             let item = &data["data"]["events"];
             assert_eq!((event.as_str(), &item["kind"], &item["cursor"]), ("next", &json!(format!("test.n{i}")), &json!(id)));
         }
-        // A client that comes again goes on behind what it read, whatever its document says: also where that is stale.
+        // A reconnecting client resumes after the last event it read, whatever cursor its document
+        // has, even a stale one.
         let nowhere = json!({ "after": cursor::at(1_000_000) });
         for variables in [begin.clone(), json!({}), nowhere] {
             let rest = read(&world, feed, variables.clone(), Some(&whole[2].1), 2).await;
             let kinds: Vec<&Value> = rest.iter().map(|(_, _, data)| &data["data"]["events"]["kind"]).collect();
             assert_eq!(kinds, ["test.n3", "test.n4"], "{variables}");
         }
-        // Empty is none; what is no cursor is refused, with an empty id, so that the next time begins as the document says.
+        // An empty id counts as none; an invalid cursor is rejected with an empty id, so that the
+        // next connection starts as the document says.
         assert_eq!(read(&world, feed, begin.clone(), Some(""), 1).await[0].2["data"]["events"]["kind"], "test.n0");
         for wrong in [cursor::at(1_000_000), event::cursor(entity::id::OrgId::new(), 1), "nonsense".to_owned()] {
             let told = read(&world, feed, begin.clone(), Some(&wrong), 2).await;
@@ -137,10 +139,10 @@ both! {
             assert_eq!((&error["code"], &error["field"]), (&json!("BAD_USER_INPUT"), &json!("Last-Event-ID")), "{told:?}");
             assert_eq!((told[0].1.as_str(), told[1].0.as_str()), ("", "complete"));
         }
-        // Of a query it means nothing.
+        // A query ignores it.
         let query = read(&world, "{ viewer { role } }", json!({}), Some("nonsense"), 2).await;
         assert_eq!(query[0].2["data"]["viewer"]["role"], "ADMIN");
-        // Progress, whose items are not the log's: it has ids all the same, and goes on behind them.
+        // Progress items are not log events, but have ids as well and resume after them.
         let (run, steps) = world.own_run(&[("a", "custom", json!({})), ("b", "custom", json!({}))], json!({})).await;
         let progress = "subscription($id: ID!) { runProgress(runId: $id) { fraction cursor } }";
         let now = read(&world, progress, json!({ "id": run }), None, 1).await;

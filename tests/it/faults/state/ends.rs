@@ -1,5 +1,5 @@
-//! 7.7: what ends with a run. A cancelled run leaves no phase, task or step open; the campaign of one record follows its
-//! run in both directions.
+//! 7.7: the end of a run. A cancelled run leaves no phase, task or step open; the campaign of a
+//! single record follows its run in both directions.
 
 use serde_json::{Value, json};
 
@@ -11,7 +11,7 @@ pub async fn parts(world: &World, run: &str) -> Value {
     world.ask(PARTS, json!({ "id": run })).await["run"].clone()
 }
 
-/// Statuses of the phases, and all that differ of the tasks and the steps.
+/// Statuses of the phases, and the distinct ones of the tasks and the steps.
 fn told(run: &Value) -> (Vec<String>, Vec<String>) {
     let text = |of: &Value| of["status"].as_str().unwrap().to_owned();
     let phases = run["phases"].as_array().unwrap();
@@ -27,7 +27,7 @@ both! {
         let world = World::still(kind, None).await;
         let plan = world.plan("EMAIL", 3).await;
         world.activate(&plan).await;
-        // Before it begins; begun, with nothing drafted; with its review pending; paused.
+        // Before its start; started, with nothing drafted; with its review pending; paused.
         for at in ["QUEUED", "BEGUN", "REVIEW", "PAUSED"] {
             let run = world.launch(&plan).await;
             match at {
@@ -60,7 +60,7 @@ both! {
         let skipped: Vec<&Value> = reasons.iter().filter(|event| event["kind"] == "phase.skipped").collect();
         assert_eq!(skipped.len(), 9);
         assert!(skipped.iter().all(|event| event["payload"]["reason"] == "RUN_CANCELLED"), "{skipped:#?}");
-        // Guided work, with one step done and one at work.
+        // Guided work, with one step completed and one in progress.
         let (run, steps) = world.own_run(&[("a", "custom", json!({})), ("b", "custom", json!({})), ("c", "custom", json!({}))], json!({})).await;
         world.step_act("startStep", &steps[0], json!({})).await;
         world.step_act("completeStep", &steps[0], json!({})).await;
@@ -80,13 +80,13 @@ both! {
         world.activate(&plan).await;
         let run = world.launch(&plan).await;
         world.tick(false).await;
-        // One of two drafts is in hand.
+        // One of two drafts is leased.
         world.force("UPDATE step SET status = 'IN_PROGRESS', lease_owner = 'somebody', lease_expires_at = '2026-11-02T12:01:00+00:00', attempt_count = 1 WHERE id IN (SELECT id FROM step WHERE kind = 'draft_message' ORDER BY id LIMIT 1); UPDATE task SET queued = queued - 1, in_progress = 1 WHERE key = 'draft'").await;
         world.act("cancelRun", "run", json!({ "id": run })).await;
         world.tick(true).await;
         let held = parts(&world, &run).await;
         assert_eq!((&held["phases"][0]["status"], &held["phases"][1]["status"]), (&json!("ACTIVE"), &json!("SKIPPED")), "{held:#}");
-        // Its lease lapses.
+        // Its lease expires.
         world.clock.set(crate::harness::noon() + chrono::Duration::minutes(2));
         world.rescue().await;
         let now = parts(&world, &run).await;
@@ -120,7 +120,7 @@ both! {
         assert_eq!(status().await, ("COMPLETED".to_owned(), "COMPLETED".to_owned()));
         let kinds: Vec<Value> = world.ask_all_events().await.into_iter().filter(|event| event["campaignId"] == campaign.as_str() && event["kind"].as_str().unwrap().starts_with("campaign.")).map(|event| event["kind"].clone()).collect();
         assert_eq!(kinds, ["created", "submitted", "approved", "failed", "reopened", "failed", "reopened", "completed"].map(|what| json!(format!("campaign.{what}"))));
-        // A campaign that people have ended is not reopened.
+        // A campaign that was ended by a person is not reopened.
         let (campaign, run, step) = crate::faults::state::keys::single(&world, json!({ "name": "Another" })).await;
         world.step_act("startStep", &step, json!({})).await;
         world.step_act("failStep", &step, json!({ "reason": "no" })).await;

@@ -1,4 +1,4 @@
-//! Filters of events by kind: one of which nothing can come is refused, and does not wait for ever.
+//! Filters of events by kind: one that can never match is rejected instead of waiting for ever.
 
 use serde_json::json;
 use sortie::kernel::event::kinds::{KINDS, NOUNS, may_come};

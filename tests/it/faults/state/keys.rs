@@ -1,5 +1,5 @@
-//! 7.1: every mutation that takes an idempotency key, asked twice with it: the same answer, no second effect, and the audit
-//! names what the mutation is about.
+//! 7.1: every mutation that takes an idempotency key, sent twice with it: the same response, no
+//! second effect, and the audit names the object that the mutation is about.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::harness::World;
 use crate::harness::sink::Sink;
 
-/// What each mutation's answer shows: the noun that it is about, first.
+/// Selection set of each mutation's payload, beginning with the object that it is about.
 fn shown(mutation: &str) -> &'static str {
     match mutation {
         "raiseEvent" => "name",
@@ -30,7 +30,7 @@ fn shown(mutation: &str) -> &'static str {
             "campaign { id status name revision }"
         }
         name if name.ends_with("Step") => "step { id status revision error result }",
-        // The engine moves a run on meanwhile: it is shown as it is now.
+        // The engine advances a run meanwhile: it is returned in its current state.
         name if name.ends_with("Run") => "run { id name }",
         name if name.ends_with("Phase") => "phase { id status }",
         name if name.ends_with("Communication") => "communication { id status revision }",
@@ -48,9 +48,9 @@ fn shown(mutation: &str) -> &'static str {
     }
 }
 
-/// The events of people: the engine's go on meanwhile, and so do those of steps and messages that a sweep brings after in
-/// the name of who began it, and the activities of mail that goes. Of a step or a message that is asked for, its revision
-/// tells of a second effect.
+/// Counts events caused by people. Left out are those that may follow later: the engine's, those of
+/// steps and messages that a sweep writes in the name of the member who started it, and the
+/// activities of sent mail. A second effect on a step or message shows in its revision.
 const BY_PEOPLE: &str = "SELECT COUNT(*) FROM event WHERE CAST(actor AS TEXT) NOT LIKE '%ENGINE%' \
     AND kind NOT LIKE 'step.%' AND kind NOT LIKE 'communication.%' AND kind NOT LIKE 'activity.%'";
 
@@ -73,7 +73,7 @@ impl<'a> Tried<'a> {
         Self { world, inputs: keyed.collect(), done: BTreeSet::new(), asked: 0 }
     }
 
-    /// Asks twice with one key. What the answer shows of its noun.
+    /// Sends a mutation twice with one key. Returns the object in its payload.
     async fn twice(&mut self, mutation: &str, input: Value) -> Value {
         let world = self.world;
         let kind = self.inputs.get(mutation).unwrap_or_else(|| panic!("{mutation} takes no key"));
@@ -96,7 +96,7 @@ impl<'a> Tried<'a> {
         }
         let again = world.number(BY_PEOPLE).await;
         assert_eq!(events, again, "{mutation} did something again");
-        // The audit names what the answer is about.
+        // The audit names the object of the payload.
         let about = match &one(&first) {
             Value::Object(fields) => fields.get("id").cloned().unwrap_or_default(),
             text => text.clone(),
@@ -107,11 +107,11 @@ impl<'a> Tried<'a> {
                 json!({ "m": [mutation] }),
             )
             .await;
-        // What did nothing is counted, of one key in one minute, and names nothing.
+        // Mutations without effect are counted per key and minute, and name no object.
         let entries = audit["audit"]["nodes"].as_array().unwrap();
         let done = &entries.iter().find(|entry| entry["outcome"] == "DONE").unwrap()["targetId"];
         let named = match mutation {
-            // Of any noun; an activity, which tells of all the others; a stage, which has no id to show.
+            // Any noun; also activities, which refer to all others, and stages, which have no id.
             "raiseEvent" | "createStepRecords" | "setStages" => !done.is_null(),
             _ => *done == about,
         };
@@ -130,7 +130,8 @@ fn id(of: &Value) -> String {
     of["id"].as_str().unwrap().to_owned()
 }
 
-/// A campaign for one record, whose run is one step of a person; its run and that step.
+/// Launches a campaign for one record, with a run of one human step; returns the campaign, its run
+/// and that step.
 pub async fn single(world: &World, more: Value) -> (String, String, String) {
     let template = world.id_of("runTemplates", "key", "single").await;
     let record = world.create("record", json!({ "kind": "ticket", "name": "T", "email": "t@example.com" })).await;
@@ -161,7 +162,7 @@ async fn over(world: &World, run: &str) {
     world.until("the run to be over", query, json!({ "id": run }), ended).await;
 }
 
-/// Makes one of a noun, changes it, and deletes it where that is asked for.
+/// Creates an object, updates it, and deletes it if `delete` is set.
 async fn defined(tried: &mut Tried<'_>, noun: &str, input: Value, change: Value, delete: bool) -> String {
     let made = id(&tried.twice(&format!("create{noun}"), input).await);
     let mut input = change;
@@ -181,7 +182,7 @@ both! {
         let mut tried = Tried::new(&world).await;
         let all = &mut tried;
         let text = |of: &Value| of.as_str().unwrap().to_owned();
-        // What people define.
+        // Definitions.
         for delete in [true, false] {
             let name = if delete { "Gone" } else { "Kept" };
             defined(all, "Goal", json!({ "name": name }), json!({ "name": format!("{name} 2") }), delete).await;
@@ -202,7 +203,7 @@ both! {
         all.twice("createApiKey", json!({ "name": "first", "role": "ADMIN", "memberId": me })).await;
         let key = all.twice("createApiKey", json!({ "name": "second", "role": "ADMIN", "memberId": me })).await;
         all.twice("revokeApiKey", json!({ "id": key["id"] })).await;
-        // The life of a campaign, its runs and their messages.
+        // The life cycle of a campaign, its runs and their messages.
         let plan = world.plan("EMAIL", 2).await;
         let other = id(&all.twice("duplicateCampaign", json!({ "id": plan.campaign })).await);
         all.twice("updateCampaign", json!({ "id": other, "name": "Other" })).await;
@@ -249,7 +250,7 @@ both! {
         all.twice("raiseEvent", json!({ "name": "payment.received", "runId": run })).await;
         all.twice("completeCampaign", json!({ "id": plan.campaign })).await;
         all.twice("cancelCampaign", json!({ "id": other })).await;
-        // One record, whose message's fate a person has to tell: that ends its run.
+        // One record with an unknown message: resolving it ends the run.
         let record = world.create("record", json!({ "kind": "lead", "name": "Lost", "email": "dropdot@a.example", "attributes": { "first_name": "L", "company": "A" } })).await;
         let mut input = json!({ "name": "One", "recordId": record, "messageTemplateId": plan.template, "variables": { "offer": "o" } });
         for (field, list, name) in [("goalId", "goals", "Book calls"), ("writerId", "writers", "House"), ("reviewerId", "reviewers", "Duty")] {
@@ -264,7 +265,7 @@ both! {
         all.twice("approveStep", json!({ "id": review })).await;
         let lost = world.until("its message to be lost", messages, json!({ "id": run }), |found| found["run"]["communications"]["nodes"][0]["status"] == "UNKNOWN").await;
         all.twice("resolveCommunication", json!({ "id": lost["run"]["communications"]["nodes"][0]["id"], "resolution": "SENT" })).await;
-        // Steps of people.
+        // Human steps.
         let (_, run, step) = single(&world, json!({ "name": "Steps" })).await;
         let phase = world.ask("query($id: ID!) { run(id: $id) { phases { id } } }", json!({ "id": run })).await["run"]["phases"][0]["id"].clone();
         all.twice("releasePhase", json!({ "id": phase })).await;
@@ -293,7 +294,7 @@ both! {
         for verb in ["startStep", "completeStep", "resetStep", "skipStep", "restartStep"] {
             all.twice(verb, json!({ "id": step })).await;
         }
-        // Guided work, and what is done in it.
+        // Guided work and its actions.
         let definition = json!({ "definition": { "key": "all", "name": "All", "type": "custom", "assignedTo": "HUMAN", "config": { "create": "partnership" } } });
         let run = text(&all.twice("startGuidedRun", json!({ "name": "Guided", "steps": [definition] })).await["id"]);
         let found = world.ask("query($id: ID!) { run(id: $id) { steps { nodes { id } } } }", json!({ "id": run })).await;
@@ -362,7 +363,7 @@ both! {
             for verb in verbs {
                 if *verb == "completeStep" && verbs.len() > 1 {
                     let now = "query($id: ID!) { step(id: $id) { status } }";
-                    // A retry brings the step back by a sweep.
+                    // A retry restores the step in a sweep.
                     let due = world.until("the step", now, json!({ "id": step }), |found| found["step"]["status"] != "FAILED").await;
                     if due["step"]["status"] != "IN_PROGRESS" {
                         tried.twice("startStep", json!({ "id": step })).await;

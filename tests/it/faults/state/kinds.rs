@@ -1,11 +1,11 @@
-//! 7.4: nobody raises an event that Sortie writes itself.
+//! 7.4: no client can raise an event of a kind that Sortie writes itself.
 
 use serde_json::json;
 use sortie::kernel::event::kinds::{NOUNS, is_ours};
 
 use crate::harness::World;
 
-/// Every kind that stands in the source as a text, `noun.what_happened`, of those that are given to `Event::new`.
+/// Every event kind in the source, a literal `noun.what_happened` given to `Event::new`.
 #[test]
 fn every_kind_in_the_source_is_reserved() {
     fn files(folder: &std::path::Path, all: &mut Vec<String>) {

@@ -1,4 +1,4 @@
-//! 7.2: reasons are codes. What a person writes as a reason is never taken for one.
+//! 7.2: reasons are codes. A reason written by a person is never mistaken for one.
 
 use serde_json::{Value, json};
 
@@ -30,7 +30,7 @@ fn codes(run: &Value) -> Vec<String> {
     all
 }
 
-/// A campaign of one record with these steps in one task, all of people; its run.
+/// Launches a campaign of one record with these human steps in one task; returns its run.
 async fn begun(world: &World, key: &str, steps: Value) -> String {
     world.apply(&json!({ "runTemplates": [{ "key": key, "name": key, "phases": [{ "key": "p", "name": "P", "autonomous": false, "tasks": [{ "key": "t", "name": "T", "steps": steps }] }] }] }).to_string()).await;
     let template = world.id_of("runTemplates", "key", key).await;
@@ -69,7 +69,7 @@ both! {
         let run = begun(&world, "spoofed", steps).await;
         let now = seen(&world, &run).await;
         let id = |key: &str| step(&now, key)["id"].as_str().unwrap().to_owned();
-        // What the engine would have said, said by a person.
+        // A person writes a text that the engine would write.
         world.step_act("skipStep", &id("c"), json!({ "reason": "it waited for a, which failed" })).await;
         world.step_act("startStep", &id("a"), json!({})).await;
         world.step_act("failStep", &id("a"), json!({ "reason": "RUN_CANCELLED" })).await;
@@ -82,7 +82,7 @@ both! {
         let again = world.until("the retry", RUN, json!({ "id": run }), |found| step(&found["run"], "a")["status"] == "QUEUED").await["run"].clone();
         assert_eq!(codes(&again), ["a QUEUED -", "b PENDING -", "c SKIPPED PERSON", "d SKIPPED CONDITION_FALSE"], "{again:#}");
         assert_eq!(again["failureCode"], Value::Null);
-        // What waits behind what is skipped; and the events say the same.
+        // Dependents of a skipped step; the events agree.
         world.step_act("skipStep", &id("a"), json!({})).await;
         let done = world.until_run(&run, "COMPLETED").await;
         assert_eq!(done["status"], "COMPLETED");
@@ -113,7 +113,7 @@ both! {
         let calls = seen(&world, &run).await;
         let calls: Vec<String> = calls["steps"]["nodes"].as_array().unwrap().iter().filter(|step| step["key"] == "call").map(|step| step["id"].as_str().unwrap().to_owned()).collect();
         assert_eq!(calls.len(), 3);
-        // Skipped with a text that is a code of ours: it is a person's all the same.
+        // Skipped with a text that equals one of our codes: it still counts as a person's reason.
         world.step_act("skipStep", &calls[0], json!({ "reason": "RUN_CANCELLED" })).await;
         world.step_act("skipStep", &calls[1], json!({})).await;
         world.act("cancelRun", "run", json!({ "id": run })).await;

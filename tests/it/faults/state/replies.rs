@@ -1,4 +1,5 @@
-//! 8.10: a reply finds its message by what mail programs and relays write, and keeps its subject.
+//! 8.10: a reply finds its message by the headers that mail programs and relays write, and keeps
+//! its subject.
 
 use serde_json::{Value, json};
 
@@ -62,7 +63,7 @@ both! {
             let extensions = &answer["errors"][0]["extensions"];
             assert_eq!((&extensions["code"], &extensions["field"]), (&json!(code), &field), "{answer:#}");
         }
-        // Subjects are kept whole, up to a limit that is stated.
+        // Subjects are stored in full, up to a documented limit.
         for (subject, kept) in [
             ("x".repeat(81), "x".repeat(81)),
             ("ß".repeat(2_000), "ß".repeat(2_000)),

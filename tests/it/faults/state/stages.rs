@@ -1,4 +1,4 @@
-//! 7.8: a stage is checked against its kind's pipeline in every place that sets one.
+//! 7.8: a stage is checked against its kind's pipeline everywhere that sets one.
 
 use serde_json::{Value, json};
 
@@ -20,7 +20,8 @@ both! {
         let world = World::new(kind).await;
         let set = "mutation($stages: [String!]!) { setStages(input: { recordKind: \"order\", stages: $stages }) { __typename } }";
         world.ask(set, json!({ "stages": ["One", "Zwei é"] })).await;
-        // Made: in a stage that there is, in none, or refused; of a kind without a pipeline, in any.
+        // Created: in an existing stage or in none, else rejected; any stage for a kind without a
+        // pipeline.
         for stage in ["Three", "one", "One.", "Zwei"] {
             no_stage(&world, CREATE, json!({ "kind": "order", "stage": stage }), "stage").await;
         }
@@ -30,7 +31,7 @@ both! {
         // Changed.
         no_stage(&world, UPDATE, json!({ "id": id, "stage": "Three" }), "stage").await;
         assert_eq!(world.ask(UPDATE, json!({ "id": id, "stage": "Zwei é" })).await["updateRecord"]["record"]["stage"], "Zwei é");
-        // By a step of a run: with a constant, and with a blank that comes to no stage.
+        // By a step of a run: with a constant, and with a placeholder that renders to no stage.
         world.apply(&json!({ "runTemplates": [{ "key": "mark", "name": "Mark", "phases": [{ "key": "p", "name": "P", "autonomous": true, "tasks": [
             { "key": "right", "name": "R", "steps": [{ "key": "right", "name": "R", "type": "update_record", "assignedTo": "WORKFLOW", "config": { "stage": "One" } }] },
             { "key": "wrong", "name": "W", "dependsOn": ["right"], "steps": [{ "key": "wrong", "name": "W", "type": "update_record", "assignedTo": "WORKFLOW", "config": { "stage": "{{ record.name }}" } }] },
@@ -56,7 +57,8 @@ both! {
         let change = "mutation($s: ID!, $id: ID!, $stage: String!) { updateStepStage(input: { stepId: $s, changes: [{ recordId: $id, stage: $stage }] }) { records { stage } } }";
         no_stage(&world, change, json!({ "s": steps[0], "id": id, "stage": "Three" }), "changes[0].stage").await;
         world.ask(change, json!({ "s": steps[0], "id": id, "stage": "Zwei é" })).await;
-        // A pipeline that loses a stage: the record keeps it, saved again with it, and can't come back to it.
+        // A pipeline loses a stage: the record keeps it, also when saved again, but can't return to
+        // it.
         world.ask(set, json!({ "stages": ["One"] })).await;
         let kept = world.ask(UPDATE, json!({ "id": id, "stage": "Zwei é" })).await;
         assert_eq!(kept["updateRecord"]["record"]["stage"], "Zwei é");

@@ -1,10 +1,11 @@
-//! A delete and an update of one object at the same moment: what is gone is NOT_FOUND, on both databases.
+//! A delete and an update of one object at the same moment: a deleted object is NOT_FOUND, on both
+//! databases.
 
 use serde_json::{Value, json};
 
 use crate::harness::World;
 
-/// Nouns, what makes one, and what an update changes.
+/// Nouns, each with the input that creates one and the fields of an update.
 fn nouns() -> Vec<(&'static str, Value, Vec<Value>)> {
     let plain = || vec![json!({ "name": "Other" })];
     let filter = json!({ "all": true });
@@ -32,7 +33,7 @@ fn code(answer: &Value) -> String {
     answer["errors"][0]["extensions"]["code"].as_str().unwrap_or("done").to_owned()
 }
 
-/// Deletes and updates at the same moment; what each was answered.
+/// Deletes and updates at the same moment; returns both responses.
 async fn at_once(world: &World, noun: &str, id: &str, change: &Value) -> (String, String) {
     let upper = format!("{}{}", noun[..1].to_uppercase(), &noun[1..]);
     let update =
@@ -50,7 +51,7 @@ async fn at_once(world: &World, noun: &str, id: &str, change: &Value) -> (String
 both! {
     async fn what_was_deleted_meanwhile_is_not_found(kind) {
         let world = World::still(kind, None).await;
-        // A run whose audience is still taken in hears of all that happens to records.
+        // A run whose audience is still being loaded is notified of all changes of records.
         world.leads(520).await;
         let on = |key: &str, event: &str| json!({ "key": key, "name": key, "fanOut": true, "steps": [{ "key": key, "type": "custom", "assignedTo": "HUMAN", "trigger": format!("event:{event}") }] });
         let tasks = json!([on("u", "record.updated"), on("s", "record.stage_changed"), on("g", "record.unsubscribed")]);
@@ -91,7 +92,7 @@ both! {
                 world.post(campaign, json!({ "goal": goal, "name": format!("C{round}") })),
                 world.post(delete, json!({ "id": goal })),
             );
-            // Whichever was first, the other is told of it; never that something unnamed was in the way.
+            // Whichever was first, the other gets a specific error, never an unspecified conflict.
             match (code(&made).as_str(), code(&deleted).as_str()) {
                 ("done", "CONFLICT") => assert!(deleted.to_string().contains(&format!("C{round}")), "{deleted}"),
                 ("NOT_FOUND", "done") => {}

@@ -1,4 +1,5 @@
-//! What takes many at once, at 1, 499, 500, 501 and 5,000: imports, opt-outs, work by workers, retries, repeats, bulk actions.
+//! Bulk operations at 1, 499, 500, 501 and 5,000: imports, opt-outs, work by workers, retries,
+//! repeats, bulk actions.
 
 use serde_json::{Value, json};
 use sortie::domain::audience::record::import::{Options, import_with};
@@ -7,14 +8,14 @@ use crate::harness::World;
 
 const SIZES: [usize; 5] = [1, 499, 500, 501, 5_000];
 
-/// Imports a file, and returns what was created, updated, unchanged and bad.
+/// Imports a file and returns the counts of created, updated, unchanged and bad rows.
 async fn import(world: &World, kind: &str, csv: &str) -> [i64; 4] {
     let options = Options { kind: kind.into(), file: "sizes.csv".into(), ..Options::default() };
     let report = import_with(&world.db, &world.viewer, &options, csv.as_bytes(), |_, _| ()).await.unwrap();
     [report.created, report.updated, report.unchanged, report.bad]
 }
 
-/// A file of so many, each line made of its number.
+/// A file of a number of lines, each made from its index.
 fn csv(header: &str, rows: usize, line: impl Fn(usize) -> String) -> String {
     let mut all = format!("{header}\n");
     for i in 0..rows {
@@ -53,7 +54,7 @@ both! {
     }
 }
 
-/// Claims whatever is queued and settles each with an outcome; returns how many there were.
+/// Claims all queued steps and settles each with an outcome; returns their number.
 async fn settle_all(world: &World, outcome: Value) -> usize {
     let claim = "mutation { claimSteps(input: { agent: \"looker\", worker: \"w\", limit: 500, leaseSeconds: 600 }) { steps { id token } } }";
     let settle = "mutation($steps: [SettleStepInput!]!) { settleSteps(input: { agent: \"looker\", steps: $steps }) { steps { code message } } }";
@@ -79,7 +80,7 @@ async fn settle_all(world: &World, outcome: Value) -> usize {
     }
 }
 
-/// The statuses of a run and how many of its recipients ended how.
+/// Statuses of a run and the counts of its recipients' outcomes.
 async fn ended(world: &World, run: &str) -> Value {
     let query = "query($id: ID!) { run(id: $id) { status outcome records { totalCount } } }";
     world.ask(query, json!({ "id": run })).await["run"].clone()
@@ -109,7 +110,7 @@ both! {
             assert_eq!(settle_all(&world, failed).await, records, "retried");
             let over = ended(&world, &run).await;
             assert!(["FAILED", "COMPLETED"].contains(&over["status"].as_str().unwrap()), "{over:#}");
-            // A repeat of them is done by all.
+            // A repeat of them succeeds for all.
             let second = world.ask(repeat, json!({ "id": run })).await["repeatRun"]["run"]["id"].as_str().unwrap().to_owned();
             world.tick(false).await;
             assert_eq!(settle_all(&world, json!({ "result": {} })).await, records, "repeated");
@@ -133,7 +134,7 @@ both! {
         let all = json!({ "campaignIds": [plan.campaign] });
         let mut before = 1;
         for runs in [1, 499, 500, 501, 1_000, 1_001] {
-            // More of the same, of which as many as there are to be are waiting.
+            // More of the same kind, of which the given number is pending.
             if runs > before {
                 copy_run(&world, runs - before).await;
             }
@@ -153,7 +154,7 @@ both! {
     }
 }
 
-/// So many copies of the one scheduled run.
+/// Inserts `count` copies of the only scheduled run.
 async fn copy_run(world: &World, count: usize) {
     let (uuid, numbers) = match world.db.dialect() {
         sortie::kernel::db::dialect::Dialect::Sqlite => (
@@ -171,7 +172,7 @@ async fn copy_run(world: &World, count: usize) {
         .iter()
         .map(|name| match name.as_str() {
             "id" => uuid.to_owned(),
-            // One of a schedule is there once.
+            // An occurrence is unique within its schedule, so the copies belong to none.
             "schedule_id" | "occurrence_at" => "NULL".to_owned(),
             _ => format!("r.{name}"),
         })
@@ -198,7 +199,7 @@ async fn columns_of(world: &World, table: &str) -> Vec<String> {
 }
 
 both! {
-    /// A run has a bound: steps for each record, times the records.
+    /// A run has a maximum of steps per record times records.
     async fn a_run_makes_so_many_steps(kind) {
         let world = World::still(kind, None).await;
         let steps = |count: usize| -> Vec<Value> {

@@ -1,5 +1,5 @@
-//! A filter that asks for nothing never becomes everybody in silence: conditions without a value are refused wherever they
-//! come in, filters without a condition wherever they act or are kept.
+//! An empty filter never silently matches everybody: conditions without a value are rejected in all
+//! input, filters without a condition wherever they act or are stored.
 
 use serde_json::{Value, json};
 
@@ -14,7 +14,7 @@ const PREVIEW: &str = "query($f: RecordFilterInput!) { previewSegment(filter: $f
 const RUNS: &str = "query($f: RunFilter!) { runs(filter: $f) { totalCount } }";
 
 impl World {
-    /// The field of a refusal with BAD_USER_INPUT, or the code and the answer.
+    /// The field of a BAD_USER_INPUT error, or else the code and the response.
     pub async fn field_refused(&self, document: &str, variables: Value) -> String {
         let answer = self.post(document, variables).await;
         let extensions = &answer["errors"][0]["extensions"];
@@ -54,7 +54,7 @@ both! {
             let applied = world.ask(apply, json!({ "y": manifest })).await["applyManifest"].clone();
             assert_eq!(applied, json!({ "applied": false, "problems": [{ "line": 3, "path": format!("segments.m.{field}") }] }), "{filter}");
         }
-        // As it happens: a variable that was not sent.
+        // The usual cause: a variable that was not sent.
         for (document, field) in [
             ("mutation($e: String) { unsubscribeRecords(input: { filter: { email: { eq: $e } }, dryRun: true }) { count } }", "filter.email"),
             ("mutation($e: JSON) { unsubscribeRecords(input: { filter: { attributes: [{ name: \"n\", eq: $e }] } }) { count } }", "filter.attributes[0]"),
@@ -94,7 +94,7 @@ both! {
             for document in [UNSUBSCRIBE, CREATE] {
                 assert_eq!(world.field_refused(document, json!({ "f": filter })).await, field, "{filter}");
             }
-            // To look is allowed.
+            // Reading is allowed.
             assert!(world.post(PREVIEW, json!({ "f": filter })).await.get("errors").is_none(), "{filter}");
         }
         for (filter, field) in [
@@ -114,7 +114,7 @@ both! {
             let looked = world.post(RUNS, json!({ "f": filter })).await;
             assert_eq!(looked.get("errors").is_some(), field == "filter.all", "{filter}: {looked}");
         }
-        // Nobody, and everybody, when it is said.
+        // Nobody, and everybody, if said explicitly.
         for (filter, count) in [(json!({ "ids": [] }), 0), (json!({ "all": true }), 2), (json!({ "not": { "all": true } }), 0), (json!({ "all": true, "ids": null, "attributes": [] }), 2), (json!({ "all": false, "kind": { "eq": "lead" } }), 2)] {
             assert_eq!(world.ask(UNSUBSCRIBE, json!({ "f": filter })).await["unsubscribeRecords"]["count"], count, "{filter}");
             assert_eq!(world.ask(PREVIEW, json!({ "f": filter })).await["previewSegment"]["count"], count, "{filter}");
@@ -129,7 +129,8 @@ both! {
 }
 
 both! {
-    /// What was kept before goes on as it was, and is exported as it may be said today.
+    /// Segments stored before the rule keep working as before, and are exported in a form that is
+    /// valid today.
     async fn segments_of_old_go_on(kind) {
         let world = World::still(kind, None).await;
         for name in ["Ann", "Ben"] {
@@ -162,7 +163,8 @@ both! {
 }
 
 both! {
-    /// Whole numbers that a client of floats can't write are found by their texts, beside texts.
+    /// Whole numbers that a client with floats can't write are found by their text form, beside
+    /// texts.
     async fn whole_numbers_are_found_by_their_texts(kind) {
         let world = World::still(kind, None).await;
         for (name, it) in [

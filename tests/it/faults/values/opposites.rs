@@ -1,5 +1,5 @@
-//! A filter and its opposite cover everything, and both databases find the same: tried with filters by chance, over rows in
-//! which anything may be absent.
+//! A filter and its negation together cover everything, and both databases find the same records:
+//! random filters over rows in which any value may be absent.
 
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -10,7 +10,7 @@ use crate::harness::{Kind, World, postgres};
 
 const FILTERS: usize = 120;
 
-/// Some of a strategy, the same at each run.
+/// Samples of a strategy, the same in each run.
 fn some(strategy: impl Strategy<Value = Value>) -> Vec<Value> {
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[7; 32]);
     let mut runner = TestRunner::new_with_rng(Config::default(), rng);
@@ -21,7 +21,7 @@ fn of(values: Vec<Value>) -> impl Strategy<Value = Value> + Clone {
     proptest::sample::select(values)
 }
 
-/// Conditions, one in each.
+/// Filters with one condition each.
 fn composed(leaf: impl Strategy<Value = Value> + 'static, and: bool) -> impl Strategy<Value = Value> {
     leaf.prop_recursive(3, 12, 3, move |inner| {
         let some = prop::collection::vec(inner.clone(), 1..3);

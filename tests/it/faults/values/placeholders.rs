@@ -1,4 +1,4 @@
-//! Placeholders: one set of names wherever something is rendered, and what is told of a name that is not there.
+//! Placeholders: the same names in everything that is rendered, and the error for an unknown name.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use sortie::domain::content::templating::{self, Source};
 
 use crate::harness::{World, outbox};
 
-/// What a text becomes in a message, and in a mail of a step's own.
+/// Renders a text in a message, and in the mail of an `email` step.
 async fn rendered(text: &str) -> [Result<String, String>; 2] {
     let attributes = json!({ "First Name": "Ada", "Prénom": "Adèle", "companySize": 12, "city_name": "Bonn" });
     let variables = json!({ "offer": "a trial", "Big Offer": "two trials" });
@@ -22,7 +22,7 @@ async fn rendered(text: &str) -> [Result<String, String>; 2] {
         sender: "Duty".into(),
     };
     let message = templating::render_all(source, vec![record.clone()]).await.unwrap().remove(0);
-    // As the steps of a run have them.
+    // As in the steps of a run.
     record.insert("attributes".into(), Value::Object(attributes));
     let values = json!({
         "record": record, "variables": variables, "results": {}, "run": { "id": "r", "name": "Run" },
@@ -117,7 +117,7 @@ both! {
             assert_eq!(found["status"], status, "{found}");
             assert!(words.split(' ').all(|word| told.contains(word)), "{told}");
         }
-        // What passed goes out, and says by which version of MIME its text is written.
+        // Accepted mail is sent, and has a MIME-Version header.
         for verb in ["submitCampaign", "approveCampaign"] {
             world.act(verb, "campaign", json!({ "id": last })).await;
         }

@@ -1,4 +1,4 @@
-//! Manifests: numbers, times and names as they are written there, and what is said of those that do not fit.
+//! Manifests: numbers, times and names as they are written there, and the errors for invalid ones.
 
 use serde_json::{Value, json};
 
@@ -59,7 +59,7 @@ both! {
         assert_eq!(told["applied"], true, "{told}");
         let counts = world.ask("{ segments(first: 5) { nodes { name recordCount } } }", json!({})).await;
         assert_eq!(counts["segments"]["nodes"], json!([{ "name": "Big", "recordCount": 1 }]));
-        // A guided step's filter is told of alike.
+        // Errors of a guided step's filter have the same form.
         let yaml = "runTemplates:\n  - key: g\n    name: G\n    kind: GUIDED\n    phases:\n      - key: p\n        tasks:\n          - key: t\n            steps:\n              - key: s\n                type: custom\n                assignedTo: HUMAN\n                config: {records: {filter: FILTER}}\n";
         for (filter, message) in [("{kind: lead}", "records.filter: kind: an object with some of eq"), ("{}", "all: true"), ("{kind: {}}", "has no value")] {
             let told = world.applied(&yaml.replace("FILTER", filter)).await;

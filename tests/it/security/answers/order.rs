@@ -1,4 +1,5 @@
-//! Keys in the order of the document, whatever directives leave out: of each key, the first occurrence that is not skipped.
+//! Response keys in the order of the document, whatever directives leave out: of each key, the
+//! first occurrence that is not skipped counts.
 
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -6,7 +7,7 @@ use serde_json::json;
 
 use crate::harness::{Kind, World};
 
-/// A piece of a selection on the viewer.
+/// A part of a selection on the viewer.
 #[derive(Clone, Debug)]
 enum Piece {
     Field(&'static str),
@@ -103,7 +104,7 @@ async fn keys_come_where_they_first_stand_unskipped() {
         let body = json!({ "query": query, "variables": { "yes": true, "no": false } });
         let answer = client.post(format!("http://{}/graphql", world.address)).json(&body).send().await.unwrap();
         let answer = answer.text().await.unwrap();
-        // As it is written: a parsed object may have another order.
+        // As serialised, because a parsed object may have another order.
         let viewer = answer.split("\"viewer\":{").nth(1).and_then(|rest| rest.split('}').next());
         let viewer = viewer.unwrap_or_else(|| panic!("{query}\n{answer}"));
         let found: Vec<&str> = viewer.split('"').skip(1).step_by(4).collect();

@@ -1,4 +1,4 @@
-//! Variables stand only where their types allow it: the specification's rule 5.8.5.
+//! Variables are used only where their types allow it: the specification's rule 5.8.5.
 
 use serde_json::{Value, json};
 
@@ -48,7 +48,8 @@ both! {
         let world = World::new(kind).await;
         for (definition, used, value, is_allowed) in USAGES {
             let variables = json!({ "x": serde_json::from_str::<Value>(value).unwrap() });
-            // As it stands, in a fragment, and, where it is wrong, in an operation that is not the one to execute.
+            // Directly, in a fragment, and, if invalid, in an operation that is not the executed
+            // one.
             let plain = format!("query({definition}) {{ {used} }}");
             let within = format!("query({definition}) {{ ...F }} fragment F on Query {{ {used} }}");
             let beside = format!("query A {{ viewer {{ role }} }} query B({definition}) {{ {used} }}");

@@ -1,4 +1,5 @@
-//! An answer has a bound, held while it is made: by rows, by values, by aliases, by rendered texts, by the keys themselves.
+//! Bounds of a response, enforced while it is produced: by rows, values, aliases, rendered texts,
+//! and the keys themselves.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::harness::socket::Socket;
 use crate::harness::{Kind, World};
 
-/// Fields under many names.
+/// A field under many aliases.
 fn aliases(field: &str, count: usize) -> String {
     (0..count).map(|i| format!("a{i}: {field} ")).collect()
 }
@@ -30,20 +31,21 @@ both! {
         world.fill(kind, &world.viewer, 500, 15_000).await;
         let key = world.key(Role::Viewer).await;
         let of = |fields: &str| format!("{{ records(first: 500) {{ nodes {{ {fields} }} }} }}");
-        // Seven MiB are let through whole, and fifteen.
+        // Seven MiB are returned in full, and so are fifteen.
         for (fields, least) in [("attributes".to_owned(), 7_000_000), (aliases("attributes", 2), 14_900_000)] {
             let (status, answer) = world.post_as(&key, &of(&fields), json!({})).await;
             assert_eq!((status, answer.get("errors")), (200, None));
             assert!(answer.to_string().len() > least);
         }
-        // More is not, however it is asked for: by names of one field, of one list, by keys that are long themselves.
+        // More is rejected, however it is requested: by aliases of one field, of one list, by long
+        // aliases.
         too_large(&world, &key, &of(&aliases("attributes", 3)), json!({})).await;
         too_large(&world, &key, &of(&aliases("attributes", 190)), json!({})).await;
         let lists: String = (0..40).map(|i| format!("l{i}: records(first: 500) {{ nodes {{ attributes }} }} ")).collect();
         too_large(&world, &key, &format!("{{ {lists} }}"), json!({})).await;
         let long: String = (0..190).map(|i| format!("{}{i}: id ", "a".repeat(250))).collect();
         too_large(&world, &key, &of(&long), json!({})).await;
-        // The list's rows are read in vain where nothing of them is asked for, and that too has its bound.
+        // The list's rows are read even if nothing of them is selected, and that is bounded, too.
         let lists: String = (0..40).map(|i| format!("l{i}: records(first: 500) {{ nodes {{ id }} }} ")).collect();
         too_large(&world, &key, &format!("{{ {lists} }}"), json!({})).await;
         world.end().await;
@@ -71,7 +73,8 @@ both! {
 }
 
 both! {
-    /// Items of subscriptions over a socket and over SSE have the same bound, and so have queries over them.
+    /// Subscription items over WebSocket and SSE have the same bound, and so have queries over
+    /// these.
     async fn items_are_bounded(kind) {
         let world = World::with_doors(kind, |config| config.answer_mib = 1).await;
         let key = world.key(Role::Operator).await;
@@ -90,7 +93,7 @@ both! {
     }
 }
 
-/// What one key's requests under way hold together has a bound, too; memory stays flat.
+/// The responses in flight of one key have a bound together, too; memory stays flat.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_large_answers_at_once_are_bounded() {
     let world = World::guarded(Kind::Sqlite).await;
@@ -104,13 +107,13 @@ async fn many_large_answers_at_once_are_bounded() {
     for (status, answer) in all.iter().filter(|(status, _)| *status != 200) {
         assert_eq!((*status, &answer["errors"][0]["extensions"]["code"]), (429, &json!("LIMIT_EXCEEDED")), "{answer}");
     }
-    // None of it is held any longer.
+    // None of the memory is counted any longer.
     let (status, _) = world.post_as(&key, &query, json!({})).await;
     assert_eq!(status, 200);
     world.end().await;
 }
 
-/// An answer counts for its key until its reader has taken it, by whatever way it goes.
+/// A response counts for its key until the client has read it, over every transport.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn answers_that_nobody_reads_are_counted() {
     let world = World::guarded(Kind::Sqlite).await;
@@ -121,7 +124,7 @@ async fn answers_that_nobody_reads_are_counted() {
     let mut streams = Vec::new();
     let mut refused = false;
     for _ in 0..20 {
-        // The client asks, reads the head of the answer, and then nothing.
+        // The client sends a request, reads the response headers, and then nothing.
         let mut stream = tokio::net::TcpStream::connect(world.address).await.unwrap();
         let head = format!(
             "POST /graphql HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {key}\r\nAccept: text/event-stream\r\n\
@@ -132,7 +135,7 @@ async fn answers_that_nobody_reads_are_counted() {
         stream.write_all(head.as_bytes()).await.unwrap();
         let mut first = vec![0; 4_096];
         let mut read = 0;
-        // The head, the comment by which the stream begins, and the beginning of the answer.
+        // The headers, the comment that begins the stream, and the start of the response.
         while read < 1_000 && !refused {
             read += stream.read(&mut first[read..]).await.unwrap();
             refused = String::from_utf8_lossy(&first[..read]).contains("LIMIT_EXCEEDED");
@@ -144,7 +147,7 @@ async fn answers_that_nobody_reads_are_counted() {
     }
     assert!(refused, "{} answers of 15 MB wait for their readers", streams.len());
     drop(streams);
-    // What nobody waits for any more is not counted for long.
+    // A response without a reader is not counted for long.
     let small = "{ records(first: 1) { nodes { id } } }";
     while world.post_as(&key, small, json!({})).await.1.get("errors").is_some() {
         tokio::task::yield_now().await;

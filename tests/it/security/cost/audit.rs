@@ -1,4 +1,5 @@
-//! Refused mutations don't fill the disk: what comes too quickly is counted, what is long is cut, what is old goes.
+//! Rejected mutations don't fill the disk: entries beyond the rate are only counted, long ones are
+//! truncated, old ones are deleted.
 
 use chrono::Duration;
 use entity::member::Role;
@@ -28,12 +29,12 @@ both! {
         assert!((800..=820).contains(&times), "{times}");
         let longest = world.number("SELECT CAST(MAX(LENGTH(CAST(input AS text))) AS bigint) FROM audit").await;
         assert!(longest < 8_192, "{longest}");
-        // A name that is made up is cut, and so is a deep input.
+        // An invented name is truncated, and so is a deep input.
         let made_up = format!("mutation {{ {}(input: {{}}) {{ id }} }}", "x".repeat(30_000));
         world.post_as(&key, &made_up, json!({})).await;
         let longest = world.number("SELECT CAST(MAX(LENGTH(mutation)) AS bigint) FROM audit").await;
         assert!(longest <= 200, "{longest}");
-        // What is old goes, in pieces.
+        // Old entries are deleted in chunks.
         world.clock.set(noon() + Duration::days(366));
         sortie::kernel::audit::delete_expired(&world.db).await.unwrap();
         assert_eq!(world.number("SELECT COUNT(*) FROM audit").await, 0);
@@ -42,7 +43,8 @@ both! {
 }
 
 both! {
-    /// What could not be written is counted on, and written when the database takes it again.
+    /// Audit entries that could not be written keep being counted, and are written once the
+    /// database accepts them again.
     async fn refusals_outlast_a_database_that_refuses(kind) {
         let world = World::guarded(kind).await;
         let key = world.key(Role::Viewer).await;

@@ -1,4 +1,5 @@
-//! What a worker claims and can't be told of is not held by nobody: the next claim gets it at once.
+//! Steps whose claim could not be delivered to the worker are released: the next claim gets them at
+//! once.
 
 use std::collections::HashSet;
 
@@ -8,7 +9,8 @@ use crate::harness::{Kind, World};
 
 const CLAIM: &str = "claimSteps(input: { worker: \"w\", limit: 40, leaseSeconds: 3600 })";
 
-/// A world with a step for each of so many records, whose context takes so many times 15,000 bytes, and the agent's key.
+/// A world with a step per record, with contexts of a multiple of 15,000 bytes, and the agent's
+/// key.
 async fn world(kind: Kind, records: usize, times: usize) -> (World, String) {
     let world = World::with_doors(kind, |config| config.answer_mib = 1).await;
     let shown: String = (0..times).map(|i| format!("a{i}: attributes ")).collect();
@@ -65,7 +67,8 @@ both! {
 }
 
 both! {
-    /// An answer that is too large as a whole, or that another field of the request takes away.
+    /// A response that is too large as a whole, or that is lost because of another field of the
+    /// request.
     async fn a_claim_whose_answer_is_lost_is_given_back(kind) {
         let (world, key) = world(kind, 20, 4).await;
         let many: String = (0..40).map(|i| format!("c{i}: context ")).collect();

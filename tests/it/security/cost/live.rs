@@ -1,4 +1,5 @@
-//! Live executions have a share of the machine for each key; who is over it is told later, and misses nothing.
+//! Live executions have a share of the machine per key; a key over its share is notified later, and
+//! misses nothing.
 
 use std::time::{Duration, Instant};
 
@@ -27,7 +28,7 @@ fn what_is_taken_is_given_back_by_time() {
     assert_eq!(pace.wait(at(0.0), 0.5), Some(Duration::from_secs(4)));
     assert_eq!(pace.wait(at(2.0), 0.5), Some(Duration::from_secs(2)));
     assert_eq!(pace.wait(at(4.0), 0.5), None);
-    // A clock that goes back gives nothing back; a long rest saves nothing up.
+    // A clock that goes backwards restores no quota; a long idle time accumulates none.
     pace.take(Duration::from_secs(1));
     assert_eq!(pace.wait(at(3.0), 0.5), Some(Duration::from_secs(2)));
     assert_eq!(pace.wait(at(1_000.0), 0.5), None);
@@ -44,7 +45,7 @@ both! {
         let (run, steps) = world.own_run(&given, json!({})).await;
         let mut socket = Socket::open_as(world.address, &greedy).await;
         assert_eq!(socket.message().await["type"], "connection_ack");
-        // Each another one, so that none is shared.
+        // Each one different, so that none is shared.
         let many = 20;
         for i in 0..many {
             let query = format!("subscription($id: ID) {{ stepStatusChanged(runId: $id) {{ a{i}: to name step {{ run {{ steps(first: 50) {{ nodes {{ id name status availableActions {{ action allowed blockedBecause }} }} }} }} }} }} }}");
@@ -60,7 +61,7 @@ both! {
             assert!(started.get("errors").is_none(), "{started}");
             assert!(begun.elapsed() < Duration::from_secs(10), "others wait");
         }
-        // Every one of them comes to each, in order.
+        // Every subscriber gets each event, in order.
         let mut came = vec![Vec::new(); many];
         while came.iter().any(|names| names.len() < 8) {
             let message = socket.message().await;
@@ -88,7 +89,7 @@ both! {
             assert_eq!(socket.message().await["type"], "connection_ack");
             sockets.push(socket);
         }
-        // As many as one socket may have, over all sockets.
+        // The maximum of one socket, over all sockets.
         for i in 0..SOCKET_STREAMS {
             sockets[i % 2].subscribe(&i.to_string(), "subscription { events { kind } }", json!({})).await;
         }
@@ -105,7 +106,7 @@ both! {
         assert_eq!((&refused["id"], &refused["type"]), (&json!("more"), &json!("error")), "{refused}");
         assert_eq!(refused["payload"][0]["extensions"]["code"], "LIMIT_EXCEEDED", "{refused}");
         assert_eq!(sockets[0].message().await["type"], "pong");
-        // Whoever lets one go may have another.
+        // Ending one subscription allows another.
         sockets[1].say(json!({ "id": "1", "type": "complete" })).await;
         while one_more(&mut sockets[0]).await["type"] == "error" {
             assert_eq!(sockets[0].message().await["type"], "pong");
@@ -116,7 +117,8 @@ both! {
 }
 
 both! {
-    /// What a subscription holds is counted as long as it is open, and an operation's id is short.
+    /// Memory held by a subscription counts for as long as it is open; an operation's id has a
+    /// maximum length.
     async fn long_subscriptions_count_as_several(kind) {
         let world = World::with_doors(kind, |config| config.streams_per_key = 5).await;
         let key = world.key(Role::Viewer).await;
@@ -155,20 +157,20 @@ fn a_debt_outlasts_whoever_made_it() {
     drop(one);
     costs.item(&payer).read(10).unwrap();
     assert!(live().wait(Instant::now()).is_some(), "it is owed yet");
-    // Another key of the org is held up by the org's own debt only.
+    // Another key of the org is delayed by the org's own debt only.
     let other = CostOwner { key: uuid::Uuid::now_v7(), ..asker };
     let own = |asker: CostOwner| costs.live(CostAccount::of(asker)).wait(Instant::now()).unwrap();
     assert!(own(other) < own(asker));
     assert_eq!(costs.usage_count(), 2, "what owes nothing is gone");
 }
 
-/// Asks for large answers as somebody, and reads none of them, until one more is not let through.
+/// Requests large responses with a credential without reading any, until one more is rejected.
 async fn hoard(world: &World, key: &str) -> Vec<TcpStream> {
     let mut streams = Vec::new();
     let body = json!({ "query": "{ records(first: 370) { nodes { attributes } } }" }).to_string();
     loop {
         let socket = TcpSocket::new_v4().unwrap();
-        // What the system takes of an answer counts as read.
+        // Bytes in the operating system's buffers count as read.
         socket.set_recv_buffer_size(4_096).unwrap();
         let mut stream = socket.connect(world.address).await.unwrap();
         let head = format!(
@@ -189,7 +191,8 @@ async fn hoard(world: &World, key: &str) -> Vec<TcpStream> {
 }
 
 both! {
-    /// What several keys follow is counted for their org alone: a key that holds too much ends its own streams only.
+    /// Executions shared by several keys count for their org alone: a key that holds too much ends
+    /// its own streams only.
     async fn a_key_that_holds_too_much_ends_no_stream_of_another(kind) {
         let world = World::with_doors(kind, |config| config.answer_mib = 6).await;
         world.fill(kind, &world.viewer, 370, 15_000).await;
@@ -213,7 +216,8 @@ both! {
         for step in &steps[..1] {
             let (_, started) = world.act_as(&operator, "startStep", json!({ "id": step })).await;
             assert!(started.get("errors").is_none(), "{started}");
-            // Side by side: each item is large, and who does not read is let go.
+            // Both subscribed: each item is large, and the subscriber that does not read is
+            // dropped.
             let each = sockets.iter_mut().map(async |socket| {
                 loop {
                     let message = socket.message().await;

@@ -1,4 +1,4 @@
-//! What the engine's loops walk has a bound per org.
+//! Rows that the engine's loops walk have a bound per org.
 
 use serde_json::{Value, json};
 use sortie::kernel::limits;
@@ -6,7 +6,8 @@ use sortie::kernel::limits;
 use crate::harness::{Kind, World};
 
 impl World {
-    /// So many copies of a table's rows, each with an id of its own; these columns get these values, in which `n.i` counts.
+    /// Inserts `count` copies of a table's rows with new ids; the columns of `other` get the given
+    /// values, in which `n.i` is the copy's number.
     async fn copies(&self, kind: Kind, table: &str, count: u64, other: &[(&str, &str)]) {
         let (columns, id) = match kind {
             Kind::Sqlite => (format!("SELECT name FROM pragma_table_info('{table}')"), "randomblob(16)"),
@@ -54,7 +55,7 @@ both! {
         is_refused(&world.post(schedule, json!({ "id": plan.campaign })).await, "cron", limits::SCHEDULES_OF_ORG);
         let once = "mutation($id: ID!) { scheduleCampaign(input: { campaignId: $id, at: \"2027-01-01T00:00:00Z\" }) { schedule { id } } }";
         is_refused(&world.post(once, json!({ "id": plan.campaign })).await, "at", limits::SCHEDULES_OF_ORG);
-        // One that has ended leaves room.
+        // A run that has ended frees capacity.
         world.ask("mutation($id: ID!) { endSchedule(input: { id: $id }) { schedule { status } } }", json!({ "id": id })).await;
         world.ask(schedule, json!({ "id": plan.campaign })).await;
 

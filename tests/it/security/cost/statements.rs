@@ -1,4 +1,4 @@
-//! Statements end with the request that asked for them, and leave others room.
+//! Statements end with the request that issued them, and leave capacity for others.
 
 use std::time::{Duration, Instant};
 
@@ -13,8 +13,8 @@ use crate::harness::{Kind, World};
 const SMALL: &str = "{ records(first: 5) { nodes { id name } } }";
 
 both! {
-    /// One org's keys ask as much as they can; others, the door and health don't notice, and nothing goes on when the askers
-    /// have gone.
+    /// One org's keys send as many requests as they can; others, authentication and health are not
+    /// affected, and nothing keeps running when the clients are gone.
     async fn heavy_queries_leave_others_alone_and_end_with_their_askers(kind) {
         let world = World::guarded(kind).await;
         world.fill(kind, &world.viewer, 60_000, 200).await;
@@ -44,7 +44,7 @@ both! {
             let running = "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'active' AND pid <> pg_backend_pid() AND query LIKE '%record%'";
             assert_eq!(world.number(running).await, 0);
         }
-        // What was interrupted is as good as before.
+        // An interrupted connection still works.
         for _ in 0..all * 2 {
             let (status, answer) = world.post_as(&keys[0], SMALL, json!({})).await;
             assert_eq!((status, answer.get("errors")), (200, None), "{answer}");
@@ -54,7 +54,7 @@ both! {
 }
 
 both! {
-    /// Orgs that together take all there is make room for one that has nothing under way.
+    /// Orgs that together use all connections make room for one without any request in flight.
     async fn an_org_that_asks_little_is_let_through(kind) {
         let world = World::guarded(kind).await;
         let (_, neighbour) = world.tenant("neighbour").await;
@@ -79,7 +79,7 @@ both! {
 }
 
 both! {
-    /// What waits for its turn is bounded; what is turned away says when to come again.
+    /// The queue of waiting requests is bounded; a rejection says when to retry.
     async fn what_waits_is_bounded(kind) {
         let world = World::guarded(kind).await;
         world.fill(kind, &world.viewer, 40_000, 200).await;
@@ -110,8 +110,8 @@ both! {
     }
 }
 
-/// A change whose statement takes too long is ended by the database, leaves nothing, and is told as what it is; the time is
-/// set on every connection that changes something.
+/// A write whose statement takes too long is cancelled by the database, leaves nothing behind, and
+/// gets a specific error; the timeout is set on every writing connection.
 #[tokio::test(flavor = "multi_thread")]
 async fn statements_of_changes_end_with_their_time() {
     if !crate::harness::postgres::available() {
@@ -135,7 +135,7 @@ async fn statements_of_changes_end_with_their_time() {
 }
 
 both! {
-    /// A list of many values is one comparison, whatever its length.
+    /// A list of values is one comparison in SQL, whatever its length.
     async fn a_long_list_is_one_comparison(kind) {
         let world = World::new(kind).await;
         world.fill(kind, &world.viewer, 1, 10).await;
@@ -148,7 +148,7 @@ both! {
     }
 }
 
-/// The changes of one org that wait for something leave connections for those of others.
+/// Blocked writes of one org leave connections for those of others.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn changes_of_one_org_leave_room_for_others() {
     if !crate::harness::postgres::available() {

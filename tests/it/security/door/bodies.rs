@@ -1,4 +1,5 @@
-//! Bodies and messages: not read of strangers, bounded while they are under way, and in time.
+//! Bodies and messages: not read before authentication, bounded while in flight, and within a time
+//! limit.
 
 use std::time::Duration;
 
@@ -30,10 +31,11 @@ impl World {
     }
 }
 
-/// Whoever is unknown is told so before a byte of the body is there, on every way in.
+/// An unauthenticated client is rejected before any byte of the body has arrived, on every
+/// endpoint.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn strangers_are_refused_before_their_body() {
-    // Nobody has to wait for the time of a body.
+    // The response does not wait for the body's time limit.
     let world = World::with_doors(Kind::Sqlite, |config| config.client_seconds = 600).await;
     let wrong = bearer("sortie_01h455vb4pex5vsknk084sn02q_wrong");
     for path in ["/graphql", "/graphql/stream", "/graphql/stream?token=abc", "/import/records?kind=lead"] {
@@ -47,21 +49,21 @@ async fn strangers_are_refused_before_their_body() {
         let mut stream = said(world.address, chunked.as_bytes()).await;
         assert!(head(&mut stream).await.starts_with("HTTP/1.1 401"), "{path}");
     }
-    // Who sends its whole body nevertheless gets the answer, and no reset connection.
+    // A client that sends its whole body nevertheless gets the response, and no connection reset.
     let clients = (0..40).map(|_| async {
         let request = client().post(format!("http://{}/graphql", world.address));
         let request = request.header("content-type", "application/json").body(vec![b' '; MIB]);
         request.send().await.unwrap().status().as_u16()
     });
     assert!(join_all(clients).await.into_iter().all(|status| status == 401));
-    // What is too large by its own word is not read, either.
+    // A body that is too large by its `Content-Length` is not read, either.
     let mut stream =
         said(world.address, &post("/graphql", "application/json", MIB + 1, &bearer(&world.own_key()))).await;
     assert!(head(&mut stream).await.starts_with("HTTP/1.1 413"));
     world.end().await;
 }
 
-/// Bodies that are held back but for their last byte: of one address, and of many.
+/// Bodies that lack their last byte: of one address, and of many.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bytes_under_way_are_bounded() {
     let world = World::with_doors(Kind::Sqlite, |config| config.client_seconds = 600).await;
@@ -78,16 +80,16 @@ async fn bytes_under_way_are_bounded() {
     let mut one = join_all((0..10).map(|_| held("203.0.113.7".into()))).await;
     let told = first(&mut one).await;
     assert!(told.starts_with("HTTP/1.1 429") && header(&told, "retry-after").is_some(), "{told}");
-    // Others have theirs meanwhile.
+    // Other clients' bodies are read meanwhile.
     assert_eq!(world.ask("{ viewer { role } }", json!({})).await["viewer"]["role"], "ADMIN");
     drop(one);
     let mut many = join_all((0..40).map(|i| held(format!("198.51.100.{}", i / 4)))).await;
     let told = first(&mut many).await;
     assert!(told.starts_with("HTTP/1.1 503") && header(&told, "retry-after").is_some(), "{told}");
-    // Small requests are served also then.
+    // Small requests are still served.
     assert_eq!(world.ask("{ viewer { role } }", json!({})).await["viewer"]["role"], "ADMIN");
     drop(many);
-    // Given back, large ones are, too.
+    // Once the memory is free again, large ones are served, too.
     loop {
         let request = client().post(format!("http://{}/graphql", world.address)).bearer_auth(&key);
         let body = json!({ "query": "{ viewer { role } }", "variables": { "long": "x".repeat(MIB - 100) } });
@@ -98,7 +100,7 @@ async fn bytes_under_way_are_bounded() {
     world.end().await;
 }
 
-/// Bodies that come by drops are ended, an upload's, too.
+/// Bodies that trickle in are aborted, also uploads.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn drops_are_not_waited_for() {
     let world = World::with_doors(Kind::Sqlite, |config| config.client_seconds = 1).await;
@@ -107,7 +109,7 @@ async fn drops_are_not_waited_for() {
         let stream = said(world.address, &post(path, kind, MIB - 1, &key)).await;
         let (mut read, mut write) = stream.into_split();
         let drops = tokio::spawn(async move {
-            // The attack itself: a drop now and then, so that no single wait is long.
+            // The attack itself: a byte now and then, so that no single read waits long.
             let mut beat = tokio::time::interval(Duration::from_millis(100));
             while write.write_all(b"a,b\n").await.is_ok() {
                 beat.tick().await;
@@ -123,7 +125,7 @@ async fn drops_are_not_waited_for() {
     world.end().await;
 }
 
-/// A frame's head, for a text of so many bytes, masked with zeros.
+/// The header of a text frame of a given length, masked with zeros.
 fn frame(length: usize) -> Vec<u8> {
     let mut head = vec![0x81, 0x80 | 127];
     head.extend((length as u64).to_be_bytes());
@@ -140,7 +142,8 @@ async fn socket(world: &World, named: &str) -> TcpStream {
     stream
 }
 
-/// Messages of sockets grow in memory until they are whole: of strangers a little, of others within the same bounds.
+/// WebSocket messages are buffered until they are complete: a little before authentication,
+/// afterwards within the same bounds.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn messages_of_sockets_are_bounded() {
     let world = World::with_doors(Kind::Sqlite, |config| config.client_seconds = 600).await;
@@ -166,13 +169,13 @@ async fn messages_of_sockets_are_bounded() {
     for stream in &mut held {
         let _ = stream.write_all(&[frame(MIB), vec![b' '; MIB - 1]].concat()).await;
     }
-    // One of them is let go.
+    // One of them is closed.
     select_all(held.iter_mut().map(|stream| Box::pin(rest(stream)))).await;
     drop(held);
     world.end().await;
 }
 
-/// A message that does not become whole ends its socket, whatever is said between its parts.
+/// A message that is never completed closes its socket, whatever comes between its fragments.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn messages_of_sockets_come_in_time() {
     let world = World::with_doors(Kind::Sqlite, |config| config.client_seconds = 1).await;
@@ -182,7 +185,7 @@ async fn messages_of_sockets_come_in_time() {
     stream.write_all(&[&frame(init.len()), &init[..]].concat()).await.unwrap();
     let (mut read, mut write) = stream.into_split();
     let drops = tokio::spawn(async move {
-        // A text that does not end, and pings between its fragments.
+        // A text message without an end, and pings between its fragments.
         let mut beat = tokio::time::interval(Duration::from_millis(100));
         let _ = write.write_all(&[0x01, 0x81, 0, 0, 0, 0, b' ']).await;
         while write.write_all(&[0x00, 0x81, 0, 0, 0, 0, b' ', 0x89, 0x80, 0, 0, 0, 0]).await.is_ok() {

@@ -1,4 +1,4 @@
-//! Connections: their protocol, their idleness, how many of them there are.
+//! Connections: their protocol, idle timeouts and number.
 
 use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -17,7 +17,7 @@ use crate::harness::{Kind, World};
 pub(in crate::security) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 const ALIVE: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
-/// The preface of HTTP/2, whole, in pieces or as an upgrade, gets nobody a connection without bounds.
+/// An HTTP/2 preface, whole, in pieces or as an upgrade, does not give a connection without limits.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn http_2_is_not_spoken() {
     let world = World::with_doors(Kind::Sqlite, |config| config.client_seconds = 2).await;
@@ -38,7 +38,7 @@ async fn http_2_is_not_spoken() {
     world.end().await;
 }
 
-/// Hundreds that do nothing, each in its own way, are gone after the time that a client has.
+/// Hundreds of connections that idle in different ways are closed after the client timeout.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn idle_connections_end() {
     let world = World::with_doors(Kind::Sqlite, |config| config.client_seconds = 1).await;
@@ -49,7 +49,7 @@ async fn idle_connections_end() {
             1 => PREFACE,
             2 => b"POST /graphql HTTP/1.1\r\nHost: loc",
             3 => b"\r\n",
-            // Kept after an answer: one request, and two in one piece.
+            // Kept alive after a response: one request, and two in one write.
             4 => ALIVE,
             _ => b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\nGET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n",
         };
@@ -57,7 +57,7 @@ async fn idle_connections_end() {
     }
     let told = futures_util::future::join_all(idle.iter_mut().map(rest)).await;
     assert_eq!(told.iter().filter(|told| told.starts_with("HTTP/1.1 200")).count(), 100);
-    // One that is used is kept.
+    // A connection in use is kept.
     let mut used = said(world.address, b"").await;
     for _ in 0..10 {
         used.write_all(ALIVE).await.unwrap();
@@ -68,10 +68,10 @@ async fn idle_connections_end() {
     world.end().await;
 }
 
-/// The address of this machine in its network, where it has one.
+/// The address of this machine in its network, if it has one.
 fn own() -> Option<IpAddr> {
     let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
-    // Nothing is sent: the way there is looked up.
+    // Nothing is sent: only the route is looked up.
     socket.connect("192.0.2.1:9").ok()?;
     Some(socket.local_addr().ok()?.ip()).filter(|address| !address.is_loopback() && !address.is_unspecified())
 }
@@ -94,7 +94,7 @@ async fn an_address_has_so_many() {
         let _kept = [said(far, ALIVE).await, said(far, b"").await];
         let mut more = said(far, ALIVE).await;
         assert_eq!(rest(&mut more).await, "");
-        // Others are served meanwhile, this machine without a cap of its own.
+        // Others are served meanwhile; this machine's address has no limit of its own.
         let mut others = Vec::new();
         for _ in 0..20 {
             let mut other = said(near, ALIVE).await;
@@ -109,7 +109,7 @@ async fn an_address_has_so_many() {
     world.drop_unchecked().await;
 }
 
-/// The table counts addresses of IPv6 by their /64, and forgets whoever holds nothing.
+/// The table counts IPv6 addresses by their /64, and drops entries without connections.
 #[test]
 fn addresses_are_counted() {
     let table = Addresses::new(2);
@@ -124,7 +124,7 @@ fn addresses_are_counted() {
     assert_eq!(table.count(), 3);
     drop((first, second, other, mapped));
     assert_eq!(table.count(), 0);
-    // Bytes: of one address, of all, and given back.
+    // Bytes: per address, in total, and returned.
     let (most, each) = (sortie::kernel::limits::LOAD_BYTES, sortie::kernel::limits::LOAD_BYTES_EACH);
     let mut loads: Vec<_> = (0..most / each).map(|i| table.load(IpAddr::from([10, 0, 0, i as u8]), false)).collect();
     for load in &mut loads {
@@ -144,7 +144,8 @@ fn addresses_are_counted() {
     assert_eq!(table.count(), 0);
 }
 
-/// With few open files there are fewer connections, and what is behind the door goes on when they are all taken.
+/// A low limit of open files lowers the limit of connections; the server keeps working when all of
+/// them are in use.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn open_files_run_short() {
     let home = Home::new(Kind::Sqlite).await.with("SORTIE_CLIENT_SECONDS", "60");
@@ -161,7 +162,7 @@ async fn open_files_run_short() {
     let limits = std::fs::read_to_string(format!("/proc/{}/limits", process.id())).unwrap();
     let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
     assert_eq!(files.split_whitespace().collect::<Vec<_>>()[3..5], ["160", "160"]);
-    // One that is there before the others come.
+    // A connection that is open before the others come.
     let mut first = said(address, ALIVE).await;
     assert!(head(&mut first).await.starts_with("HTTP/1.1 200"));
     first.read_exact(&mut [0; 14]).await.unwrap();
@@ -175,7 +176,7 @@ async fn open_files_run_short() {
         }
     }
     assert_eq!((open.len(), turned_away), (79, 121));
-    // The database and the outbox have theirs: a write, and a read of the whole health.
+    // The database and the outbox still have file descriptors: a write, and the full health check.
     let body = json!({ "query": "mutation { createGoal(input: { name: \"Hold\" }) { goal { id } } }" }).to_string();
     let post = format!(
         "POST /graphql HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
@@ -184,7 +185,7 @@ async fn open_files_run_short() {
     first.write_all(post.as_bytes()).await.unwrap();
     let told = rest(&mut first).await;
     assert!(told.contains("\"createGoal\":{\"goal\"") && told.contains("{\"ready\":true}"), "{told}");
-    // Those that go make room.
+    // Closed connections make room.
     drop(open);
     while !head(&mut said(address, ALIVE).await).await.starts_with("HTTP/1.1 200") {
         tokio::task::yield_now().await;
@@ -193,13 +194,13 @@ async fn open_files_run_short() {
     let output = process.wait_with_output().unwrap();
     let log = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(log.contains("the limit of open files allows fewer connections than configured"), "{log}");
-    // 121 were turned away, which is told once.
+    // 121 were rejected, which is logged once.
     assert_eq!(log.matches("connections were rejected").count(), 1, "{log}");
     home.check();
     home.remove();
 }
 
-/// A ping's payload comes back in the pong, before and after it is known who asks.
+/// A ping's payload is returned in the pong, before and after authentication.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pings_are_given_back() {
     let world = World::guarded(Kind::Sqlite).await;
@@ -220,7 +221,7 @@ async fn pings_are_given_back() {
     world.end().await;
 }
 
-/// A known socket that says nothing but answers pings lives on past the time that a message may take.
+/// An authenticated socket that only answers pings stays open beyond the time limit of a message.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn quiet_sockets_live_on() {
     use futures_util::StreamExt;

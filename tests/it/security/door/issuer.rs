@@ -1,4 +1,4 @@
-//! An issuer of tokens that is away, hangs or shows odd keys; and tokens with odd headers.
+//! A token issuer that is down, hangs or publishes odd keys; and tokens with odd headers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -27,7 +27,7 @@ fn keys() -> Value {
     serde_json::from_str(&std::fs::read_to_string("tests/data/tokens/jwks.json").unwrap()).unwrap()
 }
 
-/// An issuer that answers what it is told to; nothing at all while that is null.
+/// An issuer with a configurable response; none at all while that is null.
 async fn issuer(shows: watch::Receiver<Value>) -> (String, Arc<AtomicUsize>) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/jwks.json", listener.local_addr().unwrap());
@@ -66,7 +66,8 @@ async fn world(url: String) -> World {
     world
 }
 
-/// Keys that were good serve on; who names an unknown one does not make the others wait, nor ask the issuer in a row.
+/// Cached keys stay valid; a token with an unknown key id neither delays the others nor causes
+/// repeated requests to the issuer.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_issuer_that_hangs_holds_up_nobody() {
     let (show, shows) = watch::channel(keys());
@@ -87,7 +88,8 @@ async fn an_issuer_that_hangs_holds_up_nobody() {
     world.end().await;
 }
 
-/// An issuer that hangs from the start: requests wait for one time together, and are told that it can't be known.
+/// An issuer that hangs from the start: requests wait together for one timeout, and get an error
+/// that the token can't be verified.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_issuer_that_never_answers() {
     let (_show, shows) = watch::channel(Value::Null);
@@ -107,12 +109,13 @@ async fn an_issuer_that_never_answers() {
     }
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
     assert!(asked.load(Ordering::SeqCst) <= 3, "{asked:?}");
-    // Keys go on, whatever the issuer does.
+    // API keys keep working, whatever the issuer does.
     assert_eq!(world.ask(ME, json!({})).await["viewer"]["role"], "ADMIN");
     world.end().await;
 }
 
-/// A key that is not for verifying verifies nothing; one that can't be read does no harm to the others.
+/// A key whose use is not signatures verifies nothing; an unreadable one does not affect the
+/// others.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keys_are_used_for_what_they_are_for() {
     let own = keys()["keys"][0].clone();

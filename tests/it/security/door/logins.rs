@@ -1,4 +1,4 @@
-//! Failed logins: counted, in the audit, slowed.
+//! Failed logins: counted, audited, rate-limited.
 
 use entity::member::Role;
 use serde_json::json;
@@ -26,12 +26,12 @@ both! {
         assert_eq!(status(&world, &known, "203.0.113.5").await.0, 200);
         let guess = |i: usize| format!("sortie_01h455vb4pex5vsknk084sn0{i:02}_guess");
         for i in 0..20 {
-            // In all shapes, and of IPv6 in one /64.
+            // Credentials of all forms, and IPv6 addresses in one /64.
             let shown = if i % 2 == 0 { guess(i) } else { format!("nonsense{i}") };
             assert_eq!(status(&world, &shown, "203.0.113.5").await, (401, None), "{i}");
             assert_eq!(status(&world, &shown, &format!("2001:db8::{i}")).await.0, 401, "{i}");
         }
-        // Who shows nothing asks nothing of anybody.
+        // Requests without a credential don't count as failed logins.
         for _ in 0..30 {
             assert_eq!(status(&world, "", "203.0.113.6").await, (401, None));
         }
@@ -42,18 +42,18 @@ both! {
         }
         assert_eq!(status(&world, &fresh, "203.0.113.5").await.0, 429);
         assert_eq!(world.db.statements(), before, "the database was asked");
-        // Whoever was good goes on, others come in.
+        // Authenticated clients continue, others can log in.
         assert_eq!(status(&world, &known, "203.0.113.5").await.0, 200);
         assert_eq!(status(&world, &fresh, "203.0.113.6").await.0, 200);
         assert_eq!(status(&world, &guess(51), "2001:db8:0:1::1").await.0, 401);
-        // On a socket, too, whose headers say where it comes from.
+        // Also on a socket, whose headers give the client address.
         for i in 0..20 {
             let mut socket = Socket::open_as(world.address, &guess(i)).await;
             assert!(matches!(socket.came().await, Came::Closed(4403)));
         }
         let mut socket = Socket::open_as(world.address, &guess(0)).await;
         assert!(matches!(socket.came().await, Came::Closed(1013)));
-        // A minute later it is over.
+        // After a minute logins are accepted again.
         world.clock.set(noon() + chrono::Duration::seconds(61));
         assert_eq!(status(&world, &guess(52), "203.0.113.5").await.0, 401);
         let metrics = client().get(format!("http://{}/metrics", world.address)).send().await.unwrap().text().await.unwrap();

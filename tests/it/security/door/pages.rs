@@ -1,4 +1,4 @@
-//! Proxies before a server in development mode, pages of other places, and the headers of answers.
+//! Proxies in front of a server in development mode, cross-origin pages, and response headers.
 
 use serde_json::json;
 
@@ -36,7 +36,7 @@ pub(in crate::security) const PROXIED: [(&str, &str); 9] = [
     ("True-Client-IP", "203.0.113.7"),
 ];
 
-/// In development mode nobody comes through a proxy, on any way in.
+/// Development mode rejects requests that came through a proxy, on every endpoint.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn development_mode_is_for_this_machine() {
     let world = World::new(Kind::Sqlite).await;
@@ -54,7 +54,7 @@ async fn development_mode_is_for_this_machine() {
         let told = head(&mut said(world.address, upgrade.as_bytes()).await).await;
         assert!(told.starts_with("HTTP/1.1 403"), "{proxied:?}: {told}");
     }
-    // A page that rebinds its name to this machine.
+    // DNS rebinding: a page whose name resolves to this machine.
     for host in ["evil.example", "evil.example:4000", "127.0.0.1.evil.example", "localhost.evil.example"] {
         assert_eq!(post(&world, &[("Host", host)]).await, 403, "{host}");
         assert_eq!(get(&world, "/metrics", &[("Host", host)]).await.0, 403, "{host}");
@@ -65,7 +65,7 @@ async fn development_mode_is_for_this_machine() {
     world.end().await;
 }
 
-/// A host that can't be told for certain is refused before all else, whatever key is shown.
+/// An ambiguous host is rejected before all else, whatever the key.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_has_one_host() {
     let world = World::guarded(Kind::Sqlite).await;
@@ -108,7 +108,7 @@ async fn a_request_has_one_host() {
     world.end().await;
 }
 
-/// With keys, `/metrics` is for this machine by its own name, and for admins.
+/// `/metrics` of a server with keys is open to this machine under its own name, and to admins.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn metrics_are_for_this_machine_and_admins() {
     let world = World::guarded(Kind::Sqlite).await;
@@ -124,7 +124,7 @@ async fn metrics_are_for_this_machine_and_admins() {
     world.end().await;
 }
 
-/// What a page elsewhere has a browser fetch without `Origin` is refused where a POST would be.
+/// Cross-site requests that a browser sends without `Origin` are rejected wherever a POST would be.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pages_elsewhere_ask_nothing() {
     let open = World::new(Kind::Sqlite).await;
@@ -152,7 +152,7 @@ async fn pages_elsewhere_ask_nothing() {
     guarded.end().await;
 }
 
-/// Each answer, a refusal too, says that its type is meant and that nobody keeps it.
+/// Every response, also an error, forbids content sniffing and caching.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn answers_carry_their_headers() {
     let world = World::guarded(Kind::Sqlite).await;

@@ -1,4 +1,4 @@
-//! Passwords in addresses are told nowhere, and not sent in the clear unasked.
+//! Passwords in URLs are never shown, and not sent in clear text without consent.
 
 use entity::id::{CommunicationId, RunId, RunRecordId, StepId};
 use lettre::message::Mailbox;
@@ -34,7 +34,7 @@ async fn a_malformed_database_address_is_not_told() {
             assert!(!done && !said.contains(PASSWORD), "{address}: {said}");
         }
     }
-    // A word too many, a file of settings, and its help.
+    // An extra argument, a settings file, and the help text.
     let (done, said) = home.run(&["check", &format!("postgres://anna:{PASSWORD}@127.0.0.1/sortie")]);
     assert!(!done && !said.contains(PASSWORD), "{said}");
     let file = home.folder().join("sortie.toml");

@@ -1,4 +1,4 @@
-//! A13: conditions that overflow the parser's stack, multiply what they are given, or take no end.
+//! A13: conditions that overflow the parser's stack, multiply their input, or never end.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use sortie::kernel::budget::Steps;
 use super::soon;
 use crate::harness::World;
 
-/// Conditions that a parser follows deep, each of so many links.
+/// Conditions that make a parser recurse, each with a given depth.
 pub(in crate::security) fn chains(links: usize) -> Vec<String> {
     let chain = |before: &str, link: &str, after: &str| format!("{before}{}{after}", link.repeat(links));
     vec![
@@ -122,7 +122,7 @@ fn loops_end() {
         let why = soon(source, || judged(source).unwrap_err());
         assert!(why.contains("limit of steps or time"), "{source}: {why}");
     }
-    // A batch shares its steps.
+    // A batch shares one budget of evaluation steps.
     let (steps, condition) = (Steps::of_batch(), Condition::parse("record.many.all(a, a >= 0)").unwrap());
     let held = (0..1_000).take_while(|_| condition.holds_within(&values(), &steps) == Ok(true)).count();
     assert!((1..=200).contains(&held), "{held}");
@@ -144,7 +144,7 @@ fn macros_can_be_used() {
         ("has(record.name) && !has(record.nosuch)", Ok(true)),
         ("record.name.matches('^A') && matches(record.name, 'n+$')", Ok(true)),
         ("record.name in ['Ann', 'Ben'] && record.name.startsWith('A')", Ok(true)),
-        // As CEL has it: an error beside what decides is passed over, whichever comes first.
+        // As in CEL: an error is ignored if the other operand decides, in either order.
         ("[1, 'a', 3].exists(x, x > 2)", Ok(true)),
         ("[1, 'a', 0].all(x, x > 0)", Ok(false)),
         ("[].all(x, x > 0) && ![].exists(x, x > 0)", Ok(true)),
@@ -178,7 +178,7 @@ fn many_owners_have_their_turns() {
     let begun = Instant::now();
     let owners = [1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 3];
     let mut order = Vec::new();
-    // The first one takes long, and takes up the time; the others come to theirs all the same.
+    // The first condition is slow and uses up its time; the others still get theirs.
     let done = sortie::kernel::budget::in_turn(&owners, begun + Duration::from_millis(2_400), |i, until| {
         assert!(until <= Instant::now() + Duration::from_secs(2));
         order.push(i);
@@ -190,13 +190,14 @@ fn many_owners_have_their_turns() {
     assert_eq!(order[..4], [0, 8, 10, 9], "who had the least time is next: {order:?}");
     let missing: Vec<usize> = (0..11).filter(|i| done[*i].is_none()).collect();
     assert!(!missing.is_empty() && missing.iter().all(|i| owners[*i] == 1), "{missing:?}");
-    // One has its turn, however late it is.
+    // At least one condition is evaluated, however late it is.
     let late = sortie::kernel::budget::in_turn(&[1, 2], begun, |i, _| i);
     assert_eq!(late.iter().flatten().count(), 1);
 }
 
 both! {
-    /// Conditions that can be judged alone are judged, however many there are and whatever they take together.
+    /// Conditions that can be evaluated alone are evaluated, however many there are and whatever
+    /// their total time.
     async fn conditions_of_many_steps_do_not_spend_each_other_s_time(kind) {
         let world = World::still(kind, None).await;
         let orders: Map<String, Value> = (0..180).map(|i| (format!("o{i}"), json!(i))).collect();

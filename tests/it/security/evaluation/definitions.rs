@@ -1,5 +1,5 @@
-//! Definitions with many conditions, templates and schemas are judged before the transaction that keeps them, within one
-//! time: whoever else writes waits for none of it.
+//! Definitions with many conditions, templates and schemas are validated before the transaction
+//! that stores them, within one time limit: no other writer waits for that.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::harness::World;
 
-/// A schema that takes long to be compiled, like no other.
+/// A schema that is slow to compile, different each time.
 pub(in crate::security) fn slow(seed: usize) -> Value {
     let patterns: Vec<Value> =
         (0..20).map(|i| json!({ "pattern": format!("{}(?!{seed}x{i})", r"(?=\w{2}i)".repeat(40)) })).collect();
@@ -62,7 +62,7 @@ both! {
                     }
                 };
                 tries += 1;
-                // Where the time is over that is told, with the field; asked again it goes on from there.
+                // A timeout is reported with the field; a repeated request continues from there.
                 let error = &answer["errors"][0]["extensions"];
                 if error.is_null() {
                     assert!(query != APPLY || answer["data"]["applyManifest"]["problems"] == json!([]), "{answer:#}");

@@ -1,4 +1,4 @@
-//! A14: YAML whose paths take the square of it, and problems that do. And what else nests: JSON.
+//! A14: YAML whose paths, or whose errors, take quadratic space. And other nested input: JSON.
 
 use serde_json::{Value, json};
 use sortie::domain::content::yaml;
@@ -7,7 +7,7 @@ use sortie::kernel::storable;
 use super::soon;
 use crate::harness::World;
 
-/// Texts that a parser follows deep, or that have many parts below long paths.
+/// Texts that make a parser recurse, or that have many values below long paths.
 pub(in crate::security) fn texts(size: usize) -> Vec<String> {
     let name = "n".repeat(250);
     let deep: String = (0..60).map(|depth| format!("{}{name}:\n", " ".repeat(depth))).collect();
@@ -47,7 +47,7 @@ fn no_yaml_takes_more_than_its_size_says() {
             soon(&text, || drop(yaml::read(&text)));
         }
     }
-    // 98 KB, 1,100 values below a path of 15 KB: each found by its line.
+    // 98 KB, 1,100 values below a path of 15 KB: each error is located by its line.
     let text = texts(98_000).remove(0);
     let written = soon("deep", || yaml::read(&text).unwrap());
     let path = vec!["n".repeat(250); 60].join(".");
@@ -84,7 +84,8 @@ both! {
 }
 
 both! {
-    /// What is nested is read on a stack; whoever may look at one list could end the process with it.
+    /// Nested input is parsed recursively; without a bound, anybody who may read one list could
+    /// overflow the stack and end the process.
     async fn nested_filters_are_refused_before_they_are_read(kind) {
         let world = World::new(kind).await;
         let leaf = json!({ "kind": { "eq": "lead" } });
@@ -145,7 +146,7 @@ both! {
 }
 
 both! {
-    /// The executor copies a variable for each of its uses: what that comes to is counted before.
+    /// The executor copies a variable for each of its uses: the total size is checked before.
     async fn variables_used_often_are_counted_as_often(kind) {
         let world = World::new(kind).await;
         let long = "x".repeat(900_000);
@@ -168,7 +169,7 @@ both! {
             assert_eq!(error["extensions"]["code"], "LIMIT_EXCEEDED", "{:.300}", answer.to_string());
             assert!(error["message"].as_str().unwrap().contains("the variables expand to more than"), "{:.300}", answer.to_string());
         }
-        // What is used a few times passes, also if it is long.
+        // A long variable that is used a few times is accepted.
         let twice = format!("query($s: String!) {{ records(filter: {{ or: [{}] }}) {{ totalCount }} }}", many(2));
         assert_eq!(world.ask(&twice, json!({ "s": "Lead" })).await["records"]["totalCount"], 0);
         world.end().await;
@@ -176,7 +177,7 @@ both! {
 }
 
 both! {
-    /// Errors repeat names, and are many: neither is without an end.
+    /// Errors repeat names, and may be many: both are bounded.
     async fn errors_are_few_and_short(kind) {
         let world = World::new(kind).await;
         let (name, short) = ("L".repeat(30_000), "L".repeat(256));
@@ -203,7 +204,7 @@ both! {
     }
 }
 
-/// The whole schema, as GraphiQL asks for it.
+/// The whole schema, as GraphiQL queries it.
 pub(in crate::security) fn whole_schema(alias: &str) -> String {
     let of_type = (0..9).fold(String::new(), |below, _| format!("ofType {{ kind name {below} }}"));
     let value = format!("name description type {{ kind name {of_type} }} defaultValue isDeprecated deprecationReason");
@@ -219,7 +220,7 @@ pub(in crate::security) fn whole_schema(alias: &str) -> String {
 }
 
 both! {
-    /// What the schema says of itself is asked for once, not forty times in one request.
+    /// Introspection of the whole schema is allowed once, not forty times, in one request.
     async fn the_schema_is_asked_for_once(kind) {
         let world = World::new(kind).await;
         let whole = world.ask(&format!("{{ {} }}", whole_schema("")), json!({})).await;
@@ -235,7 +236,7 @@ both! {
             let answer = world.post(&document, json!({})).await;
             assert_eq!(answer["errors"][0]["extensions"]["code"], "LIMIT_EXCEEDED", "{document:.200} {:.300}", answer.to_string());
         }
-        // Of several types something is asked in one request all the same.
+        // Single `__type` queries for several types are still allowed in one request.
         let types = ["Run", "Campaign", "Step", "Record"].map(|name| format!("{name}: __type(name: \"{name}\") {{ fields {{ name type {{ name ofType {{ name }} }} args {{ name }} }} }}"));
         assert!(world.ask(&format!("{{ {} }}", types.join(" ")), json!({})).await["Run"]["fields"].is_array());
         world.end().await;

@@ -1,7 +1,9 @@
-//! Every reader of what users write, given what nobody would: kept seeds (`fuzz/corpus/<target>/`), their pieces, and words
-//! of its language in any order. It returns within its time, and neither panics nor overflows.
+//! Fuzzes every parser of user input: stored seeds (`fuzz/corpus/<target>/`), pieces of them, and
+//! words of the input language in any order. The parser returns within its time limit, and neither
+//! panics nor overflows.
 //!
-//! A second for each target; `SORTIE_FUZZ_SECONDS` for longer. What was found is put among the seeds.
+//! One second per target; `SORTIE_FUZZ_SECONDS` for longer. Inputs that found a fault are added to
+//! the seeds.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -24,7 +26,7 @@ fn seconds() -> Duration {
     Duration::from_secs(told.unwrap_or(1))
 }
 
-/// Seeds first; then words of the language and pieces of seeds, some of them many times over.
+/// Seeds first; then words of the language and pieces of seeds, some repeated many times.
 pub(super) fn each(target: &str, more: Vec<String>, words: &[&str], read: impl Fn(&str)) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
     let kept = std::fs::read_dir(&folder).unwrap().map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap());
@@ -197,7 +199,7 @@ fn schemas_and_what_they_judge() {
     let values =
         [serde_json::json!({ "a": { "a": ["aaaaaaaaaaaaaaaaaaaaaaaaaaaa", 1, null] } }), serde_json::json!([[["a"]]])];
     each("schema", schemas::refused().iter().map(Value::to_string).collect(), WORDS, |text| {
-        // Words seldom make JSON: what is missing at the end is added.
+        // Random words are seldom valid JSON: missing closing brackets are added.
         for text in [text.to_owned(), format!("{{{text}"), format!("{{\"allOf\":[{text}")] {
             let closed = text.trim_end_matches(',').to_owned() + &closing(&text);
             if let Ok(schema) = serde_json::from_str::<Value>(&closed) {

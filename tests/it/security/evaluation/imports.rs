@@ -1,4 +1,4 @@
-//! A15: uploads that hold a thread each, for as long as their client likes.
+//! A15: uploads that each occupy a thread for as long as their client likes.
 
 use entity::member::Role;
 use serde_json::json;
@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 
 use crate::harness::World;
 
-/// An upload that has begun, and goes on when its client likes.
+/// An upload that has started, and continues when its client likes.
 async fn begun(world: &World, key: &str) -> TcpStream {
     let mut socket = TcpStream::connect(world.address).await.unwrap();
     let head = format!(
@@ -27,7 +27,8 @@ async fn whole(world: &World, key: &str) -> (u16, String, serde_json::Value) {
     (response.status().as_u16(), again.unwrap_or_default(), response.json().await.unwrap())
 }
 
-/// Asks until an import is answered so. An upload whose place another import had, which came first, is begun again.
+/// Repeats an import until its response is the expected one. An upload whose slot was taken by
+/// another import is restarted.
 async fn until(world: &World, key: &str, status: u16, open: &mut [(TcpStream, &str)]) -> serde_json::Value {
     let all = async {
         loop {
@@ -49,20 +50,20 @@ async fn until(world: &World, key: &str, status: u16, open: &mut [(TcpStream, &s
 
 both! {
     async fn slow_uploads_hold_up_nobody(kind) {
-        // The uploads wait for longer than the test takes.
+        // The uploads last longer than the test.
         let world = World::with_doors(kind, |config| config.client_seconds = 60).await;
         let (one, other, third) = (world.key(Role::Manager).await, world.key(Role::Manager).await, world.key(Role::Manager).await);
         let mut open = vec![(begun(&world, &one).await, one.as_str()), (begun(&world, &one).await, one.as_str())];
         let told = until(&world, &one, 429, &mut open).await;
         assert_eq!(told["errors"][0]["extensions"]["code"], "LIMIT_EXCEEDED");
-        // Another key of the org goes on, up to the org's own bound.
+        // Another key of the org may import, up to the org's own limit.
         assert_eq!(until(&world, &other, 200, &mut open).await["status"], "COMPLETED");
         open.extend([(begun(&world, &other).await, other.as_str()), (begun(&world, &other).await, other.as_str())]);
         until(&world, &third, 429, &mut open).await;
         // The pool of blocking threads is free, and so is everything else.
         tokio::task::spawn_blocking(|| ()).await.unwrap();
         world.ask("{ records { totalCount } }", json!({})).await;
-        // One that ends makes room: finished, or broken off.
+        // An upload that ends frees its slot: finished, or aborted.
         let (mut finished, _) = open.remove(0);
         finished.write_all(b"9\r\nL-2,Lead\n\r\n0\r\n\r\n").await.unwrap();
         let mut answer = vec![0; 4096];
@@ -71,7 +72,7 @@ both! {
         drop(open);
         until(&world, &one, 200, &mut []).await;
         until(&world, &third, 200, &mut []).await;
-        // What was broken off says so, and does not pass for the whole.
+        // An aborted import is reported as incomplete.
         let query = "{ imports { nodes { status failure } } }";
         let ended = world.until("all imports to end", query, json!({}), |data| {
             data["imports"]["nodes"].as_array().unwrap().iter().all(|one| one["status"] != "RUNNING")

@@ -1,4 +1,4 @@
-//! What the schema says of itself is written off the async threads.
+//! Introspection responses are produced off the async threads.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use super::documents::whole_schema;
 use crate::harness::World;
 
 both! {
-    /// The largest that a document may ask, eight times at once.
+    /// The largest allowed introspection query, eight times at once.
     async fn the_schema_holds_no_async_thread(kind) {
         let world = World::guarded(kind).await;
         let (_, other) = world.tenant("other").await;

@@ -1,5 +1,5 @@
-//! Readers of mail, given what nobody would write: addresses, the headers that name other mails, telephone numbers, senders'
-//! names, and what a mail server answers.
+//! Parsers of mail with hostile input: addresses, headers that refer to other mails, telephone
+//! numbers, senders' names, and a mail server's responses.
 
 use sortie::channel;
 use sortie::domain::message::reply::message_ids;
@@ -57,7 +57,7 @@ const WORDS: &[&str] = &[
     "0",
 ];
 
-/// Reads a text in each way in which one from outside is read.
+/// Parses a text by each parser of external mail data.
 fn read(text: &str) {
     for id in message_ids::of_header(text) {
         assert!(
@@ -66,7 +66,7 @@ fn read(text: &str) {
         );
     }
     if let Ok(address) = validate::email("email", text) {
-        // What is kept is kept as it is, goes into an envelope, and breaks no header.
+        // An accepted address validates to itself, is valid in an envelope, and breaks no header.
         assert_eq!(validate::email("email", &address).ok().as_deref(), Some(address.as_str()), "{text:?}");
         assert!(address.is_ascii() && !address.contains(['<', '>', '"', ' ', '\r', '\n']), "{address:?} of {text:?}");
         let mailbox = channel::mail::from(&address);

@@ -1,4 +1,4 @@
-//! A12: JSON Schemas that take no end, or any memory, to compile or to judge by.
+//! A12: JSON Schemas that take unlimited time or memory to compile or to validate with.
 
 use serde_json::{Map, Value, json};
 use sortie::domain::content::result_schema::{check, problems};
@@ -6,7 +6,7 @@ use sortie::domain::content::result_schema::{check, problems};
 use super::soon;
 use crate::harness::World;
 
-/// `$defs` that each name the next twice, so many of them.
+/// A chain of `$defs` that each refer to the next one twice.
 pub(super) fn doubling(levels: usize, keyword: &str) -> Value {
     let defs: Map<String, Value> = (0..levels)
         .map(|i| {
@@ -22,7 +22,7 @@ fn nested(levels: usize, wrap: impl Fn(Value) -> Value) -> Value {
     (0..levels).fold(json!({ "type": "string" }), |inner, _| wrap(inner))
 }
 
-/// Schemas beyond the budget.
+/// Schemas over the budget.
 pub(in crate::security) fn refused() -> Vec<Value> {
     let mut unevaluated = doubling(24, "allOf");
     unevaluated["unevaluatedProperties"] = json!(false);
@@ -60,7 +60,7 @@ pub(in crate::security) fn refused() -> Vec<Value> {
     ]
 }
 
-/// Results that cost most to judge.
+/// Results that are the most expensive to validate.
 fn values() -> Vec<Value> {
     let deep = |wrap: &dyn Fn(Value) -> Value| (0..60).fold(json!("a"), |inner, _| wrap(inner));
     vec![
@@ -81,7 +81,7 @@ fn what_can_take_no_end_is_refused() {
         let text = schema.to_string();
         let why = soon(&text, || check(&schema).unwrap_err());
         assert!(why.len() < 1_500, "{why}");
-        // Kept from before, it is a problem of each result, and no more than that.
+        // An older stored schema makes each result invalid, and does no other harm.
         for value in values() {
             let told = soon(&text, || problems(&schema, &value));
             assert!(told[0].starts_with("the schema is invalid"), "{told:?}");

@@ -1,4 +1,4 @@
-//! A6 and A7: templates that overflow the parser's stack, or multiply what they are given.
+//! A6 and A7: templates that overflow the parser's stack, or multiply their input.
 
 use serde_json::{Map, Value, json};
 use sortie::domain::content::templating::{self, Message, Source};
@@ -6,7 +6,7 @@ use sortie::domain::content::templating::{self, Message, Source};
 use super::soon;
 use crate::harness::World;
 
-/// Sources that a parser follows deep, each of so many links.
+/// Templates that make a parser recurse, each with a given depth.
 pub(in crate::security) fn chains(links: usize) -> Vec<String> {
     let tag = |before: &str, link: &str, after: &str| format!("{{{{ {before}{}{after} }}}}", link.repeat(links));
     vec![
@@ -77,7 +77,7 @@ async fn no_chain_overflows_the_parser() {
             drop(rendered(&source).await);
         }
     }
-    // The longest that is admitted is rendered.
+    // The longest accepted template is rendered.
     let chain = format!("{{{{ name{} }}}}", "|upper".repeat(90));
     templating::check("body", &chain).unwrap();
     assert_eq!(rendered(&chain).await.unwrap().body, "ANN");
@@ -128,7 +128,7 @@ async fn nothing_multiplies() {
         let refusal = soon(source, || templating::check("body", source).unwrap_err());
         assert!(refusal.to_string().starts_with("body: "), "{source}: {refusal}");
     }
-    // What was kept before there was a budget ends, whatever it says.
+    // Templates stored before there was a budget terminate, whatever their content.
     for source in &refused {
         drop(rendered(source).await);
     }
@@ -161,7 +161,7 @@ async fn what_mails_need_is_there() {
 async fn many_at_once_leave_the_async_threads_free() {
     let spun = "{% for b in list %}{% for c in list %}{% if a == a ~ b %}-{% endif %}{% endfor %}{% endfor %}";
     let all: Vec<_> = (0..12).map(|_| tokio::spawn(rendered(spun))).collect();
-    // Both threads of this runtime go on meanwhile.
+    // Both threads of this runtime stay responsive meanwhile.
     for _ in 0..20 {
         let begun = std::time::Instant::now();
         tokio::join!(tokio::spawn(async {}), tokio::spawn(async {})).0.unwrap();
@@ -183,7 +183,7 @@ both! {
         let step = world.guided_step(&run, "send_reminders").await;
         let oak = world.ask("{ records { nodes { id } } }", json!({})).await["records"]["nodes"][0]["id"].clone();
         let preview = "query($input: PreviewStepEmailInput!) { previewStepEmail(input: $input) { mail { body problem } } }";
-        // What a crate does not foresee is a fault of the template.
+        // A panic of the template crate is reported as an error of the template.
         for body in [
             "{% for a in [1,2] %}{{ loop.cycle() }}{% endfor %}", "{{ 'abc'[::(-9223372036854775807-1)] }}",
             "{{ 'abc'[-9223372036854775807:9223372036854775807:-1] }}", "{{ 9223372036854775807 + 1 }}",
@@ -195,7 +195,8 @@ both! {
             let code = answer["errors"][0]["extensions"]["code"].as_str().unwrap_or_default();
             assert!(code.is_empty() || code == "BAD_USER_INPUT" || code == "LIMIT_EXCEEDED", "{body}: {answer}");
         }
-        // What is null is missing; true is written as everywhere else; what nobody can read is refused.
+        // Null counts as missing; true is written as everywhere else; unreadable values are
+        // rejected.
         world.ask("mutation($id: ID!) { updateRecord(input: { id: $id, attributes: { city: null, active: true } }) { record { id } } }", json!({ "id": oak })).await;
         for (body, wanted) in [
             ("{{ record.attributes.city|default('there') }}", Some("there")),

@@ -1,4 +1,5 @@
-//! What is evaluated within a transaction holds it up for a bounded time, and results are judged before theirs.
+//! Evaluation within a transaction delays it for a bounded time, and results are validated before
+//! their transaction.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,8 @@ use crate::harness::World;
 const RECORD: &str = "mutation { createRecord(input: { kind: \"lead\", name: \"G\" }) { record { id } } }";
 
 both! {
-    /// Each of 400 steps has a condition that takes all that one may: together they would take more than half a minute.
+    /// Each of 400 steps has a condition that takes the maximum time: together more than half a
+    /// minute.
     async fn conditions_of_one_transaction_have_a_bound_together(kind) {
         let world = World::still(kind, None).await;
         let numbers: Vec<String> = (0..140).map(|i| i.to_string()).collect();
@@ -34,7 +36,7 @@ both! {
         }
         println!("the longest look took {longest:?}");
         assert_eq!(world.number("SELECT COUNT(*) FROM step WHERE kind = 'look'").await, 400);
-        // One look is several transactions; the rest is the time of their statements.
+        // One tick is several transactions; the rest is the time of their statements.
         assert!(longest < 4 * (budget::ALL_TIME + budget::BATCH_TIME), "{longest:?}");
         world.drop_unchecked().await;
     }
@@ -99,7 +101,7 @@ both! {
         }
         assert!(longest < Duration::from_secs(2), "{longest:?}");
         assert!(took < Duration::from_secs(15), "{took:?}");
-        // Who holds the steps no more is told so, whatever their results are.
+        // A worker whose leases have expired gets that error, whatever its results.
         let again = world.post_as(&key, settle, json!({ "steps": held })).await.1;
         assert_eq!(again["data"]["settleSteps"]["steps"][0]["code"], "CONFLICT", "{again:.500}");
         world.drop_unchecked().await;

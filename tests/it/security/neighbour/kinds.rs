@@ -1,4 +1,4 @@
-//! Each kind of attack of the list, with what the tests of that kind send.
+//! Each kind of attack in the list, with the requests that the tests of that kind send.
 
 use std::net::SocketAddr;
 
@@ -24,7 +24,7 @@ const TEMPLATE: &str = "mutation($name: String!, $body: String!) { createMessage
 const FILTER: &str = "mutation($name: String!, $filter: String!) { createAgent(input: { name: $name, filter: $filter }) { agent { id } } }";
 const LARGE: &str = "records(first: 500) { nodes { id name attributes runs(first: 5) { nodes { id } } } }";
 
-/// Whoever attacks: an org's keys, and its way to the server.
+/// An attacker: an org's keys, and a client of the server.
 #[derive(Clone)]
 pub(super) struct Attacker {
     pub(super) address: SocketAddr,
@@ -34,7 +34,7 @@ pub(super) struct Attacker {
 }
 
 impl Attacker {
-    /// One round of a kind; what comes back matters to nobody.
+    /// One round of a kind of attack; its responses are irrelevant.
     pub(super) async fn attack(&self, kind: u8, round: usize) {
         match kind {
             1 => drop(self.connections(20, PREFACE).await),
@@ -137,7 +137,7 @@ impl Attacker {
         }
     }
 
-    /// Connections that begin to say this, and say no more.
+    /// Connections that send these bytes and nothing more.
     async fn connections(&self, count: usize, bytes: &[u8]) -> Vec<TcpStream> {
         let mut open = Vec::new();
         for _ in 0..count {
@@ -155,7 +155,7 @@ impl Attacker {
         }
     }
 
-    /// Subscriptions of two members, beside changes that they hear of.
+    /// Subscriptions of two members, beside changes that they receive.
     async fn subscriptions(&self, count: usize) {
         let mut sockets = Vec::new();
         for key in [&self.viewer.key, &self.operator.key] {

@@ -1,17 +1,17 @@
-//! The schema as introspection tells it: where it takes an id, and documents that put one there.
+//! The schema from introspection: the places that take an id, and documents that put an id there.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-/// The schema, as introspection tells it.
+/// The schema, from introspection.
 pub struct Schema(pub BTreeMap<String, Value>);
 
 pub const INTROSPECTION: &str = "{ __schema { types { kind name enumValues { name } \
     inputFields { name type { ...T } defaultValue } fields { name type { ...T } args { name type { ...T } } } } } } \
     fragment T on __Type { kind name ofType { kind name ofType { kind name ofType { kind name ofType { kind name } } } } }";
 
-/// The name below all lists and non-nulls.
+/// The named type below all lists and non-nulls.
 pub fn bare(of: &Value) -> &str {
     if of["name"].is_null() { bare(&of["ofType"]) } else { of["name"].as_str().unwrap() }
 }
@@ -29,13 +29,13 @@ impl Schema {
         self.0.get(name).unwrap_or_else(|| panic!("there is no type {name}"))
     }
 
-    /// Every place below a type that takes an id, as a path.
+    /// Every argument or input field below a type that takes an id, as a path.
     pub fn places(&self, of: &Value, path: &[String], within: &mut Vec<String>, found: &mut Vec<Vec<String>>) {
         let name = bare(of);
         if name == "ID" {
             found.push(path.to_vec());
         }
-        // A filter within a filter of the same type has nothing new.
+        // A nested filter of the same type adds nothing new.
         if within.iter().any(|outer| outer == name) {
             return;
         }
@@ -47,7 +47,7 @@ impl Schema {
         within.pop();
     }
 
-    /// A value of a type: what it must have, and along a path down to where the id goes.
+    /// A value of a type: its required fields, and those along the path to the id.
     fn value(&self, of: &Value, path: &[String], id: &str, own: &dyn Fn(&str) -> Value, name: &str) -> Value {
         match of["kind"].as_str().unwrap() {
             "NON_NULL" => return self.value(&of["ofType"], path, id, own, name),
@@ -85,7 +85,7 @@ impl Schema {
         }
     }
 
-    /// All leaves of a type, and those a few levels below.
+    /// All leaf fields of a type, and those a few levels below.
     pub fn selection(&self, of: &str, depth: usize) -> String {
         let kind = self.of(of);
         if kind["kind"] == "INTERFACE" || kind["kind"] == "UNION" {
@@ -114,7 +114,7 @@ impl Schema {
         if all.is_empty() { String::new() } else { format!(" {{ {} }}", all.join(" ")) }
     }
 
-    /// The document and variables that ask one field with an id in one place.
+    /// Document and variables that query one field with an id at one path.
     pub fn document(
         &self,
         word: &str,

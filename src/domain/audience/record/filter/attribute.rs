@@ -9,7 +9,6 @@ use sea_orm::Condition;
 use sea_orm::sea_query::{BinOper, CaseStatement, Expr, ExprTrait, Func};
 use serde_json::{Number, Value, json};
 
-use super::condition::column;
 use crate::kernel::db::dialect::Dialect;
 
 /// An attribute, by its name.
@@ -148,4 +147,8 @@ impl Attribute<'_> {
         }
         any
     }
+}
+
+pub(super) fn column(of: Column) -> Expr {
+    Expr::col((entity::record::Entity, of))
 }

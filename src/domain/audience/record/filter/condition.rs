@@ -7,7 +7,7 @@ use sea_orm::sea_query::{Expr, ExprTrait, Func};
 use sea_orm::{ColumnTrait, Condition};
 use serde_json::Value;
 
-use super::attribute::Attribute;
+use super::attribute::{Attribute, column};
 use super::nothing::{MaybeEmpty, NO_VALUE, NOT_ALONE};
 use super::{AttributeFilter, Number, RecordFilter, TextFilter, TimeFilter};
 use crate::kernel::db::batch::any_of;
@@ -299,10 +299,6 @@ pub(crate) fn before_all(dialect: Dialect, time: Expr) -> Expr {
         Dialect::Sqlite => "''",
     };
     Func::coalesce([time, Expr::cust(literal)]).into()
-}
-
-pub(super) fn column(of: Column) -> Expr {
-    Expr::col((entity::record::Entity, of))
 }
 
 /// A substring condition that ignores the case of ASCII letters only: both databases fold those
