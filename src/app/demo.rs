@@ -146,15 +146,28 @@ async fn seed_campaigns(db: &Db, viewer: &Viewer) -> Result<()> {
 async fn advance(db: &Db, viewer: &Viewer, id: CampaignId, to: CampaignStatus) -> Result<()> {
     let mut status = campaign::must_find(db.read(), viewer, id).await?.status;
     if status == CampaignStatus::Draft {
-        status =
-            campaign::transition::pass_with_preflight(db, viewer, id, SeenState::default(), CampaignTransition::Submit)
-                .await?
-                .0
-                .status;
+        status = campaign::transition::pass_with_preflight(
+            db,
+            viewer,
+            id,
+            SeenState::default(),
+            CampaignTransition::Submit,
+            None,
+        )
+        .await?
+        .0
+        .status;
     }
     if status == CampaignStatus::PendingApproval && to == CampaignStatus::Active {
-        campaign::transition::pass_with_preflight(db, viewer, id, SeenState::default(), CampaignTransition::Approve)
-            .await?;
+        campaign::transition::pass_with_preflight(
+            db,
+            viewer,
+            id,
+            SeenState::default(),
+            CampaignTransition::Approve,
+            None,
+        )
+        .await?;
     }
     Ok(())
 }

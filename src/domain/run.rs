@@ -161,10 +161,12 @@ pub async fn pause_or_resume(
     id: RunId,
     expected: Option<i32>,
     transition: RunTransition,
+    reason: Option<&str>,
 ) -> Result<Model> {
+    let reason = reason.map(|reason| validate::text("reason", reason)).transpose()?;
     transact!(db, |tx| {
         let run = must_lock(tx, viewer, id, expected).await?;
-        let run = apply_transition(tx, viewer, run, transition, None, |_| {}).await?;
+        let run = apply_transition(tx, viewer, run, transition, reason.as_deref(), |_| {}).await?;
         tx.set_result(run.id);
         if run.status == RunStatus::InProgress {
             return advance::advance(tx, viewer, run).await;

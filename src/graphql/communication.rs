@@ -88,7 +88,7 @@ impl Communication {
         self.0.reviewed_by.clone().map(Actor::from)
     }
 
-    /// Reason given with the last rejection, or with an approval; null if none was given.
+    /// Reason given with the last rejection; null if the message was not rejected.
     async fn rejected_because(&self) -> Option<&str> {
         self.0.rejected_because.as_deref()
     }
@@ -188,8 +188,8 @@ pub struct CommunicationVerdictInput {
     /// Expected revision: rejected with CONFLICT if the message has changed since. Null: not
     /// checked.
     expected_revision: Option<i32>,
-    /// Reason, stored in `Communication.rejectedBecause`, also by an approval, and in the event;
-    /// required for a rejection.
+    /// Reason, stored in the event. Required by rejectCommunication, which stores it in
+    /// `Communication.rejectedBecause`, too.
     reason: Option<String>,
     /// Idempotency key. Repeating the request with the same key within seven days returns the
     /// original result.

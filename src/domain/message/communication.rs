@@ -215,7 +215,7 @@ pub async fn review(
             row.edited_by = Set(Some(viewer.actor()));
         } else {
             row.reviewed_by = Set(Some(viewer.actor()));
-            row.rejected_because = Set(reason.clone());
+            row.rejected_because = Set(reason.clone().filter(|_| action == Action::Reject));
         }
         let communication = save(tx, row, revision).await?;
         if action == Action::Reject {

@@ -13,7 +13,7 @@ use entity::id::*;
 use entity::step::{self, Executor, StepReason, StepStatus};
 use entity::{Actor, run};
 use sea_orm::sea_query::{Expr, ExprTrait};
-use sea_orm::{ActiveEnum, ColumnTrait, EntityTrait, QueryFilter};
+use sea_orm::{ActiveEnum, ColumnTrait, EntityTrait, QueryFilter, QuerySelect};
 
 use super::snapshot::RunSnapshot;
 use super::step::{Change, ReasonText};
@@ -288,6 +288,26 @@ pub(crate) async fn restore(tx: &Tx, run: &run::Model, snapshot: &RunSnapshot, a
                 tasks.iter().filter(|task| task.key == declared.key).map(|task| task.id),
             )
         };
+        let skipped: Vec<(StepId, Option<RecordId>, Option<DateTime<Utc>>)> = step::Entity::find()
+            .filter(affected)
+            .filter(step::COLUMN.key.eq(key))
+            .filter(step::COLUMN.status.eq(StepStatus::Skipped))
+            .filter(step::COLUMN.reason.is_in(WAITED))
+            .select_only()
+            .columns([step::Column::Id, step::Column::RecordId, step::Column::CompletedAt])
+            .into_tuple()
+            .all(tx.db())
+            .await?;
+        // An event that interrupts the phase stops these steps, too, though they were skipped when
+        // it arrived.
+        let records: Vec<RecordId> = skipped.iter().filter_map(|(_, record, _)| *record).collect();
+        let events = super::early_events::stopping(tx, run, snapshot, declared, &records).await?;
+        let is_stopped = |record: Option<RecordId>, at: Option<DateTime<Utc>>| {
+            let event = record.and_then(|record| events.get(&record));
+            event.is_some_and(|(_, arrived)| at.is_none_or(|skipped| skipped <= *arrived))
+        };
+        let ids: Vec<StepId> =
+            skipped.into_iter().filter(|(_, record, at)| !is_stopped(*record, *at)).map(|(id, ..)| id).collect();
         let waiting = step::Entity::update_many()
             .col_expr(step::Column::Status, Expr::value(StepStatus::Pending.to_value()))
             .col_expr(step::Column::Error, Expr::value(Option::<String>::None))
@@ -295,10 +315,8 @@ pub(crate) async fn restore(tx: &Tx, run: &run::Model, snapshot: &RunSnapshot, a
             .col_expr(step::Column::CompletedAt, Expr::value(Option::<DateTime<Utc>>::None))
             .col_expr(step::Column::CompletedBy, Expr::value(Option::<serde_json::Value>::None))
             .col_expr(step::Column::Revision, Expr::col(step::Column::Revision).add(1))
-            .filter(affected)
-            .filter(step::COLUMN.key.eq(key))
+            .filter(any_of(tx.dialect(), step::COLUMN.id, ids))
             .filter(step::COLUMN.status.eq(StepStatus::Skipped))
-            .filter(step::COLUMN.reason.is_in(WAITED))
             .exec_with_returning(tx.db())
             .await?;
         super::retry::wait_with(tx, run, &waiting).await?;
@@ -307,6 +325,35 @@ pub(crate) async fn restore(tx: &Tx, run: &run::Model, snapshot: &RunSnapshot, a
             .map(|step| Change { step, from: Some(StepStatus::Skipped), kind: "step.reset", reason: None })
             .collect();
         super::step::record_changes(tx, run, &Actor::engine(), &changes).await?;
+    }
+    Ok(())
+}
+
+/// Enqueues a restarted fan-out step whose trigger has fired already: the step that it depends on
+/// has ended, and nothing else would enqueue it.
+pub(crate) async fn trigger_again(tx: &Tx, run: &run::Model, snapshot: &RunSnapshot, step: &step::Model) -> Result<()> {
+    let Some(recipient_id) = step.run_record_id.filter(|_| step.status == StepStatus::Pending) else { return Ok(()) };
+    for (key, dependents) in &snapshot.graph.dependents {
+        let Some(dependent) = dependents.iter().find(|dependent| dependent.key == step.key) else { continue };
+        let before = step::Entity::find()
+            .filter(step::COLUMN.run_record_id.eq(recipient_id))
+            .filter(step::COLUMN.run_id.eq(run.id))
+            .filter(step::COLUMN.key.eq(key))
+            .one(tx.db())
+            .await?;
+        let Some(before) = before else { continue };
+        let end = DependencyEnd::of(before.status, before.result.is_some());
+        let available = match (dependent.delay, end) {
+            (Some(span), Some(_)) => {
+                let due = storable::after(before.completed_at.unwrap_or_else(|| tx.now()), span.chrono());
+                if due > tx.now() { due } else { tx.now() }
+            }
+            (None, Some(DependencyEnd::Completed)) => tx.now(),
+            (None, Some(DependencyEnd::Skipped | DependencyEnd::Failed)) | (_, None) => continue,
+        };
+        let skipped = enqueue(tx, run, snapshot, vec![step.clone()], available).await?;
+        let change = |step| Change { step, from: None, kind: "", reason: None };
+        return advance(tx, run, snapshot, &skipped.into_iter().map(change).collect::<Vec<_>>()).await;
     }
     Ok(())
 }

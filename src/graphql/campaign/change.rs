@@ -126,9 +126,8 @@ pub struct CampaignActInput {
     /// Expected `contentVersion`, from a preflight: rejected with CONFLICT if anything covered by
     /// an approval has changed since, including the message template, the segment and other parts.
     expected_content_version: Option<String>,
-    /// Reason, required by rejectCampaign, which stores it in `Campaign.rejectedBecause`. Stored in
-    /// the event of the transition by rejectCampaign, pauseCampaign, resumeCampaign,
-    /// completeCampaign and cancelCampaign; ignored by submitCampaign and approveCampaign.
+    /// Reason, stored in the event of the transition. Required by rejectCampaign, which stores it
+    /// in `Campaign.rejectedBecause`, too.
     reason: Option<String>,
     /// Idempotency key. Repeating the request with the same key within seven days returns the
     /// original result.
@@ -235,13 +234,12 @@ impl CampaignMutation {
     }
 
     /// Draft → pending approval. Blocked while the preflight fails; the payload contains it.
-    /// Ignores `reason`.
     async fn submit_campaign(&self, ctx: &Context<'_>, input: CampaignActInput) -> Result<CampaignPreflightPayload> {
         pass(ctx, input, CampaignTransition::Submit).await
     }
 
     /// Pending approval → active; also renews the approval of an active campaign that has changed
-    /// since. Blocked while the preflight fails; the payload contains it. Ignores `reason`.
+    /// since. Blocked while the preflight fails; the payload contains it.
     async fn approve_campaign(&self, ctx: &Context<'_>, input: CampaignActInput) -> Result<CampaignPreflightPayload> {
         pass(ctx, input, CampaignTransition::Approve).await
     }
@@ -277,10 +275,11 @@ impl CampaignMutation {
 async fn pass(ctx: &Context<'_>, input: CampaignActInput, act: CampaignTransition) -> Result<CampaignPreflightPayload> {
     let id = validate::id("id", &input.id)?;
     let seen = SeenState { revision: input.expected_revision, content: input.expected_content_version.as_deref() };
+    let reason = input.reason.as_deref();
     let (campaign, preflight) = idempotent!(
         ctx,
         input.idempotency_key,
-        |db| noun::transition::pass_with_preflight(db, viewer(ctx), id, seen, act),
+        |db| noun::transition::pass_with_preflight(db, viewer(ctx), id, seen, act, reason),
         |id| { noun::transition::replay_pass(db, viewer(ctx), id) }
     );
     Ok(CampaignPreflightPayload { campaign: campaign.into(), preflight })

@@ -17,8 +17,8 @@ pub struct RunActInput {
     id: ID,
     /// Expected revision: rejected with CONFLICT if the run has changed since. Null: not checked.
     expected_revision: Option<i32>,
-    /// Reason, used by cancelRun only, which stores it in `Run.failure` and in the event
-    /// `run.cancelled`. Ignored by pauseRun, resumeRun and refreshRun.
+    /// Reason, stored in the event of the transition; by cancelRun in `Run.failure`, too. Ignored
+    /// by refreshRun, which makes no transition of its own.
     reason: Option<String>,
     /// Idempotency key. Repeating the request with the same key within seven days returns the
     /// original result.
@@ -200,31 +200,32 @@ impl RunMutation {
         Ok(RunPayload { run: run.into() })
     }
 
-    /// Pauses a run: nothing of it is claimed, started or sent; work in flight is settled. Ignores
-    /// `reason`.
+    /// Pauses a run: nothing of it is claimed, started or sent; work in flight is settled.
     async fn pause_run(&self, ctx: &Context<'_>, input: RunActInput) -> Result<RunPayload> {
         let id = validate::id("id", &input.id)?;
-        let expected = input.expected_revision;
+        let (expected, reason) = (input.expected_revision, input.reason.as_deref());
         let run = idempotent!(ctx, input.idempotency_key, |db| noun::pause_or_resume(
             db,
             viewer(ctx),
             id,
             expected,
-            RunTransition::Pause
+            RunTransition::Pause,
+            reason
         ));
         Ok(RunPayload { run: run.into() })
     }
 
-    /// Resumes a paused run. Ignores `reason`.
+    /// Resumes a paused run.
     async fn resume_run(&self, ctx: &Context<'_>, input: RunActInput) -> Result<RunPayload> {
         let id = validate::id("id", &input.id)?;
-        let expected = input.expected_revision;
+        let (expected, reason) = (input.expected_revision, input.reason.as_deref());
         let run = idempotent!(ctx, input.idempotency_key, |db| noun::pause_or_resume(
             db,
             viewer(ctx),
             id,
             expected,
-            RunTransition::Resume
+            RunTransition::Resume,
+            reason
         ));
         Ok(RunPayload { run: run.into() })
     }

@@ -138,7 +138,9 @@ pub async fn pass_with_preflight(
     id: CampaignId,
     seen: SeenState<'_>,
     act: CampaignTransition,
+    reason: Option<&str>,
 ) -> Result<(Model, Preflight)> {
+    let reason = reason.map(|reason| validate::text("reason", reason)).transpose()?;
     loop {
         let campaign = must_find(db.read(), viewer, id).await?;
         validate::expect("campaign", campaign.revision, seen.revision)?;
@@ -170,7 +172,7 @@ pub async fn pass_with_preflight(
                 approval::require_changes(tx.db(), viewer, &parts).await?;
                 approval::store_approved_content(tx, viewer, &parts).await?;
             }
-            Ok(Some(step(tx, viewer, parts.campaign, act, None).await?))
+            Ok(Some(step(tx, viewer, parts.campaign, act, reason.clone()).await?))
         })?;
         if let Some(campaign) = moved {
             return Ok((campaign, report));

@@ -84,6 +84,7 @@ pub async fn apply_action(
         runs::dependents::advance(tx, &context.run, &snapshot, &[changed]).await?;
         if matches!(action, Action::Restart | Action::Reset) {
             retry::wait_again(tx, &context.run, &snapshot, &step).await?;
+            runs::dependents::trigger_again(tx, &context.run, &snapshot, &step).await?;
         }
         let has_dependents = !snapshot.graph.dependents.is_empty();
         guided::step_records::follows(tx, viewer, &context.run, &step, action).await?;
@@ -91,6 +92,7 @@ pub async fn apply_action(
         let affects_tasks = apply_effects(tx, viewer, &context.run, &step, action, reason.as_deref()).await?;
         if affects_tasks || has_dependents {
             advance::advance(tx, viewer, context.run).await?;
+            return must_find(tx.db(), viewer, id).await;
         } else {
             let StepContext { run, mut phases, mut tasks, .. } = context;
             replace_loaded(&mut phases, updated_phase, |phase| phase.id);

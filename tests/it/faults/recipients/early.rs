@@ -189,3 +189,73 @@ both! {
         world.end().await;
     }
 }
+
+/// A phase in which people work on each record, one step after the other; a payment interrupts it.
+fn in_turn() -> Value {
+    let step =
+        |key: &str, trigger: &str| json!({ "key": key, "type": "custom", "assignedTo": "HUMAN", "trigger": trigger });
+    let steps = json!([step("a", "immediate"), step("look", "after:a"), step("b", "after:look")]);
+    json!({ "key": "one", "name": "One", "interruptEvents": ["payment.received"], "tasks": [
+        { "key": "t", "name": "t", "fanOut": true, "steps": steps },
+        // It keeps the phase open.
+        { "key": "hold", "name": "hold", "steps": [{ "key": "hold", "type": "custom", "assignedTo": "HUMAN" }] },
+    ] })
+}
+
+/// Ids of the steps with a key, in the order of their records.
+async fn steps_of(world: &World, key: &str) -> Vec<String> {
+    let all = "{ steps(first: 50) { nodes { id key record { name } } } }";
+    let mut nodes = world.ask(all, json!({})).await["steps"]["nodes"].as_array().unwrap().clone();
+    nodes.retain(|node| node["key"] == *key);
+    nodes.sort_by_key(|node| node["record"]["name"].as_str().unwrap().to_owned());
+    nodes.iter().map(|node| node["id"].as_str().unwrap().to_owned()).collect()
+}
+
+both! {
+    async fn a_restarted_step_whose_trigger_has_fired_can_be_done(kind) {
+        let world = World::still(kind, None).await;
+        world.leads(1).await;
+        launched(&world, json!([in_turn()])).await;
+        world.tick(false).await;
+        let (a, look, b) = (steps_of(&world, "a").await.remove(0), steps_of(&world, "look").await.remove(0), steps_of(&world, "b").await.remove(0));
+        for verb in ["startStep", "completeStep"] {
+            world.step_act(verb, &a, json!({})).await;
+        }
+        world.step_act("skipStep", &look, json!({})).await;
+        assert_eq!(counts(&world).await, ["a COMPLETED - 1", "b SKIPPED WAITED_FOR_SKIPPED 1", "look SKIPPED PERSON 1"]);
+        assert_eq!(world.step_act("restartStep", &look, json!({})).await["status"], "QUEUED");
+        assert_eq!(counts(&world).await, ["a COMPLETED - 1", "b PENDING - 1", "look QUEUED - 1"]);
+        for id in [&look, &b] {
+            for verb in ["startStep", "completeStep"] {
+                world.step_act(verb, id, json!({})).await;
+            }
+        }
+        assert_eq!(counts(&world).await, ["a COMPLETED - 1", "b COMPLETED - 1", "look COMPLETED - 1"]);
+        world.end().await;
+    }
+}
+
+both! {
+    async fn what_waits_again_was_stopped_by_what_came_meanwhile(kind) {
+        let world = World::still(kind, None).await;
+        let ids = world.leads(2).await;
+        launched(&world, json!([in_turn()])).await;
+        world.tick(false).await;
+        for a in steps_of(&world, "a").await {
+            for verb in ["startStep", "completeStep"] {
+                world.step_act(verb, &a, json!({})).await;
+            }
+        }
+        let looks = steps_of(&world, "look").await;
+        for look in &looks {
+            world.step_act("skipStep", look, json!({})).await;
+        }
+        // One of them pays before the step that was skipped is taken up again.
+        world.ask(RAISE, json!({ "ids": [ids[0]] })).await;
+        for look in &looks {
+            world.step_act("restartStep", look, json!({})).await;
+        }
+        assert_eq!(counts(&world).await, ["a COMPLETED - 2", "b PENDING - 1", "b SKIPPED WAITED_FOR_SKIPPED 1", "look QUEUED - 2"]);
+        world.end().await;
+    }
+}

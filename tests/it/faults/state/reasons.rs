@@ -63,6 +63,32 @@ fn human(key: &str, more: Value) -> Value {
 }
 
 both! {
+    async fn the_reason_of_each_transition_stands_in_its_event(kind) {
+        let world = World::new(kind).await;
+        let plan = world.plan("EMAIL", 1).await;
+        let campaign = |verb: &str| (verb.to_owned(), "campaign", plan.campaign.clone());
+        for (verb, noun, id) in [campaign("submitCampaign"), campaign("approveCampaign"), campaign("pauseCampaign"), campaign("resumeCampaign")] {
+            world.act(&verb, noun, json!({ "id": id, "reason": format!("because of {verb}") })).await;
+        }
+        let run = world.launch(&plan).await;
+        world.until_review(&run).await;
+        for verb in ["pauseRun", "resumeRun"] {
+            world.act(verb, "run", json!({ "id": run, "reason": format!("because of {verb}") })).await;
+        }
+        // An approval with a reason is no rejection.
+        let messages = "query($run: [ID!]) { communications(first: 5, filter: { runIds: $run }) { nodes { id rejectedBecause } } }";
+        let message = world.ask(messages, json!({ "run": [run] })).await["communications"]["nodes"][0]["id"].clone();
+        let approve = "mutation($id: ID!) { approveCommunication(input: { id: $id, reason: \"because it is fine\" }) { communication { rejectedBecause } } }";
+        assert_eq!(world.ask(approve, json!({ "id": message })).await["approveCommunication"]["communication"]["rejectedBecause"], Value::Null);
+        let events = world.ask_all_events().await;
+        let reasons: Vec<&str> = events.iter().filter_map(|event| event["payload"]["reason"].as_str()).filter(|reason| reason.starts_with("because")).collect();
+        let wanted = ["submitCampaign", "approveCampaign", "pauseCampaign", "resumeCampaign", "pauseRun", "resumeRun"].map(|verb| format!("because of {verb}"));
+        assert!(wanted.iter().all(|reason| reasons.contains(&reason.as_str())), "{reasons:?}");
+        world.end().await;
+    }
+}
+
+both! {
     async fn a_reason_that_a_person_writes_is_no_code(kind) {
         let world = World::new(kind).await;
         let steps = json!([human("a", json!({})), human("b", json!({ "trigger": "after:a" })), human("c", json!({ "trigger": "after:a" })), human("d", json!({ "when": "record.name == 'nobody'" }))]);
