@@ -160,7 +160,7 @@ impl Costs {
     }
 
     /// Deletes usages that are unused and owe nothing: a debt outlives the request that caused it.
-    /// Those kept for a debt are checked again later, a few each time.
+    /// Entries kept for a debt are checked again later, a few each time.
     fn delete_expired(&self, asker: CostOwner) {
         let (now, cores) = (Instant::now(), execution_time::cores() * limits::LIVE_OF_KEY);
         let mut usages = self.lock();

@@ -1,6 +1,6 @@
 //! Statements that only read.
 //!
-//! Those of a request run on lanes: connections shared out in turn, with a row budget and a
+//! A request's statements run on lanes: connections shared out in turn, with a row budget and a
 //! timeout. A statement whose request is gone is interrupted (SQLite) or cancelled (Postgres)
 //! before its lane is free again. All other statements use internal connections (pool `house`), and
 //! wait for no request.
