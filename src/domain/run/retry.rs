@@ -186,7 +186,7 @@ pub(super) async fn chunk(tx: &Tx, viewer: &Viewer, run: &Model, sweep: &sweeps:
     }
     let failed = failed.order_by_asc(step::COLUMN.id).limit(limits::CHUNK).all(tx.db()).await?;
     let ids: Vec<StepId> = failed.iter().map(|step| step.id).collect();
-    requeue(tx, viewer, run, &ids).await?;
+    requeue(tx, viewer, run, &ids, None).await?;
     if let Some(task) = sweep.task_id {
         interrupt::stop_again(tx, run, task, &failed).await?;
     }
@@ -236,7 +236,13 @@ fn messages_of(tx: &Tx, steps: &[step::Model]) -> Condition {
 
 /// Enqueues failed steps again with all their attempts, clears their recipients' outcomes and
 /// approves their messages again.
-pub(in crate::domain::run) async fn requeue(tx: &Tx, viewer: &Viewer, run: &Model, ids: &[StepId]) -> Result<()> {
+pub(in crate::domain::run) async fn requeue(
+    tx: &Tx,
+    viewer: &Viewer,
+    run: &Model,
+    ids: &[StepId],
+    reason: Option<&str>,
+) -> Result<()> {
     let steps = step::Entity::update_many()
         .col_expr(step::Column::Status, Expr::value(StepStatus::Queued.to_value()))
         .col_expr(step::Column::AvailableAt, Expr::value(tx.now()))
@@ -254,7 +260,8 @@ pub(in crate::domain::run) async fn requeue(tx: &Tx, viewer: &Viewer, run: &Mode
     let messages = messages_of(tx, &steps);
     let snapshot = super::snapshot::of(tx.db(), run).await?;
     super::dependents::restore(tx, run, &snapshot, &steps).await?;
-    let change = |step| Change { step, from: Some(StepStatus::Failed), kind: "step.retried", reason: None };
+    let reason = reason.map(str::to_owned);
+    let change = |step| Change { step, from: Some(StepStatus::Failed), kind: "step.retried", reason: reason.clone() };
     let changes: Vec<Change> = steps.into_iter().map(change).collect();
     super::step::record_changes(tx, run, &viewer.actor(), &changes).await?;
     if recipients.is_empty() {

@@ -19,8 +19,7 @@ pub struct StepActInput {
     /// Expected revision: rejected with CONFLICT if the step has changed since. Null: not checked.
     expected_revision: Option<i32>,
     /// Reason, required to fail or reject. Stored in `Step.error` by failStep, rejectStep and
-    /// skipStep, and in the event of the transition by all step mutations, except: ignored by
-    /// retryStep, by an approval after which more are needed, and by completeStep with a `token`.
+    /// skipStep, and in the event of every step mutation but completeStep with a `token`.
     reason: Option<String>,
     /// Result, matching the step's `resultSchema`, or any flat object if it has none; for
     /// completing and submitting.

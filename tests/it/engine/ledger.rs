@@ -79,7 +79,9 @@ both! {
         assert_eq!((&found["status"], &found["steps"]["nodes"][0]["record"]["name"]), (&json!("IN_PROGRESS"), &json!("Paul")));
         sink.refuse("nobody");
         let step = found["steps"]["nodes"][0]["id"].clone();
-        world.ask("mutation($id: ID!) { retryStep(input: { id: $id }) { step { status } } }", json!({ "id": step })).await;
+        world.ask("mutation($id: ID!) { retryStep(input: { id: $id, reason: \"it is mended\" }) { step { status } } }", json!({ "id": step })).await;
+        let events = world.ask_all_events().await;
+        assert!(events.iter().any(|event| event["kind"] == "step.retried" && event["payload"]["reason"] == "it is mended"));
         world.tick(true).await;
         assert_eq!(sink.read("paul@refused.example").len(), 1);
         for minute in [1, 10, 20, 30, 60, 120, 25 * 60] {

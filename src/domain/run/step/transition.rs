@@ -68,10 +68,10 @@ pub async fn apply_action(
         let needed =
             context.declared.as_ref().and_then(|declared| declared.approval).map_or(1, |approval| approval.needed);
         if action == Action::Approve && !is_enough(&step, needed) {
-            return approve_in_part(tx, viewer, &context.run, step, needed).await;
+            return approve_in_part(tx, viewer, &context.run, step, needed, reason.as_deref()).await;
         }
         if action == Action::Retry {
-            retry::requeue(tx, viewer, &context.run, &[id]).await?;
+            retry::requeue(tx, viewer, &context.run, &[id], reason.as_deref()).await?;
             advance::advance(tx, viewer, context.run).await?;
             return must_find(tx.db(), viewer, id).await;
         }
@@ -92,7 +92,10 @@ pub async fn apply_action(
         let affects_tasks = apply_effects(tx, viewer, &context.run, &step, action, reason.as_deref()).await?;
         if affects_tasks || has_dependents {
             advance::advance(tx, viewer, context.run).await?;
-            return must_find(tx.db(), viewer, id).await;
+            // A restarted step may have been queued since.
+            if matches!(action, Action::Restart | Action::Reset) {
+                return must_find(tx.db(), viewer, id).await;
+            }
         } else {
             let StepContext { run, mut phases, mut tasks, .. } = context;
             replace_loaded(&mut phases, updated_phase, |phase| phase.id);
@@ -138,14 +141,21 @@ fn with_approval(so_far: &Option<Approval>, viewer: &Viewer) -> Option<Approval>
 }
 
 /// Records one of several approvals: the step keeps its status, and an event reports the progress.
-async fn approve_in_part(tx: &Tx, viewer: &Viewer, run: &run::Model, step: Model, needed: i32) -> Result<Model> {
+async fn approve_in_part(
+    tx: &Tx,
+    viewer: &Viewer,
+    run: &run::Model,
+    step: Model,
+    needed: i32,
+    reason: Option<&str>,
+) -> Result<Model> {
     let (revision, approval) = (step.revision, with_approval(&step.approval, viewer));
     let count = approval.as_ref().map_or(0, |approval| approval.approved_by.len());
     let mut row = step.into_active_model();
     row.approval = Set(approval);
     row.revision = Set(revision + 1);
     let step = row.update(tx.db()).await?;
-    let payload = serde_json::json!({ "key": step.key, "name": step.name, "approvals": count, "needed": needed });
+    let payload = serde_json::json!({ "key": step.key, "name": step.name, "approvals": count, "needed": needed, "reason": reason });
     let event = Event::new(run.org_id, "step.approval_given", &viewer.actor()).run(run).step(&step);
     event::append(tx, event.payload(payload));
     Ok(step)
