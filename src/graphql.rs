@@ -10,6 +10,7 @@ pub mod agent;
 pub mod agent_context;
 pub mod api_key;
 pub mod audit;
+pub mod batch_loader;
 pub mod batching;
 pub mod campaign;
 pub mod communication;
@@ -45,7 +46,6 @@ pub mod writer;
 
 use std::sync::Arc;
 
-use async_graphql::dataloader::DataLoader;
 use async_graphql::{
     Context, ErrorExtensionValues, MergedObject, Request, SDLExportOptions, SchemaBuilder, SimpleObject, ValidationMode,
 };
@@ -54,6 +54,7 @@ use crate::kernel::db::{Db, dialect};
 use crate::kernel::error::{Code, Error, Refusal};
 use crate::kernel::limits;
 use crate::kernel::viewer::Viewer;
+use batch_loader::Loaders;
 use loader::Rows;
 
 /// Sortie's schema.
@@ -227,7 +228,7 @@ pub(crate) fn viewer<'a>(ctx: &'a Context<'_>) -> &'a Viewer {
     ctx.data_unchecked()
 }
 
-pub(crate) fn rows<'a>(ctx: &'a Context<'_>) -> &'a DataLoader<Rows> {
+pub(crate) fn rows<'a>(ctx: &'a Context<'_>) -> &'a Loaders {
     ctx.data_unchecked()
 }
 

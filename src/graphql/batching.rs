@@ -10,20 +10,17 @@ use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
-use async_graphql::dataloader::DataLoader;
 use async_graphql::{Request, Response};
-use futures_util::future::{BoxFuture, poll_fn};
+use futures_util::future::poll_fn;
 use futures_util::stream::{self, BoxStream, FuturesUnordered};
 use futures_util::task::{ArcWake, AtomicWaker, waker_ref};
 use futures_util::{Stream, StreamExt};
 
 use super::Schema;
+use super::batch_loader::{Load, Loaders};
 use super::document::{AnswerShape, checked};
 use super::loader::Rows;
-
-type Load = BoxFuture<'static, ()>;
 
 /// The pending loads of one response.
 #[derive(Clone, Default)]
@@ -64,16 +61,20 @@ impl LoadBatch {
 
     /// Creates loaders whose loads are polled by `drive`, or spawned on the runtime if nothing
     /// drives them.
-    pub fn loaders(&self, rows: Rows) -> DataLoader<Rows> {
+    pub fn loaders(&self, rows: Rows) -> Loaders {
         let pending = self.0.clone();
         let spawn = move |load: Load| {
             if pending.driven.load(Ordering::Relaxed) {
                 pending.loads.lock().unwrap_or_else(PoisonError::into_inner).push(load);
             } else {
-                tokio::spawn(load);
+                tokio::spawn(async move {
+                    // Whoever is about to ask for further keys does so first.
+                    tokio::task::yield_now().await;
+                    load.await;
+                });
             }
         };
-        DataLoader::new(rows, spawn).delay(Duration::ZERO)
+        Loaders::new(rows, spawn)
     }
 
     fn take_pending(&self) -> Vec<Load> {

@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_graphql::Context;
-use async_graphql::dataloader::Loader;
 use entity::id::*;
 use futures_util::future::BoxFuture;
 use sea_orm::EntityTrait;
 
+use super::batch_loader::{Key, Loader};
 use super::rows;
 use crate::domain::run::guided::step_records;
 use crate::domain::run::waiting::step_waits::{ChannelState, StepWaits};
@@ -30,11 +30,10 @@ macro_rules! by_id {
     ($($id:ty => $noun:path, $table:ident;)*) => {$(
         impl Loader<$id> for Rows {
             type Value = entity::$table::Model;
-            type Error = Arc<crate::kernel::error::Error>;
-
-            async fn load(&self, ids: &[$id]) -> std::result::Result<HashMap<$id, Self::Value>, Self::Error> {
+    
+            async fn load(&self, ids: &[$id]) -> Result<HashMap<$id, Self::Value>> {
                 use $noun as noun;
-                let found = noun::find_all(self.db.read(), &self.viewer, ids).await.map_err(Arc::new)?;
+                let found = noun::find_all(self.db.read(), &self.viewer, ids).await?;
                 Ok(found.into_iter().map(|row| (row.id, row)).collect())
             }
         }
@@ -78,10 +77,9 @@ pub struct BuiltIn(pub &'static str);
 
 impl Loader<BuiltIn> for Rows {
     type Value = entity::run_template::Model;
-    type Error = Arc<crate::kernel::error::Error>;
 
-    async fn load(&self, keys: &[BuiltIn]) -> std::result::Result<HashMap<BuiltIn, Self::Value>, Self::Error> {
-        let found = crate::domain::plan::run_template::built_in_rows(self.db.read()).await.map_err(Arc::new)?;
+    async fn load(&self, keys: &[BuiltIn]) -> Result<HashMap<BuiltIn, Self::Value>> {
+        let found = crate::domain::plan::run_template::built_in_rows(self.db.read()).await?;
         let row = |of: &BuiltIn| found.iter().find(|row| row.key == of.0).cloned();
         Ok(keys.iter().filter_map(|of| Some((*of, row(of)?))).collect())
     }
@@ -93,15 +91,14 @@ pub struct SnapshotOfRun(pub RunId);
 
 impl Loader<SnapshotOfRun> for Rows {
     type Value = entity::run_snapshot::Model;
-    type Error = Arc<crate::kernel::error::Error>;
 
     async fn load(
         &self,
         runs: &[SnapshotOfRun],
-    ) -> std::result::Result<HashMap<SnapshotOfRun, Self::Value>, Self::Error> {
+    ) -> Result<HashMap<SnapshotOfRun, Self::Value>> {
         let ids: Vec<RunId> = runs.iter().map(|of| of.0).collect();
         let found =
-            crate::domain::run::snapshot::of_runs(self.db.read(), &self.viewer, &ids).await.map_err(Arc::new)?;
+            crate::domain::run::snapshot::of_runs(self.db.read(), &self.viewer, &ids).await?;
         Ok(found.into_iter().map(|row| (SnapshotOfRun(row.run_id), row)).collect())
     }
 }
@@ -112,15 +109,14 @@ pub struct StartedSnapshotOfRun(pub RunId);
 
 impl Loader<StartedSnapshotOfRun> for Rows {
     type Value = Arc<crate::domain::run::snapshot::RunSnapshot>;
-    type Error = Arc<crate::kernel::error::Error>;
 
     async fn load(
         &self,
         runs: &[StartedSnapshotOfRun],
-    ) -> std::result::Result<HashMap<StartedSnapshotOfRun, Self::Value>, Self::Error> {
+    ) -> Result<HashMap<StartedSnapshotOfRun, Self::Value>> {
         let ids: Vec<RunId> = runs.iter().map(|of| of.0).collect();
         let found =
-            crate::domain::run::snapshot::of_begun(self.db.read(), &self.viewer, &ids).await.map_err(Arc::new)?;
+            crate::domain::run::snapshot::of_begun(self.db.read(), &self.viewer, &ids).await?;
         Ok(found.into_iter().map(|(id, snapshot)| (StartedSnapshotOfRun(id), snapshot)).collect())
     }
 }
@@ -131,10 +127,9 @@ pub struct Channels;
 
 impl Loader<Channels> for Rows {
     type Value = Arc<HashMap<entity::Channel, ChannelState>>;
-    type Error = Arc<crate::kernel::error::Error>;
 
-    async fn load(&self, _: &[Channels]) -> std::result::Result<HashMap<Channels, Self::Value>, Self::Error> {
-        let found = crate::domain::run::waiting::step_waits::channels(&self.db).await.map_err(Arc::new)?;
+    async fn load(&self, _: &[Channels]) -> Result<HashMap<Channels, Self::Value>> {
+        let found = crate::domain::run::waiting::step_waits::channels(&self.db).await?;
         Ok(HashMap::from([(Channels, Arc::new(found))]))
     }
 }
@@ -145,14 +140,13 @@ pub struct StepWaitsOfRun(pub RunId);
 
 impl Loader<StepWaitsOfRun> for Rows {
     type Value = Arc<StepWaits>;
-    type Error = Arc<crate::kernel::error::Error>;
 
     async fn load(
         &self,
         runs: &[StepWaitsOfRun],
-    ) -> std::result::Result<HashMap<StepWaitsOfRun, Self::Value>, Self::Error> {
+    ) -> Result<HashMap<StepWaitsOfRun, Self::Value>> {
         let ids: Vec<RunId> = runs.iter().map(|of| of.0).collect();
-        let found = StepWaits::of(&self.db, &self.viewer, &ids).await.map_err(Arc::new)?;
+        let found = StepWaits::of(&self.db, &self.viewer, &ids).await?;
         Ok(found.into_iter().map(|(id, found)| (StepWaitsOfRun(id), Arc::new(found))).collect())
     }
 }
@@ -163,14 +157,13 @@ pub struct StepRecordsOfStep(pub StepId);
 
 impl Loader<StepRecordsOfStep> for Rows {
     type Value = entity::step_record_list::Model;
-    type Error = Arc<crate::kernel::error::Error>;
 
     async fn load(
         &self,
         steps: &[StepRecordsOfStep],
-    ) -> std::result::Result<HashMap<StepRecordsOfStep, Self::Value>, Self::Error> {
+    ) -> Result<HashMap<StepRecordsOfStep, Self::Value>> {
         let ids: Vec<StepId> = steps.iter().map(|of| of.0).collect();
-        let found = step_records::taken_of(self.db.read(), &self.viewer, &ids).await.map_err(Arc::new)?;
+        let found = step_records::taken_of(self.db.read(), &self.viewer, &ids).await?;
         Ok(found.into_iter().map(|list| (StepRecordsOfStep(list.step_id), list)).collect())
     }
 }
@@ -181,14 +174,13 @@ pub struct RecordActionsOfStep(pub StepId);
 
 impl Loader<RecordActionsOfStep> for Rows {
     type Value = Vec<step_records::RecordAct>;
-    type Error = Arc<crate::kernel::error::Error>;
 
     async fn load(
         &self,
         steps: &[RecordActionsOfStep],
-    ) -> std::result::Result<HashMap<RecordActionsOfStep, Self::Value>, Self::Error> {
+    ) -> Result<HashMap<RecordActionsOfStep, Self::Value>> {
         let ids: Vec<StepId> = steps.iter().map(|of| of.0).collect();
-        let found = step_records::done_of(self.db.read(), &self.viewer, &ids).await.map_err(Arc::new)?;
+        let found = step_records::done_of(self.db.read(), &self.viewer, &ids).await?;
         Ok(found.into_iter().map(|(id, done)| (RecordActionsOfStep(id), done)).collect())
     }
 }
@@ -199,18 +191,17 @@ pub struct UnreachedOfRun(pub RunId);
 
 impl Loader<UnreachedOfRun> for Rows {
     type Value = crate::domain::run::unreached::UnreachedVerdicts;
-    type Error = Arc<crate::kernel::error::Error>;
 
     async fn load(
         &self,
         runs: &[UnreachedOfRun],
-    ) -> std::result::Result<HashMap<UnreachedOfRun, Self::Value>, Self::Error> {
+    ) -> Result<HashMap<UnreachedOfRun, Self::Value>> {
         let ids: Vec<RunId> = runs.iter().map(|of| of.0).collect();
         let verdicts = async {
             let runs = crate::domain::run::find_all(self.db.read(), &self.viewer, &ids).await?;
             crate::domain::run::unreached::judge(self.db.read(), &self.viewer, &runs).await
         };
-        let verdicts = verdicts.await.map_err(Arc::new)?;
+        let verdicts = verdicts.await?;
         Ok(verdicts.into_iter().map(|(id, verdicts)| (UnreachedOfRun(id), verdicts)).collect())
     }
 }
@@ -253,11 +244,10 @@ impl RunParts {
 
 impl Loader<PartsOfRun> for Rows {
     type Value = Arc<RunParts>;
-    type Error = Arc<crate::kernel::error::Error>;
 
-    async fn load(&self, runs: &[PartsOfRun]) -> std::result::Result<HashMap<PartsOfRun, Self::Value>, Self::Error> {
+    async fn load(&self, runs: &[PartsOfRun]) -> Result<HashMap<PartsOfRun, Self::Value>> {
         let ids: Vec<RunId> = runs.iter().map(|of| of.0).collect();
-        let found = RunParts::of(&self.db, &self.viewer, &ids).await.map_err(Arc::new)?;
+        let found = RunParts::of(&self.db, &self.viewer, &ids).await?;
         Ok(found.into_iter().map(|(id, parts)| (PartsOfRun(id), parts)).collect())
     }
 }
@@ -268,10 +258,9 @@ where
     E::Model: Clone + Send + Sync + 'static,
 {
     type Value = Arc<Result<Page<E::Model>>>;
-    type Error = Arc<crate::kernel::error::Error>;
 
-    async fn load(&self, windows: &[Window<E>]) -> std::result::Result<HashMap<Window<E>, Self::Value>, Self::Error> {
-        let pages = Window::read_all(self.db.read(), windows).await.map_err(Arc::new)?;
+    async fn load(&self, windows: &[Window<E>]) -> Result<HashMap<Window<E>, Self::Value>> {
+        let pages = Window::read_all(self.db.read(), windows).await?;
         Ok(windows.iter().cloned().zip(pages.into_iter().map(Arc::new)).collect())
     }
 }
@@ -285,14 +274,13 @@ where
     E: EntityTrait + Send + Sync + 'static,
 {
     type Value = Arc<Result<u64>>;
-    type Error = Arc<crate::kernel::error::Error>;
 
     async fn load(
         &self,
         of: &[(Window<E>, Count)],
-    ) -> std::result::Result<HashMap<(Window<E>, Count), Self::Value>, Self::Error> {
+    ) -> Result<HashMap<(Window<E>, Count), Self::Value>> {
         let windows: Vec<Window<E>> = of.iter().map(|(window, _)| window.clone()).collect();
-        let counts = Window::count_all(self.db.read(), &windows).await.map_err(Arc::new)?;
+        let counts = Window::count_all(self.db.read(), &windows).await?;
         Ok(of.iter().cloned().zip(counts.into_iter().map(Arc::new)).collect())
     }
 }
@@ -303,15 +291,14 @@ pub struct ByStatus;
 
 impl Loader<(Window<entity::run::Entity>, ByStatus)> for Rows {
     type Value = Arc<Result<HashMap<String, u64>>>;
-    type Error = Arc<crate::kernel::error::Error>;
 
     async fn load(
         &self,
         of: &[(Window<entity::run::Entity>, ByStatus)],
-    ) -> std::result::Result<HashMap<(Window<entity::run::Entity>, ByStatus), Self::Value>, Self::Error> {
+    ) -> Result<HashMap<(Window<entity::run::Entity>, ByStatus), Self::Value>> {
         let windows: Vec<_> = of.iter().map(|(window, _)| window.clone()).collect();
         let by = Some(entity::run::Column::Status);
-        let counts = Window::count_all_by(self.db.read(), &windows, by).await.map_err(Arc::new)?;
+        let counts = Window::count_all_by(self.db.read(), &windows, by).await?;
         Ok(of.iter().cloned().zip(counts.into_iter().map(|counts| Arc::new(counts.map(HashMap::from_iter)))).collect())
     }
 }
@@ -360,11 +347,10 @@ pub struct EventsOf {
 
 impl Loader<EventsOf> for Rows {
     type Value = Arc<(Vec<entity::event::Model>, bool)>;
-    type Error = Arc<crate::kernel::error::Error>;
 
-    async fn load(&self, of: &[EventsOf]) -> std::result::Result<HashMap<EventsOf, Self::Value>, Self::Error> {
+    async fn load(&self, of: &[EventsOf]) -> Result<HashMap<EventsOf, Self::Value>> {
         let requests: Vec<_> = of.iter().map(|of| (&of.which, of.after, of.count)).collect();
-        let pages = crate::kernel::event::pages(&self.db, &self.viewer, &requests).await.map_err(Arc::new)?;
+        let pages = crate::kernel::event::pages(&self.db, &self.viewer, &requests).await?;
         Ok(of.iter().cloned().zip(pages.into_iter().map(Arc::new)).collect())
     }
 }
@@ -373,15 +359,12 @@ impl Loader<EventsOf> for Rows {
 /// awaits: the executor reserves the size of a type's largest field for each of them.
 pub fn load<'a, I>(ctx: &'a Context<'_>, id: Option<I>) -> BoxFuture<'a, Result<Option<<Rows as Loader<I>>::Value>>>
 where
-    I: Send + Sync + std::hash::Hash + Eq + Clone + 'static,
-    Rows: Loader<I, Error = Arc<crate::kernel::error::Error>>,
+    I: Key,
+    Rows: Loader<I>,
 {
     Box::pin(async move {
         match id {
-            // All waiters of the statement share the error; each one reports it once.
-            Some(id) => {
-                rows(ctx).load_one(id).await.map_err(|err| crate::kernel::error::Error::internal(err.to_string()))
-            }
+            Some(id) => rows(ctx).load_one(id).await,
             None => Ok(None),
         }
     })
@@ -390,8 +373,8 @@ where
 /// Returns the row with an id that must exist, since another row refers to it.
 pub async fn must_load<I>(ctx: &Context<'_>, id: I) -> Result<<Rows as Loader<I>>::Value>
 where
-    I: Send + Sync + std::hash::Hash + Eq + Clone + 'static,
-    Rows: Loader<I, Error = Arc<crate::kernel::error::Error>>,
+    I: Key,
+    Rows: Loader<I>,
 {
     load(ctx, Some(id)).await?.ok_or_else(|| crate::kernel::error::Error::internal("a referenced row does not exist"))
 }

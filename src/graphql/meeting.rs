@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use async_graphql::dataloader::Loader;
 use async_graphql::{Context, ID, InputObject, Object, Result, SimpleObject};
 use chrono::{DateTime, Utc};
 use entity::MeetingStatus;
 use entity::id::MeetingId;
 
+use super::batch_loader::Loader;
 use super::communication::Communication;
 use super::list::{List, Totals, args, list};
 use super::loader::{Rows, load, must_load, nested_page};
@@ -176,11 +176,10 @@ impl std::hash::Hash for ConflictsOf {
 
 impl Loader<ConflictsOf> for Rows {
     type Value = Arc<Vec<entity::meeting::Model>>;
-    type Error = Arc<crate::kernel::error::Error>;
 
-    async fn load(&self, of: &[ConflictsOf]) -> std::result::Result<HashMap<ConflictsOf, Self::Value>, Self::Error> {
+    async fn load(&self, of: &[ConflictsOf]) -> crate::kernel::error::Result<HashMap<ConflictsOf, Self::Value>> {
         let meetings: Vec<_> = of.iter().map(|one| one.0.as_ref().clone()).collect();
-        let mut found = noun::conflicts(self.db.read(), &self.viewer, &meetings).await.map_err(Arc::new)?;
+        let mut found = noun::conflicts(self.db.read(), &self.viewer, &meetings).await?;
         let each = of.iter().map(|one| (one.clone(), Arc::new(found.remove(&one.0.id).unwrap_or_default())));
         Ok(each.collect())
     }

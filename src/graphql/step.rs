@@ -290,6 +290,8 @@ impl Step {
     async fn history(&self, ctx: &Context<'_>, first: Option<i32>, after: Option<String>) -> Result<Events> {
         reject_workers(viewer(ctx))?;
         let which = crate::kernel::event::EventSelector {
+            // The run leads to its part of the log by an index.
+            runs: Some(vec![self.0.run_id]),
             steps: Some(vec![self.0.id]),
             ..crate::kernel::event::EventSelector::default()
         };

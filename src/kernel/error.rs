@@ -1,6 +1,8 @@
 //! The three kinds of failure: rejected (returned to the client with a code), absent (`None`, not
 //! an error) and internal (logged; the client gets a code and an id).
 
+use std::sync::Arc;
+
 use sea_orm::{DbErr, SqlErr};
 use serde_json::{Map, Value, json};
 
@@ -161,11 +163,34 @@ impl Fault {
     }
 
     fn sql(&self) -> Option<SqlErr> {
-        self.0.downcast_ref::<DbErr>().and_then(DbErr::sql_err)
+        match self.0.downcast_ref::<Shared>() {
+            Some(Shared(err)) => err.db().and_then(DbErr::sql_err),
+            None => self.0.downcast_ref::<DbErr>().and_then(DbErr::sql_err),
+        }
     }
 }
 
+/// One failure of which several learn, such as all who wait for one statement.
+#[derive(Debug)]
+struct Shared(Arc<Error>);
+
+impl std::fmt::Display for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for Shared {}
+
 impl Error {
+    /// Returns a failure to one of several who learn of it.
+    pub fn shared(err: &Arc<Self>) -> Self {
+        match err.as_ref() {
+            Self::Refused(refusal) => refusal.clone().into(),
+            Self::Internal(_) => Self::internal(Shared(err.clone())),
+        }
+    }
+
     /// Wraps an internal failure, or a description of what was being done.
     pub fn internal(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::Internal(Fault(cause.into()))
@@ -207,7 +232,10 @@ impl Error {
     /// The underlying database error, if there is one.
     pub fn db(&self) -> Option<&DbErr> {
         match self {
-            Self::Internal(Fault(inner)) => inner.downcast_ref(),
+            Self::Internal(Fault(inner)) => match inner.downcast_ref::<Shared>() {
+                Some(Shared(err)) => err.db(),
+                None => inner.downcast_ref(),
+            },
             Self::Refused(_) => None,
         }
     }

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_graphql::connection::{Connection, Edge};
-use async_graphql::dataloader::Loader;
 use async_graphql::{Context, Object, Result, SimpleObject};
 use chrono::{DateTime, Utc};
 use entity::id::*;
@@ -12,6 +11,7 @@ use uuid::Uuid;
 
 use crate::domain::audience::record::timeline::{Entry, Kind, count, of};
 use crate::graphql::activity::Activity;
+use crate::graphql::batch_loader::Loader;
 use crate::graphql::communication::Communication;
 use crate::graphql::counted::Node;
 use crate::graphql::list::{List, Totals};
@@ -92,12 +92,11 @@ pub struct TimelineOf {
 
 impl Loader<TimelineOf> for Rows {
     type Value = Arc<Vec<Entry>>;
-    type Error = Arc<crate::kernel::error::Error>;
 
-    async fn load(&self, of_all: &[TimelineOf]) -> std::result::Result<HashMap<TimelineOf, Self::Value>, Self::Error> {
+    async fn load(&self, of_all: &[TimelineOf]) -> crate::kernel::error::Result<HashMap<TimelineOf, Self::Value>> {
         // On Postgres, events get their positions after the commit: waits until the caller's own
         // writes are visible.
-        crate::kernel::event::head(&self.db, &self.viewer).await.map_err(Arc::new)?;
+        crate::kernel::event::head(&self.db, &self.viewer).await?;
         // All records of a list request the same page: one statement.
         let mut parts: HashMap<(Option<Position>, u64), Vec<RecordId>> = HashMap::new();
         for one in of_all {
@@ -105,7 +104,7 @@ impl Loader<TimelineOf> for Rows {
         }
         let mut all = HashMap::new();
         for ((after, count), records) in parts {
-            let found = of(self.db.read(), &self.viewer, &records, after, count).await.map_err(Arc::new)?;
+            let found = of(self.db.read(), &self.viewer, &records, after, count).await?;
             let keyed =
                 found.into_iter().map(|(record, entries)| (TimelineOf { record, after, count }, Arc::new(entries)));
             all.extend(keyed);
@@ -120,11 +119,10 @@ pub struct TimelineCount(pub RecordId);
 
 impl Loader<TimelineCount> for Rows {
     type Value = u64;
-    type Error = Arc<crate::kernel::error::Error>;
 
-    async fn load(&self, of: &[TimelineCount]) -> std::result::Result<HashMap<TimelineCount, u64>, Self::Error> {
+    async fn load(&self, of: &[TimelineCount]) -> crate::kernel::error::Result<HashMap<TimelineCount, u64>> {
         let records: Vec<RecordId> = of.iter().map(|one| one.0).collect();
-        let found = count(self.db.read(), &self.viewer, &records).await.map_err(Arc::new)?;
+        let found = count(self.db.read(), &self.viewer, &records).await?;
         Ok(of.iter().map(|one| (*one, found.get(&one.0).copied().unwrap_or_default())).collect())
     }
 }

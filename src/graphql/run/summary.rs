@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use async_graphql::dataloader::Loader;
 use async_graphql::{Context, Object, Result, SimpleObject};
 use entity::id::{RunId, StepId};
 use entity::task;
 
 use crate::domain::run::guided::summary::{Counts, Summary, of_runs};
+use crate::graphql::batch_loader::Loader;
 use crate::graphql::loader::{Rows, must_load};
 use crate::graphql::step::Step;
 
@@ -68,11 +68,10 @@ pub struct SummaryOf(pub RunId);
 
 impl Loader<SummaryOf> for Rows {
     type Value = Arc<Summary>;
-    type Error = Arc<crate::kernel::error::Error>;
 
-    async fn load(&self, runs: &[SummaryOf]) -> std::result::Result<HashMap<SummaryOf, Self::Value>, Self::Error> {
+    async fn load(&self, runs: &[SummaryOf]) -> crate::kernel::error::Result<HashMap<SummaryOf, Self::Value>> {
         let ids: Vec<RunId> = runs.iter().map(|of| of.0).collect();
-        let found = of_runs(self.db.read(), &self.viewer, &ids).await.map_err(Arc::new)?;
+        let found = of_runs(self.db.read(), &self.viewer, &ids).await?;
         Ok(found.into_iter().map(|(id, one)| (SummaryOf(id), Arc::new(one))).collect())
     }
 }

@@ -81,10 +81,14 @@ pub(crate) fn any_of<V: Into<Value>>(
     of: impl IntoSimpleExpr,
     values: impl IntoIterator<Item = V>,
 ) -> Expr {
-    let of = of.into_simple_expr();
+    listed(dialect.into(), of.into_simple_expr(), values.into_iter().map(Into::into).collect())
+}
+
+/// The part of `any_of` that exists once for all types of columns and values.
+fn listed(dialect: Dialect, of: Expr, values: Vec<Value>) -> Expr {
     let (mut ids, mut texts, mut others) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
     for value in values {
-        match value.into() {
+        match value {
             Value::Uuid(Some(id)) => drop(ids.insert(id)),
             Value::String(Some(text)) => drop(texts.insert(text)),
             other => others.push(other),
@@ -98,14 +102,13 @@ pub(crate) fn any_of<V: Into<Value>>(
         all.extend(texts.into_iter().map(Value::from));
         return if all.len() == 1 { of.eq(all.remove(0)) } else { of.is_in(all) };
     }
-    let dialect = dialect.into();
     let many = ids.len() + texts.len() > limits::CHUNK as usize;
-    let (of_values, listed) = if ids.is_empty() {
+    let (of_values, list) = if ids.is_empty() {
         (Type::Text, json!(texts))
     } else {
         (Type::Uuid, json!(ids.iter().map(|id| id.simple().to_string()).collect::<Vec<_>>()))
     };
     let (first, second) = dialect.placeholders();
     let one_of = if many { dialect.among_many(second, of_values) } else { dialect.among(second, of_values) };
-    Expr::cust_with_exprs(format!("({first} {one_of})"), [of, Expr::val(listed)])
+    Expr::cust_with_exprs(format!("({first} {one_of})"), [of, Expr::val(list)])
 }

@@ -30,6 +30,8 @@ pub(super) fn sqlite(url: &str, connections: u32, read_only: bool) -> ConnectOpt
             })
         })
     });
+    // A file connection can't be lost, so there is nothing to test.
+    options.test_before_acquire(false);
     options
 }
 

@@ -67,8 +67,6 @@ impl Pools {
         for _ in 0..limits::LANES_SQLITE {
             let end: Arc<Interrupt> = Arc::default();
             let mut options = sqlite(url, 1, true);
-            // A file connection cannot be lost, so there is nothing to test.
-            options.test_before_acquire(false);
             let stop = end.clone();
             options.map_sqlx_sqlite_pool_opts(move |options| {
                 let stop = stop.clone();

@@ -12,6 +12,10 @@ use crate::kernel::secret;
 /// Timeout of the first connection.
 pub(super) const PATIENCE: Duration = Duration::from_millis(2_500);
 
+/// Time without use after which a connection is tested before it is handed out: the server may have
+/// closed it meanwhile. Testing each time took a sixth of a request's time.
+const TEST_AFTER_IDLE: Duration = Duration::from_secs(1);
+
 /// Options of a pool whose statements have a timeout; none means no timeout.
 pub(super) fn options(url: &str, connections: u32, statement: Option<Duration>) -> ConnectOptions {
     let mut options = ConnectOptions::new(url);
@@ -23,6 +27,7 @@ pub(super) fn options(url: &str, connections: u32, statement: Option<Duration>) 
             None => options,
         }
     });
+    options.test_before_acquire_if_idle_for(TEST_AFTER_IDLE);
     options
 }
 
