@@ -30,7 +30,7 @@ macro_rules! by_id {
     ($($id:ty => $noun:path, $table:ident;)*) => {$(
         impl Loader<$id> for Rows {
             type Value = entity::$table::Model;
-    
+
             async fn load(&self, ids: &[$id]) -> Result<HashMap<$id, Self::Value>> {
                 use $noun as noun;
                 let found = noun::find_all(self.db.read(), &self.viewer, ids).await?;
@@ -92,13 +92,9 @@ pub struct SnapshotOfRun(pub RunId);
 impl Loader<SnapshotOfRun> for Rows {
     type Value = entity::run_snapshot::Model;
 
-    async fn load(
-        &self,
-        runs: &[SnapshotOfRun],
-    ) -> Result<HashMap<SnapshotOfRun, Self::Value>> {
+    async fn load(&self, runs: &[SnapshotOfRun]) -> Result<HashMap<SnapshotOfRun, Self::Value>> {
         let ids: Vec<RunId> = runs.iter().map(|of| of.0).collect();
-        let found =
-            crate::domain::run::snapshot::of_runs(self.db.read(), &self.viewer, &ids).await?;
+        let found = crate::domain::run::snapshot::of_runs(self.db.read(), &self.viewer, &ids).await?;
         Ok(found.into_iter().map(|row| (SnapshotOfRun(row.run_id), row)).collect())
     }
 }
@@ -110,13 +106,9 @@ pub struct StartedSnapshotOfRun(pub RunId);
 impl Loader<StartedSnapshotOfRun> for Rows {
     type Value = Arc<crate::domain::run::snapshot::RunSnapshot>;
 
-    async fn load(
-        &self,
-        runs: &[StartedSnapshotOfRun],
-    ) -> Result<HashMap<StartedSnapshotOfRun, Self::Value>> {
+    async fn load(&self, runs: &[StartedSnapshotOfRun]) -> Result<HashMap<StartedSnapshotOfRun, Self::Value>> {
         let ids: Vec<RunId> = runs.iter().map(|of| of.0).collect();
-        let found =
-            crate::domain::run::snapshot::of_begun(self.db.read(), &self.viewer, &ids).await?;
+        let found = crate::domain::run::snapshot::of_begun(self.db.read(), &self.viewer, &ids).await?;
         Ok(found.into_iter().map(|(id, snapshot)| (StartedSnapshotOfRun(id), snapshot)).collect())
     }
 }
@@ -141,10 +133,7 @@ pub struct StepWaitsOfRun(pub RunId);
 impl Loader<StepWaitsOfRun> for Rows {
     type Value = Arc<StepWaits>;
 
-    async fn load(
-        &self,
-        runs: &[StepWaitsOfRun],
-    ) -> Result<HashMap<StepWaitsOfRun, Self::Value>> {
+    async fn load(&self, runs: &[StepWaitsOfRun]) -> Result<HashMap<StepWaitsOfRun, Self::Value>> {
         let ids: Vec<RunId> = runs.iter().map(|of| of.0).collect();
         let found = StepWaits::of(&self.db, &self.viewer, &ids).await?;
         Ok(found.into_iter().map(|(id, found)| (StepWaitsOfRun(id), Arc::new(found))).collect())
@@ -158,10 +147,7 @@ pub struct StepRecordsOfStep(pub StepId);
 impl Loader<StepRecordsOfStep> for Rows {
     type Value = entity::step_record_list::Model;
 
-    async fn load(
-        &self,
-        steps: &[StepRecordsOfStep],
-    ) -> Result<HashMap<StepRecordsOfStep, Self::Value>> {
+    async fn load(&self, steps: &[StepRecordsOfStep]) -> Result<HashMap<StepRecordsOfStep, Self::Value>> {
         let ids: Vec<StepId> = steps.iter().map(|of| of.0).collect();
         let found = step_records::taken_of(self.db.read(), &self.viewer, &ids).await?;
         Ok(found.into_iter().map(|list| (StepRecordsOfStep(list.step_id), list)).collect())
@@ -175,10 +161,7 @@ pub struct RecordActionsOfStep(pub StepId);
 impl Loader<RecordActionsOfStep> for Rows {
     type Value = Vec<step_records::RecordAct>;
 
-    async fn load(
-        &self,
-        steps: &[RecordActionsOfStep],
-    ) -> Result<HashMap<RecordActionsOfStep, Self::Value>> {
+    async fn load(&self, steps: &[RecordActionsOfStep]) -> Result<HashMap<RecordActionsOfStep, Self::Value>> {
         let ids: Vec<StepId> = steps.iter().map(|of| of.0).collect();
         let found = step_records::done_of(self.db.read(), &self.viewer, &ids).await?;
         Ok(found.into_iter().map(|(id, done)| (RecordActionsOfStep(id), done)).collect())
@@ -192,10 +175,7 @@ pub struct UnreachedOfRun(pub RunId);
 impl Loader<UnreachedOfRun> for Rows {
     type Value = crate::domain::run::unreached::UnreachedVerdicts;
 
-    async fn load(
-        &self,
-        runs: &[UnreachedOfRun],
-    ) -> Result<HashMap<UnreachedOfRun, Self::Value>> {
+    async fn load(&self, runs: &[UnreachedOfRun]) -> Result<HashMap<UnreachedOfRun, Self::Value>> {
         let ids: Vec<RunId> = runs.iter().map(|of| of.0).collect();
         let verdicts = async {
             let runs = crate::domain::run::find_all(self.db.read(), &self.viewer, &ids).await?;
@@ -275,10 +255,7 @@ where
 {
     type Value = Arc<Result<u64>>;
 
-    async fn load(
-        &self,
-        of: &[(Window<E>, Count)],
-    ) -> Result<HashMap<(Window<E>, Count), Self::Value>> {
+    async fn load(&self, of: &[(Window<E>, Count)]) -> Result<HashMap<(Window<E>, Count), Self::Value>> {
         let windows: Vec<Window<E>> = of.iter().map(|(window, _)| window.clone()).collect();
         let counts = Window::count_all(self.db.read(), &windows).await?;
         Ok(of.iter().cloned().zip(counts.into_iter().map(Arc::new)).collect())

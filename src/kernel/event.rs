@@ -27,7 +27,7 @@ use crate::kernel::db::batch::any_of;
 use crate::kernel::db::dialect::Dialect;
 use crate::kernel::db::{Db, Tx};
 use crate::kernel::error::Result;
-use crate::kernel::page::{AT_ONCE, NTH, union};
+use crate::kernel::page::{AT_ONCE, NTH, rows_of_each, union};
 use crate::kernel::viewer::Viewer;
 use crate::kernel::{limits, validate};
 
@@ -227,10 +227,21 @@ pub async fn pages(
     caught_up(db).await?;
     let mut pages = Vec::with_capacity(requests.len());
     for requests in requests.chunks(AT_ONCE) {
-        let each = requests.iter().enumerate().map(|(nth, (selector, after, count))| {
+        let select = |(selector, after, count): &(&EventSelector, i64, usize)| {
+            select(db, viewer, selector, *after, *count).into_query()
+        };
+        let each: Vec<_> = requests.iter().map(select).collect();
+        if let Some(mut found) = rows_of_each::<Entity>(db.read(), &each).await? {
+            if !found.sorted {
+                found.rows.iter_mut().for_each(|rows| rows.sort_by_key(|event| event.position));
+            }
+            pages.extend(found.rows.into_iter().zip(requests).map(|(rows, (_, _, count))| split_page(rows, *count)));
+            continue;
+        }
+        let each = each.into_iter().enumerate().map(|(nth, select)| {
             let mut one = Query::select();
             one.expr_as(Expr::val(nth as i32), NTH).column(Asterisk);
-            one.from_subquery(select(db, viewer, selector, *after, *count).into_query(), "one").take()
+            one.from_subquery(select, "one").take()
         });
         let mut rows: Vec<Vec<Model>> = requests.iter().map(|_| Vec::new()).collect();
         for row in union(db.read(), each.collect()).await? {

@@ -4,10 +4,13 @@
 //! A cursor holds the sort key and the id of its row, and a fingerprint of the order and filter it
 //! was created for: it is rejected under another one.
 
+mod alike;
 mod window;
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
+pub(crate) use alike::rows_of_each;
 use async_graphql::connection::CursorType;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -62,6 +65,20 @@ impl From<Option<DateTime<Utc>>> for Key {
 }
 
 impl Key {
+    /// Compares keys as the databases do in an order; no key counts as the latest time, or in a
+    /// descending order as the earliest, as in `Order::key`.
+    fn compare(&self, other: &Self, descending: bool) -> Ordering {
+        match (self, other) {
+            (Self::Text(one), Self::Text(other)) => one.cmp(other),
+            (Self::Time(one), Self::Time(other)) => one.cmp(other),
+            (Self::Count(one), Self::Count(other)) => one.cmp(other),
+            _ => {
+                let (one, other) = (matches!(self, Self::None), matches!(other, Self::None));
+                if descending { other.cmp(&one) } else { one.cmp(&other) }
+            }
+        }
+    }
+
     fn value(&self) -> Expr {
         match self {
             Self::None => Expr::null(),
@@ -251,6 +268,19 @@ impl<E: EntityTrait> Order<E> {
         let (column, _, nullable) = self.by.as_ref()?;
         let plain = Expr::col((E::default(), *column).into_column_ref());
         Some(if *nullable { Func::coalesce([plain, self.behind_all(backend)]).into() } else { plain })
+    }
+
+    /// Sorts rows by this order, or against it.
+    fn sort(&self, rows: &mut [E::Model], backward: bool) {
+        let reversed = self.descending != backward;
+        rows.sort_by(|one, other| {
+            let keys = match &self.by {
+                Some((_, key, _)) => key(one).compare(&key(other), self.descending),
+                None => Ordering::Equal,
+            };
+            let found = keys.then_with(|| (self.id_of)(one).cmp(&(self.id_of)(other)));
+            if reversed { found.reverse() } else { found }
+        });
     }
 
     /// True if a row of this order may have this key.

@@ -5,6 +5,7 @@ use std::hash::{Hash, Hasher};
 use sea_orm::sea_query::{Asterisk, Expr, Func, IntoColumnRef, Query, SelectStatement, UnionType};
 use sea_orm::{ConnectionTrait, EntityTrait, FromQueryResult, QueryResult, QueryTrait, Select};
 
+use super::alike::{number_of_each, rows_of_each};
 use super::{Args, Order, Page, page, to_page, window};
 use crate::kernel::db::dialect::{self, Dialect};
 use crate::kernel::error::{Error, Result};
@@ -59,14 +60,8 @@ impl<E: EntityTrait> Window<E> {
             let backend = db.get_database_backend();
             let statement = |one: &Self| window(one.select.clone(), &one.order, &one.fingerprint, &one.args, backend);
             let statements: Vec<_> = chunk.iter().map(statement).collect();
-            let each = statements.iter().enumerate().filter_map(|(nth, statement)| {
-                let (select, ..) = statement.as_ref().ok()?;
-                let mut one = Query::select();
-                one.expr_as(Expr::val(nth as i32), NTH).column(Asterisk);
-                Some(one.from_subquery(select.clone().into_query(), "one").take())
-            });
-            let found = match union(db, each.collect()).await {
-                Ok(found) => found,
+            let rows = match Self::rows(db, chunk, &statements).await {
+                Ok(rows) => rows,
                 // A single failing window is reported for that one.
                 Err(err) if all.len() > 1 && is_of_statement(&err) => {
                     for one in chunk {
@@ -76,13 +71,6 @@ impl<E: EntityTrait> Window<E> {
                 }
                 Err(err) => return Err(err),
             };
-            let mut rows: Vec<Vec<E::Model>> = chunk.iter().map(|_| Vec::new()).collect();
-            for row in found {
-                let nth = usize::try_from(row.try_get::<i32>("", NTH)?).unwrap_or_default();
-                if let Some(rows) = rows.get_mut(nth) {
-                    rows.push(E::Model::from_query_result(&row, "")?);
-                }
-            }
             for ((one, statement), rows) in chunk.iter().zip(statements).zip(rows) {
                 pages.push(statement.and_then(|(_, count, backward)| {
                     to_page(rows, count, backward, &one.order, &one.fingerprint, &one.args)
@@ -90,6 +78,41 @@ impl<E: EntityTrait> Window<E> {
             }
         }
         Ok(pages)
+    }
+
+    /// The rows of each window, none where it has no statement.
+    async fn rows(
+        db: &impl ConnectionTrait,
+        windows: &[Self],
+        statements: &[Result<(Select<E>, usize, bool)>],
+    ) -> Result<Vec<Vec<E::Model>>> {
+        let select =
+            |statement: &Result<(Select<E>, usize, bool)>| Some(statement.as_ref().ok()?.0.clone().into_query());
+        let selects: Vec<Option<SelectStatement>> = statements.iter().map(select).collect();
+        if let Some(each) = selects.iter().cloned().collect::<Option<Vec<_>>>()
+            && let Some(mut found) = rows_of_each::<E>(db, &each).await?
+        {
+            if !found.sorted {
+                let orders = windows.iter().zip(statements).zip(&mut found.rows);
+                orders.for_each(|((one, statement), rows)| {
+                    one.order.sort(rows, statement.as_ref().is_ok_and(|(.., backward)| *backward));
+                });
+            }
+            return Ok(found.rows);
+        }
+        let each = selects.into_iter().enumerate().filter_map(|(nth, select)| {
+            let mut one = Query::select();
+            one.expr_as(Expr::val(nth as i32), NTH).column(Asterisk);
+            Some(one.from_subquery(select?, "one").take())
+        });
+        let mut rows: Vec<Vec<E::Model>> = windows.iter().map(|_| Vec::new()).collect();
+        for row in union(db, each.collect()).await? {
+            let nth = usize::try_from(row.try_get::<i32>("", NTH)?).unwrap_or_default();
+            if let Some(rows) = rows.get_mut(nth) {
+                rows.push(E::Model::from_query_result(&row, "")?);
+            }
+        }
+        Ok(rows)
     }
 
     /// Total number of rows of each window on all pages, in one statement.
@@ -127,6 +150,16 @@ impl<E: EntityTrait> Window<E> {
         chunk: &[Self],
         by: Option<E::Column>,
     ) -> Result<Vec<Vec<(String, u64)>>> {
+        if by.is_none() {
+            let number = |one: &Self| {
+                one.select.clone().into_query().clear_selects().expr(Func::count(Expr::col(Asterisk))).take()
+            };
+            let each: Vec<SelectStatement> = chunk.iter().map(number).collect();
+            if let Some(numbers) = number_of_each(db, &each).await? {
+                let count = |number: i64| vec![(String::new(), u64::try_from(number).unwrap_or_default())];
+                return Ok(numbers.into_iter().map(count).collect());
+            }
+        }
         let mut counts: Vec<Vec<(String, u64)>> = chunk.iter().map(|_| Vec::new()).collect();
         let each = chunk.iter().enumerate().map(|(nth, one)| {
             let mut one = one.select.clone().into_query();
