@@ -51,12 +51,10 @@ fn main() -> ExitCode {
 
 async fn begin() -> ExitCode {
     let cli = sortie::kernel::config::read();
+    let format = cli.command.config().map(|config| config.log_format).unwrap_or_default();
     let telemetry = match Telemetry::begin(cli.command.config()) {
         Ok(telemetry) => telemetry,
-        Err(err) => {
-            eprintln!("sortie: {err}");
-            return ExitCode::FAILURE;
-        }
+        Err(err) => return telemetry::report_failure(format, &err.to_string()),
     };
     for warning in sortie::kernel::config::unknown(sortie::kernel::config::names_in_environment()) {
         tracing::warn!("{warning}");
@@ -72,8 +70,7 @@ async fn begin() -> ExitCode {
         Ok(code) => code,
         Err(err) => {
             let remedy = if err.is_in_use() { remedy } else { "" };
-            eprintln!("sortie: {err}{remedy}");
-            ExitCode::FAILURE
+            telemetry::report_failure(format, &format!("{err}{remedy}"))
         }
     }
 }

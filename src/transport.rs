@@ -13,6 +13,7 @@ pub mod failed_logins;
 pub mod guard;
 pub mod http;
 pub mod import;
+mod json_path;
 pub mod origin;
 pub mod parsed;
 pub mod request;
@@ -222,7 +223,8 @@ impl App {
         if !parsed.is_valid() {
             let found = self.validator.execute(checked.for_validation(&parsed.document)).await;
             if found.is_err() {
-                return Err(RequestError::errors(&found.errors));
+                let errors = crate::graphql::document::with_paths(&parsed.document, found.errors);
+                return Err(RequestError::errors(&errors));
             }
             parsed.mark_valid();
         }

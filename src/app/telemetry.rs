@@ -2,6 +2,7 @@
 //! metrics.
 
 use std::io::IsTerminal;
+use std::process::ExitCode;
 use std::sync::OnceLock;
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
@@ -13,9 +14,10 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
 
+use crate::kernel::clock::Clock;
 use crate::kernel::config::{Config, LogFormat};
 use crate::kernel::error::{Error, Result};
-use crate::kernel::tls;
+use crate::kernel::{terminal, tls};
 
 /// Default log filter; the scheduler's own messages are of no use.
 const DEFAULT_LOG_FILTER: &str = "warn,sortie=info,sqlx::pool=error,tokio_cron_scheduler=off";
@@ -57,6 +59,24 @@ impl Telemetry {
             tracing::warn!(error = %err, "sending the last traces failed");
         }
     }
+}
+
+/// Reports why the process ends, as a line of text or of JSON in the form of the log. Returns the
+/// exit code.
+pub fn report_failure(format: LogFormat, failure: &str) -> ExitCode {
+    let line = match format {
+        LogFormat::Text => format!("sortie: {failure}"),
+        LogFormat::Json => serde_json::json!({
+            "timestamp": Clock::real().now().to_rfc3339_opts(chrono::SecondsFormat::Micros, true),
+            "level": "ERROR",
+            "message": "sortie ends with an error",
+            "error": failure,
+            "target": "sortie",
+        })
+        .to_string(),
+    };
+    terminal::err(format_args!("{line}\n"));
+    ExitCode::FAILURE
 }
 
 fn exporter(endpoint: &str) -> Result<SdkTracerProvider> {

@@ -168,14 +168,17 @@ async fn claim(context: &EngineContext, due: &[CommunicationId]) -> Result<Vec<M
     transact!(context.db, |tx| {
         let until = tx.now() + chrono::Duration::from_std(context.lease).map_err(Error::internal)?;
         let free = Column::LeaseOwner.is_null().or(Column::LeaseExpiresAt.lt(tx.now()));
-        Ok(Entity::update_many()
+        let mut claimed = Entity::update_many()
             .col_expr(Column::LeaseOwner, Expr::value(context.worker.clone()))
             .col_expr(Column::LeaseExpiresAt, Expr::value(until))
             .col_expr(Column::Attempt, Expr::col(Column::Attempt).add(1))
             .filter(any_of(tx.dialect(), COLUMN.communication_id, due.iter().copied()))
             .filter(free)
             .exec_with_returning(tx.db())
-            .await?)
+            .await?;
+        // Postgres returns them in any order; they are handed over in that in which they are due.
+        claimed.sort_by_key(|message| due.iter().position(|id| *id == message.communication_id));
+        Ok(claimed)
     })
 }
 

@@ -7,6 +7,7 @@
 //! plan is computed once per document, so the cost per request depends on its variables only.
 
 mod expanded;
+mod fields;
 pub mod key_order;
 mod merge;
 mod null_propagation;
@@ -35,6 +36,7 @@ use async_graphql_value::Value;
 use crate::kernel::error::{Error, Refusal};
 use crate::kernel::limits;
 use expanded::Uses;
+pub use fields::with_paths;
 use key_order::Shape;
 use omitted::remove_absent;
 pub use omitted::strip_absent;

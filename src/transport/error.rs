@@ -72,6 +72,14 @@ impl RequestError {
         Self::new(Kind::Malformed, Code::BadUserInput.as_str(), message)
     }
 
+    /// Sets the field that the error is about.
+    pub fn of_field(mut self, field: &str) -> Self {
+        for error in &mut self.errors {
+            error["extensions"]["field"] = json!(field);
+        }
+        self
+    }
+
     /// Creates an error for a document over a limit.
     pub fn limit(message: impl Into<String>) -> Self {
         Self::new(Kind::Document, Code::LimitExceeded.as_str(), message)

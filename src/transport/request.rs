@@ -4,6 +4,8 @@ use async_graphql::Variables;
 use serde_json::{Map, Value};
 
 use super::error::RequestError;
+use super::json_path;
+use crate::kernel::storable::Unstorable;
 
 /// A GraphQL request as it was sent, with nothing parsed or validated yet.
 #[derive(Debug, Default)]
@@ -23,10 +25,7 @@ pub struct GraphqlRequest {
 impl GraphqlRequest {
     /// Reads the body of a POST.
     pub fn of_bytes(bytes: &[u8]) -> Result<Self, RequestError> {
-        let value = serde_json::from_slice(bytes).map_err(|err| {
-            RequestError::malformed(format!("the body is not JSON (line {}, column {})", err.line(), err.column()))
-        })?;
-        Self::of(value)
+        Self::of(serde_json::from_slice(bytes).map_err(|err| unread(bytes, &err))?)
     }
 
     /// Reads a JSON value, which must be an object. Unknown parts are ignored.
@@ -58,6 +57,7 @@ impl GraphqlRequest {
                 "variables" | "extensions" => match serde_json::from_str(&value) {
                     Ok(value) => value,
                     Err(_) if value.is_empty() => Value::Null,
+                    Err(err) if is_out_of_range(&err) => return Err(unread(value.as_bytes(), &err)),
                     Err(_) => return Err(RequestError::malformed(format!("`{name}` is not JSON"))),
                 },
                 "query" | "operationName" | "documentId" if !value.is_empty() => Value::String(value.into_owned()),
@@ -98,4 +98,20 @@ fn map(parts: &mut Map<String, Value>, name: &str) -> Result<Map<String, Value>,
         Some(Value::Object(map)) => Ok(map),
         Some(_) => Err(RequestError::malformed(format!("`{name}` must be an object"))),
     }
+}
+
+/// The error of a body that can't be read: a number that no field could hold is named with its path.
+fn unread(bytes: &[u8], err: &serde_json::Error) -> RequestError {
+    if is_out_of_range(err) {
+        let path = json_path::of(bytes, err.line(), err.column());
+        let field = path.strip_prefix("variables.").unwrap_or(&path);
+        return RequestError::malformed(format!("{field}: {}", Unstorable::Number)).of_field(field);
+    }
+    RequestError::malformed(format!("the body is not JSON (line {}, column {})", err.line(), err.column()))
+}
+
+/// True if the text is JSON up to a number that a double can't hold. The parser tells this only by
+/// its message.
+fn is_out_of_range(err: &serde_json::Error) -> bool {
+    err.to_string().starts_with("number out of range")
 }

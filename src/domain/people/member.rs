@@ -20,7 +20,10 @@ paged!(member);
 saved!(member, MemberId, "member");
 deleted!(member, MemberId, "member";
     used by reviewer as "reviewer" where |id: MemberId| is(entity::reviewer::Column::MemberId, id),
-        api_key as "key" where |id: MemberId| is(Key::MemberId, id).and(Expr::col((entity::api_key::Entity, Key::RevokedAt)).is_null());
+        api_key as "key" where |id: MemberId| is(Key::MemberId, id).and(Expr::col((entity::api_key::Entity, Key::RevokedAt)).is_null()),
+        schedule as "schedule" where |id: MemberId| is(entity::schedule::Column::AssigneeId, id),
+        follow_up as "follow-up" where |id: MemberId| is(entity::follow_up::Column::AssigneeId, id),
+        meeting as "meeting" where |id: MemberId| is(entity::meeting::Column::MemberId, id);
     with api_key.MemberId;
     if without);
 

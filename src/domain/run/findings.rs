@@ -33,8 +33,8 @@ pub enum FindingSeverity {
 #[derive(Clone, Debug, SimpleObject)]
 pub struct Finding {
     /// Machine-readable code: FAILURE (the cause of the run's failure), FAILED (recipients),
-    /// STEPS_FAILED, SUPPRESSED, LEFT_OUT, UNKNOWN, STUCK, CHANNEL_PAUSED, REFUSED_FOR_NOW,
-    /// SCHEDULED, LATE, QUEUED, DRIFT, REJECTED, EDITED, RETRIED, REPLIES.
+    /// STEPS_FAILED, CONDITION_UNREADABLE, SUPPRESSED, LEFT_OUT, UNKNOWN, STUCK, CHANNEL_PAUSED,
+    /// REFUSED_FOR_NOW, SCHEDULED, LATE, QUEUED, DRIFT, REJECTED, EDITED, RETRIED, REPLIES.
     pub code: &'static str,
     /// Severity.
     pub severity: FindingSeverity,
@@ -164,7 +164,13 @@ async fn recipients(db: &Db, run: &Model, all: &mut Vec<Finding>) -> Result<()> 
             all.push(Finding::of_many(code, severity, message, others, &[]));
         }
     }
-    for (name, group) in grouped::steps(db, run.id).await? {
+    for (name, group) in grouped::unreadable_conditions(db, run.id).await? {
+        let message =
+            format!("{name}: {} skipped: {}", group.count, group.why.as_deref().unwrap_or("no reason recorded"));
+        let code = "CONDITION_UNREADABLE";
+        all.push(Finding::of_many(code, FindingSeverity::Warning, message, group.count, &group.some));
+    }
+    for (name, group) in grouped::failed_steps(db, run.id).await? {
         let message =
             format!("{name}: {} failed: {}", group.count, group.why.as_deref().unwrap_or("no reason recorded"));
         all.push(Finding::of_many("STEPS_FAILED", FindingSeverity::Error, message, group.count, &group.some));

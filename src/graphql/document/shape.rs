@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use async_graphql::{Name, Pos, Response, ServerError, Value};
 
+use super::fields::quoted;
 use super::key_order::Shape;
 use super::null_propagation::complete;
 use crate::kernel::error::Code;
@@ -51,14 +52,18 @@ impl AnswerShape {
     }
 }
 
-/// Adds a code to the executor's own errors, which have none.
+/// Adds a code to the executor's own errors, which have none, and the name that they are about.
 pub fn with_code(mut error: ServerError) -> ServerError {
     if error.extensions.as_ref().is_none_or(|extensions| extensions.get("code").is_none()) {
         const LIMITS: [&str; 4] =
             ["Query is too complex", "Query is nested too deep", "The recursion depth", "The number of directives"];
         let is_limit = LIMITS.iter().any(|begins| error.message.starts_with(begins));
         let code = if is_limit { Code::LimitExceeded } else { Code::BadUserInput };
-        error.extensions.get_or_insert_default().set("code", code.as_str());
+        let extensions = error.extensions.get_or_insert_default();
+        extensions.set("code", code.as_str());
+        if let Some(name) = quoted(&error.message).filter(|_| extensions.get("field").is_none()) {
+            extensions.set("field", name);
+        }
     }
     error
 }

@@ -374,6 +374,7 @@ both! {
         let (report, problems) = take_with(&world, &told, text.as_bytes()).await.unwrap();
         let left: Vec<(u64, &str)> = problems.iter().map(|problem| (problem.line, problem.column.as_deref().unwrap())).collect();
         assert_eq!((report.created, left), (5, vec![(3, "huge"), (5, "huge")]));
+        assert!(problems.iter().all(|problem| problem.why.ends_with("with a fraction or an exponent they are not exact")), "{problems:?}");
         for (id, wanted) in [("X-1", json!(9_007_199_254_740_993_i64)), ("X-2", json!(null)), ("X-3", json!(i64::MIN)), ("X-4", json!(null)), ("X-5", json!(0.5))] {
             assert_eq!(record(&world, id).await["attributes"]["huge"], wanted, "{id}");
         }

@@ -71,6 +71,13 @@ both! {
         let home = Home::new(kind).await;
         let (up, said) = home.run(&["serve", "--log-format", "xml"]);
         assert!(!up && said.contains("text, json"), "{said}");
+        // A failed start says so in the form of the log.
+        for words in [["--listen", "192.0.2.1:4000"], ["--log", "sortie=loud=x"]] {
+            let (up, said) = home.run(&["serve", "--log-format", "json", words[0], words[1]]);
+            let line = said.lines().last().unwrap_or_default();
+            let told: serde_json::Value = serde_json::from_str(line).unwrap_or_else(|_| panic!("{said}"));
+            assert!(!up && told["level"] == "ERROR" && told["error"].is_string() && told["timestamp"].is_string(), "{said}");
+        }
         home.remove();
     }
 }

@@ -16,6 +16,20 @@ impl World {
 }
 
 both! {
+    async fn the_refusal_to_delete_a_member_names_what_uses_it(kind) {
+        let world = World::still(kind, None).await;
+        let member = world.create("member", json!({ "name": "Mia", "email": "mia@example.com", "role": "OPERATOR" })).await;
+        let guided = "mutation($input: ScheduleGuidedRunInput!) { scheduleGuidedRun(input: $input) { schedule { id } run { id } } }";
+        let input = json!({ "templateKey": "weekly-pipeline-review", "cron": "0 9 * * MON", "timezone": "Europe/Berlin", "assigneeId": member, "name": "Monday review" });
+        let schedule = world.ask(guided, json!({ "input": input })).await["scheduleGuidedRun"]["schedule"]["id"].clone();
+        let told = world.delete("member", &member).await["errors"][0].clone();
+        assert_eq!(told["extensions"]["usedBy"], json!([{ "noun": "schedule", "id": schedule, "name": "Monday review" }]), "{told:#}");
+        assert!(told["message"].as_str().unwrap().contains("in use by the schedule \"Monday review\""), "{told:#}");
+        world.end().await;
+    }
+}
+
+both! {
     async fn what_is_in_use_is_not_deleted(kind) {
         let world = World::still(kind, None).await;
         let plan = world.plan("EMAIL", 2).await;

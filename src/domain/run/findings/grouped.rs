@@ -2,6 +2,7 @@
 
 use entity::id::{RecordId, RunId};
 use entity::run_record::Outcome;
+use entity::step::StepReason;
 use sea_orm::{ConnectionTrait, QueryResult, Statement};
 
 use crate::domain::plan::run_template;
@@ -67,9 +68,18 @@ pub(super) async fn places(db: &Db, run: RunId) -> Result<RecipientGroups> {
 }
 
 /// Failed steps by name and reason, except those whose failure is reported with their recipient.
-pub(super) async fn steps(db: &Db, run: RunId) -> Result<Vec<(String, ReasonGroup)>> {
+pub(super) async fn failed_steps(db: &Db, run: RunId) -> Result<Vec<(String, ReasonGroup)>> {
     let kinds = [run_template::DRAFT, run_template::SEND].map(|kind| format!("'{kind}'")).join(", ");
-    let these = format!("run_id = $1 AND status = 'FAILED' AND kind NOT IN ({kinds})");
+    steps(db, run, &format!("status = 'FAILED' AND kind NOT IN ({kinds})")).await
+}
+
+/// Steps that were skipped because a condition could not be evaluated, by name and reason.
+pub(super) async fn unreadable_conditions(db: &Db, run: RunId) -> Result<Vec<(String, ReasonGroup)>> {
+    steps(db, run, &format!("status = 'SKIPPED' AND reason = '{}'", StepReason::ConditionUnreadable)).await
+}
+
+async fn steps(db: &Db, run: RunId, which: &str) -> Result<Vec<(String, ReasonGroup)>> {
+    let these = format!("run_id = $1 AND {which}");
     let groups = format!(
         "SELECT key, MIN(name), error, COUNT(*) FROM step WHERE {these} GROUP BY key, error \
          ORDER BY COUNT(*) DESC, key, error LIMIT {REASONS}"

@@ -118,3 +118,38 @@ async fn what_it_costs() {
     assert!(checked < executed / 4, "checking takes {checked:?} of {executed:?}");
     world.end().await;
 }
+
+both! {
+    async fn errors_of_the_document_name_their_field(kind) {
+        let world = World::new(kind).await;
+        for (query, field) in [
+            ("{ goals { nodes { id nome } } }", "goals.nodes.nome"),
+            ("{ all: goals { nodes { ... on Goal { other: nome } } } }", "all.nodes.other"),
+            ("{ goals { nodes { ...f } } } fragment f on Goal { id nome }", "nome"),
+            ("{ goals(frist: 1) { nodes { id } } }", "frist"),
+            ("query($x: Gaol) { goals { nodes { id } } }", "Gaol"),
+            ("{ goals { nodes } }", "goals.nodes"),
+            ("{ goals @dazu { nodes { id } } }", "dazu"),
+        ] {
+            let answer = world.post(query, json!({})).await;
+            let extensions = &answer["errors"][0]["extensions"];
+            assert_eq!((&extensions["code"], &extensions["field"]), (&json!("BAD_USER_INPUT"), &json!(field)), "{query}: {answer:#}");
+        }
+        world.end().await;
+    }
+}
+
+both! {
+    async fn a_number_out_of_range_is_named_with_its_path(kind) {
+        let world = World::new(kind).await;
+        let body = r#"{ "query": "mutation($input: CreateRecordInput!) { createRecord(input: $input) { record { id } } }",
+            "variables": { "input": { "name": "a \"{[", "kind": "lead", "attributes": { "sizes": [1, { "x": 1e400 }] } } } }"#;
+        let request = crate::harness::client().post(format!("http://{}/graphql", world.address));
+        let response = request.header("content-type", "application/json").body(body).send().await.unwrap();
+        let answer: serde_json::Value = response.json().await.unwrap();
+        let error = &answer["errors"][0];
+        assert_eq!(error["extensions"]["field"], "input.attributes.sizes[1].x", "{answer:#}");
+        assert!(error["message"].as_str().unwrap().contains("numbers must lie between"), "{answer:#}");
+        world.end().await;
+    }
+}

@@ -140,3 +140,17 @@ fn ranges_steps_and_lists_mean_what_they_say() {
         assert!(told.contains("day of week") && told.ends_with(instead), "{wrong}: {told}");
     }
 }
+
+#[test]
+fn a_range_beyond_the_field_is_told_its_bounds() {
+    for (field, text, bounds) in [
+        (1, "24-6", "between 0 and 23"),
+        (1, "22-24", "between 0 and 23"),
+        (0, "60-10", "between 0 and 59"),
+        (2, "5-0", "between 1 and 31"),
+        (4, "8-2", "between 0 and 7"),
+    ] {
+        let told = read(&FIELDS[field], text).expect_err(text);
+        assert!(told.contains(text) && told.ends_with(bounds), "{text}: {told}");
+    }
+}

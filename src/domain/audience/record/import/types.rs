@@ -186,10 +186,13 @@ fn number(text: &str, decimal: Option<Decimal>) -> std::result::Result<Value, St
         false => "is not a number of at most 64 bits".to_owned(),
     };
     let digits = plain.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'.' | b'-' | b'+' | b'e' | b'E'));
-    let significant = plain.bytes().filter(u8::is_ascii_digit).count();
-    let number = plain.parse::<f64>().ok().filter(|_| digits && significant <= 17);
-    let number = number.and_then(serde_json::Number::from_f64).ok_or_else(why)?;
-    storable::number(&number).map_err(|_| why())?;
+    let float = plain.parse::<f64>().ok().filter(|_| digits).ok_or_else(why)?;
+    let out_of_range = || storable::Unstorable::Number.to_string();
+    let number = serde_json::Number::from_f64(float).ok_or_else(out_of_range)?;
+    storable::number(&number).map_err(|unfit| unfit.to_string())?;
+    if plain.bytes().filter(u8::is_ascii_digit).count() > 17 {
+        return Err("has more than 17 digits: not all of them could be kept".into());
+    }
     Ok(Value::Number(number))
 }
 

@@ -101,7 +101,8 @@ fn check_field(index_of_field: usize, field: &str) -> Result<(), String> {
 /// The minimum and maximum of each field; 7 also means Sunday at the end of a range.
 const BOUNDS: [(u32, u32); 5] = [(0, 59), (0, 23), (1, 31), (1, 12), (0, 6)];
 
-/// Rejects a range that ends before it begins; the error shows the two ranges to write instead.
+/// Rejects a range beyond the field's bounds, and one that ends before it begins; the error of the
+/// latter shows the two ranges to write instead.
 fn check_range(index_of_field: usize, part: &str) -> Result<(), String> {
     let range = part.split(['/', '#']).next().unwrap_or_default();
     let Some((from, to)) = range.split_once('-') else { return Ok(()) };
@@ -115,10 +116,14 @@ fn check_range(index_of_field: usize, part: &str) -> Result<(), String> {
     let (Some(first), Some(last)) = (value(from), value(to)) else { return Ok(()) };
     // Sunday at the end of a range is day seven.
     let last = if index_of_field == 4 && to == "SUN" && first > 0 { 7 } else { last };
+    let (least, most) = BOUNDS[index_of_field];
+    let highest = if index_of_field == 4 { 7 } else { most };
+    if [first, last].iter().any(|value| !(least..=highest).contains(value)) {
+        return Err(format!("`{range}`: must lie between {least} and {highest}"));
+    }
     if first <= last {
         return Ok(());
     }
-    let (least, most) = BOUNDS[index_of_field];
     let ranges = match (first, last) {
         (7, last) if index_of_field == 4 => format!("0-{last}"),
         (first, last) => format!("{first}-{most},{least}-{last}"),
