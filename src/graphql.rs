@@ -44,7 +44,7 @@ pub mod version;
 pub mod worker;
 pub mod writer;
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use async_graphql::{
     Context, ErrorExtensionValues, MergedObject, Request, SDLExportOptions, SchemaBuilder, SimpleObject, ValidationMode,
@@ -192,6 +192,16 @@ pub fn prevalidated_schema(db: Arc<Db>) -> Schema {
 /// is empty, without errors.
 pub fn validator() -> Schema {
     builder(ValidationMode::Strict).extension(document::validation::ValidateOnly).finish()
+}
+
+/// Returns the schema that validates operations that are not executed: their complexity is not
+/// counted, which depends on variables that the request does not give.
+pub fn rules_validator() -> &'static Schema {
+    static RULES: LazyLock<Schema> = LazyLock::new(|| {
+        let builder = builder(ValidationMode::Strict).limit_complexity(usize::MAX);
+        builder.extension(document::validation::ValidateOnly).finish()
+    });
+    &RULES
 }
 
 fn builder(validation: ValidationMode) -> SchemaBuilder<Query, Mutation, stream::Subscription> {

@@ -35,7 +35,7 @@ use tracing::field::Empty;
 
 use crate::graphql::document::Checked;
 use crate::graphql::idempotent::AuditEntries;
-use crate::graphql::{Schema, role, with_viewer};
+use crate::graphql::{Schema, role, rules_validator, with_viewer};
 use crate::kernel::audit::{self, Entry};
 use crate::kernel::cost::{self, Costs};
 use crate::kernel::db::Db;
@@ -221,9 +221,12 @@ impl App {
     async fn check(&self, parsed: &Parsed, name: Option<&str>, variables: Variables) -> Result<Checked, RequestError> {
         let checked = parsed.plan.check(name, variables).map_err(|errors| RequestError::errors(&errors))?;
         if !parsed.is_valid() {
-            let found = self.validator.execute(checked.for_validation(&parsed.document)).await;
-            if found.is_err() {
-                let errors = crate::graphql::document::with_paths(&parsed.document, found.errors);
+            let mut found = vec![self.validator.execute(checked.for_validation(&parsed.document)).await];
+            for other in checked.others_for_validation(&parsed.document) {
+                found.push(rules_validator().execute(other).await);
+            }
+            if let Some(wrong) = found.into_iter().find(|found| found.is_err()) {
+                let errors = crate::graphql::document::with_paths(&parsed.document, wrong.errors);
                 return Err(RequestError::errors(&errors));
             }
             parsed.mark_valid();

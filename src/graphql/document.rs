@@ -6,12 +6,16 @@
 //! entry point passes through here first: HTTP, sockets, streams, and the contexts of agents. A
 //! plan is computed once per document, so the cost per request depends on its variables only.
 
+mod arguments;
+mod directives;
 mod expanded;
 mod fields;
+mod introspection;
 pub mod key_order;
 mod merge;
 mod null_propagation;
 mod omitted;
+mod operations;
 mod overlap;
 mod shape;
 pub mod text;
@@ -23,18 +27,16 @@ pub mod validation;
 mod values;
 
 use std::any::TypeId;
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use async_graphql::parser::types::{
-    BaseType, Directive, DocumentOperations, ExecutableDocument, OperationDefinition, Selection, SelectionSet, Type,
-    VariableDefinition,
+    DocumentOperations, ExecutableDocument, OperationDefinition, Type, VariableDefinition,
 };
 use async_graphql::{Name, Pos, Positioned, Request, Response, ServerError, Value as ConstValue, Variables};
-use async_graphql_value::Value;
 
 use crate::kernel::error::{Error, Refusal};
 use crate::kernel::limits;
+use arguments::Walk;
 use expanded::Uses;
 pub use fields::with_paths;
 use key_order::Shape;
@@ -42,13 +44,16 @@ use omitted::remove_absent;
 pub use omitted::strip_absent;
 pub use shape::{AnswerShape, with_code};
 pub use text::parse;
-use types::{Fields, Slot, Types};
-use values::{Place, Problem, Values};
+use types::Types;
+use values::{Problem, Values};
 
 /// The plan of a document, with one entry per operation.
 #[derive(Debug)]
 pub struct Plan {
     operations: Vec<(Option<Name>, Operation)>,
+    /// The document before its duplicate fields were merged, which determines the order of keys;
+    /// `None` if it had none.
+    written: Option<Arc<ExecutableDocument>>,
     /// Errors in the document itself that the executor's validation does not find.
     wrong: Vec<ServerError>,
 }
@@ -83,6 +88,7 @@ pub struct Checked {
     /// Nullable variables without a value.
     absent: Vec<Name>,
     answer_shape: Arc<AnswerShape>,
+    written: Option<Arc<ExecutableDocument>>,
 }
 
 impl Plan {
@@ -91,17 +97,20 @@ impl Plan {
     /// the executor does not).
     pub fn of(document: &mut ExecutableDocument) -> Self {
         let types = types::all();
-        let mut wrong = overlap::conflicts(types, document);
+        let mut wrong = directives::misplaced(document);
+        wrong.extend(overlap::conflicts(types, document));
+        typed::add_typenames(types, document);
+        let mut written = None;
         if wrong.is_empty() {
-            merge::merge(types, document);
+            written = merge::merge(types, document).map(Arc::new);
             wrong = merge::repeated_root_fields(document);
         }
-        typed::add_typenames(types, document);
         times::truncate_all(types, document);
         let mut operations = Vec::new();
         let mut defaults = Vec::new();
         for (name, operation) in document.operations.iter() {
-            let (plan, more, misused) = Operation::of(types, document, &operation.node);
+            let as_written = written.as_deref().unwrap_or(document);
+            let (plan, more, misused) = Operation::of(types, document, as_written, name, &operation.node);
             wrong.extend(misused.iter().map(error));
             operations.push((name.cloned(), plan));
             defaults.push(more);
@@ -120,7 +129,7 @@ impl Plan {
             }
         }
         wrong.truncate(limits::REPORTED_ERRORS);
-        Self { operations, wrong: wrong.into_iter().map(with_code).collect() }
+        Self { operations, written, wrong: wrong.into_iter().map(with_code).collect() }
     }
 
     /// Validates and coerces the variables of a request for an operation. Errors are request
@@ -142,6 +151,7 @@ impl Plan {
                 bytes: 0,
                 absent: Vec::new(),
                 answer_shape: Arc::default(),
+                written: None,
             });
         };
         let mut values = Values::new(types::all());
@@ -183,8 +193,23 @@ impl Plan {
         if !problems.is_empty() {
             return Err(problems);
         }
-        Ok(Checked { operation_name, variables, bytes: expanded, absent, answer_shape: operation.answer_shape.clone() })
+        let (answer_shape, written) = (operation.answer_shape.clone(), self.written.clone());
+        Ok(Checked { operation_name, variables, bytes: expanded, absent, answer_shape, written })
     }
+}
+
+/// Returns the shape of an operation's answer, and whether it depends on the variables.
+fn shape_of(
+    types: &Types,
+    document: &ExecutableDocument,
+    name: Option<&impl AsRef<str>>,
+    variables: Option<&Variables>,
+) -> (Shape, bool) {
+    let wanted = name.map(AsRef::as_ref);
+    let mut named = document.operations.iter();
+    let found = named.find(|(name, _)| wanted.is_none_or(|wanted| name.is_some_and(|name| name.as_str() == wanted)));
+    let Some((_, operation)) = found else { return Default::default() };
+    Shape::of(types, document, types.root(operation.node.ty), &operation.node.selection_set.node, variables)
 }
 
 fn error(problem: &Problem) -> ServerError {
@@ -198,15 +223,11 @@ impl Operation {
     fn of(
         types: &Types,
         document: &ExecutableDocument,
+        written: &ExecutableDocument,
+        name: Option<&Name>,
         of: &OperationDefinition,
     ) -> (Self, Vec<(Name, ConstValue)>, Vec<Problem>) {
-        let root = types.root(of.ty);
-        let mut walk =
-            Walk { types, document, values: Values::new(types), arguments: Vec::new(), open: HashSet::new() };
-        let fields = root.and_then(|root| types.objects.get(root));
-        walk.directives(&of.directives);
-        walk.selections(fields, &of.selection_set.node);
-        let (Values { problems, uses, .. }, arguments) = (walk.values, walk.arguments);
+        let Walk { values: Values { problems, uses, .. }, arguments, .. } = Walk::of(types, document, of);
         let (mut variables, mut defaults) = (Vec::new(), Vec::new());
         for Positioned { pos, node } in &of.variable_definitions {
             let VariableDefinition { name, var_type, default_value, .. } = node;
@@ -228,124 +249,54 @@ impl Operation {
             });
         }
         let misused = usages::disallowed_usages(&of.variable_definitions, &uses);
-        let (shape, by_variables) = Shape::of(types, document, root, &of.selection_set.node, None);
+        let (shape, by_variables) = shape_of(types, written, name, None);
         let answer_shape = Arc::new(AnswerShape { shape, by_variables, arguments });
         let plan = Self { problems, variables, uses: expanded::uses(document, of), answer_shape };
         (plan, defaults, misused)
     }
 }
 
-/// Visits the arguments of an operation and of the fragments that it spreads, each once.
-struct Walk<'a> {
-    types: &'a Types,
-    document: &'a ExecutableDocument,
-    values: Values<'a>,
-    arguments: Vec<(Pos, Name)>,
-    open: HashSet<&'a Name>,
-}
-
-impl<'a> Walk<'a> {
-    /// `fields` is `None` for an unknown type, which the executor's validation reports.
-    fn selections(&mut self, fields: Option<&'a Fields>, set: &'a SelectionSet) {
-        for selection in &set.items {
-            match &selection.node {
-                Selection::Field(field) => {
-                    let field = &field.node;
-                    let known = fields.and_then(|fields| fields.get(&field.name.node));
-                    self.arguments(known.map(|known| known.arguments.as_slice()), &field.arguments, selection.pos);
-                    self.directives(&field.directives);
-                    let below = known.and_then(|known| self.types.objects.get(&known.ty));
-                    self.selections(below, &field.selection_set.node);
-                }
-                Selection::InlineFragment(inline) => {
-                    self.directives(&inline.node.directives);
-                    let fields = match &inline.node.type_condition {
-                        Some(condition) => self.types.objects.get(&condition.node.on.node),
-                        None => fields,
-                    };
-                    self.selections(fields, &inline.node.selection_set.node);
-                }
-                Selection::FragmentSpread(spread) => {
-                    self.directives(&spread.node.directives);
-                    let name = &spread.node.fragment_name.node;
-                    let Some(fragment) = self.document.fragments.get(name) else { continue };
-                    if self.open.insert(name) {
-                        let fields = self.types.objects.get(&fragment.node.type_condition.node.on.node);
-                        self.selections(fields, &fragment.node.selection_set.node);
-                    }
-                }
-            }
-        }
-    }
-
-    fn arguments(&mut self, slots: Option<&'a [Slot]>, given: &[(Positioned<Name>, Positioned<Value>)], pos: Pos) {
-        for (name, value) in given {
-            self.values.at(value.pos);
-            self.arguments.push((value.pos, name.node.clone()));
-            match slots.map(|slots| slots.iter().find(|slot| slot.name == name.node)) {
-                Some(Some(slot)) => {
-                    self.values.begin(&name.node, |values| values.literal(Place::from(slot), &value.node));
-                }
-                Some(None) => self.values.problem(&name.node, "unknown argument of this field"),
-                None => self.values.begin(&name.node, |values| values.uses_within(&value.node)),
-            }
-        }
-        for slot in slots.into_iter().flatten() {
-            if slot.required() && !given.iter().any(|(name, _)| name.node == slot.name) {
-                self.values.at(pos);
-                self.values.problem(&slot.name, "is required");
-            }
-        }
-    }
-
-    fn directives(&mut self, directives: &[Positioned<Directive>]) {
-        let flag = Type { base: BaseType::Named(Name::new("Boolean")), nullable: false };
-        for directive in directives {
-            for (name, value) in &directive.node.arguments {
-                self.values.at(value.pos);
-                if name.node == "if" {
-                    self.values.begin("if", |values| values.literal(Place { ty: &flag, default: None }, &value.node));
-                } else {
-                    self.values.begin(&name.node, |values| values.uses_within(&value.node));
-                }
-            }
-        }
-    }
-}
-
 impl Checked {
-    /// Returns the request for the executor.
+    /// Returns the request for the executor, with this operation only: the executor counts the
+    /// complexity of all operations, with this request's variables.
     pub fn request(&self, document: &ExecutableDocument) -> Request {
-        let mut document = document.clone();
+        let shape = self.shape(document);
+        let mut request = Request::new("").variables(self.variables.clone()).data(shape);
+        request.operation_name = self.operation_name.clone();
+        request.set_parsed_query(self.executable(document));
+        request
+    }
+
+    fn executable(&self, document: &ExecutableDocument) -> ExecutableDocument {
+        let mut document = operations::alone(document, self.operation_name());
         if !self.absent.is_empty() {
             remove_absent(&mut document, &self.absent);
         }
-        let mut request = Request::new("").variables(self.variables.clone()).data(self.shape(&document));
-        request.operation_name = self.operation_name.clone();
-        request.set_parsed_query(document);
-        request
+        document
     }
 
     /// Returns the shape of this request's answer: the document's own, unless the order of keys depends on the variables.
     fn shape(&self, document: &ExecutableDocument) -> Arc<AnswerShape> {
-        let mut named = document.operations.iter();
-        let operation = named.find(|(name, _)| {
-            self.operation_name.as_deref().is_none_or(|wanted| name.is_some_and(|name| name.as_str() == wanted))
-        });
-        let Some((_, operation)) = operation.filter(|_| self.answer_shape.by_variables) else {
+        if !self.answer_shape.by_variables {
             return self.answer_shape.clone();
-        };
-        let (types, set) = (types::all(), &operation.node.selection_set.node);
-        let (shape, _) = Shape::of(types, document, types.root(operation.node.ty), set, Some(&self.variables));
+        }
+        let (document, name) = (self.written.as_deref().unwrap_or(document), self.operation_name.as_ref());
+        let (shape, _) = shape_of(types::all(), document, name, Some(&self.variables));
         Arc::new(AnswerShape { shape, by_variables: false, arguments: self.answer_shape.arguments.clone() })
     }
 
-    /// Returns the request for validation, with the complete document.
+    /// Returns the request for validation, with this operation and all fragments that no other
+    /// operation uses.
     pub fn for_validation(&self, document: &ExecutableDocument) -> Request {
         let mut request = Request::new("").variables(self.variables.clone());
         request.operation_name = self.operation_name.clone();
-        request.set_parsed_query(document.clone());
+        request.set_parsed_query(operations::with_unused_fragments(document, self.operation_name()));
         request
+    }
+
+    /// Returns the requests for validation of the document's other operations.
+    pub fn others_for_validation(&self, document: &ExecutableDocument) -> Vec<Request> {
+        operations::others(document, self.operation_name())
     }
 
     /// Returns the name of the operation; `None` if the request gives none.
@@ -381,9 +332,7 @@ pub(super) fn checked(mut request: Request) -> Result<(Request, Arc<AnswerShape>
         .check(request.operation_name.as_deref(), variables)
         .map_err(|errors| Box::new(Response::from_errors(errors)))?;
     let answer_shape = checked.shape(&document);
-    if !checked.absent.is_empty() {
-        remove_absent(&mut document, &checked.absent);
-    }
+    document = checked.executable(&document);
     request.variables = checked.variables;
     request.set_parsed_query(document);
     Ok((request, answer_shape))

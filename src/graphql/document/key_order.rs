@@ -59,7 +59,7 @@ impl Shape {
         variables: Option<&Variables>,
     ) -> (Self, bool) {
         let collect = Collect { types, document, variables, in_doubt: Cell::new(false) };
-        let shape = collect.shape(root, &[set], 0);
+        let shape = collect.shape(root, &[(set, Inclusion::Certain)], 0);
         (shape, collect.in_doubt.get())
     }
 
@@ -139,7 +139,7 @@ struct Collect<'a> {
 /// The fields under one key, and their type.
 struct Merged<'a> {
     ty: Option<&'a types::Field>,
-    sets: Vec<&'a SelectionSet>,
+    sets: Vec<(&'a SelectionSet, Inclusion)>,
     inclusion: Inclusion,
 }
 
@@ -155,12 +155,15 @@ enum Inclusion {
 type Spread<'a> = Vec<(&'a Name, Inclusion)>;
 
 impl<'a> Collect<'a> {
-    fn shape(&self, object: Option<&'a Name>, sets: &[&'a SelectionSet], level: usize) -> Shape {
+    fn shape(&self, object: Option<&'a Name>, sets: &[(&'a SelectionSet, Inclusion)], level: usize) -> Shape {
         let mut keys: IndexMap<&Name, Merged<'_>> = IndexMap::new();
         let fields = object.and_then(|object| self.types.objects.get(object));
         let mut spread = Vec::new();
-        for set in sets {
-            self.collect(object, fields, set, Inclusion::Certain, &mut spread, &mut keys);
+        // A single set is there whenever its object is.
+        let only = sets.len() == 1;
+        for (set, inclusion) in sets {
+            let inclusion = if only { Inclusion::Certain } else { *inclusion };
+            self.collect(object, fields, set, inclusion, &mut spread, &mut keys);
         }
         let key = |(name, merged): (&'a Name, Merged<'a>)| {
             let ty = merged.ty.map(|field| field.whole.clone());
@@ -179,12 +182,12 @@ impl<'a> Collect<'a> {
     fn below(&self, Merged { ty, sets, .. }: Merged<'a>, level: usize) -> Below {
         // Nesting of documents is bounded by the parser; this bound covers documents that bypass
         // it.
-        if sets.iter().all(|set| set.items.is_empty()) || level > limits::DOCUMENT_NESTING {
+        if sets.iter().all(|(set, _)| set.items.is_empty()) || level > limits::DOCUMENT_NESTING {
             return Below::Leaf;
         }
         let ty = ty.map(|field| &field.ty);
         let possible = ty.and_then(|ty| self.types.possible.get(ty));
-        match possible.filter(|_| sets.iter().any(|set| selects_type(set))) {
+        match possible.filter(|_| sets.iter().any(|(set, _)| selects_type(set))) {
             Some(possible) => {
                 let shape = |object: &'a Name| (object.clone(), self.shape(Some(object), &sets, level + 1));
                 Below::Abstract(possible.iter().map(shape).collect())
@@ -216,11 +219,11 @@ impl<'a> Collect<'a> {
                     match keys.entry(&field.response_key().node) {
                         Entry::Occupied(mut found) => {
                             self.note_repeat(found.get().inclusion);
-                            found.get_mut().sets.push(&field.selection_set.node);
+                            found.get_mut().sets.push((&field.selection_set.node, inclusion));
                         }
                         Entry::Vacant(place) => {
                             let ty = fields.and_then(|fields| fields.get(&field.name.node));
-                            place.insert(Merged { ty, sets: vec![&field.selection_set.node], inclusion });
+                            place.insert(Merged { ty, sets: vec![(&field.selection_set.node, inclusion)], inclusion });
                         }
                     }
                 }

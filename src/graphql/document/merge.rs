@@ -15,8 +15,11 @@ use crate::kernel::limits;
 type Fragments = HashMap<Name, Positioned<FragmentDefinition>>;
 
 /// Merges the fields of each selection set that have the same key and the same directives; at the
-/// root of a mutation also those of its fragments.
-pub(super) fn merge(types: &Types, document: &mut ExecutableDocument) {
+/// root of a mutation also those of its fragments. Returns the document as it was if there were
+/// such fields: they determine the order of keys also where they stood behind others.
+pub(super) fn merge(types: &Types, document: &mut ExecutableDocument) -> Option<ExecutableDocument> {
+    let before = document.clone();
+    let mut merged = false;
     let ExecutableDocument { operations, fragments } = document;
     let each: Vec<&mut Positioned<OperationDefinition>> = match operations {
         DocumentOperations::Single(operation) => vec![operation],
@@ -29,11 +32,12 @@ pub(super) fn merge(types: &Types, document: &mut ExecutableDocument) {
             flatten(types, fragments, std::mem::take(&mut set.items), &mut flat, 0);
             set.items = flat;
         }
-        within(set);
+        merged |= within(set);
     }
     for fragment in fragments.values_mut() {
-        within(&mut fragment.node.selection_set.node);
+        merged |= within(&mut fragment.node.selection_set.node);
     }
+    merged.then_some(before)
 }
 
 /// Inlines the root's inline fragments that always apply; all other selections stay as they are.
@@ -77,7 +81,9 @@ fn flatten(
     }
 }
 
-fn within(set: &mut SelectionSet) {
+/// Returns true if fields were merged.
+fn within(set: &mut SelectionSet) -> bool {
+    let mut any = false;
     let mut known: HashMap<Name, Vec<usize>> = HashMap::new();
     let mut merged: Vec<Positioned<Selection>> = Vec::with_capacity(set.items.len());
     for item in std::mem::take(&mut set.items) {
@@ -87,6 +93,7 @@ fn within(set: &mut SelectionSet) {
             match first.and_then(|at| merged.get_mut(at)) {
                 Some(Positioned { node: Selection::Field(first), .. }) => {
                     first.node.selection_set.node.items.extend(field.node.selection_set.node.items.iter().cloned());
+                    any = true;
                     continue;
                 }
                 _ => same_key.push(merged.len()),
@@ -95,13 +102,14 @@ fn within(set: &mut SelectionSet) {
         merged.push(item);
     }
     for item in &mut merged {
-        match &mut item.node {
+        any |= match &mut item.node {
             Selection::Field(field) => within(&mut field.node.selection_set.node),
             Selection::InlineFragment(inline) => within(&mut inline.node.selection_set.node),
-            Selection::FragmentSpread(_) => {}
-        }
+            Selection::FragmentSpread(_) => false,
+        };
     }
     set.items = merged;
+    any
 }
 
 fn is_same_field(first: Option<&Positioned<Selection>>, field: &Field) -> bool {

@@ -10,6 +10,8 @@ use async_graphql::parser::types::{
 };
 use async_graphql::{Name, Positioned, Value as ConstValue};
 
+use super::introspection;
+
 /// An argument, or a field of an input object.
 #[derive(Debug)]
 pub(super) struct Slot {
@@ -67,7 +69,9 @@ pub(super) fn all() -> &'static Types {
 impl Types {
     fn read(sdl: &str) -> Result<Self, async_graphql::parser::Error> {
         let mut types = Self::default();
-        for definition in parse_schema(sdl)?.definitions {
+        let mut definitions = parse_schema(sdl)?.definitions;
+        definitions.extend(parse_schema(introspection::TYPES)?.definitions);
+        for definition in definitions {
             match definition {
                 TypeSystemDefinition::Schema(schema) => {
                     types.query = schema.node.query.map(|name| name.node);
@@ -77,6 +81,10 @@ impl Types {
                 TypeSystemDefinition::Type(of) => types.add(of.node.name.node, of.node.kind),
                 TypeSystemDefinition::Directive(_) => {}
             }
+        }
+        let entry = types.objects.remove(introspection::ENTRY).unwrap_or_default();
+        if let Some(query) = types.query.as_ref().and_then(|query| types.objects.get_mut(query)) {
+            query.extend(entry);
         }
         Ok(types)
     }

@@ -1,6 +1,8 @@
 //! Responses keep the types of the schema, whatever the request.
 
+mod nested_order;
 mod order;
+mod rules;
 mod usages;
 
 use serde_json::json;
