@@ -27,7 +27,7 @@ use crate::kernel::db::batch::any_of;
 use crate::kernel::db::dialect::Dialect;
 use crate::kernel::db::{Db, Tx};
 use crate::kernel::error::Result;
-use crate::kernel::page::{AT_ONCE, NTH, rows_of_each, union};
+use crate::kernel::page::{self, AT_ONCE, NTH, rows_of_each, union};
 use crate::kernel::viewer::Viewer;
 use crate::kernel::{limits, validate};
 
@@ -272,6 +272,11 @@ fn select(db: &Db, viewer: &Viewer, selector: &EventSelector, after: i64, count:
         .filter(selector.condition(db.dialect()))
         .order_by_asc(COLUMN.position)
         .limit(count as u64 + 1)
+}
+
+/// The database's query plan for a page from the start of the log. Tests use it to require an index.
+pub async fn plan(db: &Db, viewer: &Viewer, selector: &EventSelector) -> Result<String> {
+    page::explain(db.read(), select(db, viewer, selector, 0, limits::PAGE_DEFAULT).into_query()).await
 }
 
 fn split_page(mut events: Vec<Model>, count: usize) -> (Vec<Model>, bool) {

@@ -15,7 +15,7 @@ use async_graphql::connection::CursorType;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
-use sea_orm::sea_query::{ColumnType, Expr, ExprTrait, Func, IntoColumnRef, Order as Direction};
+use sea_orm::sea_query::{ColumnType, Expr, ExprTrait, Func, IntoColumnRef, Order as Direction, SelectStatement};
 use sea_orm::{
     ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait, Select,
 };
@@ -212,7 +212,13 @@ pub async fn plan<E: EntityTrait>(
 ) -> Result<String> {
     let backend = db.get_database_backend();
     let (select, ..) = window(select, order, fingerprint, args, backend)?;
-    let mut statement = select.build(backend);
+    explain(db, select.into_query()).await
+}
+
+/// The database's plan for a query.
+pub async fn explain(db: &impl ConnectionTrait, select: SelectStatement) -> Result<String> {
+    let backend = db.get_database_backend();
+    let mut statement = backend.build(&select);
     let (explain, column) = match backend {
         DbBackend::Postgres => ("EXPLAIN", 0),
         _ => ("EXPLAIN QUERY PLAN", 3),

@@ -6,7 +6,7 @@ use sea_orm::sea_query::{Asterisk, Expr, Func, IntoColumnRef, Query, SelectState
 use sea_orm::{ConnectionTrait, EntityTrait, FromQueryResult, QueryResult, QueryTrait, Select};
 
 use super::alike::{number_of_each, rows_of_each};
-use super::{Args, Order, Page, page, to_page, window};
+use super::{Args, Order, Page, page, plan, to_page, window};
 use crate::kernel::db::dialect::{self, Dialect};
 use crate::kernel::error::{Error, Result};
 
@@ -50,6 +50,11 @@ impl<E: EntityTrait> Window<E> {
     /// Reads the window.
     pub async fn read(self, db: &impl ConnectionTrait) -> Result<Page<E::Model>> {
         page(db, self.select, &self.order, &self.fingerprint, &self.args).await
+    }
+
+    /// The database's query plan for the window. Tests use it to require an index.
+    pub async fn plan(self, db: &impl ConnectionTrait) -> Result<String> {
+        plan(db, self.select, &self.order, &self.fingerprint, &self.args).await
     }
 
     /// Reads many windows in one statement, for the nodes of a list. An error in one is returned

@@ -1,9 +1,12 @@
 //! The records of a guided step are read from an index, with a constant number of statements,
-//! however many records there are. (For its speed: `cargo bench --bench speed -- guided`.)
+//! however many records there are; so are the lists of steps. (For their speed: `cargo bench --bench
+//! speed -- guided`, `-- pages`.)
 
 use serde_json::json;
 use sortie::domain::plan::run_template::guided::GuidedConfig;
 use sortie::domain::run::guided::records;
+use sortie::kernel::event::EventSelector;
+use sortie::kernel::page::Args;
 
 use crate::harness::{Kind, World, noon};
 
@@ -58,6 +61,62 @@ both! {
             }
         }
         assert!(looked >= 18, "{looked}");
+        world.end().await;
+    }
+}
+
+/// Steps of all kinds, few of each among many that a workflow has completed.
+const RARE: &str = "UPDATE step SET status = 'AWAITING_APPROVAL', assigned_to = 'HUMAN', assignee_role = 'REVIEWER',
+    kind = 'approval', due_at = '2026-01-01T00:00:00+00:00', assignee_id = (SELECT id FROM member LIMIT 1),
+    record_id = (SELECT id FROM record LIMIT 1)
+    WHERE id IN (SELECT id FROM step ORDER BY id DESC LIMIT 3)";
+
+both! {
+    async fn each_condition_on_steps_is_answered_from_an_index(kind) {
+        let world = World::still(kind, None).await;
+        let record: entity::id::RecordId = world.ask("mutation { createRecord(input: { kind: \"lead\", name: \"L\" }) { record { id } } }", json!({}))
+            .await["createRecord"]["record"]["id"].as_str().unwrap().parse().unwrap();
+        let member = world.ask("{ members(first: 1) { nodes { id } } }", json!({})).await["members"]["nodes"][0]["id"].clone();
+        let size = sortie::app::seed::Size { campaigns: 10, runs: 2_000, steps_per_run: 5 };
+        sortie::app::seed::seed(&world.db, &world.viewer, size, |_| {}).await.unwrap();
+        world.force(RARE).await;
+        if kind == Kind::Postgres {
+            world.force("ANALYZE").await;
+        }
+        let steps = world.ask("{ steps(last: 1) { nodes { id run { id } task { id } } } }", json!({})).await["steps"]["nodes"][0].clone();
+        for condition in [
+            json!({ "runIds": [steps["run"]["id"]] }),
+            json!({ "taskIds": [steps["task"]["id"]] }),
+            json!({ "statuses": ["AWAITING_APPROVAL"] }),
+            json!({ "statuses": ["FAILED"] }),
+            json!({ "types": ["approval"] }),
+            json!({ "types": ["none"] }),
+            json!({ "assignedTo": ["HUMAN"] }),
+            json!({ "assignedTo": ["HUMAN", "AGENT"] }),
+            json!({ "assigneeIds": [member] }),
+            json!({ "roles": ["REVIEWER"] }),
+            json!({ "recordIds": [record.to_string()] }),
+            json!({ "overdue": true }),
+        ] {
+            let filter = <sortie::domain::run::step::StepFilter as async_graphql::InputType>::parse(
+                Some(async_graphql::Value::from_json(condition.clone()).unwrap())).ok().unwrap();
+            for args in [Args { first: Some(50), ..Args::default() }, Args { last: Some(50), ..Args::default() }] {
+                let window = sortie::domain::run::step::window(&world.db, &world.viewer, &filter, args, noon()).unwrap();
+                let plan = window.plan(world.db.read()).await.unwrap();
+                let without = match kind {
+                    Kind::Sqlite => plan.lines().any(|line| line.starts_with("SCAN")) || plan.contains("USING INDEX step_by_org"),
+                    Kind::Postgres => plan.contains("Seq Scan") || plan.contains("step_by_org") || plan.contains("step_pkey"),
+                };
+                assert!(!without, "{kind:?} {condition}: {plan}");
+            }
+        }
+        for which in [
+            EventSelector { steps: Some(vec![steps["id"].as_str().unwrap().parse().unwrap()]), ..EventSelector::default() },
+            EventSelector { records: Some(vec![record]), ..EventSelector::default() },
+        ] {
+            let plan = sortie::kernel::event::plan(&world.db, &world.viewer, &which).await.unwrap();
+            assert!(plan.contains("event_by_step") || plan.contains("event_by_record"), "{kind:?} {which:?}: {plan}");
+        }
         world.end().await;
     }
 }
