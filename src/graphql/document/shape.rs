@@ -7,6 +7,7 @@ use async_graphql::{Name, Pos, Response, ServerError, Value};
 use super::key_order::Shape;
 use super::null_propagation::complete;
 use crate::kernel::error::Code;
+use crate::kernel::quote;
 
 /// Everything needed to write the responses of a document.
 #[derive(Debug, Default)]
@@ -51,8 +52,10 @@ impl AnswerShape {
     }
 }
 
-/// Adds a code to the executor's own errors, which have none.
+/// Adds a code to the executor's own errors, which have none, and shortens the names that they
+/// repeat.
 pub fn with_code(mut error: ServerError) -> ServerError {
+    error.message = quote::brief(error.message);
     if error.extensions.as_ref().is_none_or(|extensions| extensions.get("code").is_none()) {
         const LIMITS: [&str; 4] =
             ["Query is too complex", "Query is nested too deep", "The recursion depth", "The number of directives"];
