@@ -19,6 +19,7 @@ pub mod failpoint;
 pub mod idempotency;
 pub mod limits;
 pub mod page;
+pub mod quote;
 pub mod references;
 pub(crate) mod room;
 pub mod secret;

@@ -16,11 +16,11 @@ pub fn from(text: &str) -> Result<Mailbox> {
 /// Composes a message. The error says what is wrong with it.
 pub fn compose(from: &Mailbox, message: &Model) -> std::result::Result<Message, String> {
     let address = message.to_address.parse().map_err(|err| format!("`{}`: {err}", message.to_address))?;
-    // A line break in a name would panic in lettre, and could smuggle headers elsewhere.
-    let name: String = message.to_name.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    let name = literal(&name);
+    // A line break would panic in lettre, and could smuggle headers elsewhere.
+    let one_line = |text: &str| -> String { text.chars().map(|c| if ends_line(c) { ' ' } else { c }).collect() };
+    let name = literal(&one_line(&message.to_name));
     let mark = if message.test { "[TEST] " } else { "" };
-    let subject = format!("{mark}{}", literal(message.subject.as_deref().unwrap_or("(no subject)")));
+    let subject = format!("{mark}{}", literal(&one_line(message.subject.as_deref().unwrap_or("(no subject)"))));
     let mut builder = Message::builder()
         .from(from.clone())
         .to(Mailbox::new(Some(name.trim().to_owned()).filter(|name| !name.is_empty()), address))
@@ -38,6 +38,11 @@ pub fn compose(from: &Mailbox, message: &Model) -> std::result::Result<Message, 
         Some(calendar) => builder.multipart(with_calendar(&message.body, calendar)?),
     };
     composed.map_err(|err| err.to_string())
+}
+
+/// True for control characters, and for the separators that some readers treat as line breaks.
+fn ends_line(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')
 }
 
 /// A header's text that mail readers show literally. Something that looks like an encoded word (RFC

@@ -1,14 +1,17 @@
 //! Claims due steps, performs them, and settles their results, in batches. Claim and settle are two
 //! short transactions; none is open while a step is performed.
 
+use chrono::{DateTime, Utc};
 use entity::id::*;
 use futures_util::FutureExt;
+use sea_orm::ConnectionTrait;
 use tokio::sync::Mutex;
 use tracing::Instrument;
 
 use super::failed_work::guarded;
 use super::slots::{OrgSlots, QueueWorker, SlotGuard};
 use super::{EngineContext, lease, settle, slots};
+use crate::kernel::db::fair::queue::Queue;
 use crate::kernel::db::{Db, fair};
 use crate::kernel::error::Result;
 use crate::kernel::{failpoint, limits, storable};
@@ -167,27 +170,49 @@ async fn due<W: Work>(
     latest_first: bool,
     shares: Option<&OrgSlots>,
 ) -> Result<Vec<(StepId, RunId)>> {
+    due_on(db.read(), db.now(), work, most, latest_first, shares).await
+}
+
+/// Steps that look claimable at this time, as the engine's look finds them through a connection.
+pub async fn look<W: Work>(
+    connection: &impl ConnectionTrait,
+    now: DateTime<Utc>,
+    work: &W,
+) -> Result<Vec<(StepId, RunId)>> {
+    due_on(connection, now, work, work.batch(), false, None).await
+}
+
+async fn due_on<W: Work>(
+    connection: &impl ConnectionTrait,
+    now: DateTime<Utc>,
+    work: &W,
+    most: u64,
+    latest_first: bool,
+    shares: Option<&OrgSlots>,
+) -> Result<Vec<(StepId, RunId)>> {
     let mut shares = shares.cloned();
     let full = shares.as_ref().map(OrgSlots::full).unwrap_or_default();
-    let order = if latest_first { "DESC" } else { "ASC" };
-    let run_condition = work.run_condition();
-    let rows = format!(
-        "SELECT s.id, s.run_id, s.lapse_count, s.org_id FROM step s JOIN run r ON r.id = s.run_id LEFT JOIN campaign c ON c.id = r.campaign_id \
-         JOIN phase p ON p.id = s.phase_id WHERE s.status = 'QUEUED' AND s.kind = $1 AND s.available_at <= $2 \
-         AND s.assigned_to = 'WORKFLOW' AND r.status = 'IN_PROGRESS' AND (c.id IS NULL OR c.status <> 'PAUSED') \
-         AND p.status = 'ACTIVE' AND s.run_id NOT IN (SELECT subject FROM stuck WHERE next_try_at > $2 \
-         AND work IN ('CLAIM', 'RESCUE', 'SETTLE')) {run_condition}"
+    let admitted = format!(
+        "r.status = 'IN_PROGRESS' AND (c.id IS NULL OR c.status <> 'PAUSED') AND p.status = 'ACTIVE' \
+         AND q.run_id NOT IN (SELECT subject FROM stuck WHERE next_try_at > $1 AND work IN ('CLAIM', 'RESCUE', 'SETTLE')) {}",
+        work.run_condition()
     );
-    let queue = fair::Queue {
+    let queue = Queue {
         table: "step",
-        queued: "status = 'QUEUED' AND kind = $1",
-        queued_values: vec![W::KIND.into()],
-        rows: &rows,
-        org: "s.org_id",
-        order: &format!("s.available_at {order}, s.id"),
-        values: vec![W::KIND.into(), db.now().into()],
+        id: "id",
+        queued: "status = 'QUEUED' AND kind = $2",
+        // The engine's own kinds are outside only where an agent does them.
+        grouped: "AND outside = FALSE",
+        group: &["phase_id"],
+        fit: "AND available_at <= $1 AND assigned_to = 'WORKFLOW'",
+        columns: "id, run_id, phase_id, lapse_count, org_id, available_at",
+        joins: "JOIN run r ON r.id = q.run_id LEFT JOIN campaign c ON c.id = r.campaign_id JOIN phase p ON p.id = q.phase_id",
+        admitted: &admitted,
+        wanted: "q.id, q.run_id, q.lapse_count, q.org_id AS org_id",
+        latest_first,
+        values: vec![now.into(), W::KIND.into()],
     };
-    let rows = queue.take(db.read(), most, &full).await?;
+    let rows = queue.take(connection, most, &full).await?;
     let each = rows.iter().map(|row| {
         let candidate: (StepId, RunId) = (row.try_get_by_index(0)?, row.try_get_by_index(1)?);
         Ok((candidate, row.try_get_by_index::<i32>(2)?, row.try_get_by_index::<OrgId>(3)?))

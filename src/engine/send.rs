@@ -3,11 +3,12 @@
 
 mod settle;
 
+use chrono::{DateTime, Utc};
 use entity::id::*;
 use entity::queued_message::{COLUMN, Column, Entity, Model};
 use futures_util::FutureExt;
 use sea_orm::sea_query::{Expr, ExprTrait};
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, Statement};
 use tracing::Instrument;
 
 use super::failed_work::guarded;
@@ -15,6 +16,7 @@ use super::slots::{OrgSlots, QueueWorker, SlotGuard};
 use super::{EngineContext, slots};
 use crate::channel::Delivery;
 use crate::kernel::db::batch::any_of;
+use crate::kernel::db::fair::queue::Queue;
 use crate::kernel::db::{Db, fair};
 use crate::kernel::error::{Error, Result};
 use crate::kernel::{failpoint, limits, storable};
@@ -139,25 +141,43 @@ fn failed() -> SendOutcome {
     Outcome::Failed { why: "internal error; see the server's log".into(), again: true, after: None, note: None }
 }
 
-/// Messages that look due: those of runs in progress, or completed with a meeting that still
-/// changes; and those with an expired lease, whatever the run's status. This only reads, so that an
-/// idle loop writes nothing.
+/// Messages that look due: those with an expired lease, whatever the run's status; and those of runs
+/// in progress, or completed with a meeting that still changes. This only reads, so that an idle
+/// loop writes nothing.
 async fn candidates(db: &Db, most: u64, latest_first: bool) -> Result<Vec<CommunicationId>> {
-    let order = if latest_first { "DESC" } else { "ASC" };
-    let rows = "SELECT p.communication_id, p.org_id FROM posting p JOIN run r ON r.id = p.run_id WHERE p.available_at <= $1 \
-         AND ((p.lease_owner IS NULL AND r.status IN ('IN_PROGRESS', 'COMPLETED')) OR p.lease_expires_at < $1) \
-         AND p.run_id NOT IN (SELECT subject FROM stuck WHERE next_try_at > $1 AND work = 'SETTLE')";
-    let queue = fair::Queue {
+    look(db.read(), db.now(), most, latest_first).await
+}
+
+/// Messages that look due at this time, as the engine's look finds them through a connection.
+pub async fn look(
+    connection: &impl ConnectionTrait,
+    now: DateTime<Utc>,
+    most: u64,
+    latest_first: bool,
+) -> Result<Vec<CommunicationId>> {
+    let not_stuck = "run_id NOT IN (SELECT subject FROM stuck WHERE next_try_at > $1 AND work = 'SETTLE')";
+    let expired = format!(
+        "SELECT communication_id, org_id FROM posting WHERE lease_owner IS NOT NULL AND lease_expires_at < $1 AND {not_stuck} \
+         ORDER BY lease_expires_at LIMIT {most}"
+    );
+    let expired = Statement::from_sql_and_values(connection.get_database_backend(), expired, [now.into()]);
+    let mut rows = connection.query_all_raw(expired).await?;
+    let queue = Queue {
         table: "posting",
+        id: "communication_id",
         // Coarser than the rows' condition: an org with nothing due is skipped as a whole.
         queued: "org_id IS NOT NULL",
-        queued_values: Vec::new(),
-        rows,
-        org: "p.org_id",
-        order: &format!("p.available_at {order}, p.communication_id"),
-        values: vec![db.now().into()],
+        grouped: "",
+        group: &["run_id"],
+        fit: "AND available_at <= $1 AND lease_owner IS NULL",
+        columns: "communication_id, run_id, org_id, available_at",
+        joins: "JOIN run r ON r.id = q.run_id",
+        admitted: &format!("r.status IN ('IN_PROGRESS', 'COMPLETED') AND q.{not_stuck}"),
+        wanted: "q.communication_id, q.org_id AS org_id",
+        latest_first,
+        values: vec![now.into()],
     };
-    let rows = queue.take(db.read(), most, &[]).await?;
+    rows.extend(queue.take(connection, most, &[]).await?);
     let due = rows.iter().map(|row| Ok((row.try_get_by_index(0)?, row.try_get_by_index(1)?)));
     let due: Vec<(CommunicationId, OrgId)> = due.collect::<Result<_>>()?;
     Ok(fair::by_turns(due, most, |row| row.1).into_iter().map(|row| row.0).collect())

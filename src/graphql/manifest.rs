@@ -5,6 +5,7 @@ use async_graphql::{Context, InputObject, Object, Result, SimpleObject};
 use super::{db, viewer};
 use crate::domain::manifest::{self as noun, Change, Problem};
 use crate::graphql::counted::Counted;
+use crate::kernel::quote;
 
 /// A manifest to apply.
 #[derive(InputObject)]
@@ -54,6 +55,8 @@ impl ManifestMutation {
         let db = super::idempotent::keyed(ctx, None)?;
         let found = Box::pin(noun::apply(&db, viewer(ctx), &input.yaml, planned)).await?;
         let applied = !planned && found.problems.is_empty();
-        Ok(ApplyManifestPayload { applied, changes: found.changes, problems: found.problems })
+        let brief = |problem: Problem| Problem { message: quote::brief(problem.message), ..problem };
+        let problems = found.problems.into_iter().map(brief).collect();
+        Ok(ApplyManifestPayload { applied, changes: found.changes, problems })
     }
 }

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use sea_orm::{DbErr, SqlErr};
 use serde_json::{Map, Value, json};
 
+use crate::kernel::quote;
+
 /// The reason that an operation failed.
 #[derive(Debug)]
 pub enum Error {
@@ -67,9 +69,9 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// Creates a rejection without details.
+    /// Creates a rejection without details. What the message quotes of the input is shortened.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), details: Map::new() }
+        Self { code, message: quote::brief(message.into()), details: Map::new() }
     }
 
     /// An invalid value in a field of the input (BAD_USER_INPUT). The path is reported without the

@@ -213,6 +213,8 @@ pub const IMPORT_SILENT: chrono::Duration = chrono::Duration::minutes(10);
 pub const IMPORT_WARNINGS: usize = 100;
 /// Maximum number of problems that an import stores; further ones are only counted.
 pub const IMPORT_PROBLEMS: i64 = 10_000;
+/// Length from which a message's words, and its quotations, are shortened, in characters.
+pub const QUOTED_CHARS: usize = 100;
 /// Maximum length of a quoted value in a message, in characters.
 pub const SHOWN_CHARS: usize = 80;
 /// Consecutive lapses of an external worker's lease, after which the step fails with LEASE_LOST.

@@ -1,14 +1,15 @@
-//! Validates input fields, and quotes invalid values in messages.
+//! Validates input fields.
 
 mod address;
 
 use async_graphql::ID;
 use entity::id::Id;
 
+pub use super::quote::shown;
 pub use address::{email, phone, phone_in, region};
 
 use crate::kernel::error::{Refusal, Result};
-use crate::kernel::{limits, storable};
+use crate::kernel::{limits, quote, storable};
 
 /// Validates a name: not blank, one line, bounded. Returns it trimmed.
 pub fn name(field: &str, value: &str) -> Result<String> {
@@ -21,6 +22,10 @@ pub fn name(field: &str, value: &str) -> Result<String> {
     }
     if value.chars().any(storable::is_no_character) {
         return Err(Refusal::input(field, "must not contain noncharacters like U+FFFE").into());
+    }
+    if value.chars().any(quote::reorders) {
+        let message = "must not contain line separators, or characters that change the direction of text, like U+202E";
+        return Err(Refusal::input(field, message).into());
     }
     if !value.chars().any(storable::is_visible) {
         return Err(Refusal::input(field, "must not be blank: it has no visible character").into());
@@ -54,16 +59,6 @@ pub fn time_zone(field: &str, value: &str) -> Result<chrono_tz::Tz> {
     text.parse().ok().or_else(any_case).ok_or_else(|| {
         Refusal::input(field, format!("`{}` is not a time zone like Europe/Berlin", shown(value))).into()
     })
-}
-
-/// A value as quoted in a message: shortened, without control characters.
-pub fn shown(value: &str) -> String {
-    let mut text: String =
-        value.chars().take(limits::SHOWN_CHARS).map(|c| if c.is_control() { ' ' } else { c }).collect();
-    if value.chars().nth(limits::SHOWN_CHARS).is_some() {
-        text.push('…');
-    }
-    text
 }
 
 fn bounded(field: &str, value: &str, chars: usize) -> Result<String> {

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use axum::body::{Body, BodyDataStream, Bytes, HttpBody};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use futures_util::StreamExt;
 use tokio::time::{Instant, timeout};
 
@@ -52,6 +52,18 @@ pub async fn whole(app: &App, principal: &Principal, body: Body) -> Result<Buffe
     };
     let bytes = timeout(app.client_time, read).await.unwrap_or_else(|_| Err(too_slow()))?;
     Ok(BufferedBody { bytes, load })
+}
+
+/// Rejects a body that is compressed (415): nothing here decompresses, since few bytes could become
+/// very many.
+pub fn require_plain(headers: &HeaderMap) -> Result<(), RequestError> {
+    let is_plain =
+        |value: &HeaderValue| value.to_str().is_ok_and(|value| value.trim().eq_ignore_ascii_case("identity"));
+    if headers.get_all(header::CONTENT_ENCODING).iter().all(is_plain) {
+        return Ok(());
+    }
+    let message = "`Content-Encoding` is not supported: send the body uncompressed, without this header";
+    Err(RequestError::new(Kind::Http(StatusCode::UNSUPPORTED_MEDIA_TYPE), "BAD_USER_INPUT", message))
 }
 
 /// The chunks of a body, which must arrive at a minimum rate. The total wait for them is limited to

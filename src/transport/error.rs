@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::graphql::document;
 use crate::kernel::error::{Code, Error, Refusal};
-use crate::kernel::limits;
+use crate::kernel::{limits, quote};
 
 /// The error of a request that is not executed.
 #[derive(Clone, Debug)]
@@ -43,7 +43,7 @@ pub enum Kind {
 impl RequestError {
     /// Creates an error of a kind, with a code and a message.
     pub fn new(kind: Kind, code: &str, message: impl Into<String>) -> Self {
-        let error = json!({ "message": message.into(), "extensions": { "code": code } });
+        let error = json!({ "message": quote::brief(message.into()), "extensions": { "code": code } });
         Self { kind, retry: None, errors: vec![error] }
     }
 

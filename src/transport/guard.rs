@@ -51,6 +51,9 @@ pub fn parse_within_limits(text: &str) -> Result<ExecutableDocument, RequestErro
         return Err(RequestError::limit(format!("the document is longer than {} bytes", limits::DOCUMENT_BYTES)));
     }
     let document = document::parse(text).map_err(|err| RequestError::errors(&[err]))?;
+    if document.operations.iter().nth(OPERATIONS).is_some() {
+        return Err(RequestError::limit(format!("the document has more than {OPERATIONS} operations")));
+    }
     let mut walk = Walk { document: &document, known: HashMap::new(), open: Vec::new(), level: 0 };
     // All operations, not only the requested one: the executor validates all of them.
     let mut all = Weight::default();
@@ -83,6 +86,9 @@ pub fn operation(
     }
     Ok(Operation { kind: operation.ty, roots })
 }
+
+/// Maximum number of operations of a document: each is validated on its own.
+const OPERATIONS: usize = 200;
 
 /// The size of a selection with every fragment expanded.
 #[derive(Clone, Copy, Debug, Default)]

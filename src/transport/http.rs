@@ -96,6 +96,7 @@ pub(super) async fn read_request(
         let message = "`Content-Type` must be application/json, in UTF-8";
         return Err(RequestError::new(Kind::Http(StatusCode::UNSUPPORTED_MEDIA_TYPE), "BAD_USER_INPUT", message));
     }
+    body::require_plain(headers)?;
     let whole = body::whole(app, principal, body).await?;
     Ok((GraphqlRequest::of_bytes(&whole.bytes)?, whole.load))
 }

@@ -109,7 +109,7 @@ async fn import(
 fn check(viewer: &crate::kernel::viewer::Viewer, headers: &HeaderMap) -> Result<(), RequestError> {
     role::require_role(viewer, Role::Manager, "importRecords")?;
     match content_type(headers).split(';').next().unwrap_or_default().trim().to_ascii_lowercase().as_str() {
-        "text/csv" | "text/plain" | "text/tab-separated-values" => Ok(()),
+        "text/csv" | "text/plain" | "text/tab-separated-values" => body::require_plain(headers),
         _ => Err(RequestError::new(
             Kind::Http(StatusCode::UNSUPPORTED_MEDIA_TYPE),
             "BAD_USER_INPUT",

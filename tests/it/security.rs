@@ -11,4 +11,5 @@ mod neighbour;
 mod poison;
 mod sharing;
 mod tenancy;
+mod texts;
 mod tokens;

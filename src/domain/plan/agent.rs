@@ -77,7 +77,7 @@ pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<Model> 
 pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Result<Model> {
     let name = check_name(fields.name.as_deref().unwrap_or_default())?;
     let mine = Entity::find().filter(COLUMN.org_id.eq(viewer.org_id));
-    room::check(tx.db(), mine, limits::AGENTS_OF_ORG, "name", "agents").await?;
+    room::check(tx, viewer.org_id, mine, limits::AGENTS_OF_ORG, "name", "agents").await?;
     let row = ActiveModel {
         id: Set(AgentId::new()),
         org_id: Set(viewer.org_id),

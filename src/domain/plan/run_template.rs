@@ -70,7 +70,7 @@ pub struct Problem {
 impl Problem {
     /// Creates a problem at a path.
     pub fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { path: path.into(), message: message.into() }
+        Self { path: path.into(), message: crate::kernel::quote::brief(message.into()) }
     }
 }
 

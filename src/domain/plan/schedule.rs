@@ -73,7 +73,8 @@ pub(crate) async fn new_schedule(
     let live = Entity::find()
         .filter(COLUMN.org_id.eq(viewer.org_id))
         .filter(COLUMN.status.is_in([ScheduleStatus::Active, ScheduleStatus::Paused]));
-    room::check(tx.db(), live, limits::SCHEDULES_OF_ORG, field, "schedules that are active or paused").await?;
+    room::check(tx, viewer.org_id, live, limits::SCHEDULES_OF_ORG, field, "schedules that are active or paused")
+        .await?;
     let next = when.check(tx.now())?;
     let (at, cron, time_zone, gap, fold) = match when {
         ScheduleTime::At(at) => (Some(*at), None, "UTC".to_owned(), GapPolicy::Shift, FoldPolicy::Once),

@@ -153,7 +153,7 @@ pub(super) async fn room_to_queue(tx: &Tx, viewer: &Viewer) -> Result<()> {
     let queued = entity::run::Entity::find()
         .filter(entity::run::COLUMN.org_id.eq(viewer.org_id))
         .filter(entity::run::COLUMN.status.eq(RunStatus::Queued));
-    room::check(tx.db(), queued, limits::QUEUED_RUNS_OF_ORG, "status", "runs that are QUEUED").await
+    room::check(tx, viewer.org_id, queued, limits::QUEUED_RUNS_OF_ORG, "status", "runs that are QUEUED").await
 }
 
 async fn insert(tx: &Tx, viewer: &Viewer, parts: &CampaignParts, run_type: RunType, draft: Draft) -> Result<Model> {

@@ -3,6 +3,7 @@
 
 pub mod assign;
 mod call;
+pub(crate) mod judge;
 pub(crate) mod lease;
 mod outcome;
 pub mod permissions;

@@ -9,7 +9,7 @@ use entity::id::*;
 use entity::step::{self, Executor};
 use entity::{AgentKind, record, run, task};
 use rand::Rng;
-use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, Statement};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
 use serde_json::{Map, Value, json};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
@@ -19,6 +19,7 @@ use crate::domain::run::step::lease::{self, LeaseHolder};
 use crate::kernel::budget::{self, EvaluationPool, Steps};
 use crate::kernel::db::Db;
 use crate::kernel::db::batch::any_of;
+use crate::kernel::db::fair::queue::Queue;
 use crate::kernel::error::{Error, Refusal, Result};
 use crate::kernel::viewer::Viewer;
 use crate::kernel::{limits, validate};
@@ -181,36 +182,47 @@ impl Search<'_> {
     /// Returns admitted steps that seem claimable; `None` if the queue has no more.
     async fn candidates(&mut self, db: &Db, most: u64) -> Result<Option<Vec<(StepId, RunId)>>> {
         let per_record = self.filter.mentions("record");
-        let mut sql =
-            "SELECT s.id, s.run_id, s.task_id, s.key, s.name, s.kind, s.assigned_to, s.record_id, s.attempt_count, \
-             p.key, p.name, r.name, r.type, r.campaign_name FROM step s JOIN run r ON r.id = s.run_id \
-             JOIN campaign c ON c.id = r.campaign_id JOIN phase p ON p.id = s.phase_id \
-             WHERE s.org_id = $1 AND s.status = 'QUEUED' AND s.outside AND s.available_at <= $2 AND s.assigned_to = $3 \
-             AND (s.assignee_id IS NULL OR s.assignee_id = $4) AND r.status = 'IN_PROGRESS' AND c.status <> 'PAUSED' \
-             AND p.status = 'ACTIVE'"
-                .to_owned();
         let does = if self.agent.kind == AgentKind::Function { Executor::Workflow } else { Executor::Agent };
-        let mut values: Vec<sea_orm::Value> =
-            vec![self.agent.org_id.into(), db.now().into(), does.to_string().into(), self.agent.id.into()];
+        let mut values: Vec<sea_orm::Value> = vec![db.now().into(), does.to_string().into(), self.agent.id.into()];
         let mut bind = |value: sea_orm::Value| {
             values.push(value);
             format!("${}", values.len())
         };
+        let mut fit =
+            "AND available_at <= $1 AND assigned_to = $2 AND (assignee_id IS NULL OR assignee_id = $3)".to_owned();
         for (task, key) in &self.rejected {
-            sql += &format!(" AND NOT (s.task_id = {} AND s.key = {})", bind((*task).into()), bind(key.clone().into()));
+            fit += &format!(" AND NOT (task_id = {} AND key = {})", bind((*task).into()), bind(key.clone().into()));
         }
         let mut one_of = |column: &str, not: &str, all: Vec<sea_orm::Value>| {
             let all: Vec<String> = all.into_iter().map(&mut bind).collect();
             if all.is_empty() { String::new() } else { format!(" AND {column} {not}IN ({})", all.join(", ")) }
         };
-        let types = self.request.types.iter().flatten().map(|kind| kind.clone().into()).collect();
-        sql += &one_of("s.kind", "", types);
-        sql += &one_of("s.run_id", "", self.request.runs.iter().flatten().map(|id| (*id).into()).collect());
-        sql += &one_of("s.id", "NOT ", self.lost.iter().map(|id| (*id).into()).collect());
+        fit += &one_of("id", "NOT ", self.lost.iter().map(|id| (*id).into()).collect());
+        let types: Vec<sea_orm::Value> = self.request.types.iter().flatten().map(|kind| kind.clone().into()).collect();
+        let runs: Vec<sea_orm::Value> = self.request.runs.iter().flatten().map(|id| (*id).into()).collect();
+        fit += &one_of("kind", "", types.clone());
+        fit += &one_of("run_id", "", runs.clone());
+        let mut admitted = "r.status = 'IN_PROGRESS' AND c.status <> 'PAUSED' AND p.status = 'ACTIVE'".to_owned();
+        admitted += &one_of("q.kind", "", types);
+        admitted += &one_of("q.run_id", "", runs);
         let page = if per_record { limits::TAKE.max(most) } else { most };
-        sql += &format!(" ORDER BY s.available_at, s.id LIMIT {page}");
-        let backend = db.read().get_database_backend();
-        let rows = db.read().query_all_raw(Statement::from_sql_and_values(backend, sql, values)).await?;
+        let queue = Queue {
+            table: "step",
+            id: "id",
+            queued: "status = 'QUEUED' AND outside",
+            // SQLite finds no column by its truth alone.
+            grouped: "AND outside = TRUE",
+            group: &["kind", "phase_id"],
+            fit: &fit,
+            columns: "id, org_id, run_id, phase_id, task_id, key, name, kind, assigned_to, record_id, attempt_count, available_at",
+            joins: "JOIN run r ON r.id = q.run_id LEFT JOIN campaign c ON c.id = r.campaign_id JOIN phase p ON p.id = q.phase_id",
+            admitted: &admitted,
+            wanted: "q.id, q.run_id, q.task_id, q.key, q.name, q.kind, q.assigned_to, q.record_id, q.attempt_count, p.key AS phase_key, \
+                     p.name AS phase_name, r.name AS run_name, r.type AS run_type, r.campaign_name, q.org_id AS org_id",
+            latest_first: false,
+            values,
+        };
+        let rows = queue.of_orgs(db.read(), &[self.agent.org_id], page).await?;
         if rows.is_empty() {
             return Ok(None);
         }

@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::claim::owner;
 use super::lost;
 use crate::domain::run::step::lease::{self, LeaseEnd};
-use crate::domain::run::step::{Change, transition};
+use crate::domain::run::step::{Change, judge};
 use crate::domain::run::{self as runs, advance, dependents, snapshot};
 use crate::kernel::db::Db;
 use crate::kernel::db::batch::any_of;
@@ -324,7 +324,7 @@ async fn verdicts(
 
     fn check(declared: Option<&StepDef>, agents: Option<&Value>, result: &Value) -> std::result::Result<(), Refusal> {
         storable::json(result).map_err(|unfit| unfit.of("result"))?;
-        transition::check_result(declared, agents, result).map_err(|err| match err {
+        judge::check_result(declared, agents, result).map_err(|err| match err {
             Error::Refused(refusal) => refusal,
             other => Refusal::input("result", other.to_string()),
         })

@@ -8,6 +8,7 @@ use super::fields::quoted;
 use super::key_order::Shape;
 use super::null_propagation::complete;
 use crate::kernel::error::Code;
+use crate::kernel::quote;
 
 /// Everything needed to write the responses of a document.
 #[derive(Debug, Default)]
@@ -52,8 +53,10 @@ impl AnswerShape {
     }
 }
 
-/// Adds a code to the executor's own errors, which have none, and the name that they are about.
+/// Adds a code to the executor's own errors, which have none, and the name that they are about;
+/// shortens the names that they repeat.
 pub fn with_code(mut error: ServerError) -> ServerError {
+    error.message = quote::brief(error.message);
     if error.extensions.as_ref().is_none_or(|extensions| extensions.get("code").is_none()) {
         const LIMITS: [&str; 4] =
             ["Query is too complex", "Query is nested too deep", "The recursion depth", "The number of directives"];

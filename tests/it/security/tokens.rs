@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use entity::id::OrgId;
+use entity::member::Role;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -112,6 +113,36 @@ both! {
         world.ask("mutation($id: ID!) { deleteMember(input: { id: $id }) { deletedId } }", json!({ "id": member })).await;
         assert!(matches!(second.came().await, Came::Closed(4403)));
         assert_eq!(world.post_as(&whole, ME, json!({})).await.0, 401);
+        world.end().await;
+    }
+}
+
+both! {
+    /// On the node where a key is revoked, what it has open ends at once, long before the next
+    /// check.
+    async fn a_revoked_key_ends_its_streams_at_once(kind) {
+        let world = World::with_doors(kind, |config| config.recheck_seconds = 3_600).await;
+        let key = world.key(Role::Viewer).await;
+        let live = "subscription { events { kind } }";
+        let mut socket = Socket::open_as(world.address, &key).await;
+        assert_eq!(socket.message().await["type"], "connection_ack");
+        socket.subscribe("live", live, json!({})).await;
+        let stream = crate::harness::client().post(format!("http://{}/graphql/stream", world.address)).bearer_auth(&key);
+        let stream = stream.header("accept", "text/event-stream").json(&json!({ "query": live })).send().await.unwrap();
+        assert_eq!(stream.status(), 200);
+        let id = format!("api_key_{}", key.split('_').nth(1).unwrap());
+        let revoke = "mutation($id: ID!) { revokeApiKey(input: { id: $id }) { apiKey { revokedAt } } }";
+        let begun = std::time::Instant::now();
+        world.ask(revoke, json!({ "id": id })).await;
+        let code = loop {
+            match socket.came().await {
+                Came::Message(_) => {}
+                Came::Closed(code) => break code,
+            }
+        };
+        assert_eq!(code, 4403);
+        assert!(stream.text().await.unwrap().contains("UNAUTHENTICATED"));
+        assert!(begun.elapsed() < std::time::Duration::from_secs(10), "{:?}", begun.elapsed());
         world.end().await;
     }
 }

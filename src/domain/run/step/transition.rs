@@ -1,6 +1,5 @@
 //! Applies people's actions and all step transitions, with their events, counters and effects.
 
-use entity::definition::StepDef;
 use entity::id::*;
 use entity::step::{ActiveModel, Approval, Model, StepReason, StepStatus, StepTransition};
 use entity::sweep::SweepKind;
@@ -8,6 +7,7 @@ use entity::{RunType, StateMachine, phase, run, run_record, task};
 use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QuerySelect, Set};
 use serde_json::Value;
 
+use super::judge;
 use super::outcome::{person_reason, set_outcome};
 use super::permissions::{Action, StepContext, check_allowed, transition_of};
 use super::{Change, must_find, record_changes};
@@ -16,8 +16,8 @@ use crate::domain::run::{self as runs, advance, guided, retry, sweep};
 use crate::kernel::db::{Db, Tx};
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::event::{self, Event};
+use crate::kernel::validate;
 use crate::kernel::viewer::Viewer;
-use crate::kernel::{limits, validate};
 use crate::transact;
 
 /// Input that accompanies an action.
@@ -46,6 +46,29 @@ pub async fn apply_action(
     {
         return Err(Refusal::input("reason", "is required: give the reason").into());
     }
+    loop {
+        let judged = judge::judge(db, viewer, id, action, input).await?;
+        let with_reason = ActionInput { reason: reason.clone(), ..input.clone() };
+        let done = apply_judged(db, viewer, id, expected, action, &with_reason, judged.as_ref()).await?;
+        // Another schema applies by now: the result is judged by that one.
+        if let Some(step) = done {
+            return Ok(step);
+        }
+    }
+}
+
+/// Applies an action whose result was judged; returns `None` if it was judged by another schema
+/// than the step's.
+async fn apply_judged(
+    db: &Db,
+    viewer: &Viewer,
+    id: StepId,
+    expected: Option<i32>,
+    action: Action,
+    input: &ActionInput,
+    judged: Option<&judge::Judged>,
+) -> Result<Option<Model>> {
+    let reason = input.reason.as_deref();
     transact!(db, |tx| {
         let run = lock_run(tx, viewer, id).await?;
         // Read after the run was locked: nobody else can change the step now.
@@ -57,28 +80,30 @@ pub async fn apply_action(
         if action == Action::Start && step.kind == run_template::CALL {
             super::call::begin(tx, viewer, &context.run, &step).await?;
         }
-        tx.set_result(id);
-        if let Some(result) = input.result.as_ref().filter(|_| matches!(action, Action::Complete | Action::Submit)) {
-            check_result(context.declared.as_ref(), None, result)?;
+        if let Some(judged) = judged {
+            if !judged.is_by(context.declared.as_ref()) {
+                return Ok(None);
+            }
+            judged.verdict.clone()?;
         } else if context.declared.as_ref().is_some_and(|declared| declared.result_schema.is_some())
             && matches!(action, Action::Complete | Action::Submit)
         {
             return Err(Refusal::input("result", "is required: the step declares a result schema").into());
         }
+        tx.set_result(id);
         let needed =
             context.declared.as_ref().and_then(|declared| declared.approval).map_or(1, |approval| approval.needed);
         if action == Action::Approve && !is_enough(&step, needed) {
-            return approve_in_part(tx, viewer, &context.run, step, needed, reason.as_deref()).await;
+            return approve_in_part(tx, viewer, &context.run, step, needed, reason).await.map(Some);
         }
         if action == Action::Retry {
-            retry::requeue(tx, viewer, &context.run, &[id], reason.as_deref()).await?;
+            retry::requeue(tx, viewer, &context.run, &[id], reason).await?;
             advance::advance(tx, viewer, context.run).await?;
-            return must_find(tx.db(), viewer, id).await;
+            return must_find(tx.db(), viewer, id).await.map(Some);
         }
         let transition = transition_of(&step, action);
-        let input = ActionInput { reason: reason.clone(), ..input.clone() };
         let (before, (step, counted)) =
-            (step.status, apply_transition(tx, viewer, &context.run, step, transition, &input).await?);
+            (step.status, apply_transition(tx, viewer, &context.run, step, transition, input).await?);
         let snapshot = runs::snapshot::of(tx.db(), &context.run).await?;
         let changed = Change { step: step.clone(), from: Some(before), kind: "", reason: None };
         runs::dependents::advance(tx, &context.run, &snapshot, &[changed]).await?;
@@ -89,12 +114,12 @@ pub async fn apply_action(
         let has_dependents = !snapshot.graph.dependents.is_empty();
         guided::step_records::follows(tx, viewer, &context.run, &step, action).await?;
         let updated_phase = record_act(tx, viewer, &context.phase, action).await?;
-        let affects_tasks = apply_effects(tx, viewer, &context.run, &step, action, reason.as_deref()).await?;
+        let affects_tasks = apply_effects(tx, viewer, &context.run, &step, action, reason).await?;
         if affects_tasks || has_dependents {
             advance::advance(tx, viewer, context.run).await?;
             // A restarted step may have been queued since.
             if matches!(action, Action::Restart | Action::Reset) {
-                return must_find(tx.db(), viewer, id).await;
+                return must_find(tx.db(), viewer, id).await.map(Some);
             }
         } else {
             let StepContext { run, mut phases, mut tasks, .. } = context;
@@ -102,30 +127,8 @@ pub async fn apply_action(
             counted.into_iter().for_each(|task| replace_loaded(&mut tasks, Some(task), |task| task.id));
             advance::advance_from(tx, viewer, run, phases, tasks).await?;
         }
-        Ok(step)
+        Ok(Some(step))
     })
-}
-
-/// Rejects a result that does not match the step's schema, or the agent's; without a schema, one
-/// that is not a flat object.
-pub(crate) fn check_result(declared: Option<&StepDef>, agents: Option<&Value>, result: &Value) -> Result<()> {
-    if result.to_string().len() > limits::RESULT_BYTES {
-        return Err(Refusal::input("result", format!("at most {} bytes", limits::RESULT_BYTES)).into());
-    }
-    let own = declared.and_then(|declared| declared.result_schema.as_ref()).map(|schema| &schema.0);
-    let schemas: Vec<&Value> = own.into_iter().chain(agents).collect();
-    if schemas.is_empty() {
-        crate::domain::audience::record::check_attributes("result", result)?;
-        return Ok(());
-    }
-    let problems: Vec<String> = schemas
-        .into_iter()
-        .flat_map(|schema| crate::domain::content::result_schema::problems(schema, result))
-        .collect();
-    if problems.is_empty() {
-        return Ok(());
-    }
-    Err(Refusal::input("result", problems.join("; ")).with("problems", serde_json::json!(problems)).into())
 }
 
 /// True if one more approval is enough.

@@ -116,7 +116,7 @@ const PAIRS: [(&str, &str); 6] = [
         "query A { ...F } query B($n: Int!) { ...F ...G } fragment F on Query { viewer { role } } fragment G on Query { goals(first: $n) { totalCount } }",
         "{}",
     ),
-    // Each of the two would be too complex for one request together with the other.
+    // B would be too complex for one request.
     (
         "query A { goals(first: 500) { nodes { a: id b: id } } } query B { runs(first: 500) { nodes { steps(first: 300) { nodes { id } } } } }",
         "{}",
@@ -160,6 +160,14 @@ async fn only_the_requested_operation_is_counted_with_values() {
     ] {
         let told = first(&world, json!({ "query": wrong }), "{}").await;
         assert!(told.get("data").is_none() && told["errors"][0].is_object(), "{wrong}: {told}");
+    }
+    // Each operation is validated on its own, so that a document has so many at most.
+    let many = |count: usize| (1..count).map(|i| format!("query B{i} {{ viewer {{ role }} }} ")).collect::<String>();
+    for (count, is_executed) in [(200, true), (201, false)] {
+        let query = format!("query A {{ viewer {{ role }} }} {}", many(count));
+        let told = first(&world, json!({ "query": query }), "{}").await;
+        assert_eq!(told["data"].is_object(), is_executed, "{count}: {told}");
+        assert!(is_executed || told["errors"][0]["extensions"]["code"] == "LIMIT_EXCEEDED", "{told}");
     }
     world.end().await;
     // Registered documents, by their id.

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use futures_util::SinkExt;
 use futures_util::future::{join_all, select_all};
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
@@ -196,5 +197,65 @@ async fn messages_of_sockets_come_in_time() {
     let end = tokio::io::AsyncReadExt::read_to_end(&mut read, &mut told);
     let _ = tokio::time::timeout(Duration::from_secs(20), end).await.expect("it was kept open");
     drops.abort();
+    world.end().await;
+}
+
+/// A compressed body is refused as such, before it is read as JSON or as a file.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn compressed_bodies_are_refused() {
+    let world = World::guarded(Kind::Sqlite).await;
+    let key = world.own_key();
+    let kinds = [
+        ("/graphql", "application/json"),
+        ("/graphql/stream", "application/json"),
+        ("/import/records?kind=lead", "text/csv"),
+    ];
+    for (path, kind) in kinds {
+        for coding in ["gzip", "br", "identity, gzip", "x"] {
+            let request = client().post(format!("http://{}{path}", world.address)).bearer_auth(&key);
+            let request = request.header("content-type", kind).header("content-encoding", coding);
+            let answer = request
+                .header("accept", "application/json, text/event-stream")
+                .body(vec![0x1f, 0x8b, 8, 0])
+                .send()
+                .await
+                .unwrap();
+            let (status, told) = (answer.status().as_u16(), answer.text().await.unwrap());
+            assert!(status == 415 && told.contains("Content-Encoding"), "{path} {coding}: {status} {told}");
+        }
+    }
+    let request = client().post(format!("http://{}/graphql", world.address)).bearer_auth(&key);
+    let request = request.header("content-encoding", "identity").json(&json!({ "query": "{ viewer { role } }" }));
+    assert_eq!(request.send().await.unwrap().status(), 200);
+    world.end().await;
+}
+
+/// Where a key stands twice in a request, the last value is the one that is checked, counted and
+/// executed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_keys_that_stand_twice_the_last_counts() {
+    let world = World::new(Kind::Sqlite).await;
+    let cheap = r#""query": "query($n: Int!) { goals(first: $n) { totalCount } }""#;
+    let dear = r#""query": "{ runs(first: 500) { nodes { steps(first: 500) { nodes { id run { id } } } } } }""#;
+    let (fits, does_not) = (r#""variables": { "n": 1 }"#, r#""variables": { "n": "one" }"#);
+    for (body, is_executed) in [
+        (format!("{{ {dear}, {cheap}, {fits} }}"), true),
+        (format!("{{ {cheap}, {dear} }}"), false),
+        (format!("{{ {cheap}, {does_not}, {fits} }}"), true),
+        (format!("{{ {cheap}, {fits}, {does_not} }}"), false),
+        (format!(r#"{{ {cheap}, "variables": {{ "n": "one", "n": 1 }} }}"#), true),
+        (format!(r#"{{ {cheap}, "variables": {{ "n": 1, "n": "one" }} }}"#), false),
+    ] {
+        let request =
+            client().post(format!("http://{}/graphql", world.address)).header("content-type", "application/json");
+        let told: serde_json::Value = request.body(body.clone()).send().await.unwrap().json().await.unwrap();
+        assert_eq!(told["data"].is_object(), is_executed, "{body}: {told}");
+        // The same over a socket.
+        let mut socket = Socket::open(world.address).await;
+        let message = format!(r#"{{ "type": "subscribe", "id": "1", "payload": {body} }}"#);
+        socket.0.send(tokio_tungstenite::tungstenite::Message::text(message)).await.unwrap();
+        let told = socket.message().await;
+        assert_eq!(told["type"] == "next" && told["payload"]["data"].is_object(), is_executed, "{body}: {told}");
+    }
     world.end().await;
 }

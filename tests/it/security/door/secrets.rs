@@ -2,11 +2,12 @@
 
 use entity::id::{CommunicationId, RunId, RunRecordId, StepId};
 use lettre::message::Mailbox;
+use serde_json::json;
 use sortie::channel::smtp::Smtp;
 use sortie::kernel::secret::{hidden, without};
 
-use crate::harness::Kind;
 use crate::harness::life::Home;
+use crate::harness::{Kind, World};
 
 const PASSWORD: &str = "hunter2hunter2";
 
@@ -116,6 +117,20 @@ async fn files_are_for_their_owner() {
 fn no_header_is_decoded_into_another() {
     let from = sortie::channel::mail::from("Sortie <a@example.com>").unwrap();
     let spoof = "=?utf-8?q?From=3A_boss?= =?utf-8?b?4oKs?=";
+    let text = composed(&from, spoof, spoof);
+    let headers: Vec<&str> = text.split("\r\n\r\n").next().unwrap().split("\r\n").collect();
+    let of = |name: &str| {
+        let at = headers.iter().position(|line| line.starts_with(name)).unwrap();
+        let more = headers[at + 1..].iter().take_while(|line| line.starts_with(' '));
+        std::iter::once(&headers[at]).chain(more).copied().collect::<String>()
+    };
+    for header in [of("Subject:"), of("To:")] {
+        assert!(!header.contains("From=3A") && !header.contains("4oKs"), "{header}");
+    }
+}
+
+/// A composed mail, as it is handed over.
+fn composed(from: &Mailbox, name: &str, subject: &str) -> String {
     let now = crate::harness::noon();
     let message = entity::communication::Model {
         id: CommunicationId::new(),
@@ -130,8 +145,8 @@ fn no_header_is_decoded_into_another() {
         acted_by: None,
         channel: entity::Channel::Email,
         to_address: "ann@example.com".to_owned(),
-        to_name: spoof.to_owned(),
-        subject: Some(spoof.to_owned()),
+        to_name: name.to_owned(),
+        subject: Some(subject.to_owned()),
         body: "Hello".to_owned(),
         status: entity::communication::CommunicationStatus::Sending,
         test: false,
@@ -150,15 +165,37 @@ fn no_header_is_decoded_into_another() {
         updated_at: now,
         revision: 0,
     };
-    let composed = sortie::channel::mail::compose(&from, &message).unwrap();
-    let text = String::from_utf8(composed.formatted()).unwrap();
-    let headers: Vec<&str> = text.split("\r\n\r\n").next().unwrap().split("\r\n").collect();
-    let of = |name: &str| {
-        let at = headers.iter().position(|line| line.starts_with(name)).unwrap();
-        let more = headers[at + 1..].iter().take_while(|line| line.starts_with(' '));
-        std::iter::once(&headers[at]).chain(more).copied().collect::<String>()
-    };
-    for header in [of("Subject:"), of("To:")] {
-        assert!(!header.contains("From=3A") && !header.contains("4oKs"), "{header}");
+    String::from_utf8(sortie::channel::mail::compose(from, &message).unwrap().formatted()).unwrap()
+}
+
+#[test]
+fn no_line_break_adds_a_header() {
+    let from = sortie::channel::mail::from("Sortie <a@example.com>").unwrap();
+    for line_break in ["\r\n", "\n", "\r", "\r\n\r\n", "\u{2028}", "\u{85}", "\u{0b}", "\r\n "] {
+        let spoof = format!("Hello{line_break}Bcc: eve@evil.example");
+        let text = composed(&from, &spoof, &spoof);
+        let head = text.split("\r\n\r\n").next().unwrap();
+        assert!(head.split("\r\n").all(|line| !line.trim_start().starts_with("Bcc")), "{line_break:?}: {head}");
+        let names: Vec<&str> = head
+            .split("\r\n")
+            .filter(|line| !line.starts_with(' '))
+            .filter_map(|line| line.split(':').next())
+            .collect();
+        assert!(names.contains(&"Subject") && names.contains(&"To") && !names.contains(&"Bcc"), "{names:?}");
+    }
+}
+
+both! {
+    /// A subject is one line, whatever its template and the record's values have.
+    async fn a_subject_is_one_line(kind) {
+        let world = World::still(kind, None).await;
+        let record = world.create("record", json!({ "kind": "lead", "name": "Ann", "email": "ann@example.com", "attributes": { "company": "Acme", "first_name": "Ann\r\nBcc: eve@evil.example" } })).await;
+        let plan = world.plan("EMAIL", 1).await;
+        let template = "mutation($id: ID!, $subject: String!) { updateMessageTemplate(input: { id: $id, subject: $subject }) { messageTemplate { id } } }";
+        world.ask(template, json!({ "id": plan.template, "subject": "Hi\r\nX-Own: {{ first_name }}\n" })).await;
+        let preview = "query($id: ID!, $records: [ID!]) { previewMessages(campaignId: $id, recordIds: $records) { subject error } }";
+        let told = world.ask(preview, json!({ "id": plan.campaign, "records": [record] })).await;
+        assert_eq!(told["previewMessages"][0]["subject"], "Hi X-Own: Ann Bcc: eve@evil.example", "{told}");
+        world.end().await;
     }
 }
