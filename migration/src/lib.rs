@@ -31,6 +31,7 @@ mod m0023_shares;
 mod m0024_early;
 mod m0025_turns;
 mod m0026_meetings;
+mod m0027_event_order;
 
 /// All migrations, in order.
 #[derive(Debug)]
@@ -64,6 +65,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0024_early::Migration),
             Box::new(m0025_turns::Migration),
             Box::new(m0026_meetings::Migration),
+            Box::new(m0027_event_order::Migration),
         ]
     }
 }

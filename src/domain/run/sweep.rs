@@ -170,6 +170,8 @@ async fn redraft(tx: &Tx, viewer: &Viewer, run: &run::Model, sweep: &Model) -> R
         .filter(step::COLUMN.status.eq(StepStatus::Completed))
         .exec_with_returning(tx.db())
         .await?;
+    let snapshot = super::snapshot::of(tx.db(), run).await?;
+    super::dependents::restore(tx, run, &snapshot, &updated).await?;
     // Two transitions in one write: reset and enqueued.
     let mut changes = Vec::new();
     for step in updated {

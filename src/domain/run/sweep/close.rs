@@ -3,6 +3,7 @@
 
 use entity::id::*;
 use entity::run_record::{Outcome, RecipientReason};
+use entity::step::{self as steps, StepStatus};
 use entity::sweep::Model;
 use entity::{CommunicationStatus, run, run_record};
 use sea_orm::sea_query::{Expr, ExprTrait};
@@ -10,6 +11,7 @@ use sea_orm::{ActiveEnum, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter
 use serde_json::json;
 
 use crate::domain::plan::run_template;
+use crate::domain::run::retry;
 use crate::kernel::db::Tx;
 use crate::kernel::db::batch::any_of;
 use crate::kernel::db::dialect::Type;
@@ -43,8 +45,23 @@ pub(super) async fn chunk(tx: &Tx, run: &run::Model, sweep: &Model) -> Result<Op
     let open: Vec<RunRecordId> =
         open.order_by_asc(run_record::COLUMN.id).limit(limits::CHUNK).into_tuple().all(tx.db()).await?;
     let Some(last) = open.last() else { return Ok(None) };
+    cancel_left(tx, run, &open).await?;
     set_outcomes(tx, &open).await?;
     Ok(Some(last.0))
+}
+
+/// Cancels messages of recipients whose step to send them was skipped: nothing sends them any more.
+async fn cancel_left(tx: &Tx, run: &run::Model, recipients: &[RunRecordId]) -> Result<()> {
+    let skipped = steps::Entity::find()
+        .filter(any_of(tx.dialect(), steps::COLUMN.run_record_id, recipients.iter().copied()))
+        .filter(steps::COLUMN.status.eq(StepStatus::Skipped))
+        .filter(steps::COLUMN.kind.is_in(run_template::MESSAGES))
+        .all(tx.db())
+        .await?;
+    if skipped.is_empty() {
+        return Ok(());
+    }
+    retry::cancel_messages(tx, run, skipped, &[CommunicationStatus::Draft, CommunicationStatus::Approved]).await
 }
 
 /// Skips recipients that an event interrupted. Recipients with a message that was, may have been,
@@ -88,7 +105,7 @@ async fn set_outcomes(tx: &Tx, open: &[RunRecordId]) -> Result<()> {
          WHEN {dropped} THEN 'SKIPPED' WHEN {completed} THEN 'DONE' WHEN {any} THEN 'SKIPPED' ELSE 'DONE' END, \
          reason = CASE WHEN {unknown} THEN 'OUTCOME_UNKNOWN' WHEN {failed} THEN 'STEP_FAILED' {missed_because} \
          WHEN {sent} THEN NULL WHEN {suppressed} THEN 'SUPPRESSED' WHEN {refused} THEN 'WORK_FAILED' \
-         WHEN {dropped} THEN 'NO_MESSAGE' WHEN {any} AND NOT {completed} THEN 'ALL_SKIPPED' END \
+         WHEN {dropped} THEN {not_sent} WHEN {any} AND NOT {completed} THEN 'ALL_SKIPPED' END \
          FROM {rows} WHERE run_record.id = v.of_id",
         unknown = message("= 'UNKNOWN'"),
         missed = any_missed(),
@@ -97,7 +114,8 @@ async fn set_outcomes(tx: &Tx, open: &[RunRecordId]) -> Result<()> {
         suppressed = message("= 'SUPPRESSED'"),
         // A person's own message; for a campaign's message, the failed step decides.
         refused = message("= 'FAILED' AND c.occasion > 0"),
-        dropped = message("= 'CANCELLED' AND c.occasion > 0 AND c.meeting_id IS NULL"),
+        dropped = message("= 'CANCELLED' AND c.meeting_id IS NULL"),
+        not_sent = no_message(),
         rows = tx.dialect().rows("$1", "v", &[("of_id", Type::Uuid)]),
     );
     write(tx, sql, open).await
@@ -160,6 +178,17 @@ pub(super) fn any_missed() -> String {
 /// SQL branches of a CASE that yield the reason to store.
 pub(super) fn missed_because() -> String {
     MISSED.map(|reason| format!("WHEN {} THEN '{reason}'", missed(&[reason]))).join(" ")
+}
+
+/// SQL expression for the reason of a recipient whose message was cancelled: that of the step which
+/// would have sent it, if one was skipped.
+fn no_message() -> String {
+    let kinds = run_template::MESSAGES.map(|kind| format!("'{kind}'")).join(", ");
+    let skipped = format!(
+        "SELECT s.error FROM step s WHERE s.run_record_id = run_record.id AND s.kind IN ({kinds}) \
+         AND s.status = 'SKIPPED' AND s.error IS NOT NULL ORDER BY s.id LIMIT 1"
+    );
+    format!("'{}' || COALESCE(': ' || ({skipped}), '')", RecipientReason::NoMessage)
 }
 
 /// SQL condition: the recipient has a matching step.
