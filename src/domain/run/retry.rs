@@ -305,6 +305,18 @@ pub(in crate::domain::run) async fn cancel_with(
     cancel_messages(tx, run, skipped, &[CommunicationStatus::Approved]).await
 }
 
+/// Cancels the messages of recipients whose step to send them was skipped, at the end of the run:
+/// nothing sends them any more.
+pub(super) async fn cancel_left(tx: &Tx, run: &Model, recipients: &[RunRecordId]) -> Result<()> {
+    let skipped = step::Entity::find()
+        .filter(any_of(tx.dialect(), step::COLUMN.run_record_id, recipients.iter().copied()))
+        .filter(step::COLUMN.status.eq(StepStatus::Skipped))
+        .filter(any_of(tx.dialect(), step::Column::Kind, run_template::MESSAGES.map(str::to_owned)))
+        .all(tx.db())
+        .await?;
+    cancel_messages(tx, run, skipped, &[CommunicationStatus::Draft, CommunicationStatus::Approved]).await
+}
+
 /// Cancels messages of skipped steps, with the steps' reasons.
 pub(in crate::domain::run) async fn cancel_messages(
     tx: &Tx,

@@ -111,7 +111,11 @@ pub async fn chunk(db: &Db, sweep: &Model) -> Result<()> {
             SweepKind::Redraft => redraft(tx, viewer, &run, sweep).await?,
             SweepKind::Cancel => cancel::chunk(tx, viewer, &run, sweep).await?,
             SweepKind::Retry => retry::chunk(tx, viewer, &run, sweep).await?,
-            SweepKind::Close => close::chunk(tx, &run, sweep).await?,
+            SweepKind::Close => {
+                let open = close::open(tx, &run, sweep).await?;
+                retry::cancel_left(tx, &run, &open).await?;
+                close::chunk(tx, &open).await?
+            }
             SweepKind::Unsubscribe => return Err(Error::internal("a sweep over records has no run")),
         };
         failpoint::reach("sweeping");

@@ -3,7 +3,6 @@
 
 use entity::id::*;
 use entity::run_record::{Outcome, RecipientReason};
-use entity::step::{self as steps, StepStatus};
 use entity::sweep::Model;
 use entity::{CommunicationStatus, run, run_record};
 use sea_orm::sea_query::{Expr, ExprTrait};
@@ -11,7 +10,6 @@ use sea_orm::{ActiveEnum, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter
 use serde_json::json;
 
 use crate::domain::plan::run_template;
-use crate::domain::run::retry;
 use crate::kernel::db::Tx;
 use crate::kernel::db::batch::any_of;
 use crate::kernel::db::dialect::Type;
@@ -32,8 +30,8 @@ pub(in crate::domain::run) async fn is_any(tx: &Tx, run: &run::Model) -> Result<
     Ok(open.is_some())
 }
 
-/// Closes a chunk of recipients.
-pub(super) async fn chunk(tx: &Tx, run: &run::Model, sweep: &Model) -> Result<Option<uuid::Uuid>> {
+/// Returns the next chunk of recipients without an outcome.
+pub(super) async fn open(tx: &Tx, run: &run::Model, sweep: &Model) -> Result<Vec<RunRecordId>> {
     let mut open = run_record::Entity::find()
         .select_only()
         .column(run_record::Column::Id)
@@ -42,26 +40,14 @@ pub(super) async fn chunk(tx: &Tx, run: &run::Model, sweep: &Model) -> Result<Op
     if let Some(key) = sweep.last_key {
         open = open.filter(run_record::COLUMN.id.gt(RunRecordId(key)));
     }
-    let open: Vec<RunRecordId> =
-        open.order_by_asc(run_record::COLUMN.id).limit(limits::CHUNK).into_tuple().all(tx.db()).await?;
-    let Some(last) = open.last() else { return Ok(None) };
-    cancel_left(tx, run, &open).await?;
-    set_outcomes(tx, &open).await?;
-    Ok(Some(last.0))
+    Ok(open.order_by_asc(run_record::COLUMN.id).limit(limits::CHUNK).into_tuple().all(tx.db()).await?)
 }
 
-/// Cancels messages of recipients whose step to send them was skipped: nothing sends them any more.
-async fn cancel_left(tx: &Tx, run: &run::Model, recipients: &[RunRecordId]) -> Result<()> {
-    let skipped = steps::Entity::find()
-        .filter(any_of(tx.dialect(), steps::COLUMN.run_record_id, recipients.iter().copied()))
-        .filter(steps::COLUMN.status.eq(StepStatus::Skipped))
-        .filter(steps::COLUMN.kind.is_in(run_template::MESSAGES))
-        .all(tx.db())
-        .await?;
-    if skipped.is_empty() {
-        return Ok(());
-    }
-    retry::cancel_messages(tx, run, skipped, &[CommunicationStatus::Draft, CommunicationStatus::Approved]).await
+/// Closes a chunk of recipients; their unsent messages are cancelled before.
+pub(super) async fn chunk(tx: &Tx, open: &[RunRecordId]) -> Result<Option<uuid::Uuid>> {
+    let Some(last) = open.last() else { return Ok(None) };
+    set_outcomes(tx, open).await?;
+    Ok(Some(last.0))
 }
 
 /// Skips recipients that an event interrupted. Recipients with a message that was, may have been,
