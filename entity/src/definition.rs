@@ -97,9 +97,33 @@ impl TaskDef {
         self.fail_when.unwrap_or(if self.fan_out { FailWhen::All } else { FailWhen::Any })
     }
 
-    /// Returns true if its steps, one set per record, are created only when an event occurs.
+    /// Returns the positions of the steps that an event creates for a record: those that wait for
+    /// it, and those that follow them.
+    pub fn created_by(&self, event: &str) -> Vec<usize> {
+        let mut found: Vec<usize> = Vec::new();
+        loop {
+            let before = found.len();
+            for (i, step) in self.steps.iter().enumerate() {
+                let follows = match &step.trigger {
+                    Trigger::Event(name) => name == event,
+                    Trigger::After(key) => found.iter().any(|of| self.steps[*of].key == *key),
+                    Trigger::Delay(_) => i > 0 && found.contains(&(i - 1)),
+                    Trigger::Immediate | Trigger::Manual => false,
+                };
+                if follows && !found.contains(&i) {
+                    found.push(i);
+                }
+            }
+            if found.len() == before {
+                found.sort_unstable();
+                return found;
+            }
+        }
+    }
+
+    /// Returns true if its steps, per record, are created only when their events occur.
     pub fn on_event(&self) -> bool {
-        self.fan_out && self.steps.first().is_some_and(|step| matches!(step.trigger, Trigger::Event(_)))
+        self.fan_out && self.steps.iter().any(|step| matches!(step.trigger, Trigger::Event(_)))
     }
 }
 

@@ -23,6 +23,12 @@ pub struct Model {
     pub org_id: OrgId,
     /// Time of its latest occurrence.
     pub at: DateTimeUtc,
+    /// Number of its latest occurrence: the events of a run are numbered in their order.
+    pub number: i64,
+    /// Number of its first occurrence.
+    pub first_number: i64,
+    /// Time of its first occurrence; null if it was kept before this column existed.
+    pub first_at: Option<DateTimeUtc>,
 }
 
 impl ActiveModelBehavior for ActiveModel {}

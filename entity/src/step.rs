@@ -140,6 +140,8 @@ pub enum StepTransition {
     Reset,
     /// A person undoes a skip.
     Restart,
+    /// The step that it follows is done again: it waits again.
+    WaitAgain,
     /// The lease expired; `again` while the limit of lapses is not reached.
     Lapse {
         /// True if the limit of lapses is not reached.
@@ -165,6 +167,7 @@ impl StateMachine for StepStatus {
             Skip,
             Reset,
             Restart,
+            WaitAgain,
             Lapse { again: true },
             Lapse { again: false },
         ]
@@ -183,10 +186,20 @@ impl StateMachine for StepStatus {
             (S::Pending, Skip) => Some(S::Skipped),
             (
                 S::Pending,
-                Complete | Submit | Approve | Reject { .. } | Fail { .. } | Retry | Reset | Restart | Lapse { .. },
+                Complete
+                | Submit
+                | Approve
+                | Reject { .. }
+                | Fail { .. }
+                | Retry
+                | Reset
+                | Restart
+                | WaitAgain
+                | Lapse { .. },
             ) => None,
             (S::Queued, Start) => Some(S::InProgress),
             (S::Queued, Skip) => Some(S::Skipped),
+            (S::Queued, WaitAgain) => Some(S::Pending),
             (
                 S::Queued,
                 Fire
@@ -206,14 +219,14 @@ impl StateMachine for StepStatus {
             (S::InProgress, Fail { again: false } | Lapse { again: false }) => Some(S::Failed),
             (S::InProgress, Skip) => Some(S::Skipped),
             (S::InProgress, Reset) => Some(S::Pending),
-            (S::InProgress, Fire | Start | Approve | Reject { .. } | Retry | Restart) => None,
+            (S::InProgress, Fire | Start | Approve | Reject { .. } | Retry | Restart | WaitAgain) => None,
             (S::AwaitingApproval, Approve) => Some(S::Completed),
             (S::AwaitingApproval, Reject { again: true }) => Some(S::Queued),
             (S::AwaitingApproval, Reject { again: false }) => Some(S::Failed),
             (S::AwaitingApproval, Skip) => Some(S::Skipped),
             (
                 S::AwaitingApproval,
-                Fire | Start | Complete | Submit | Fail { .. } | Retry | Reset | Restart | Lapse { .. },
+                Fire | Start | Complete | Submit | Fail { .. } | Retry | Reset | Restart | WaitAgain | Lapse { .. },
             ) => None,
             (S::Completed, Reset) => Some(S::Pending),
             (
@@ -228,6 +241,7 @@ impl StateMachine for StepStatus {
                 | Retry
                 | Skip
                 | Restart
+                | WaitAgain
                 | Lapse { .. },
             ) => None,
             (S::Skipped, Restart) => Some(S::Pending),
@@ -243,6 +257,7 @@ impl StateMachine for StepStatus {
                 | Retry
                 | Skip
                 | Reset
+                | WaitAgain
                 | Lapse { .. },
             ) => None,
             (S::Failed, Retry) => Some(S::Queued),
@@ -258,6 +273,7 @@ impl StateMachine for StepStatus {
                 | Skip
                 | Reset
                 | Restart
+                | WaitAgain
                 | Lapse { .. },
             ) => None,
         }

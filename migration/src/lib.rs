@@ -32,6 +32,7 @@ mod m0024_early;
 mod m0025_turns;
 mod m0026_meetings;
 mod m0027_queued_steps;
+mod m0028_event_order;
 mod m0029_step_lists;
 
 /// All migrations, in order.
@@ -67,6 +68,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0025_turns::Migration),
             Box::new(m0026_meetings::Migration),
             Box::new(m0027_queued_steps::Migration),
+            Box::new(m0028_event_order::Migration),
             Box::new(m0029_step_lists::Migration),
         ]
     }

@@ -1,9 +1,11 @@
 //! Communications: find, page, review (approve, reject, edit), release, cancel, and resolve unknown
 //! outcomes.
 
+mod events;
 pub(crate) mod new_message;
 mod resolve;
 
+pub(crate) use events::{emit, emit_readdressed};
 pub(crate) use resolve::NOT_SENT;
 pub use resolve::{Resolution, resolve};
 
@@ -13,9 +15,8 @@ use entity::id::*;
 use entity::run_record::{self, Outcome};
 use entity::{Channel, RunStatus, StateMachine, run};
 use sea_orm::sea_query::{Expr, ExprTrait, Func};
-use sea_orm::{ActiveEnum, ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, Set};
+use sea_orm::{ActiveEnum, ActiveModelTrait, ColumnTrait, Condition, EntityTrait, IntoActiveModel, QueryFilter, Set};
 use serde::Serialize;
-use serde_json::json;
 
 use crate::domain::audience::suppression;
 use crate::domain::content::templating;
@@ -24,7 +25,6 @@ use crate::domain::run as runs;
 use crate::kernel::db::batch::any_of;
 use crate::kernel::db::{Db, Tx};
 use crate::kernel::error::{Refusal, Result};
-use crate::kernel::event::{self, Event};
 use crate::kernel::page::{self, Args, Page, Window};
 use crate::kernel::viewer::Viewer;
 use crate::kernel::{limits, validate};
@@ -284,13 +284,27 @@ pub(crate) async fn cancel_unsent(
     recipients: &[RunRecordId],
     reason: &str,
 ) -> Result<()> {
-    for from in [CommunicationStatus::Draft, CommunicationStatus::Approved] {
+    let theirs = any_of(tx.dialect(), COLUMN.run_record_id, recipients.iter().copied());
+    let unsent = [CommunicationStatus::Draft, CommunicationStatus::Approved];
+    cancel_matching(tx, viewer, run, &Condition::all().add(theirs), &unsent, reason).await
+}
+
+/// Cancels the messages of a run that match a condition and have one of these statuses.
+pub(crate) async fn cancel_matching(
+    tx: &Tx,
+    viewer: &Viewer,
+    run: &run::Model,
+    which: &Condition,
+    statuses: &[CommunicationStatus],
+    reason: &str,
+) -> Result<()> {
+    for from in statuses.iter().copied() {
         let rows = Entity::update_many()
             .col_expr(Column::Status, Expr::value(CommunicationStatus::Cancelled.to_value()))
             .col_expr(Column::UpdatedAt, Expr::value(tx.now()))
             .col_expr(Column::Revision, Expr::col(Column::Revision).add(1))
             .filter(COLUMN.run_id.eq(run.id))
-            .filter(any_of(tx.dialect(), COLUMN.run_record_id, recipients.iter().copied()))
+            .filter(which.clone())
             .filter(COLUMN.status.eq(from))
             .exec_with_returning(tx.db())
             .await?;
@@ -328,13 +342,6 @@ pub(crate) async fn suppress_unsent(
     Ok(suppressed)
 }
 
-/// Emits the event that a message goes to another address than the one it was drafted for.
-pub(crate) fn emit_readdressed(tx: &Tx, viewer: &Viewer, run: &run::Model, row: &Model) {
-    let payload = json!({ "communicationId": row.id, "channel": row.channel, "test": row.test });
-    let event = Event::new(row.org_id, "communication.readdressed", &viewer.actor());
-    event::append(tx, event.run(run).record(row.record_id).payload(payload));
-}
-
 /// A message's address in the normalised form for comparisons, as SQL.
 pub(crate) fn normalized_address() -> Expr {
     Expr::expr(Func::lower(Expr::col(Column::ToAddress)))
@@ -364,25 +371,4 @@ pub(crate) async fn mark_unknown(
         emit(tx, viewer, run, "communication.unknown", row, CommunicationStatus::Sending, Some(LOST));
     }
     Ok(rows.into_iter().map(|row| row.run_record_id).collect())
-}
-
-/// Appends an event about a message.
-pub(crate) fn emit(
-    tx: &Tx,
-    viewer: &Viewer,
-    run: &run::Model,
-    kind: &str,
-    row: &Model,
-    from: CommunicationStatus,
-    reason: Option<&str>,
-) {
-    let payload = json!({
-        "from": from,
-        "to": row.status,
-        "reason": reason,
-        "communicationId": row.id,
-        "channel": row.channel,
-        "test": row.test,
-    });
-    event::append(tx, Event::new(row.org_id, kind, &viewer.actor()).run(run).record(row.record_id).payload(payload));
 }

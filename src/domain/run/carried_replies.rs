@@ -2,7 +2,7 @@
 //! earlier runs, so a reply to one of those must stop the follow-ups in the repeating run, too.
 
 use entity::id::*;
-use entity::{reply, run, run_record};
+use entity::{RunStatus, reply, run, run_record};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use super::unreached::Family;
@@ -15,19 +15,19 @@ use crate::kernel::viewer::Viewer;
 /// Event kind of a reply.
 const RECEIVED: &str = "reply.received";
 
-/// Passes a reply of a record on to the open runs that repeat the failed part of the run it
-/// answers.
+/// Passes a reply of a record on to the runs that repeat the failed part of the run it answers. Those
+/// that have ended apply it when they are retried.
 pub(crate) async fn in_repeats(tx: &Tx, viewer: &Viewer, run: &run::Model, record: RecordId) -> Result<()> {
     let family = Family::of(tx.db(), viewer, run).await?;
-    let mut open: Vec<RunId> = Vec::new();
-    for other in family.others(run.id).filter(|other| other.status.is_open()) {
+    let mut repeats: Vec<RunId> = Vec::new();
+    for other in family.others(run.id).filter(|other| other.status != RunStatus::Cancelled) {
         let snapshot = snapshot::of(tx.db(), other).await?;
         if snapshot.instructions.as_ref().is_some_and(|instructions| instructions.only_failed) {
-            open.push(other.id);
+            repeats.push(other.id);
         }
     }
-    open.sort();
-    for id in open {
+    repeats.sort();
+    for id in repeats {
         let other = must_lock(tx, viewer, id, None).await?;
         let recipients: Vec<RunRecordId> = run_record::Entity::find()
             .select_only()

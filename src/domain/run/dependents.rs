@@ -3,7 +3,9 @@
 //! Works in sets: the number of statements depends on the number of waiting step keys, not on how
 //! many recipients a batch closes.
 
-use std::collections::{HashMap, HashSet};
+mod again;
+
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,12 +15,15 @@ use entity::id::*;
 use entity::step::{self, Executor, StepReason, StepStatus};
 use entity::{Actor, run};
 use sea_orm::sea_query::{Expr, ExprTrait};
-use sea_orm::{ActiveEnum, ColumnTrait, EntityTrait, QueryFilter, QuerySelect};
+use sea_orm::{ActiveEnum, ColumnTrait, EntityTrait, QueryFilter};
+
+pub(crate) use again::{WAITED, restore, trigger_again};
 
 use super::snapshot::RunSnapshot;
 use super::step::{Change, ReasonText};
 use super::values::Values;
 use crate::domain::content::cel::Condition;
+use crate::domain::plan::run_template;
 use crate::kernel::budget;
 use crate::kernel::db::Tx;
 use crate::kernel::db::batch::any_of;
@@ -58,10 +63,6 @@ pub(crate) fn dependency_reason(key: &str, end: DependencyEnd) -> ReasonText {
     };
     ReasonText::new(code, format!("it waited for {key}, which {outcome}"))
 }
-
-/// Skip reasons of steps whose dependency did not complete: they return to PENDING when the
-/// dependency is retried.
-pub(crate) const WAITED: [StepReason; 2] = [StepReason::WaitedForSkipped, StepReason::WaitedForFailed];
 
 /// Enqueues or skips the dependents of these steps, and in turn the dependents of steps skipped
 /// here.
@@ -155,8 +156,7 @@ pub(crate) type Times = (DateTime<Utc>, Option<DateTime<Utc>>);
 /// Computes when an enqueued step becomes available, and when it is due. Steps of kind `wait` wait
 /// in the queue.
 pub(crate) fn times(declared: &StepDef, available: DateTime<Utc>) -> Times {
-    let is_wait =
-        declared.kind == crate::domain::plan::run_template::kind::WAIT && declared.assigned_to == Executor::Workflow;
+    let is_wait = declared.kind == run_template::kind::WAIT && declared.assigned_to == Executor::Workflow;
     let span = declared.settings()["duration"].as_str().filter(|_| is_wait).and_then(|text| text.parse().ok());
     let at = span.map_or(available, |span: entity::rule::Span| storable::after(available, span.chrono()));
     (at, declared.due_in.map(|span| storable::after(at, span.chrono())))
@@ -265,97 +265,11 @@ pub(crate) async fn skip(
         super::step::record_changes(tx, run, &Actor::engine(), &changes).await?;
         all.extend(skipped);
     }
+    if all.iter().any(|step| run_template::MESSAGES.contains(&step.kind.as_str())) {
+        let snapshot = super::snapshot::of(tx.db(), run).await?;
+        super::retry::cancel_with(tx, run, &snapshot, &all).await?;
+    }
     Ok(all)
-}
-
-/// Returns skipped dependents of failed steps to PENDING, now that those steps are retried.
-pub(crate) async fn restore(tx: &Tx, run: &run::Model, snapshot: &RunSnapshot, again: &[step::Model]) -> Result<()> {
-    let mut dependents: HashMap<String, HashSet<RunRecordId>> = HashMap::new();
-    for step in again {
-        for key in snapshot.graph.dependents_of(&step.key) {
-            dependents.entry(key).or_default().extend(step.run_record_id);
-        }
-    }
-    let tasks = super::task::of_runs(tx.db(), &crate::kernel::viewer::Viewer::engine(run.org_id), &[run.id]).await?;
-    for (key, recipients) in dependents {
-        let Some((declared, _)) = snapshot.step(&key) else { continue };
-        let affected = if declared.fan_out {
-            any_of(tx.dialect(), step::COLUMN.run_record_id, recipients)
-        } else {
-            any_of(
-                tx.dialect(),
-                step::COLUMN.task_id,
-                tasks.iter().filter(|task| task.key == declared.key).map(|task| task.id),
-            )
-        };
-        let skipped: Vec<(StepId, Option<RecordId>, Option<DateTime<Utc>>)> = step::Entity::find()
-            .filter(affected)
-            .filter(step::COLUMN.key.eq(key))
-            .filter(step::COLUMN.status.eq(StepStatus::Skipped))
-            .filter(step::COLUMN.reason.is_in(WAITED))
-            .select_only()
-            .columns([step::Column::Id, step::Column::RecordId, step::Column::CompletedAt])
-            .into_tuple()
-            .all(tx.db())
-            .await?;
-        // An event that interrupts the phase stops these steps, too, though they were skipped when
-        // it arrived.
-        let records: Vec<RecordId> = skipped.iter().filter_map(|(_, record, _)| *record).collect();
-        let events = super::early_events::stopping(tx, run, snapshot, declared, &records).await?;
-        let is_stopped = |record: Option<RecordId>, at: Option<DateTime<Utc>>| {
-            let event = record.and_then(|record| events.get(&record));
-            event.is_some_and(|(_, arrived)| at.is_none_or(|skipped| skipped <= *arrived))
-        };
-        let ids: Vec<StepId> =
-            skipped.into_iter().filter(|(_, record, at)| !is_stopped(*record, *at)).map(|(id, ..)| id).collect();
-        let waiting = step::Entity::update_many()
-            .col_expr(step::Column::Status, Expr::value(StepStatus::Pending.to_value()))
-            .col_expr(step::Column::Error, Expr::value(Option::<String>::None))
-            .col_expr(step::Column::Reason, Expr::value(Option::<String>::None))
-            .col_expr(step::Column::CompletedAt, Expr::value(Option::<DateTime<Utc>>::None))
-            .col_expr(step::Column::CompletedBy, Expr::value(Option::<serde_json::Value>::None))
-            .col_expr(step::Column::Revision, Expr::col(step::Column::Revision).add(1))
-            .filter(any_of(tx.dialect(), step::COLUMN.id, ids))
-            .filter(step::COLUMN.status.eq(StepStatus::Skipped))
-            .exec_with_returning(tx.db())
-            .await?;
-        super::retry::wait_with(tx, run, &waiting).await?;
-        let changes: Vec<Change> = waiting
-            .into_iter()
-            .map(|step| Change { step, from: Some(StepStatus::Skipped), kind: "step.reset", reason: None })
-            .collect();
-        super::step::record_changes(tx, run, &Actor::engine(), &changes).await?;
-    }
-    Ok(())
-}
-
-/// Enqueues a restarted fan-out step whose trigger has fired already: the step that it depends on
-/// has ended, and nothing else would enqueue it.
-pub(crate) async fn trigger_again(tx: &Tx, run: &run::Model, snapshot: &RunSnapshot, step: &step::Model) -> Result<()> {
-    let Some(recipient_id) = step.run_record_id.filter(|_| step.status == StepStatus::Pending) else { return Ok(()) };
-    for (key, dependents) in &snapshot.graph.dependents {
-        let Some(dependent) = dependents.iter().find(|dependent| dependent.key == step.key) else { continue };
-        let before = step::Entity::find()
-            .filter(step::COLUMN.run_record_id.eq(recipient_id))
-            .filter(step::COLUMN.run_id.eq(run.id))
-            .filter(step::COLUMN.key.eq(key))
-            .one(tx.db())
-            .await?;
-        let Some(before) = before else { continue };
-        let end = DependencyEnd::of(before.status, before.result.is_some());
-        let available = match (dependent.delay, end) {
-            (Some(span), Some(_)) => {
-                let due = storable::after(before.completed_at.unwrap_or_else(|| tx.now()), span.chrono());
-                if due > tx.now() { due } else { tx.now() }
-            }
-            (None, Some(DependencyEnd::Completed)) => tx.now(),
-            (None, Some(DependencyEnd::Skipped | DependencyEnd::Failed)) | (_, None) => continue,
-        };
-        let skipped = enqueue(tx, run, snapshot, vec![step.clone()], available).await?;
-        let change = |step| Change { step, from: None, kind: "", reason: None };
-        return advance(tx, run, snapshot, &skipped.into_iter().map(change).collect::<Vec<_>>()).await;
-    }
-    Ok(())
 }
 
 /// True if a step created with its task has nothing to wait for and is enqueued at once.

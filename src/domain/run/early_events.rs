@@ -18,6 +18,7 @@ use super::step::ReasonText;
 use crate::kernel::db::Tx;
 use crate::kernel::db::batch::{any_of, insert_new};
 use crate::kernel::error::Result;
+use crate::kernel::storable;
 
 /// Event that a person always sees when it arrives: without a step, it becomes a follow-up. Steps
 /// created later do not wait for an earlier one.
@@ -50,7 +51,8 @@ pub(super) fn is_heard(snapshot: &RunSnapshot, name: &str) -> bool {
     snapshot.definition.phases.iter().any(|phase| is_heard_in(phase, name))
 }
 
-/// Stores an event about some records, with the time of the last one. Requires the run's lock.
+/// Stores an event about some records, with the time and number of its first and its latest
+/// occurrence. Requires the run's lock.
 pub(super) async fn keep(
     tx: &Tx,
     run: &run::Model,
@@ -58,44 +60,113 @@ pub(super) async fn keep(
     name: &str,
 ) -> Result<()> {
     let records: HashSet<RecordId> = records.into_iter().collect();
+    if records.is_empty() {
+        return Ok(());
+    }
+    let number = next_number(tx, run).await?;
     let rows = records.into_iter().map(|record| ActiveModel {
         run_id: Set(run.id),
         record_id: Set(record),
         name: Set(name.to_owned()),
         org_id: Set(run.org_id),
         at: Set(tx.now()),
+        number: Set(number),
+        first_number: Set(number),
+        first_at: Set(Some(tx.now())),
     });
     let key = [Column::RunId, Column::RecordId, Column::Name];
-    insert_new(tx, rows.collect::<Vec<_>>(), OnConflict::columns(key).update_column(Column::At).to_owned()).await
+    let again = OnConflict::columns(key).update_columns([Column::At, Column::Number]).to_owned();
+    insert_new(tx, rows.collect::<Vec<_>>(), again).await
 }
 
 /// Stores an event about the run as a whole. Requires the run's lock.
 pub(super) async fn keep_of_run(tx: &Tx, run: &run::Model, name: &str) -> Result<()> {
+    let number = next_number(tx, run).await?;
     let row = of_run::ActiveModel {
         run_id: Set(run.id),
         name: Set(name.to_owned()),
         org_id: Set(run.org_id),
         at: Set(tx.now()),
+        number: Set(number),
+        first_number: Set(number),
+        first_at: Set(Some(tx.now())),
     };
     let key = [of_run::Column::RunId, of_run::Column::Name];
-    insert_new(tx, [row], OnConflict::columns(key).update_column(of_run::Column::At).to_owned()).await
+    let again = OnConflict::columns(key).update_columns([of_run::Column::At, of_run::Column::Number]).to_owned();
+    insert_new(tx, [row], again).await
 }
 
-/// Events that interrupt a task's steps for some records before they are created or retried, by
-/// record: the last one, with its time. Ignores events that the task itself waits for.
+/// Number of the run's next event. Several events may come at the same time.
+async fn next_number(tx: &Tx, run: &run::Model) -> Result<i64> {
+    let of_records: Option<i64> = Entity::find()
+        .select_only()
+        .column(Column::Number)
+        .filter(COLUMN.run_id.eq(run.id))
+        .order_by_desc(Column::Number)
+        .limit(1)
+        .into_tuple()
+        .one(tx.db())
+        .await?;
+    let of_run: Vec<i64> = of_run::Entity::find()
+        .select_only()
+        .column(of_run::Column::Number)
+        .filter(of_run::COLUMN.run_id.eq(run.id))
+        .into_tuple()
+        .all(tx.db())
+        .await?;
+    Ok(of_records.into_iter().chain(of_run).max().unwrap_or_default() + 1)
+}
+
+/// One occurrence of an event that interrupts.
+#[derive(Clone, Debug)]
+struct Stop {
+    name: String,
+    number: i64,
+    at: DateTime<Utc>,
+}
+
+/// Events that interrupt a task's steps, by record, each in the order in which they occurred.
+#[derive(Debug, Default)]
+pub(super) struct Stops(HashMap<RecordId, Vec<Stop>>);
+
+impl Stops {
+    /// Name of the first event about a record.
+    pub(super) fn first(&self, record: Option<RecordId>) -> Option<&str> {
+        self.find(record, |_| true)
+    }
+
+    /// Name of the first event about a record after a numbered one.
+    pub(super) fn after(&self, record: Option<RecordId>, number: i64) -> Option<&str> {
+        self.find(record, |stop| stop.number > number)
+    }
+
+    /// Name of the first event about a record since a time; without a time, of the first one.
+    pub(super) fn since(&self, record: Option<RecordId>, at: Option<DateTime<Utc>>) -> Option<&str> {
+        self.find(record, |stop| at.is_none_or(|at| at <= stop.at))
+    }
+
+    fn find(&self, record: Option<RecordId>, which: impl Fn(&Stop) -> bool) -> Option<&str> {
+        let stops = record.and_then(|record| self.0.get(&record))?;
+        stops.iter().find(|stop| which(stop)).map(|stop| stop.name.as_str())
+    }
+}
+
+/// Events that interrupt a task's steps for some records, before they are created or done again.
+/// Ignores events that the task itself waits for.
 pub(super) async fn stopping(
     tx: &Tx,
     run: &run::Model,
     snapshot: &RunSnapshot,
     task: &TaskDef,
     records: &[RecordId],
-) -> Result<HashMap<RecordId, (String, DateTime<Utc>)>> {
+) -> Result<Stops> {
     let phase = snapshot.definition.phases.iter().find(|phase| phase.tasks.iter().any(|other| other.key == task.key));
     let is_awaited = |name: &&String| task.steps.iter().any(|step| awaited(step) == Some(name.as_str()));
     let names = phase.into_iter().flat_map(|phase| &phase.interrupt_events).filter(|name| !is_awaited(name));
     let names: Vec<String> = names.cloned().collect();
-    if names.is_empty() || task.on_event() || records.is_empty() {
-        return Ok(HashMap::new());
+    let mut stops = Stops::default();
+    if names.is_empty() || records.is_empty() {
+        return Ok(stops);
     }
     let rows = Entity::find()
         .filter(COLUMN.run_id.eq(run.id))
@@ -104,50 +175,76 @@ pub(super) async fn stopping(
         .order_by_asc(COLUMN.at)
         .all(tx.db())
         .await?;
-    Ok(rows.into_iter().map(|row| (row.record_id, (row.name, row.at))).collect())
+    for row in rows {
+        let all = stops.0.entry(row.record_id).or_default();
+        let first = row.first_at.filter(|_| row.first_number < row.number);
+        all.extend(first.map(|at| Stop { name: row.name.clone(), number: row.first_number, at }));
+        all.push(Stop { name: row.name, number: row.number, at: row.at });
+    }
+    for all in stops.0.values_mut() {
+        all.sort_by_key(|stop| (stop.number, stop.at));
+    }
+    Ok(stops)
 }
 
-/// Events since a time, by name, with the records they were about; an empty list means the run as a
-/// whole.
-pub(super) async fn since(tx: &Tx, run: &run::Model, at: DateTime<Utc>) -> Result<BTreeMap<String, Vec<RecordId>>> {
-    let mut all: BTreeMap<String, Vec<RecordId>> = BTreeMap::new();
+/// Events since a time, in the order in which they occurred, each with the records that it was
+/// about; none means the run as a whole. Of events that occurred several times, the first and the
+/// latest one: what lies between changes nothing.
+pub(super) async fn since(tx: &Tx, run: &run::Model, at: DateTime<Utc>) -> Result<Vec<(String, Vec<RecordId>)>> {
+    let mut all: BTreeMap<(i64, DateTime<Utc>, String), Vec<RecordId>> = BTreeMap::new();
     let of_run = of_run::Entity::find().filter(of_run::COLUMN.run_id.eq(run.id)).filter(of_run::COLUMN.at.gte(at));
     for row in of_run.all(tx.db()).await? {
-        all.entry(row.name).or_default();
+        if let Some(first) = row.first_at.filter(|first| *first >= at) {
+            all.entry((row.first_number, first, row.name.clone())).or_default();
+        }
+        all.entry((row.number, row.at, row.name)).or_default();
     }
     for row in Entity::find().filter(COLUMN.run_id.eq(run.id)).filter(COLUMN.at.gte(at)).all(tx.db()).await? {
-        all.entry(row.name).or_default().push(row.record_id);
+        if let Some(first) = row.first_at.filter(|first| *first >= at && row.first_number < row.number) {
+            all.entry((row.first_number, first, row.name.clone())).or_default().push(row.record_id);
+        }
+        all.entry((row.number, row.at, row.name)).or_default().push(row.record_id);
     }
-    Ok(all)
+    Ok(all.into_iter().map(|((.., name), records)| (name, records)).collect())
 }
 
-/// True if an event arrived about the run as a whole, or about one of its recipients.
-pub(super) async fn has_come(tx: &Tx, run: &run::Model, name: &str) -> Result<bool> {
-    let of_run = of_run::Entity::find_by_id((run.id, name.to_owned())).one(tx.db()).await?;
-    if of_run.is_some() {
+/// True if the event of a single step came since a time: about the run, or about one of its recipients.
+pub(super) async fn has_come_since(tx: &Tx, run: &run::Model, name: &str, at: DateTime<Utc>) -> Result<bool> {
+    let of_run = of_run::Entity::find_by_id((run.id, name.to_owned())).filter(of_run::COLUMN.at.gte(at));
+    if of_run.one(tx.db()).await?.is_some() {
         return Ok(true);
     }
+    Ok(of_recipients(run, name).filter(COLUMN.at.gte(at)).one(tx.db()).await?.is_some())
+}
+
+/// The stored events with a name about the run's recipients.
+fn of_recipients(run: &run::Model, name: &str) -> sea_orm::Select<Entity> {
     let mut recipients = Query::select();
     recipients
         .column(run_record::Column::RecordId)
         .from(run_record::Entity)
         .and_where(run_record::COLUMN.run_id.eq(run.id))
         .and_where(run_record::COLUMN.record_id.is_not_null());
-    let of_record = Entity::find()
+    Entity::find()
         .filter(COLUMN.run_id.eq(run.id))
         .filter(COLUMN.name.eq(name))
-        .filter(COLUMN.record_id.in_subquery(recipients));
-    Ok(of_record.one(tx.db()).await?.is_some())
+        .filter(COLUMN.record_id.in_subquery(recipients))
 }
 
-/// Records about which an event arrived early.
-pub(super) async fn records(tx: &Tx, run: &run::Model, name: &str) -> Result<Vec<RecordId>> {
-    Ok(Entity::find()
+/// True if an event arrived about the run as a whole, or about one of its recipients.
+pub(super) async fn has_come(tx: &Tx, run: &run::Model, name: &str) -> Result<bool> {
+    has_come_since(tx, run, name, storable::FIRST).await
+}
+
+/// Records about which an event arrived early, each with the number of its first occurrence.
+pub(super) async fn records(tx: &Tx, run: &run::Model, name: &str) -> Result<HashMap<RecordId, i64>> {
+    let found: Vec<(RecordId, i64)> = Entity::find()
         .select_only()
-        .column(Column::RecordId)
+        .columns([Column::RecordId, Column::FirstNumber])
         .filter(COLUMN.run_id.eq(run.id))
         .filter(COLUMN.name.eq(name))
         .into_tuple()
         .all(tx.db())
-        .await?)
+        .await?;
+    Ok(found.into_iter().collect())
 }

@@ -31,11 +31,12 @@ const AT_WORK: [RunStatus; 2] = [RunStatus::InProgress, RunStatus::Paused];
 
 /// Applies an event about some recipients of a run: first wakes the steps that wait for it, then
 /// stops the recipients' open steps in the active phase, if the event interrupts it, except those
-/// just woken. A failed run applies it when it is retried. Requires the run's lock.
+/// just woken. A run that has failed or completed applies it when it is retried. Requires the run's
+/// lock.
 pub(crate) async fn interrupt(tx: &Tx, run: run::Model, recipients: &[RunRecordId], name: &str) -> Result<()> {
     // Takes effect in a paused run at once, too; woken steps begin when the run is resumed.
-    let failed = run.status == RunStatus::Failed && run.started_at.is_some();
-    if !failed && !AT_WORK.contains(&run.status) {
+    let ended = matches!(run.status, RunStatus::Failed | RunStatus::Completed) && run.started_at.is_some();
+    if !ended && !AT_WORK.contains(&run.status) {
         return Ok(());
     }
     let snapshot = super::snapshot::of(tx.db(), &run).await?;
@@ -46,14 +47,14 @@ pub(crate) async fn interrupt(tx: &Tx, run: run::Model, recipients: &[RunRecordI
     if recipients.is_empty() {
         early_events::keep_of_run(tx, &run, name).await?;
     }
-    if !failed && apply_event(tx, &run, &snapshot, recipients, name, true).await? {
+    if !ended && apply_event(tx, &run, &snapshot, recipients, name, true).await? {
         advance::advance(tx, &Viewer::engine(run.org_id), run).await?;
     }
     Ok(())
 }
 
-/// Applies to a retried run the events that arrived after it had failed. Replies have become
-/// follow-ups by then, and only stop steps.
+/// Applies to a retried run the events that arrived after it had failed, one after the other in
+/// their order. Replies have become follow-ups by then, and only stop steps.
 pub(super) async fn apply_missed_events(tx: &Tx, run: &run::Model, failed_at: DateTime<Utc>) -> Result<()> {
     let snapshot = super::snapshot::of(tx.db(), run).await?;
     for (name, records) in early_events::since(tx, run, failed_at).await? {
@@ -82,9 +83,7 @@ pub(super) async fn stop_again(tx: &Tx, run: &run::Model, task: TaskId, steps: &
     let events = early_events::stopping(tx, run, &snapshot, declared, &records).await?;
     let mut by_event: BTreeMap<&str, Vec<RunRecordId>> = BTreeMap::new();
     for step in steps {
-        if let Some((name, at)) = step.record_id.and_then(|id| events.get(&id))
-            && step.completed_at.is_none_or(|failed| failed <= *at)
-        {
+        if let Some(name) = events.since(step.record_id, step.completed_at) {
             by_event.entry(name).or_default().extend(step.run_record_id);
         }
     }
@@ -131,19 +130,24 @@ async fn apply_event(
         // A person resolves a message with an unknown outcome.
         .filter(|step| step.status != StepStatus::AwaitingApproval)
         .partition(|step| step.lease_owner.is_some());
-    let recipients_of = |steps: &[step::Model]| steps.iter().filter_map(|step| step.run_record_id).collect::<Vec<_>>();
-    let (stopped, in_hand) = (recipients_of(&open), recipients_of(&leased));
-    let why = early_events::why(name);
     if !leased.is_empty() {
-        mark_interrupted(tx, &leased, &why).await?;
+        mark_interrupted(tx, &leased, &early_events::why(name)).await?;
+        let in_hand: Vec<RunRecordId> = leased.iter().filter_map(|step| step.run_record_id).collect();
         crate::domain::message::communication::cancel_unsent(tx, &engine, run, &in_hand, name).await?;
     }
     if !open.is_empty() {
-        crate::domain::message::communication::cancel_unsent(tx, &engine, run, &stopped, name).await?;
-        close::interrupted(tx, &stopped, name).await?;
-        sweep::skip(tx, &engine, run, open, &why).await?;
+        stop(tx, run, open, name).await?;
     }
     Ok(true)
+}
+
+/// Skips steps that nobody holds because of an event, with their messages and recipients.
+pub(super) async fn stop(tx: &Tx, run: &run::Model, open: Vec<step::Model>, name: &str) -> Result<()> {
+    let engine = Viewer::engine(run.org_id);
+    let stopped: Vec<RunRecordId> = open.iter().filter_map(|step| step.run_record_id).collect();
+    crate::domain::message::communication::cancel_unsent(tx, &engine, run, &stopped, name).await?;
+    close::interrupted(tx, &stopped, name).await?;
+    sweep::skip(tx, &engine, run, open, &early_events::why(name)).await
 }
 
 /// Records of some recipients.

@@ -1,6 +1,8 @@
 //! Retries failed work: a run's failed phase, its failed recipients, or one step. Completed work
 //! stays as it is.
 
+use std::collections::BTreeMap;
+
 use entity::communication::{self, CommunicationStatus};
 use entity::definition::RetryDef;
 use entity::id::*;
@@ -280,11 +282,61 @@ pub(in crate::domain::run) async fn requeue(
 /// Approves messages again that were cancelled with their steps, as the steps wait again; sent
 /// messages stay sent.
 pub(in crate::domain::run) async fn wait_with(tx: &Tx, run: &Model, steps: &[step::Model]) -> Result<()> {
-    if !steps.iter().any(|step| run_template::is_message(&step.kind)) {
+    if !steps.iter().any(|step| run_template::is_message(&step.kind) || step.kind == run_template::EMAIL) {
         return Ok(());
     }
     let engine = Viewer::engine(run.org_id);
     reapprove_messages(tx, &engine, run, messages_of(tx, steps), &[CommunicationStatus::Cancelled]).await
+}
+
+/// Cancels the approved messages of steps that were skipped, with the steps' reasons. Several steps
+/// that could send the same message leave it to the end of the run.
+pub(in crate::domain::run) async fn cancel_with(
+    tx: &Tx,
+    run: &Model,
+    snapshot: &super::snapshot::RunSnapshot,
+    skipped: &[step::Model],
+) -> Result<()> {
+    let sends = |kind: &str| [run_template::SEND, run_template::CALL].contains(&kind);
+    let tasks = snapshot.definition.phases.iter().flat_map(|phase| &phase.tasks);
+    let shared = tasks.flat_map(|task| &task.steps).filter(|step| sends(&step.kind)).count() > 1;
+    let mine = |step: &&step::Model| step.kind == run_template::EMAIL || (sends(&step.kind) && !shared);
+    let skipped: Vec<step::Model> = skipped.iter().filter(mine).cloned().collect();
+    cancel_messages(tx, run, skipped, &[CommunicationStatus::Approved]).await
+}
+
+/// Cancels the messages of recipients whose step to send them was skipped, at the end of the run:
+/// nothing sends them any more.
+pub(super) async fn cancel_left(tx: &Tx, run: &Model, recipients: &[RunRecordId]) -> Result<()> {
+    let skipped = step::Entity::find()
+        .filter(any_of(tx.dialect(), step::COLUMN.run_record_id, recipients.iter().copied()))
+        .filter(step::COLUMN.status.eq(StepStatus::Skipped))
+        .filter(any_of(tx.dialect(), step::Column::Kind, run_template::MESSAGES.map(str::to_owned)))
+        .all(tx.db())
+        .await?;
+    cancel_messages(tx, run, skipped, &[CommunicationStatus::Draft, CommunicationStatus::Approved]).await
+}
+
+/// Cancels messages of skipped steps, with the steps' reasons.
+pub(in crate::domain::run) async fn cancel_messages(
+    tx: &Tx,
+    run: &Model,
+    skipped: Vec<step::Model>,
+    statuses: &[CommunicationStatus],
+) -> Result<()> {
+    let engine = Viewer::engine(run.org_id);
+    let mut by_reason: BTreeMap<String, Vec<step::Model>> = BTreeMap::new();
+    // A message that was carried over was sent by another run.
+    for step in skipped.into_iter().filter(|step| step.result.is_none()) {
+        let code = step.reason.map_or_else(|| "SKIPPED".to_owned(), |code| code.to_string());
+        let reason = step.error.as_ref().map_or_else(|| code.clone(), |text| format!("{code}: {text}"));
+        by_reason.entry(reason).or_default().push(step);
+    }
+    for (reason, steps) in by_reason {
+        let messages = messages_of(tx, &steps);
+        crate::domain::message::communication::cancel_matching(tx, &engine, run, &messages, statuses, &reason).await?;
+    }
+    Ok(())
 }
 
 async fn reapprove_messages(

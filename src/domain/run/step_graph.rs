@@ -52,8 +52,8 @@ impl StepGraph {
                 }
                 if task.fan_out {
                     graph.fan(task, i, step);
-                } else if let Trigger::After(before) = &step.trigger {
-                    graph.singles.entry(before.clone()).or_default().push(step.key.clone());
+                } else if let Some(before) = followed(task, i, step) {
+                    graph.singles.entry(before.to_owned()).or_default().push(step.key.clone());
                 }
             }
         }
@@ -65,26 +65,40 @@ impl StepGraph {
         if step.kind == kind::DECISION {
             self.decisions.push(step.key.clone());
         }
-        let (before, delay) = match &step.trigger {
-            Trigger::After(key) => (key.clone(), None),
-            Trigger::Delay(span) if i > 0 => (task.steps[i - 1].key.clone(), Some(*span)),
-            Trigger::Delay(_) | Trigger::Immediate | Trigger::Manual | Trigger::Event(_) => return,
+        let Some(before) = followed(task, i, step) else { return };
+        let delay = match &step.trigger {
+            Trigger::Delay(span) => Some(*span),
+            _ => None,
         };
-        self.dependents.entry(before).or_default().push(DependentStep { key: step.key.clone(), delay });
+        self.dependents.entry(before.to_owned()).or_default().push(DependentStep { key: step.key.clone(), delay });
+    }
+
+    /// Keys of the direct dependents of a step.
+    pub fn followers<'a>(&'a self, key: &str) -> impl Iterator<Item = &'a str> {
+        let fans = self.dependents.get(key).into_iter().flatten().map(|dependent| dependent.key.as_str());
+        fans.chain(self.singles.get(key).into_iter().flatten().map(String::as_str))
     }
 
     /// Keys of all direct and indirect dependents of a step.
     pub fn dependents_of(&self, key: &str) -> Vec<String> {
         let (mut all, mut open) = (Vec::new(), vec![key.to_owned()]);
         while let Some(key) = open.pop() {
-            let fans = self.dependents.get(&key).into_iter().flatten().map(|dependent| &dependent.key);
-            for dependent in fans.chain(self.singles.get(&key).into_iter().flatten()) {
-                if !all.contains(dependent) {
-                    all.push(dependent.clone());
-                    open.push(dependent.clone());
+            for dependent in self.followers(&key) {
+                if !all.iter().any(|known| known == dependent) {
+                    all.push(dependent.to_owned());
+                    open.push(dependent.to_owned());
                 }
             }
         }
         all
+    }
+}
+
+/// Key of the step whose end a step waits for.
+fn followed<'a>(task: &'a TaskDef, i: usize, step: &'a StepDef) -> Option<&'a str> {
+    match &step.trigger {
+        Trigger::After(key) => Some(key),
+        Trigger::Delay(_) if i > 0 => Some(&task.steps[i - 1].key),
+        Trigger::Delay(_) | Trigger::Immediate | Trigger::Manual | Trigger::Event(_) => None,
     }
 }

@@ -111,7 +111,11 @@ pub async fn chunk(db: &Db, sweep: &Model) -> Result<()> {
             SweepKind::Redraft => redraft(tx, viewer, &run, sweep).await?,
             SweepKind::Cancel => cancel::chunk(tx, viewer, &run, sweep).await?,
             SweepKind::Retry => retry::chunk(tx, viewer, &run, sweep).await?,
-            SweepKind::Close => close::chunk(tx, &run, sweep).await?,
+            SweepKind::Close => {
+                let open = close::open(tx, &run, sweep).await?;
+                retry::cancel_left(tx, &run, &open).await?;
+                close::chunk(tx, &open).await?
+            }
             SweepKind::Unsubscribe => return Err(Error::internal("a sweep over records has no run")),
         };
         failpoint::reach("sweeping");
@@ -170,6 +174,8 @@ async fn redraft(tx: &Tx, viewer: &Viewer, run: &run::Model, sweep: &Model) -> R
         .filter(step::COLUMN.status.eq(StepStatus::Completed))
         .exec_with_returning(tx.db())
         .await?;
+    let snapshot = super::snapshot::of(tx.db(), run).await?;
+    super::dependents::restore(tx, run, &snapshot, &updated).await?;
     // Two transitions in one write: reset and enqueued.
     let mut changes = Vec::new();
     for step in updated {

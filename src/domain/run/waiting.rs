@@ -359,7 +359,7 @@ fn add_event_reason(
         // Fan-out steps are created when their event arrives: until then only the task exists.
         let made = task.fan_out && !task.fan_out_done;
         let of = declared.iter().find(|declared| declared.key == task.key).filter(|of| made && of.on_event());
-        let first = of.and_then(|of| of.steps.first()).map(|step| &step.trigger);
+        let awaited = of.into_iter().flat_map(|of| &of.steps).map(|step| &step.trigger);
         let groups =
             found.groups.iter().filter(|group| group.task_id == task.id && group.status == StepStatus::Pending);
         let groups = groups.filter(|group| !task.fan_out && matches!(group.trigger, Trigger::Event(_)));
@@ -374,7 +374,7 @@ fn add_event_reason(
             add(&group.trigger);
             pending += group.count;
         }
-        first.into_iter().for_each(add);
+        awaited.for_each(add);
     }
     if !names.is_empty() {
         let message = format!("{} is open for {} until {}", phase.name, names.join(", "), until.to_rfc3339());

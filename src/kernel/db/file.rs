@@ -63,6 +63,25 @@ pub(crate) fn missing(path: &Path) -> String {
     }
 }
 
+/// Checks that a database's file exists, can be read and is not empty: SQLite would create it.
+pub(super) fn check_readable(path: &Path) -> Result<()> {
+    let shown = path.display();
+    let unreadable = |err: std::io::Error| Error::internal(format!("the database {shown} can't be read: {err}"));
+    match std::fs::metadata(path) {
+        Err(err) if err.kind() == std::io::ErrorKind::NotFound => Err(Error::internal(missing(path))),
+        Err(err) => Err(unreadable(err)),
+        Ok(found) if found.is_dir() => Err(is_folder(path)),
+        Ok(found) if found.len() == 0 => Err(Error::internal(format!(
+            "{shown} is empty: `sortie migrate`, `sortie serve` or `sortie demo` makes the schema in it"
+        ))),
+        Ok(_) => std::fs::File::open(path).map(drop).map_err(unreadable),
+    }
+}
+
+fn is_folder(path: &Path) -> Error {
+    Error::internal(format!("{} is a folder, where the database's file should be", path.display()))
+}
+
 /// Creates the file's folder and locks the file against other processes.
 pub(super) fn lock(path: &Path) -> Result<std::fs::File> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -76,8 +95,7 @@ pub(super) fn lock(path: &Path) -> Result<std::fs::File> {
     };
     private_folder(folder).map_err(unusable)?;
     if path.is_dir() {
-        let message = format!("{} is a folder, where the database's file should be", path.display());
-        return Err(Error::internal(message));
+        return Err(is_folder(path));
     }
     let file = private_file(&path.with_extension("lock")).map_err(unusable)?;
     // An empty file is an empty database; SQLite gives its log the same mode.

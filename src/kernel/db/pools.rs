@@ -14,7 +14,7 @@ use super::file::{self, lock, sqlite};
 use super::postgres;
 use super::reachability::Reachability;
 use super::reader::{Interrupt, ReadConnection, Reader};
-use crate::kernel::error::{Error, Result};
+use crate::kernel::error::Result;
 use crate::kernel::limits;
 
 /// Timeout of authentication and health checks for a connection.
@@ -53,9 +53,7 @@ impl Pools {
     async fn of_file(url: &str, to_write: bool, statements: &Arc<AtomicU64>) -> Result<Self> {
         let path = Path::new(url.trim_start_matches("sqlite://").split('?').next().unwrap_or_default());
         if !to_write {
-            if !path.exists() {
-                return Err(Error::internal(file::missing(path)));
-            }
+            file::check_readable(path)?;
             let one = connect(sqlite(url, 1, true), statements).await?;
             return Ok(Self::read_only(one));
         }

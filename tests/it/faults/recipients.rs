@@ -5,6 +5,7 @@ mod again;
 mod approvals;
 mod calls;
 mod corrected;
+mod delays;
 mod doubles;
 mod early;
 mod families;
@@ -14,8 +15,10 @@ mod launches;
 mod letters;
 mod lists;
 mod opt_outs;
+mod order;
 mod replies;
 mod several;
+mod skipped;
 mod unknown;
 
 use serde_json::{Value, json};

@@ -111,6 +111,7 @@ fn step() {
         "IN_PROGRESS fail FAILED",
         "FAILED retry QUEUED",
         "PENDING skip SKIPPED",
+        "QUEUED wait again PENDING",
         "QUEUED skip SKIPPED",
         "IN_PROGRESS skip SKIPPED",
         "AWAITING_APPROVAL skip SKIPPED",

@@ -1,7 +1,7 @@
 //! Wakes steps that wait for an event: creates fan-out steps for each recipient that has none yet,
 //! and enqueues single steps.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use entity::definition::Trigger;
 use entity::id::*;
@@ -10,6 +10,7 @@ use entity::{run, run_record, task};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
 
 use crate::domain::run::snapshot::RunSnapshot;
+use crate::domain::run::sweep::fan_out::Arrival;
 use crate::domain::run::{dependents, sweep};
 use crate::kernel::db::Tx;
 use crate::kernel::db::batch::any_of;
@@ -34,12 +35,15 @@ pub(super) async fn wake(
     name: &str,
 ) -> Result<()> {
     let trigger = Trigger::Event(name.to_owned());
-    let existing: HashSet<(Option<RunRecordId>, TaskId)> =
-        existing.iter().map(|step| (step.run_record_id, step.task_id)).collect();
     for task in listening {
         let Some(declared) = snapshot.task(&task.key) else { continue };
         if declared.fan_out {
-            let fresh = recipients.iter().copied().filter(|recipient| !existing.contains(&(Some(*recipient), task.id)));
+            // Other events of the task create other steps of it.
+            let keys: HashSet<&str> =
+                declared.created_by(name).into_iter().map(|at| declared.steps[at].key.as_str()).collect();
+            let mine = existing.iter().filter(|step| step.task_id == task.id && keys.contains(step.key.as_str()));
+            let created: HashSet<RunRecordId> = mine.filter_map(|step| step.run_record_id).collect();
+            let fresh = recipients.iter().copied().filter(|recipient| !created.contains(recipient));
             let rows = run_record::Entity::find()
                 .filter(any_of(tx.dialect(), run_record::COLUMN.id, fresh))
                 .all(tx.db())
@@ -47,7 +51,8 @@ pub(super) async fn wake(
             let rows: Vec<_> = rows.into_iter().map(|row| (row.id, row.record_id)).collect();
             let mut rest = rows.as_slice();
             while !rest.is_empty() {
-                let created = sweep::fan_out::make(tx, run, snapshot, task, declared, rest).await?;
+                let event = Arrival { name, numbers: HashMap::new() };
+                let created = sweep::fan_out::make(tx, run, snapshot, task, declared, rest, Some(&event)).await?;
                 rest = &rest[created..];
             }
         } else {

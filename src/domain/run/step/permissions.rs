@@ -11,7 +11,7 @@ use entity::{
     Actor, CampaignStatus, CommunicationStatus, RunStatus, RunType, StateMachine, campaign, communication, phase,
     queued_message, run, task,
 };
-use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter};
+use sea_orm::{ColumnTrait, Condition, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter};
 
 use serde_json::json;
 
@@ -154,7 +154,8 @@ impl StepContext {
     }
 }
 
-/// True if a step that depends on this one has left PENDING.
+/// True if a step that depends on this one has left PENDING. One whose delay is still running, or
+/// has just passed, can wait again.
 pub(crate) async fn has_started_dependents(db: &impl ConnectionTrait, step: &Model, graph: &StepGraph) -> Result<bool> {
     let keys = graph.dependents_of(&step.key);
     if keys.is_empty() {
@@ -163,11 +164,20 @@ pub(crate) async fn has_started_dependents(db: &impl ConnectionTrait, step: &Mod
     let mut left_pending = Entity::find()
         .filter(COLUMN.run_id.eq(step.run_id))
         .filter(any_of(db.get_database_backend(), Column::Key, keys))
-        .filter(COLUMN.status.ne(StepStatus::Pending));
+        .filter(COLUMN.status.ne(StepStatus::Pending))
+        .filter(delayed().not());
     if let Some(recipient_id) = step.run_record_id.filter(|_| graph.fan_out_keys.contains(&step.key)) {
         left_pending = left_pending.filter(COLUMN.run_record_id.eq(recipient_id));
     }
     Ok(left_pending.count(db).await? > 0)
+}
+
+/// SQL condition: the step is queued after a delay, and was never claimed.
+fn delayed() -> Condition {
+    Condition::all()
+        .add(COLUMN.status.eq(StepStatus::Queued))
+        .add(COLUMN.attempt_count.eq(0))
+        .add(Column::Trigger.starts_with("delay:"))
 }
 
 /// Number of messages of a guided step that are in flight. Queries only if the run has any.

@@ -3,7 +3,7 @@
 use entity::id::*;
 use entity::step::{ActiveModel, Approval, Model, StepReason, StepStatus, StepTransition};
 use entity::sweep::SweepKind;
-use entity::{RunType, StateMachine, phase, run, run_record, task};
+use entity::{CommunicationStatus, RunType, StateMachine, phase, run, run_record, task};
 use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QuerySelect, Set};
 use serde_json::Value;
 
@@ -109,16 +109,17 @@ async fn apply_judged(
         runs::dependents::advance(tx, &context.run, &snapshot, &[changed]).await?;
         if matches!(action, Action::Restart | Action::Reset) {
             retry::wait_again(tx, &context.run, &snapshot, &step).await?;
-            runs::dependents::trigger_again(tx, &context.run, &snapshot, &step).await?;
+            runs::dependents::trigger_again(tx, &context.run, &snapshot, &context.phase, &step).await?;
         }
-        let has_dependents = !snapshot.graph.dependents.is_empty();
         guided::step_records::follows(tx, viewer, &context.run, &step, action).await?;
         let updated_phase = record_act(tx, viewer, &context.phase, action).await?;
         let affects_tasks = apply_effects(tx, viewer, &context.run, &step, action, reason).await?;
-        if affects_tasks || has_dependents {
+        // The steps that follow it may have changed, and their tasks' counters with them.
+        let waits_again = matches!(action, Action::Restart | Action::Reset);
+        if affects_tasks || waits_again || !snapshot.graph.dependents.is_empty() {
             advance::advance(tx, viewer, context.run).await?;
             // A restarted step may have been queued since.
-            if matches!(action, Action::Restart | Action::Reset) {
+            if waits_again {
                 return must_find(tx.db(), viewer, id).await.map(Some);
             }
         } else {
@@ -275,7 +276,7 @@ async fn apply_transition(
                 _ => "step.failed",
             }
         }
-        StepTransition::Reset | StepTransition::Restart => {
+        StepTransition::Reset | StepTransition::Restart | StepTransition::WaitAgain => {
             row.completed_at = Set(None);
             row.completed_by = Set(None);
             row.error = Set(None);
@@ -374,15 +375,15 @@ async fn apply_effects(
             Ok(true)
         }
         (run_template::DRAFT | run_template::SEND | run_template::CALL, Action::Skip) => {
-            crate::domain::message::communication::cancel_unsent(
-                tx,
-                viewer,
-                run,
-                &step.run_record_id.into_iter().collect::<Vec<_>>(),
-                "its step was skipped",
-            )
-            .await?;
-            set_outcome(tx, step, Some(run_record::Outcome::Skipped), Some(&person_reason(reason))).await?;
+            let (recipients, why) = (Vec::from_iter(step.run_record_id), person_reason(reason));
+            crate::domain::message::communication::cancel_unsent(tx, viewer, run, &recipients, &why).await?;
+            set_outcome(tx, step, Some(run_record::Outcome::Skipped), Some(&why)).await?;
+            Ok(true)
+        }
+        // Its recipient may get other messages of the run.
+        (run_template::EMAIL, Action::Skip) => {
+            let waiting = [CommunicationStatus::Approved];
+            retry::cancel_messages(tx, run, vec![step.clone()], &waiting).await?;
             Ok(true)
         }
         _ => Ok(false),

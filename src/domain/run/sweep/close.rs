@@ -30,8 +30,8 @@ pub(in crate::domain::run) async fn is_any(tx: &Tx, run: &run::Model) -> Result<
     Ok(open.is_some())
 }
 
-/// Closes a chunk of recipients.
-pub(super) async fn chunk(tx: &Tx, run: &run::Model, sweep: &Model) -> Result<Option<uuid::Uuid>> {
+/// Returns the next chunk of recipients without an outcome.
+pub(super) async fn open(tx: &Tx, run: &run::Model, sweep: &Model) -> Result<Vec<RunRecordId>> {
     let mut open = run_record::Entity::find()
         .select_only()
         .column(run_record::Column::Id)
@@ -40,10 +40,13 @@ pub(super) async fn chunk(tx: &Tx, run: &run::Model, sweep: &Model) -> Result<Op
     if let Some(key) = sweep.last_key {
         open = open.filter(run_record::COLUMN.id.gt(RunRecordId(key)));
     }
-    let open: Vec<RunRecordId> =
-        open.order_by_asc(run_record::COLUMN.id).limit(limits::CHUNK).into_tuple().all(tx.db()).await?;
+    Ok(open.order_by_asc(run_record::COLUMN.id).limit(limits::CHUNK).into_tuple().all(tx.db()).await?)
+}
+
+/// Closes a chunk of recipients; their unsent messages are cancelled before.
+pub(super) async fn chunk(tx: &Tx, open: &[RunRecordId]) -> Result<Option<uuid::Uuid>> {
     let Some(last) = open.last() else { return Ok(None) };
-    set_outcomes(tx, &open).await?;
+    set_outcomes(tx, open).await?;
     Ok(Some(last.0))
 }
 
@@ -88,7 +91,7 @@ async fn set_outcomes(tx: &Tx, open: &[RunRecordId]) -> Result<()> {
          WHEN {dropped} THEN 'SKIPPED' WHEN {completed} THEN 'DONE' WHEN {any} THEN 'SKIPPED' ELSE 'DONE' END, \
          reason = CASE WHEN {unknown} THEN 'OUTCOME_UNKNOWN' WHEN {failed} THEN 'STEP_FAILED' {missed_because} \
          WHEN {sent} THEN NULL WHEN {suppressed} THEN 'SUPPRESSED' WHEN {refused} THEN 'WORK_FAILED' \
-         WHEN {dropped} THEN 'NO_MESSAGE' WHEN {any} AND NOT {completed} THEN 'ALL_SKIPPED' END \
+         WHEN {dropped} THEN {not_sent} WHEN {any} AND NOT {completed} THEN 'ALL_SKIPPED' END \
          FROM {rows} WHERE run_record.id = v.of_id",
         unknown = message("= 'UNKNOWN'"),
         missed = any_missed(),
@@ -97,7 +100,8 @@ async fn set_outcomes(tx: &Tx, open: &[RunRecordId]) -> Result<()> {
         suppressed = message("= 'SUPPRESSED'"),
         // A person's own message; for a campaign's message, the failed step decides.
         refused = message("= 'FAILED' AND c.occasion > 0"),
-        dropped = message("= 'CANCELLED' AND c.occasion > 0 AND c.meeting_id IS NULL"),
+        dropped = message("= 'CANCELLED' AND c.meeting_id IS NULL"),
+        not_sent = no_message(),
         rows = tx.dialect().rows("$1", "v", &[("of_id", Type::Uuid)]),
     );
     write(tx, sql, open).await
@@ -160,6 +164,17 @@ pub(super) fn any_missed() -> String {
 /// SQL branches of a CASE that yield the reason to store.
 pub(super) fn missed_because() -> String {
     MISSED.map(|reason| format!("WHEN {} THEN '{reason}'", missed(&[reason]))).join(" ")
+}
+
+/// SQL expression for the reason of a recipient whose message was cancelled: that of the step which
+/// would have sent it, if one was skipped.
+fn no_message() -> String {
+    let kinds = run_template::MESSAGES.map(|kind| format!("'{kind}'")).join(", ");
+    let skipped = format!(
+        "SELECT s.error FROM step s WHERE s.run_record_id = run_record.id AND s.kind IN ({kinds}) \
+         AND s.status = 'SKIPPED' AND s.error IS NOT NULL ORDER BY s.id LIMIT 1"
+    );
+    format!("'{}' || COALESCE(': ' || ({skipped}), '')", RecipientReason::NoMessage)
 }
 
 /// SQL condition: the recipient has a matching step.

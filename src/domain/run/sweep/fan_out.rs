@@ -15,10 +15,10 @@ use crate::domain::plan::run_template::{Executors, kind};
 use crate::domain::run::begin::{self, StepBatch};
 use crate::domain::run::dependents::{self, DependencyEnd};
 use crate::domain::run::early_events;
-use crate::domain::run::repeat;
 use crate::domain::run::snapshot::{self, RunSnapshot};
 use crate::domain::run::step::ReasonText;
 use crate::domain::run::sweep::close;
+use crate::domain::run::{repeat, retry};
 use crate::kernel::db::Tx;
 use crate::kernel::db::batch::any_of;
 use crate::kernel::error::{Error, Result};
@@ -44,7 +44,7 @@ pub(super) async fn chunk(tx: &Tx, run: &run::Model, sweep: &Model) -> Result<Op
     let recipients = select.order_by_asc(run_record::COLUMN.id).limit(limit).all(tx.db()).await?;
     let recipients: Vec<(RunRecordId, Option<RecordId>)> =
         recipients.into_iter().map(|recipient| (recipient.id, recipient.record_id)).collect();
-    let created = make(tx, run, &snapshot, &task, declared, &recipients).await?;
+    let created = make(tx, run, &snapshot, &task, declared, &recipients, None).await?;
     let full = recipients.len() as u64 == limit || created < recipients.len();
     Ok(recipients[..created].last().filter(|_| full).map(|recipient| recipient.0.0))
 }
@@ -61,7 +61,17 @@ fn existing_step(task: TaskId) -> sea_orm::sea_query::SelectStatement {
     made
 }
 
-/// Creates a task's steps for some recipients, and enqueues or skips them as far as possible.
+/// An event that has arrived about some records.
+#[derive(Debug)]
+pub(in crate::domain::run) struct Arrival<'a> {
+    /// The event's name.
+    pub(in crate::domain::run) name: &'a str,
+    /// Number of its first occurrence, by record; none for an event that arrives now.
+    pub(in crate::domain::run) numbers: HashMap<RecordId, i64>,
+}
+
+/// Creates a task's steps for some recipients, or of a task that waits for events those that one
+/// event creates, and enqueues or skips them as far as possible.
 /// Returns the number of recipients handled, from the front: those whose conditions could be
 /// evaluated in time.
 pub(in crate::domain::run) async fn make(
@@ -71,25 +81,32 @@ pub(in crate::domain::run) async fn make(
     task: &entity::task::Model,
     declared: &TaskDef,
     recipients: &[(RunRecordId, Option<RecordId>)],
+    event: Option<&Arrival<'_>>,
 ) -> Result<usize> {
     let engine = Viewer::engine(run.org_id);
     let executors = Executors::of(tx.db(), &engine, &snapshot.definition).await?;
     let batch = StepBatch { run, executors, assignee: None };
+    let created: Vec<usize> =
+        event.map_or_else(|| (0..declared.steps.len()).collect(), |event| declared.created_by(event.name));
     let steps = recipients.iter().flat_map(|recipient| {
-        let each = declared.steps.iter().enumerate();
+        let each = created.iter().map(|i| (*i, &declared.steps[*i]));
         each.map(|(i, step)| batch.blank(tx, task, step, i, Some(*recipient))).collect::<Vec<_>>()
     });
     let decided = skipped_by_decision(tx, snapshot, declared, recipients).await?;
     let ends = dependency_ends(tx, run, snapshot, declared, recipients).await?;
     let keys: Vec<&str> = declared.steps.iter().map(|step| step.key.as_str()).collect();
     let records: Vec<RecordId> = recipients.iter().filter_map(|recipient| recipient.1).collect();
-    let interrupted = early_events::stopping(tx, run, snapshot, declared, &records).await?;
+    let stops = early_events::stopping(tx, run, snapshot, declared, &records).await?;
+    let interrupted = |record: Option<RecordId>| match event {
+        None => stops.first(record),
+        Some(event) => stops.after(record, *record.and_then(|id| event.numbers.get(&id))?),
+    };
     let ancestors = repeat::ancestors(tx, run, snapshot).await?;
     let earlier = repeat::done_before(tx, &ancestors, &keys, &records).await?;
     let drafting = earlier.values().filter(|step| step.kind == kind::DRAFT).map(|step| step.id);
     let drafts = repeat::drafts_before(tx, &drafting.collect::<Vec<_>>()).await?;
     let (mut made, mut carried_over) = (Vec::new(), Vec::new());
-    let each = declared.steps.len();
+    let each = created.len();
     let judged = dependents::evaluate_conditions_within(tx, run, snapshot, steps.collect(), Some(each)).await?;
     let count = judged.len().checked_div(each).unwrap_or(recipients.len());
     for (mut step, why) in judged {
@@ -115,13 +132,14 @@ pub(in crate::domain::run) async fn make(
             _ => None,
         };
         // A step that waits for another is evaluated when that one has ended.
-        let waits = matches!(of.trigger, Trigger::After(_)) && end.is_none();
+        let follows =
+            matches!(of.trigger, Trigger::After(_)) || (matches!(of.trigger, Trigger::Delay(_)) && sequence > 0);
+        let waits = follows && end.is_none();
         // Steps on an event are created when it has arrived.
         let is_event = matches!(of.trigger, Trigger::Event(_));
         let by = step.run_record_id.and_then(|recipient| decided.get(&recipient));
         let skip_reason = by.map(|by| ReasonText::new(StepReason::LeftOutByDecision, format!("left out by {by}")));
-        let by = step.record_id.and_then(|id| interrupted.get(&id));
-        let skip_reason = skip_reason.or_else(|| by.map(|(name, _)| early_events::why(name)));
+        let skip_reason = skip_reason.or_else(|| interrupted(step.record_id).map(early_events::why));
         let skip_reason = skip_reason.or(why.filter(|_| !waits)).or_else(|| match end {
             Some((key, end)) if end != DependencyEnd::Completed => Some(dependents::dependency_reason(key, end)),
             _ => None,
@@ -150,15 +168,17 @@ pub(in crate::domain::run) async fn make(
     let changes = begin::insert(tx, run, &Actor::engine(), made).await?;
     let mut by_event: BTreeMap<&str, Vec<RunRecordId>> = BTreeMap::new();
     for (recipient, record) in &recipients[..count] {
-        if let Some((name, _)) = record.and_then(|id| interrupted.get(&id)) {
+        if let Some(name) = interrupted(*record) {
             by_event.entry(name).or_default().push(*recipient);
         }
     }
     for (name, recipients) in by_event {
         close::interrupted(tx, &recipients, name).await?;
     }
-    repeat::carry_over_drafts(tx, run, snapshot, &ancestors, &drafts, &carried_over).await?;
     let skipped: Vec<_> = changes.into_iter().filter(|change| change.step.status == StepStatus::Skipped).collect();
+    let steps: Vec<step::Model> = skipped.iter().map(|change| change.step.clone()).collect();
+    retry::cancel_with(tx, run, snapshot, &steps).await?;
+    repeat::carry_over_drafts(tx, run, snapshot, &ancestors, &drafts, &carried_over).await?;
     dependents::advance(tx, run, snapshot, &skipped).await?;
     Ok(count)
 }

@@ -32,7 +32,10 @@ both! {
         let file = home.folder().join("leads.csv");
         std::fs::write(&file, "external_id,name\nL-1,Ada\n").unwrap();
         let file = file.to_str().unwrap();
-        let reading = [&["check"][..], &["export"], &["key", "list"], &["org", "list"]];
+        let manifest = home.folder().join("goals.yaml");
+        std::fs::write(&manifest, "goals: [{ name: Grow }]\n").unwrap();
+        let plan = ["apply", "--plan", "--file", manifest.to_str().unwrap()];
+        let reading = [&["check"][..], &["export"], &["key", "list"], &["org", "list"], &plan];
         let writing = [&["key", "create", "--name", "k", "--role", "ADMIN"][..], &["import", file, "--kind", "lead"], &["org", "create", "--name", "A", "--admin", "A", "--email", "a@example.com"]];
         for words in reading.into_iter().chain(writing) {
             let said = failed(&home, words);
