@@ -107,3 +107,68 @@ both! {
         world.drop_unchecked().await;
     }
 }
+
+both! {
+    /// A person's results are judged before their transaction, too: meanwhile others change the run.
+    async fn results_of_people_are_judged_before_their_transaction(kind) {
+        let world = World::guarded(kind).await;
+        let ways: Vec<Value> = (0..400).map(|i| json!({ "enum": [i] })).collect();
+        let schema = json!({ "properties": { "x": { "items": { "anyOf": ways } } } });
+        let look = json!({ "key": "look", "type": "look", "assignedTo": "HUMAN", "trigger": "immediate", "resultSchema": schema });
+        let phases = json!([{ "key": "all", "name": "All", "tasks": [{ "key": "t", "name": "T", "fanOut": true, "steps": [look] }] }]);
+        world.apply(&json!({ "runTemplates": [{ "key": "looks", "name": "Looks", "phases": phases }] }).to_string()).await;
+        for i in 0..40 {
+            world.create("record", json!({ "kind": "lead", "name": format!("R{i}") })).await;
+        }
+        let segment = world.create("segment", json!({ "name": "All", "filter": { "all": true } })).await;
+        world.fly("looks", json!({ "segmentId": segment, "channel": "EMAIL" })).await;
+        let queued = async {
+            while world.number("SELECT COUNT(*) FROM step WHERE kind = 'look'").await < 40 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), queued).await.expect("the steps are there");
+        let steps = world.ask("{ steps(first: 40) { nodes { id } } }", json!({})).await["steps"]["nodes"].clone();
+        let steps: Vec<String> = steps.as_array().unwrap().iter().map(|step| step["id"].as_str().unwrap().to_owned()).collect();
+        let key = world.key(Role::Operator).await;
+        let start = "mutation($id: ID!) { startStep(input: { id: $id }) { step { status } } }";
+        let complete = "mutation($id: ID!, $result: JSON!) { completeStep(input: { id: $id, result: $result }) { step { status } } }";
+        let skip = "mutation($id: ID!) { skipStep(input: { id: $id }) { step { status } } }";
+        let items: Vec<usize> = (0..2_000).map(|i| i % 400).collect();
+        let (_, told) = world.post_as(&key, start, json!({ "id": steps[0] })).await;
+        assert_eq!(told["data"]["startStep"]["step"]["status"], "IN_PROGRESS", "{told}");
+        // What is wrong is refused, as ever, and the step can be completed afterwards.
+        let wrong = json!({ "id": steps[0], "result": { "x": [-1] } });
+        let (_, told) = world.post_as(&key, complete, wrong).await;
+        let error = &told["errors"][0]["extensions"];
+        assert_eq!((&error["code"], &error["field"]), (&json!("BAD_USER_INPUT"), &json!("result")), "{told}");
+        // While all threads of evaluation are taken, a result waits for its judgement, and others
+        // change the run.
+        let threads = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8);
+        let (taken, is_taken) = std::sync::mpsc::channel();
+        let held: Vec<_> = (0..threads)
+            .map(|_| {
+                let ((held, is_over), taken) = (std::sync::mpsc::channel::<()>(), taken.clone());
+                tokio::spawn(budget::run(budget::EvaluationPool::Request, move |_| {
+                    let _ = taken.send(());
+                    let _ = is_over.recv();
+                }));
+                held
+            })
+            .collect();
+        tokio::task::block_in_place(|| (0..threads).for_each(|_| is_taken.recv().unwrap()));
+        let result = json!({ "id": steps[0], "result": { "x": items } });
+        let mut completed = Box::pin(world.post_as(&key, complete, result));
+        for step in &steps[1..9] {
+            let mut skipped = Box::pin(world.post_as(&key, skip, json!({ "id": step })));
+            tokio::select! {
+                (_, told) = &mut completed => panic!("judged without a thread of evaluation: {told:.500}"),
+                (_, told) = &mut skipped => assert_eq!(told["data"]["skipStep"]["step"]["status"], "SKIPPED", "{told}"),
+            }
+        }
+        drop(held);
+        let (_, told) = completed.await;
+        assert_eq!(told["data"]["completeStep"]["step"]["status"], "COMPLETED", "{told:.500}");
+        world.drop_unchecked().await;
+    }
+}
