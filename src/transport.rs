@@ -221,13 +221,18 @@ impl App {
     async fn check(&self, parsed: &Parsed, name: Option<&str>, variables: Variables) -> Result<Checked, RequestError> {
         let checked = parsed.plan.check(name, variables).map_err(|errors| RequestError::errors(&errors))?;
         if !parsed.is_valid() {
-            let mut found = vec![self.validator.execute(checked.for_validation(&parsed.document)).await];
-            for other in checked.others_for_validation(&parsed.document) {
-                found.push(rules_validator().execute(other).await);
+            let rejected =
+                |errors| Err(RequestError::errors(&crate::graphql::document::with_paths(&parsed.document, errors)));
+            let found = self.validator.execute(checked.for_validation(&parsed.document)).await;
+            if found.is_err() {
+                return rejected(found.errors);
             }
-            if let Some(wrong) = found.into_iter().find(|found| found.is_err()) {
-                let errors = crate::graphql::document::with_paths(&parsed.document, wrong.errors);
-                return Err(RequestError::errors(&errors));
+            // A copy of one operation at a time: together they could be a multiple of the document.
+            for other in checked.others_for_validation(&parsed.document) {
+                let found = rules_validator().execute(other).await;
+                if found.is_err() {
+                    return rejected(found.errors);
+                }
             }
             parsed.mark_valid();
         }

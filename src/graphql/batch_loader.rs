@@ -15,7 +15,9 @@ use tokio::sync::oneshot;
 
 use super::loader::Rows;
 use crate::kernel::error::{Error, Result};
-use crate::kernel::limits;
+
+/// Maximum number of keys that are loaded together.
+const KEYS_OF_A_LOAD: usize = 1_000;
 
 /// Loads the values of one kind of key.
 pub trait Loader<K: Key>: Send + Sync + 'static {
@@ -102,7 +104,7 @@ impl Loaders {
 /// Adds a key to a batch. False if the batch is full, or its load has begun.
 fn add<K: Key>(keys: &Keys<K>, key: &K) -> bool {
     match &mut *keys.lock().unwrap_or_else(PoisonError::into_inner) {
-        Some(keys) if keys.len() < limits::KEYS_OF_A_LOAD => {
+        Some(keys) if keys.len() < KEYS_OF_A_LOAD => {
             keys.push(key.clone());
             true
         }

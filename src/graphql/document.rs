@@ -128,7 +128,7 @@ impl Plan {
                 }
             }
         }
-        wrong.truncate(limits::REPORTED_ERRORS);
+        let wrong = with_paths(written.as_deref().unwrap_or(document), wrong);
         Self { operations, written, wrong: wrong.into_iter().map(with_code).collect() }
     }
 
@@ -294,8 +294,11 @@ impl Checked {
         request
     }
 
-    /// Returns the requests for validation of the document's other operations.
-    pub fn others_for_validation(&self, document: &ExecutableDocument) -> Vec<Request> {
+    /// Makes the requests for validation of the document's other operations, one after the other.
+    pub fn others_for_validation<'a>(
+        &'a self,
+        document: &'a ExecutableDocument,
+    ) -> impl Iterator<Item = Request> + Send + 'a {
         operations::others(document, self.operation_name())
     }
 

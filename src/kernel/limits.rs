@@ -48,8 +48,6 @@ pub const GATE_JSON_DEPTH: usize = 64;
 pub const PAGE_MAX: usize = 500;
 /// Number of rows per chunk of a sweep, an import or the event reader.
 pub const CHUNK: u64 = 500;
-/// Maximum number of keys that are loaded together for a response.
-pub const KEYS_OF_A_LOAD: usize = 1_000;
 /// Maximum number of values written into a statement one by one; longer lists are one parameter.
 pub const LISTED: usize = 8;
 /// Maximum size of a GraphQL request's body, in bytes.

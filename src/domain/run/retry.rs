@@ -8,7 +8,7 @@ use entity::definition::RetryDef;
 use entity::id::*;
 use entity::phase::PhaseTransition;
 use entity::run::{Model, RunTransition};
-use entity::step::{self, StepStatus, StepTransition};
+use entity::step::{self, StepReason, StepStatus, StepTransition};
 use entity::sweep::{self as sweeps, SweepKind};
 use entity::{CampaignStatus, PhaseStatus, RunStatus, RunType, run_record};
 use rand::RngExt;
@@ -282,11 +282,17 @@ pub(in crate::domain::run) async fn requeue(
 /// Approves messages again that were cancelled with their steps, as the steps wait again; sent
 /// messages stay sent.
 pub(in crate::domain::run) async fn wait_with(tx: &Tx, run: &Model, steps: &[step::Model]) -> Result<()> {
-    if !steps.iter().any(|step| run_template::is_message(&step.kind) || step.kind == run_template::EMAIL) {
+    if !steps.iter().any(|step| run_template::is_message(&step.kind) || is_mail_of_engine(run, step)) {
         return Ok(());
     }
     let engine = Viewer::engine(run.org_id);
     reapprove_messages(tx, &engine, run, messages_of(tx, steps), &[CommunicationStatus::Cancelled]).await
+}
+
+/// True if the engine sends the step's one mail. In guided work people send the mails of such a step,
+/// and those go out whatever becomes of it.
+pub(in crate::domain::run) fn is_mail_of_engine(run: &Model, step: &step::Model) -> bool {
+    step.kind == run_template::EMAIL && run.run_type != RunType::Guided
 }
 
 /// Cancels the approved messages of steps that were skipped, with the steps' reasons. Several steps
@@ -300,7 +306,7 @@ pub(in crate::domain::run) async fn cancel_with(
     let sends = |kind: &str| [run_template::SEND, run_template::CALL].contains(&kind);
     let tasks = snapshot.definition.phases.iter().flat_map(|phase| &phase.tasks);
     let shared = tasks.flat_map(|task| &task.steps).filter(|step| sends(&step.kind)).count() > 1;
-    let mine = |step: &&step::Model| step.kind == run_template::EMAIL || (sends(&step.kind) && !shared);
+    let mine = |step: &&step::Model| is_mail_of_engine(run, step) || (sends(&step.kind) && !shared);
     let skipped: Vec<step::Model> = skipped.iter().filter(mine).cloned().collect();
     cancel_messages(tx, run, skipped, &[CommunicationStatus::Approved]).await
 }
@@ -327,7 +333,7 @@ pub(in crate::domain::run) async fn cancel_messages(
     let engine = Viewer::engine(run.org_id);
     let mut by_reason: BTreeMap<String, Vec<step::Model>> = BTreeMap::new();
     // A message that was carried over was sent by another run.
-    for step in skipped.into_iter().filter(|step| step.result.is_none()) {
+    for step in skipped.into_iter().filter(|step| step.reason != Some(StepReason::CarriedOver)) {
         let code = step.reason.map_or_else(|| "SKIPPED".to_owned(), |code| code.to_string());
         let reason = step.error.as_ref().map_or_else(|| code.clone(), |text| format!("{code}: {text}"));
         by_reason.entry(reason).or_default().push(step);

@@ -104,6 +104,11 @@ fn is_known(directive: &Positioned<Directive>, errors: &mut Vec<ServerError>) ->
 fn push(errors: &mut Vec<ServerError>, pos: Pos, message: String) {
     // The last ones are cut off after they are sorted.
     if errors.len() < 2 * limits::REPORTED_ERRORS {
-        errors.push(ServerError::new(message, Some(pos)));
+        let mut error = ServerError::new(message, Some(pos));
+        // Each message names in backquotes first what it is about.
+        if let Some(name) = error.message.split('`').nth(1).map(|name| name.trim_start_matches('@').to_owned()) {
+            error.extensions.get_or_insert_default().set("field", name);
+        }
+        errors.push(error);
     }
 }

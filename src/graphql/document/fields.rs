@@ -3,7 +3,7 @@
 use async_graphql::ServerError;
 use async_graphql::parser::types::{ExecutableDocument, Selection, SelectionSet};
 
-use crate::kernel::limits;
+use crate::kernel::{limits, quote};
 
 /// Sets the field of those errors that lie at a field of the document: the path of its response
 /// keys, which begins at the operation or fragment.
@@ -27,7 +27,8 @@ fn within<'a>(set: &'a SelectionSet, path: &mut Vec<&'a str>, errors: &mut [Serv
                     error.extensions.is_none() && error.locations.first() == Some(&field.pos)
                 };
                 for error in errors.iter_mut().filter(here) {
-                    let at: String = path.join(".").chars().take(limits::ERROR_MESSAGE_CHARS).collect();
+                    let shown: Vec<String> = path.iter().map(|key| quote::shown(key)).collect();
+                    let at: String = shown.join(".").chars().take(limits::ERROR_MESSAGE_CHARS).collect();
                     error.extensions.get_or_insert_default().set("field", at);
                 }
                 within(&field.node.selection_set.node, path, errors);

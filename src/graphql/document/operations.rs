@@ -29,12 +29,18 @@ pub(super) fn with_unused_fragments(document: &ExecutableDocument, name: Option<
     with_fragments(document, found, &kept)
 }
 
-/// Returns requests for all operations but one, each alone. Required variables get a value of their
+/// Makes requests for all operations but one, each alone, one after the other. Required variables get a value of their
 /// type where the size of a list depends on it.
-pub(super) fn others(document: &ExecutableDocument, name: Option<&str>) -> Vec<Request> {
-    let DocumentOperations::Multiple(all) = &document.operations else { return Vec::new() };
-    let others = all.iter().filter(|(of, _)| name.is_some_and(|name| of.as_str() != name));
-    let request = |(of, operation): (&Name, &Positioned<OperationDefinition>)| {
+pub(super) fn others<'a>(
+    document: &'a ExecutableDocument,
+    name: Option<&'a str>,
+) -> impl Iterator<Item = Request> + Send + 'a {
+    let all = match &document.operations {
+        DocumentOperations::Multiple(all) => Some(all),
+        DocumentOperations::Single(_) => None,
+    };
+    let others = all.into_iter().flatten().filter(move |(of, _)| name.is_some_and(|name| of.as_str() != name));
+    let request = move |(of, operation): (&Name, &Positioned<OperationDefinition>)| {
         let mut variables = Variables::default();
         for definition in operation.node.variable_definitions.iter().map(|definition| &definition.node) {
             let ty = &definition.var_type.node;
@@ -46,7 +52,7 @@ pub(super) fn others(document: &ExecutableDocument, name: Option<&str>) -> Vec<R
         request.set_parsed_query(alone(document, Some(of)));
         request
     };
-    others.map(request).collect()
+    others.map(request)
 }
 
 /// A value of a type from which the executor computes the size of lists.

@@ -381,7 +381,7 @@ async fn apply_effects(
             Ok(true)
         }
         // Its recipient may get other messages of the run.
-        (run_template::EMAIL, Action::Skip) => {
+        (run_template::EMAIL, Action::Skip) if retry::is_mail_of_engine(run, step) => {
             let waiting = [CommunicationStatus::Approved];
             retry::cancel_messages(tx, run, vec![step.clone()], &waiting).await?;
             Ok(true)
