@@ -21,7 +21,7 @@ const KEYS_OF_A_LOAD: usize = 1_000;
 
 /// Loads the values of one kind of key.
 pub trait Loader<K: Key>: Send + Sync + 'static {
-    /// What a key stands for.
+    /// The value that a key stands for.
     type Value: Clone + Send + Sync + 'static;
 
     /// Loads the values of several keys, each of which comes once. Keys without a value are left

@@ -101,6 +101,30 @@ both! {
 }
 
 both! {
+    /// A person asked for it to be sent; a skipped step withdraws nothing, before its first mail is
+    /// settled or after.
+    async fn mail_goes_out_though_its_step_is_skipped_and_restarted(kind) {
+        let world = World::still(kind, None).await;
+        let ids = people(&world, &["a@p.example", "b@p.example", "c@p.example"]).await;
+        let (run, step) = writing(&world).await;
+        let send = |ids: &[String], key: &str| json!({ "input": { "stepId": step, "recordIds": ids, "idempotencyKey": key } });
+        world.ask(SEND, send(&ids[..1], "first")).await;
+        world.step_act("skipStep", &step, json!({ "reason": "enough" })).await;
+        assert_eq!(on_way(&world, &run).await, 1);
+        world.step_act("restartStep", &step, json!({})).await;
+        world.tick(true).await;
+        assert_eq!((on_way(&world, &run).await, world.outbox().len()), (json!(0), 1));
+        world.step_act("startStep", &step, json!({})).await;
+        world.ask(SEND, send(&ids[1..], "others")).await;
+        world.step_act("skipStep", &step, json!({ "reason": "enough" })).await;
+        world.tick(true).await;
+        assert_eq!((on_way(&world, &run).await, world.outbox().len()), (json!(0), 3));
+        assert_eq!(world.number("SELECT COUNT(*) FROM communication WHERE status <> 'SENT'").await, 0);
+        world.end().await;
+    }
+}
+
+both! {
     async fn who_asks_to_be_left_alone_is_not_written_to_from_a_step_either(kind) {
         let world = World::still(kind, None).await;
         let ids = people(&world, &["a@p.example", "b@p.example", "c@p.example"]).await;

@@ -3,7 +3,8 @@
 //!
 //! Rows of a group that nobody may take now (a paused run's) are not walked: a look reads the first
 //! rows of each org in their order, and if too few of them can be taken, it goes from group to group
-//! through an index instead. Its cost then depends on the number of groups, not of rows.
+//! through an index instead. Its cost then depends on the number
+//! of groups, and on the rows in them that do not fit.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,4 +1,4 @@
-//! What follows a step that is done again waits for it: a delay counts from its new end.
+//! Steps after one that is done again wait for it: a delay counts from its new end.
 
 use chrono::Duration;
 use serde_json::{Value, json};

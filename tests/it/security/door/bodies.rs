@@ -230,7 +230,7 @@ async fn compressed_bodies_are_refused() {
     world.end().await;
 }
 
-/// Where a key stands twice in a request, the last value is the one that is checked, counted and
+/// The last value of a key that stands twice in a request is the one that is checked, counted and
 /// executed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_keys_that_stand_twice_the_last_counts() {
