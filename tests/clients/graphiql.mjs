@@ -9,6 +9,8 @@ const browser = await chromium.launch({
   args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
 });
 const page = await browser.newPage();
+// Several times what the slowest step takes on a busy machine.
+page.setDefaultTimeout(120_000);
 const elsewhere = [], wrong = [];
 page.on("request", (request) => {
   const to = new URL(request.url());
@@ -17,13 +19,18 @@ page.on("request", (request) => {
 page.on("websocket", (socket) => {
   if (new URL(socket.url()).host !== here.host) elsewhere.push(socket.url());
 });
-page.on("pageerror", (err) => wrong.push(err.message));
+// Where the server requires a key, the page asks before it has one, and again with one that is revoked; when the browser
+// reports that it was refused depends on the machine.
+const report = (text) => {
+  if (!key || !/status of 401|Socket closed with event 440[13]/.test(text)) wrong.push(text);
+};
+page.on("pageerror", (err) => report(err.message));
 page.on("console", (message) => {
-  if (message.type() === "error") wrong.push(message.text());
+  if (message.type() === "error") report(message.text());
 });
 await page.goto(`${here.origin}/graphiql`);
-await page.waitForSelector(".graphiql-execute-button", { timeout: 30_000 });
-await page.waitForSelector(".graphiql-query-editor .CodeMirror", { timeout: 30_000 });
+await page.waitForSelector(".graphiql-execute-button");
+await page.waitForSelector(".graphiql-query-editor .CodeMirror");
 
 // The editor takes what is typed in a little later: its tab has the operation's name then.
 async function run(name, text) {
@@ -33,7 +40,7 @@ async function run(name, text) {
 }
 const result = () => page.evaluate(() => document.querySelector(".result-window")?.innerText ?? "");
 const until = (wanted) =>
-  page.waitForFunction((wanted) => document.querySelector(".result-window")?.innerText.includes(wanted), wanted, { timeout: 30_000 });
+  page.waitForFunction((wanted) => document.querySelector(".result-window")?.innerText.includes(wanted), wanted);
 
 const say = (key) =>
   page.evaluate((key) => {
@@ -49,8 +56,6 @@ if (key) {
   // Where the server knows who asks, the key is said in the tab "Headers"; the socket is told it, too.
   await page.click('button:has-text("Headers")');
   await say(key);
-  // The page was refused the schema before.
-  wrong.length = 0;
 }
 await run("Me", "query Me { viewer { role member { name } } }");
 await until('"role": "ADMIN"');
@@ -79,11 +84,11 @@ if (key) {
   await ask("mutation($id: ID!) { revokeApiKey(input: { id: $id }) { apiKey { id } } }", { id: made.apiKey.id });
   await until("4403");
   assert.match(await result(), /key in Headers is missing, wrong or no longer/);
+  const next = page.waitForEvent("websocket");
   await run("Again", "subscription Again { events { kind } }");
+  await next;
   await until("4403");
   assert.ok(sockets <= 3, `${sockets} sockets`);
-  // What the page asks for with that key is refused, too.
-  wrong.length = 0;
 }
 await browser.close();
 assert.deepEqual(elsewhere, [], "another host was asked");
