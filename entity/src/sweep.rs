@@ -20,6 +20,9 @@ text_enum! {
         Cancel,
         /// Retries the failed steps of a failed phase, or of a completed run's failed recipients.
         Retry,
+        /// Enqueues a fan-out's steps that were skipped because a single step had not completed, now
+        /// that it has; the reason is that step's key.
+        Follow,
         /// Sets the outcomes of recipients that have none when their run ends.
         Close,
         /// Opts out many records, and stops their open work.

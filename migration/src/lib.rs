@@ -34,6 +34,7 @@ mod m0026_meetings;
 mod m0027_queued_steps;
 mod m0028_event_order;
 mod m0029_step_lists;
+mod m0030_follow;
 
 /// All migrations, in order.
 #[derive(Debug)]
@@ -70,6 +71,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0027_queued_steps::Migration),
             Box::new(m0028_event_order::Migration),
             Box::new(m0029_step_lists::Migration),
+            Box::new(m0030_follow::Migration),
         ]
     }
 }

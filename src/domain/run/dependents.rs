@@ -17,7 +17,7 @@ use entity::{Actor, run};
 use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{ActiveEnum, ColumnTrait, EntityTrait, QueryFilter};
 
-pub(crate) use again::{WAITED, restore, trigger_again};
+pub(crate) use again::{WAITED, restore, return_to_pending, trigger_again, was_judged};
 
 use super::snapshot::RunSnapshot;
 use super::step::{Change, ReasonText};
@@ -71,6 +71,11 @@ pub(crate) async fn advance(tx: &Tx, run: &run::Model, snapshot: &RunSnapshot, c
         return Ok(());
     }
     let mut ended: Vec<step::Model> = changes.iter().map(|change| change.step.clone()).collect();
+    for step in &ended {
+        if step.run_record_id.is_none() && step.status == StepStatus::Completed {
+            super::sweep::follow::begin(tx, run, snapshot, &step.key).await?;
+        }
+    }
     while !ended.is_empty() {
         let mut groups: HashMap<(String, DependencyEnd), Vec<RunRecordId>> = HashMap::new();
         for step in &ended {

@@ -205,15 +205,25 @@ pub(in crate::domain::run) async fn wait_again(
 ) -> Result<()> {
     super::dependents::restore(tx, run, snapshot, std::slice::from_ref(step)).await?;
     wait_with(tx, run, std::slice::from_ref(step)).await?;
-    if let Some(id) = step.run_record_id {
-        run_record::Entity::update_many()
-            .col_expr(run_record::Column::Outcome, Expr::value(Option::<String>::None))
-            .col_expr(run_record::Column::Reason, Expr::value(Option::<String>::None))
-            .filter(run_record::COLUMN.id.eq(id))
-            .filter(run_record::COLUMN.outcome.eq(run_record::Outcome::Skipped))
-            .exec(tx.db())
-            .await?;
+    clear_skipped(tx, step.run_record_id).await
+}
+
+/// Clears the outcomes of skipped recipients that have work again.
+pub(in crate::domain::run) async fn clear_skipped(
+    tx: &Tx,
+    recipients: impl IntoIterator<Item = RunRecordId>,
+) -> Result<()> {
+    let recipients: Vec<RunRecordId> = recipients.into_iter().collect();
+    if recipients.is_empty() {
+        return Ok(());
     }
+    run_record::Entity::update_many()
+        .col_expr(run_record::Column::Outcome, Expr::value(Option::<String>::None))
+        .col_expr(run_record::Column::Reason, Expr::value(Option::<String>::None))
+        .filter(any_of(tx.dialect(), run_record::COLUMN.id, recipients))
+        .filter(run_record::COLUMN.outcome.eq(run_record::Outcome::Skipped))
+        .exec(tx.db())
+        .await?;
     Ok(())
 }
 

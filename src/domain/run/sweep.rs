@@ -6,6 +6,7 @@ pub(in crate::domain::run) mod audience;
 pub(crate) mod cancel;
 pub(crate) mod close;
 pub(in crate::domain::run) mod fan_out;
+pub(in crate::domain::run) mod follow;
 pub(crate) mod replies;
 
 use std::collections::HashSet;
@@ -111,6 +112,7 @@ pub async fn chunk(db: &Db, sweep: &Model) -> Result<()> {
             SweepKind::Redraft => redraft(tx, viewer, &run, sweep).await?,
             SweepKind::Cancel => cancel::chunk(tx, viewer, &run, sweep).await?,
             SweepKind::Retry => retry::chunk(tx, viewer, &run, sweep).await?,
+            SweepKind::Follow => follow::chunk(tx, &run, sweep).await?,
             SweepKind::Close => {
                 let open = close::open(tx, &run, sweep).await?;
                 retry::cancel_left(tx, &run, &open).await?;

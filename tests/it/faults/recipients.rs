@@ -9,6 +9,7 @@ mod delays;
 mod doubles;
 mod early;
 mod families;
+mod follow;
 mod gates;
 mod interrupts;
 mod launches;

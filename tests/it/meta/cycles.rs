@@ -27,6 +27,7 @@ const CYCLES: &[&[&str]] = &[
         "domain::run::retry",
         "domain::run::snapshot",
         "domain::run::sweep",
+        "domain::run::sweep::follow",
         "domain::run::unreached",
         "domain::run::values",
     ],

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use chrono::{DateTime, Utc};
-use entity::definition::Trigger;
+use entity::definition::{TaskDef, Trigger};
 use entity::id::*;
 use entity::step::{self, StepReason, StepStatus};
 use entity::{Actor, phase, run, task};
@@ -74,15 +74,31 @@ async fn wait_again(
         let of = tasks.iter().filter(|task| task.key == declared.key).map(|task| task.id);
         any_of(tx.dialect(), step::COLUMN.task_id, of)
     };
-    let skipped = step::COLUMN.status.eq(StepStatus::Skipped).and(step::COLUMN.reason.is_in(JUDGED));
     let queued = step::COLUMN.status.eq(StepStatus::Queued).and(step::COLUMN.lease_owner.is_null());
     let found = step::Entity::find()
         .filter(affected)
         .filter(step::COLUMN.run_id.eq(run.id))
         .filter(step::COLUMN.key.eq(key))
-        .filter(skipped.or(queued))
+        .filter(was_judged().or(queued))
         .all(tx.db())
         .await?;
+    return_to_pending(tx, run, snapshot, declared, &found).await
+}
+
+/// Condition for the steps that were skipped at the end of the step before.
+pub(crate) fn was_judged() -> Expr {
+    step::COLUMN.status.eq(StepStatus::Skipped).and(step::COLUMN.reason.is_in(JUDGED))
+}
+
+/// Returns skipped and queued steps of a task to PENDING, but for those that an event has stopped
+/// since. Returns those that changed.
+pub(crate) async fn return_to_pending(
+    tx: &Tx,
+    run: &run::Model,
+    snapshot: &RunSnapshot,
+    declared: &TaskDef,
+    found: &[step::Model],
+) -> Result<Vec<step::Model>> {
     // An event that interrupts the phase stops these steps, too, though they were skipped when
     // it arrived.
     let records: Vec<RecordId> = found.iter().filter_map(|step| step.record_id).collect();
@@ -151,8 +167,13 @@ pub(crate) async fn trigger_again(
     let Some(recipient_id) = step.run_record_id.filter(|_| !is_single) else { return Ok(()) };
     for (key, dependents) in &snapshot.graph.dependents {
         let Some(dependent) = dependents.iter().find(|dependent| dependent.key == step.key) else { continue };
+        let of_recipient = if snapshot.graph.fan_out_keys.contains(key) {
+            step::COLUMN.run_record_id.eq(recipient_id)
+        } else {
+            step::COLUMN.run_record_id.is_null()
+        };
         let before = step::Entity::find()
-            .filter(step::COLUMN.run_record_id.eq(recipient_id))
+            .filter(of_recipient)
             .filter(step::COLUMN.run_id.eq(run.id))
             .filter(step::COLUMN.key.eq(key))
             .one(tx.db())
