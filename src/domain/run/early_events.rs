@@ -205,7 +205,33 @@ pub(super) async fn since(tx: &Tx, run: &run::Model, at: DateTime<Utc>) -> Resul
         }
         all.entry((row.number, row.at, row.name)).or_default().push(row.record_id);
     }
-    Ok(all.into_iter().map(|((.., name), records)| (name, records)).collect())
+    Ok(merged(all.into_iter().map(|((.., name), records)| (name, records))))
+}
+
+/// Merges events of one name about different records, which are independent of each other. Events
+/// about one record keep their order, as do those about the run as a whole.
+fn merged(events: impl Iterator<Item = (String, Vec<RecordId>)>) -> Vec<(String, Vec<RecordId>)> {
+    let mut all = Vec::new();
+    let mut by_turn: BTreeMap<(usize, String), Vec<RecordId>> = BTreeMap::new();
+    let mut turns: HashMap<RecordId, usize> = HashMap::new();
+    let flush = |by_turn: BTreeMap<(usize, String), Vec<RecordId>>| {
+        by_turn.into_iter().map(|((_, name), records)| (name, records))
+    };
+    for (name, records) in events {
+        if records.is_empty() {
+            turns.clear();
+            all.extend(flush(std::mem::take(&mut by_turn)));
+            all.push((name, records));
+            continue;
+        }
+        for record in records {
+            let turn = turns.entry(record).or_default();
+            by_turn.entry((*turn, name.clone())).or_default().push(record);
+            *turn += 1;
+        }
+    }
+    all.extend(flush(by_turn));
+    all
 }
 
 /// True if the event of a single step came since a time: about the run, or about one of its recipients.
