@@ -8,7 +8,7 @@ use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFi
 
 use crate::kernel::db::Db;
 use crate::kernel::db::dialect::Dialect;
-use crate::kernel::db::fair::queue::next_head;
+use crate::kernel::db::fair::queue::{next_head, row_of};
 use crate::kernel::error::Result;
 
 /// Queue metrics.
@@ -16,7 +16,7 @@ use crate::kernel::error::Result;
 pub struct Queue {
     /// Number of due steps.
     pub steps: u64,
-    /// Time for which the oldest step has been due.
+    /// Time for which the oldest step has been due, among the first of each phase and type.
     pub age: chrono::Duration,
     /// Number of committed events without a position.
     pub unnumbered: u64,
@@ -25,16 +25,17 @@ pub struct Queue {
 /// Counts due steps in running runs, and events without a position.
 pub async fn queue(db: &Db) -> Result<Queue> {
     let due = step::COLUMN.status.eq(step::StepStatus::Queued).and(step::COLUMN.available_at.lte(db.now()));
-    // The first step of each phase and kind: the steps of paused runs are not walked. SQLite keeps the order of a CROSS JOIN.
+    // The first step of each phase and kind: the steps of paused runs are not walked.
+    let backend = db.read().get_database_backend();
     let next = next_head("step", "id", "t.status = 'QUEUED'", &["org_id", "outside", "kind", "phase_id"]);
+    let (next, of_head) = (row_of(backend, "step", "id", "s", &next), row_of(backend, "step", "id", "s", "h.id"));
     let running = format!(
         "WITH RECURSIVE head (id, org_id, outside, kind, phase_id) AS (SELECT * FROM (SELECT id, org_id, outside, kind, phase_id \
          FROM step WHERE status = 'QUEUED' ORDER BY org_id, outside, kind, phase_id, available_at, id LIMIT 1) AS first_head \
-         UNION ALL SELECT s.id, s.org_id, s.outside, s.kind, s.phase_id FROM head h CROSS JOIN step s WHERE s.id = {next}) \
-         SELECT s.available_at FROM head h CROSS JOIN step s JOIN run r ON r.id = s.run_id \
-         WHERE s.id = h.id AND s.available_at <= $1 AND s.assigned_to = 'WORKFLOW' AND r.status = 'IN_PROGRESS' ORDER BY s.available_at LIMIT 1"
+         UNION ALL SELECT s.id, s.org_id, s.outside, s.kind, s.phase_id FROM head h {next}) \
+         SELECT s.available_at FROM head h {of_head} JOIN run r ON r.id = s.run_id \
+         WHERE s.available_at <= $1 AND s.assigned_to = 'WORKFLOW' AND r.status = 'IN_PROGRESS' ORDER BY s.available_at LIMIT 1"
     );
-    let backend = db.read().get_database_backend();
     let statement = Statement::from_sql_and_values(backend, running, [db.now().into()]);
     let oldest = db.read().query_one_raw(statement).await?;
     let oldest = oldest.map(|row| row.try_get_by_index::<DateTime<Utc>>(0)).transpose()?;

@@ -3,6 +3,8 @@
 
 pub(crate) mod queue;
 
+use std::collections::{HashMap, VecDeque};
+
 use entity::id::OrgId;
 use sea_orm::sea_query::{Alias, Expr, ExprTrait, Order, Query, SelectStatement};
 use sea_orm::{ConnectionTrait, EntityTrait, QuerySelect, QueryTrait, Select, TryGetable};
@@ -53,22 +55,22 @@ fn of_each<E: EntityTrait>(rows: Select<E>, order: &[&'static str], most: u64) -
     first
 }
 
-/// Takes one row of each org in turn, at most `most`. The rows of an org must be adjacent, as
-/// `take` returns them.
+/// Takes one row of each org in turn, at most `most`; the rows of an org keep their order.
 pub(crate) fn by_turns<T>(rows: Vec<T>, most: u64, org: impl Fn(&T) -> OrgId) -> Vec<T> {
-    let mut groups: Vec<(OrgId, std::collections::VecDeque<T>)> = Vec::new();
+    let mut groups: Vec<VecDeque<T>> = Vec::new();
+    let mut numbers: HashMap<OrgId, usize> = HashMap::new();
     for row in rows {
-        let of = org(&row);
-        match groups.last_mut() {
-            Some((last, group)) if *last == of => group.push_back(row),
-            _ => groups.push((of, [row].into())),
+        let number = *numbers.entry(org(&row)).or_insert(groups.len());
+        match groups.get_mut(number) {
+            Some(group) => group.push_back(row),
+            None => groups.push([row].into()),
         }
     }
     let most = usize::try_from(most).unwrap_or(usize::MAX);
     let mut taken = Vec::new();
     while taken.len() < most {
         let before = taken.len();
-        for (_, group) in &mut groups {
+        for group in &mut groups {
             if let Some(row) = group.pop_front().filter(|_| taken.len() < most) {
                 taken.push(row);
             }

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use entity::id::OrgId;
-use sea_orm::{ConnectionTrait, QueryResult, Statement, Value};
+use sea_orm::{ConnectionTrait, DbBackend, QueryResult, Statement, Value};
 
 use crate::kernel::error::Result;
 
@@ -46,6 +46,9 @@ pub(crate) struct Queue<'a> {
 
 /// Maximum number of orgs, or of groups, per query.
 const PARTS: usize = 100;
+
+/// Maximum number of such queries of one look: 10,000 groups.
+const PAGES: usize = 100;
 
 /// Number of rows, beyond those wanted, that a look reads in their order.
 const WINDOW: u64 = 250;
@@ -108,31 +111,60 @@ impl Queue<'_> {
         Ok(found)
     }
 
-    /// Takes at most `each` rows of an org from the groups that are admitted.
+    /// Takes at most `each` rows of an org from the groups that are admitted, which are looked at in
+    /// the order of their first rows until there are enough.
     async fn by_groups(&self, db: &impl ConnectionTrait, org: OrgId, each: u64) -> Result<Vec<QueryResult>> {
-        let Self { table, id, queued, grouped, fit, columns, joins, admitted, wanted, .. } = self;
-        let (order, by) = (self.order(""), self.group.join(", "));
+        let mut found = Vec::new();
+        for page in 0..PAGES {
+            let heads = self.heads(db, org, page * PARTS).await?;
+            if !heads.is_empty() {
+                found.extend(self.of_groups(db, org, &heads, each).await?);
+            }
+            if heads.len() < PARTS || found.len() as u64 >= each {
+                break;
+            }
+        }
+        found.truncate(usize::try_from(each).unwrap_or(usize::MAX));
+        Ok(found)
+    }
+
+    /// The first row of each group that is admitted: as many steps through the index as there are
+    /// groups.
+    async fn heads(&self, db: &impl ConnectionTrait, org: OrgId, after: usize) -> Result<Vec<uuid::Uuid>> {
+        let Self { table, id, joins, admitted, .. } = self;
+        let (backend, by, mine) = (db.get_database_backend(), self.group.join(", "), self.of_org());
         let mut values = self.values.clone();
         values.push(org.into());
-        let mine = format!("{queued} {grouped} AND org_id = ${}", values.len());
         let of_s = self.group.iter().map(|column| format!("s.{column}")).collect::<Vec<_>>().join(", ");
-        // The first row of each group: as many steps through the index as there are groups. SQLite
-        // keeps the order of a CROSS JOIN; otherwise it would look up each row of the table in `head`.
+        let (s, q) = (
+            row_of(backend, table, id, "s", &next_head(table, id, &mine, self.group)),
+            row_of(backend, table, id, "q", "h.id"),
+        );
         let heads = format!(
             "WITH RECURSIVE head (id, {by}) AS (SELECT * FROM (SELECT {id}, {by} FROM {table} WHERE {mine} \
              ORDER BY {by}, available_at, {id} LIMIT 1) AS first_head \
-             UNION ALL SELECT s.{id}, {of_s} FROM head h CROSS JOIN {table} s WHERE s.{id} = {}) \
-             SELECT q.{id} FROM head h CROSS JOIN {table} q {joins} WHERE q.{id} = h.id AND {admitted} \
-             AND q.available_at <= $1 ORDER BY q.available_at, q.{id} LIMIT {PARTS}",
-            next_head(table, id, &mine, self.group),
+             UNION ALL SELECT s.{id}, {of_s} FROM head h {s}) \
+             SELECT q.{id} FROM head h {q} {joins} WHERE {admitted} \
+             AND q.available_at <= $1 ORDER BY q.available_at, q.{id} LIMIT {PARTS} OFFSET {after}",
         );
-        let heads = fetch(db, &heads, &values).await?;
-        if heads.is_empty() {
-            return Ok(Vec::new());
-        }
+        fetch(db, &heads, &values).await?.iter().map(|row| Ok(row.try_get_by_index(0)?)).collect()
+    }
+
+    /// Takes at most `each` rows from the groups of these rows.
+    async fn of_groups(
+        &self,
+        db: &impl ConnectionTrait,
+        org: OrgId,
+        heads: &[uuid::Uuid],
+        each: u64,
+    ) -> Result<Vec<QueryResult>> {
+        let Self { table, id, fit, columns, joins, admitted, wanted, .. } = self;
+        let (order, by, mine) = (self.order(""), self.group.join(", "), self.of_org());
+        let mut values = self.values.clone();
+        values.push(org.into());
         let mut parts = Vec::with_capacity(heads.len());
         for (number, head) in heads.iter().enumerate() {
-            values.push(head.try_get_by_index::<uuid::Uuid>(0)?.into());
+            values.push((*head).into());
             let parameter = values.len();
             // A range, in whose order the rows are wanted: if the group were given by equality,
             // Postgres might look for it among all rows in the queue's order.
@@ -156,6 +188,11 @@ impl Queue<'_> {
         fetch(db, &sql, &values).await
     }
 
+    /// The condition of the index by groups, in the org that follows the queue's own parameters.
+    fn of_org(&self) -> String {
+        format!("{} {} AND org_id = ${}", self.queued, self.grouped, self.values.len() + 1)
+    }
+
     /// The orgs with queued rows. Skips through the index: as many steps as there are such orgs.
     async fn orgs(&self, db: &impl ConnectionTrait) -> Result<Vec<OrgId>> {
         let (table, queued) = (self.table, self.queued);
@@ -173,6 +210,17 @@ impl Queue<'_> {
 
     fn order(&self, alias: &str) -> String {
         format!("{alias}available_at {}, {alias}{}", self.direction(), self.id)
+    }
+}
+
+/// A join of `head` with the row that has an id. SQLite keeps the order of a CROSS JOIN; otherwise it
+/// would look up each row of the table in `head`. Postgres would read a small table as a whole.
+pub(crate) fn row_of(backend: DbBackend, table: &str, id: &str, alias: &str, wanted: &str) -> String {
+    match backend {
+        DbBackend::Postgres => {
+            format!("CROSS JOIN LATERAL (SELECT * FROM {table} WHERE {id} = {wanted} LIMIT 1) AS {alias}")
+        }
+        _ => format!("CROSS JOIN {table} AS {alias} ON {alias}.{id} = {wanted}"),
     }
 }
 
