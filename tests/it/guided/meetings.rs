@@ -4,6 +4,7 @@
 use chrono::Duration;
 use serde_json::{Value, json};
 
+use crate::harness::sink::{Sink, Stage};
 use crate::harness::{Kind, World, noon};
 
 const BOOK: &str = "mutation($input: ScheduleStepMeetingInput!) { scheduleStepMeeting(input: $input) { meeting { id revision conflicts { title } invitations { nodes { toAddress status } } } } }";
@@ -164,5 +165,31 @@ both! {
             assert_eq!(all, wanted, "pages of {first}");
         }
         world.drop_unchecked().await;
+    }
+}
+
+both! {
+    async fn messages_about_one_meeting_go_one_after_the_other(kind) {
+        let sink = Sink::start().await;
+        let world = World::still(kind, Some(sink.url())).await;
+        let (oak, _, step) = begun(&world).await;
+        let elm = world.create("record", json!({ "kind": "partnership", "name": "Elm", "email": "elm@p.example" })).await;
+        let one = booked(&world, booking(&step, "One", 2, json!([{ "recordId": oak }]))).await;
+        world.ask(MOVE, json!({ "input": { "id": one["id"], "startsAt": noon() + Duration::hours(6) } })).await;
+        world.ask("mutation($s: ID!, $id: ID!) { sendStepEmail(input: { stepId: $s, recordIds: [$id], subject: \"s\", body: \"b\" }) { step { id } } }", json!({ "s": step, "id": elm })).await;
+        assert_eq!(world.number("SELECT COUNT(*) FROM posting").await, 3);
+        let trapped = sink.trap(Stage::Dot, 1);
+        let hold = async {
+            trapped.await.unwrap();
+            // The mail to another goes out meanwhile, or was itself the one that was stopped.
+            while sink.in_hand() > 1 {
+                tokio::task::yield_now().await;
+            }
+            sink.let_go(true);
+        };
+        tokio::join!(world.tick(true), hold);
+        let subjects: Vec<String> = sink.read("oak@p.example").into_iter().map(|mail| mail.0).collect();
+        assert_eq!(subjects, ["Invitation: One", "New time: One"]);
+        world.end().await;
     }
 }
