@@ -50,7 +50,10 @@ fn main() -> ExitCode {
 }
 
 async fn begin() -> ExitCode {
-    let cli = sortie::kernel::config::read();
+    let cli = match sortie::kernel::config::read() {
+        Ok(cli) => cli,
+        Err(unreadable) => return telemetry::report_unreadable(&unreadable),
+    };
     let format = cli.command.config().map(|config| config.log_format).unwrap_or_default();
     let telemetry = match Telemetry::begin(cli.command.config()) {
         Ok(telemetry) => telemetry,

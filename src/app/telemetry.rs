@@ -15,7 +15,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
 
 use crate::kernel::clock::Clock;
-use crate::kernel::config::{Config, LogFormat};
+use crate::kernel::config::{Config, LogFormat, Unreadable};
 use crate::kernel::error::{Error, Result};
 use crate::kernel::{terminal, tls};
 
@@ -78,6 +78,23 @@ pub fn report_failure(format: LogFormat, failure: &str) -> ExitCode {
     terminal::err(format_args!("{line}\n"));
     ExitCode::FAILURE
 }
+
+/// Prints the help that was asked for, or what is wrong with the command line, the environment or the
+/// file.
+pub fn report_unreadable(unreadable: &Unreadable) -> ExitCode {
+    if !unreadable.error.use_stderr() {
+        unreadable.error.exit();
+    }
+    let message = unreadable.message();
+    match unreadable.format {
+        LogFormat::Text => terminal::err(format_args!("{message}")),
+        LogFormat::Json => drop(report_failure(unreadable.format, message.trim_end())),
+    }
+    ExitCode::from(WRONG_USAGE)
+}
+
+/// Exit code of a command line that can't be read, as clap's.
+const WRONG_USAGE: u8 = 2;
 
 fn exporter(endpoint: &str) -> Result<SdkTracerProvider> {
     let endpoint = format!("{}/v1/traces", endpoint.trim_end_matches('/'));

@@ -14,7 +14,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::kernel::error::{Error, Result};
 
-pub use file::{read, unknown};
+pub use file::{Unreadable, read, unknown};
 pub use import::Import;
 pub use values::LogFormat;
 use values::{lasts, region};

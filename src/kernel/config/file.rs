@@ -8,23 +8,45 @@ use clap::builder::{OsStr, Resettable};
 use clap::{Args, Command, CommandFactory, FromArgMatches};
 use toml::{Table, Value};
 
-use super::{Cli, Config};
+use super::{Cli, Config, LogFormat};
 use crate::kernel::secret::hidden;
 
-/// Reads the command line, the environment and the file; exits with a message on invalid input.
-pub fn read() -> Cli {
+/// The failure of [`read`].
+#[derive(Debug)]
+pub struct Unreadable {
+    /// What is wrong, or the help that was asked for.
+    pub error: clap::Error,
+    /// The format in which to report it.
+    pub format: LogFormat,
+}
+
+impl Unreadable {
+    /// The message; it may quote a URL, whose password is left out.
+    pub fn message(&self) -> String {
+        hidden(&self.error.render().to_string())
+    }
+}
+
+/// Reads the command line, the environment and the file. Fails on invalid input, and with the help
+/// if that was asked for.
+pub fn read() -> Result<Cli, Unreadable> {
     let args: Vec<OsString> = std::env::args_os().collect();
     // The file named by the environment must be known before the rest is read.
     let in_environment = || super::in_environment("SORTIE_CONFIG").filter(|file| !file.is_empty()).map(PathBuf::from);
-    let file = config_flag(&args).or_else(in_environment);
-    read_from(args, file.as_deref()).unwrap_or_else(|err| {
-        if !err.use_stderr() {
-            err.exit();
-        }
-        // The message may quote a URL with a password.
-        crate::kernel::terminal::err(format_args!("{}", hidden(&err.render().to_string())));
-        std::process::exit(err.exit_code())
-    })
+    let file = flag(&args, "--config").map(PathBuf::from).or_else(in_environment);
+    let format = wanted_format(&args, file.as_deref());
+    read_from(args, file.as_deref()).map_err(|error| Unreadable { error, format })
+}
+
+/// The log format that was asked for, whatever else is wrong.
+fn wanted_format(args: &[OsString], file: Option<&Path>) -> LogFormat {
+    let in_file = || {
+        let all = settings(file?).ok()?;
+        all.into_iter().find(|(name, _)| name == "log-format").map(|(_, value)| value.into())
+    };
+    let wanted: Option<OsString> =
+        flag(args, "--log-format").or_else(|| super::in_environment("SORTIE_LOG_FORMAT")).or_else(in_file);
+    if wanted.is_some_and(|wanted| wanted == "json") { LogFormat::Json } else { LogFormat::Text }
 }
 
 /// Reads the given arguments and file.
@@ -145,14 +167,13 @@ pub fn unknown(names: impl Iterator<Item = OsString>) -> Vec<String> {
     messages.collect()
 }
 
-/// The value of `--config` in the arguments.
-fn config_flag(args: &[OsString]) -> Option<PathBuf> {
-    let at = |word: &OsString| word.to_str().is_some_and(|word| word == "--config" || word.starts_with("--config="));
-    let found = args.iter().position(at)?;
-    match args[found].to_str()?.split_once('=') {
-        Some((_, file)) => Some(file.into()),
-        None => args.get(found + 1).map(PathBuf::from),
-    }
+/// The value of a flag like `--config` in the arguments.
+fn flag(args: &[OsString], name: &str) -> Option<OsString> {
+    let given = |word: &OsString| word.to_str().and_then(|word| word.strip_prefix(name)).map(str::to_owned);
+    args.iter().enumerate().find_map(|(at, word)| match given(word)?.as_str() {
+        "" => args.get(at + 1).cloned(),
+        rest => rest.strip_prefix('=').map(OsString::from),
+    })
 }
 
 fn settings(file: &Path) -> Result<Vec<(String, String)>, String> {

@@ -72,7 +72,9 @@ both! {
         let (up, said) = home.run(&["serve", "--log-format", "xml"]);
         assert!(!up && said.contains("text, json"), "{said}");
         // A failed start says so in the form of the log.
-        for words in [["--listen", "192.0.2.1:4000"], ["--log", "sortie=loud=x"]] {
+        for words in [
+            ["--listen", "192.0.2.1:4000"], ["--log", "sortie=loud=x"], ["--listen", "here"], ["--lease-secnds", "3"],
+        ] {
             let (up, said) = home.run(&["serve", "--log-format", "json", words[0], words[1]]);
             let line = said.lines().last().unwrap_or_default();
             let told: serde_json::Value = serde_json::from_str(line).unwrap_or_else(|_| panic!("{said}"));
