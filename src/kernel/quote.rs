@@ -12,8 +12,12 @@ pub fn shown(value: &str) -> String {
     text
 }
 
+/// Maximum length of a message, in characters: a value with quotation marks of its own can't be told
+/// from the text around it.
+const LONGEST: usize = 2_000;
+
 /// A message that quotes little of the input: words, and texts between quotation marks, are
-/// shortened.
+/// shortened, and a message that is long even so is cut.
 pub fn brief(message: String) -> String {
     if message.len() <= limits::QUOTED_CHARS {
         return message;
@@ -34,6 +38,10 @@ pub fn brief(message: String) -> String {
             // The space after the word.
             text.extend(word.chars().next_back().filter(|last| last.is_whitespace()));
         }
+    }
+    if let Some((end, _)) = text.char_indices().nth(LONGEST) {
+        text.truncate(end);
+        text.push('…');
     }
     text
 }
