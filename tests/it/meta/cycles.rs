@@ -42,8 +42,6 @@ const CYCLES: &[&[&str]] = &[
         "kernel::viewer",
     ],
     &["kernel::db::dialect", "kernel::db::file", "kernel::error", "kernel::storable", "kernel::validate"],
-    &["transport::execute", "transport::shared"],
-    &["transport::http", "transport::socket", "transport::sse"],
 ];
 
 type Graph = BTreeMap<String, BTreeSet<String>>;
