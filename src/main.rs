@@ -69,7 +69,7 @@ async fn begin() -> ExitCode {
     match outcome {
         Ok(code) => code,
         Err(err) => {
-            let remedy = if err.is_in_use() { remedy } else { "" };
+            let remedy = if sortie::kernel::db::is_in_use(&err) { remedy } else { "" };
             telemetry::report_failure(format, &format!("{err}{remedy}"))
         }
     }

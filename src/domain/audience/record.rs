@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 use crate::domain::audience::{stage, suppression};
 use crate::domain::run::interrupt;
 use crate::kernel::db::batch::any_of;
-use crate::kernel::db::{Db, Tx, dialect};
+use crate::kernel::db::{Db, Tx, error_codes};
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::event::{self, Event};
 use crate::kernel::page::{self, Args, Key, Order, Page};
@@ -244,7 +244,7 @@ pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Resu
         external_ids::lock(tx, viewer, &kind).await?;
     }
     let record = match row.insert(tx.db()).await {
-        Err(err) if dialect::is_duplicate(&err) => {
+        Err(err) if error_codes::is_duplicate(&err) => {
             return Err(Refusal::conflict(format!("another {kind} has this externalId already")).into());
         }
         other => other?,

@@ -19,7 +19,7 @@ use serde_json::json;
 
 use crate::kernel::db::batch::{any_of, insert_new};
 use crate::kernel::db::dialect::Dialect;
-use crate::kernel::db::{Db, Tx, dialect};
+use crate::kernel::db::{Db, Tx, error_codes};
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::event::{self, Event};
 use crate::kernel::validate;
@@ -57,7 +57,7 @@ pub async fn create(db: &Db, viewer: &Viewer, channel: Channel, address: &str, r
             created_at: Set(tx.now_locked()),
         };
         let suppression = match row.insert(tx.db()).await {
-            Err(err) if dialect::is_duplicate(&err) => {
+            Err(err) if error_codes::is_duplicate(&err) => {
                 return Err(Refusal::conflict(format!("{address} is on the list already")).into());
             }
             other => other?,

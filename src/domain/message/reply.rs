@@ -15,7 +15,7 @@ use serde_json::json;
 
 use crate::domain::run::{self as runs, interrupt};
 use crate::kernel::db::batch::any_of;
-use crate::kernel::db::{Db, Tx, dialect};
+use crate::kernel::db::{Db, Tx, error_codes};
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::event::{self, Event};
 use crate::kernel::page::{self, Args, Page, Window};
@@ -131,7 +131,7 @@ pub async fn record(db: &Db, viewer: &Viewer, incoming: &IncomingReply) -> Resul
             created_at: Set(tx.now()),
         };
         let reply = match row.insert(tx.db()).await {
-            Err(err) if dialect::is_duplicate(&err) => {
+            Err(err) if error_codes::is_duplicate(&err) => {
                 return Err(
                     Refusal::conflict("a reply with this externalId is being recorded by another request").into()
                 );

@@ -8,7 +8,7 @@ use sea_orm::{ActiveModelTrait, ColumnTrait, DbErr, EntityTrait, IntoActiveModel
 
 use crate::domain::people::api_key;
 use crate::kernel::db::batch::any_of;
-use crate::kernel::db::{Db, Tx, dialect};
+use crate::kernel::db::{Db, Tx, error_codes};
 use crate::kernel::error::{Error, Refusal, Result};
 use crate::kernel::references::is;
 use crate::kernel::validate;
@@ -111,7 +111,7 @@ pub async fn update(db: &Db, viewer: &Viewer, id: MemberId, expected: Option<i32
             row.role.set_if_not_equals(role);
         }
         let saved = match save(tx, row, revision).await {
-            Err(err) if err.db().is_some_and(dialect::is_duplicate) => return Err(already()),
+            Err(err) if err.db().is_some_and(error_codes::is_duplicate) => return Err(already()),
             other => other?,
         };
         api_key::require_admin_access(tx, viewer, could_before, db.has_tokens()).await?;
@@ -150,7 +150,7 @@ async fn another_admin(tx: &Tx, viewer: &Viewer, but: MemberId) -> Result<()> {
 }
 
 fn taken(err: DbErr) -> Error {
-    if dialect::is_duplicate(&err) { already() } else { err.into() }
+    if error_codes::is_duplicate(&err) { already() } else { err.into() }
 }
 
 fn already() -> Error {

@@ -30,18 +30,6 @@ const CYCLES: &[&[&str]] = &[
         "domain::run::unreached",
         "domain::run::values",
     ],
-    &[
-        "kernel::audit",
-        "kernel::audit::refusals",
-        "kernel::budget",
-        "kernel::cost",
-        "kernel::db",
-        "kernel::event",
-        "kernel::event::tail",
-        "kernel::idempotency",
-        "kernel::viewer",
-    ],
-    &["kernel::db::dialect", "kernel::db::file", "kernel::error", "kernel::storable", "kernel::validate"],
 ];
 
 type Graph = BTreeMap<String, BTreeSet<String>>;
