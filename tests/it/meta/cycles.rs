@@ -14,7 +14,6 @@ const CYCLES: &[&[&str]] = &[
         "domain::audience::record::import::numbers",
         "domain::audience::record::import::types",
     ],
-    &["domain::plan::campaign::approval", "domain::plan::campaign::preflight"],
     &[
         "domain::run::advance",
         "domain::run::dependents",

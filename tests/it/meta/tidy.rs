@@ -106,14 +106,13 @@ const NOUNS: [&str; 10] =
     ["people", "audience", "content", "plan", "message", "run", "worker", "meeting", "follow_up", "manifest"];
 
 /// Files that use a module declared after their own. Each is a debt; the list may only get shorter.
-const UPWARD: [&str; 10] = [
+const UPWARD: [&str; 9] = [
     "src/domain/audience/record/import/write.rs",
     "src/domain/audience/record/unsubscribe.rs",
     "src/domain/audience/record.rs",
     "src/domain/message/communication/resolve.rs",
     "src/domain/message/communication.rs",
     "src/domain/message/reply.rs",
-    "src/domain/plan/campaign/preflight/step_mails.rs",
     "src/domain/plan/campaign/transition.rs",
     "src/domain/plan/schedule/change.rs",
     "src/domain/run/sweep/replies.rs",
