@@ -20,7 +20,7 @@ use sea_orm::{
 };
 use serde_json::{Value, json};
 
-use crate::domain::audience::{stage, suppression};
+use crate::domain::audience::{kind, stage, suppression};
 use crate::domain::run::interrupt;
 use crate::kernel::db::batch::any_of;
 use crate::kernel::db::{Db, Tx, error_codes};
@@ -117,12 +117,6 @@ pub(crate) fn address_column(channel: Channel) -> Column {
     }
 }
 
-/// The records' normalised addresses on every channel.
-pub(crate) fn keys(records: &[Model]) -> Vec<String> {
-    let each = records.iter().flat_map(|record| [&record.email, &record.phone]);
-    each.flatten().map(|address| suppression::key(address)).collect()
-}
-
 /// The fields of a record. In an update, `None` leaves a field as it is and `Some(None)` clears it.
 #[derive(Clone, Debug, Default)]
 pub struct Fields {
@@ -155,7 +149,7 @@ impl Fields {
             value.as_ref().map(|inner| inner.as_deref().map(check).transpose()).transpose()
         };
         Ok(Self {
-            kind: self.kind.as_deref().map(|kind| check_kind("kind", kind)).transpose()?,
+            kind: self.kind.as_deref().map(|kind| kind::check("kind", kind)).transpose()?,
             external_id: self.external_id.as_deref().map(|id| validate::key("externalId", id)).transpose()?,
             name: self.name.as_deref().map(|name| validate::name("name", name)).transpose()?,
             email: each(&self.email, &|text| validate::email("email", text))?,
@@ -166,16 +160,6 @@ impl Fields {
             attributes: self.attributes.as_ref().map(|value| check_attributes("attributes", value)).transpose()?,
             unsubscribed: self.unsubscribed,
         })
-    }
-}
-
-/// Validates a kind of record: at most 40 lower-case letters and `_`.
-pub fn check_kind(field: &str, kind: &str) -> Result<String> {
-    let fits = !kind.is_empty() && kind.len() <= 40 && kind.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
-    if fits {
-        Ok(kind.to_owned())
-    } else {
-        Err(Refusal::input(field, "must be 1 to 40 lower-case letters or `_`, for example `lead`").into())
     }
 }
 

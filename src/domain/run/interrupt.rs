@@ -299,7 +299,7 @@ pub(crate) async fn interrupt_records(tx: &Tx, viewer: &Viewer, records: &[Recor
 /// rows.
 pub(crate) async fn opted_out(tx: &Tx, viewer: &Viewer, records: &[record::Model]) -> Result<()> {
     let (ids, keys): (Vec<RecordId>, _) =
-        (records.iter().map(|record| record.id).collect(), crate::domain::audience::record::keys(records));
+        (records.iter().map(|record| record.id).collect(), crate::domain::audience::suppression::keys(records));
     for run in lock_runs(tx, viewer, open_runs(tx, &ids, &keys), None).await? {
         let affected = Condition::any()
             .add(any_of(tx.dialect(), run_record::COLUMN.record_id, ids.iter().copied()))
