@@ -1,9 +1,11 @@
 //! Recipients of a run: its audience with addresses and outcomes.
 
 use async_graphql::InputObject;
+use entity::communication::{self, CommunicationStatus};
 use entity::id::RunRecordId;
 use entity::run_record::{COLUMN, Column, Entity, Outcome};
 use entity::{Channel, id::RunId, record, run_record};
+use sea_orm::sea_query::{Expr, ExprTrait, Query};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
 use serde::Serialize;
 
@@ -43,6 +45,24 @@ fn select(db: &Db, viewer: &Viewer, run: RunId, filter: &Filter) -> sea_orm::Sel
         Some(false) => select.filter(Column::Outcome.is_null()),
         None => select,
     }
+}
+
+/// SQL condition: a message to the recipient was sent.
+pub(crate) fn has_sent() -> Expr {
+    has_message(CommunicationStatus::Sent)
+}
+
+/// SQL condition: the recipient has a message with this status.
+pub(crate) fn has_message(status: CommunicationStatus) -> Expr {
+    let mut sent = Query::select();
+    sent.expr(Expr::val(1))
+        .from(communication::Entity)
+        .and_where(
+            Expr::col((communication::Entity, communication::Column::RunRecordId))
+                .eq(Expr::col((run_record::Entity, run_record::Column::Id))),
+        )
+        .and_where(communication::COLUMN.status.eq(status));
+    Expr::exists(sent)
 }
 
 /// Replaces a record's addresses the way a test run does: the test address on its channel, none on

@@ -16,7 +16,7 @@ use serde_json::json;
 use super::filter::{self, RecordFilter};
 use crate::domain::audience::suppression;
 use crate::domain::run::interrupt;
-use crate::domain::run::sweep::{lock_unmoved, save_position};
+use crate::domain::run::sweep_queue::{lock_unmoved, save_position};
 use crate::kernel::db::batch::any_of;
 use crate::kernel::db::dialect::Dialect;
 use crate::kernel::db::{Db, Tx};

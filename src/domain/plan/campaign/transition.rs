@@ -230,7 +230,7 @@ pub async fn apply_transition(
             crate::domain::plan::schedule::resume_all_of(tx, viewer, id).await?;
         }
         if act == CampaignTransition::Cancel {
-            crate::domain::run::cancel_all_of(tx, viewer, &campaign, reason.as_deref()).await?;
+            crate::domain::run::control::cancel_all_of(tx, viewer, &campaign, reason.as_deref()).await?;
         }
         tx.set_result(campaign.id);
         Ok(campaign)

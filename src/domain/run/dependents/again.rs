@@ -14,7 +14,7 @@ use sea_orm::{ActiveEnum, ColumnTrait, EntityTrait, QueryFilter};
 use super::{DependencyEnd, advance, enqueue};
 use crate::domain::run::snapshot::RunSnapshot;
 use crate::domain::run::step::{Change, record_changes};
-use crate::domain::run::{early_events, retry};
+use crate::domain::run::{early_events, step_messages};
 use crate::kernel::db::Tx;
 use crate::kernel::db::batch::any_of;
 use crate::kernel::error::Result;
@@ -114,7 +114,7 @@ async fn wait_again(
             .exec_with_returning(tx.db())
             .await?;
         if from == StepStatus::Skipped {
-            retry::wait_with(tx, run, &waiting).await?;
+            step_messages::wait_with(tx, run, &waiting).await?;
         }
         let change =
             |step: &step::Model| Change { step: step.clone(), from: Some(from), kind: "step.reset", reason: None };
