@@ -20,6 +20,7 @@ pub mod phase;
 pub mod progress;
 pub mod queue;
 pub mod recipients;
+pub mod record_change;
 pub mod refresh;
 pub mod repeat;
 pub mod retry;

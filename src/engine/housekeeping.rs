@@ -4,7 +4,7 @@
 use chrono::{DateTime, Utc};
 
 use super::{EngineContext, Wake};
-use crate::domain::audience::record::report;
+use crate::domain::import::report;
 use crate::kernel::db::dialect::Dialect;
 use crate::kernel::{audit, idempotency, limits, stuck};
 

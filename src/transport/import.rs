@@ -23,7 +23,7 @@ use super::origin::Peer;
 use super::response::refuse;
 use super::sse::{parameter, parameters};
 use super::uploads::UploadPermit;
-use crate::domain::audience::record::import::{Options, Problem, import_with};
+use crate::domain::import::{Options, Problem, import_with};
 use crate::graphql::role;
 use crate::kernel::audit::Entry;
 use crate::kernel::error::Error;

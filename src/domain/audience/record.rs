@@ -1,9 +1,8 @@
-//! Records, the objects that campaigns work on: find, page, create, update.
+//! Records, the objects that campaigns work on: find, page, create. Runs react to updates, which
+//! are in `run::record_change`.
 
 pub(crate) mod external_ids;
 pub mod filter;
-pub mod import;
-pub mod report;
 pub mod timeline;
 pub mod unsubscribe;
 
@@ -21,7 +20,6 @@ use sea_orm::{
 use serde_json::{Value, json};
 
 use crate::domain::audience::{kind, stage, suppression};
-use crate::domain::run::interrupt;
 use crate::kernel::db::batch::any_of;
 use crate::kernel::db::{Db, Tx, error_codes};
 use crate::kernel::error::{Refusal, Result};
@@ -239,44 +237,31 @@ pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Resu
     Ok(record)
 }
 
-/// Updates the given fields. Errors: NOT_FOUND, CONFLICT, BAD_USER_INPUT.
-pub async fn update(db: &Db, viewer: &Viewer, id: RecordId, expected: Option<i32>, fields: &Fields) -> Result<Model> {
-    let fields = fields.checked()?;
-    transact!(db, |tx| {
-        if fields.unsubscribed == Some(true) {
-            let current = must_find(tx.db(), viewer, id).await?;
-            if current.unsubscribed_at.is_none() {
-                interrupt::opted_out(tx, &Viewer::engine(viewer.org_id), &[current]).await?;
-            }
-        }
-        // Lock order: runs before records. Steps that wait for this update then see it committed.
-        interrupt::lock_runs_of(tx, viewer, &[id], None).await?;
-        let before = must_lock(tx, viewer, id, expected).await?;
-        if fields.kind.as_ref().is_some_and(|kind| *kind != before.kind) {
-            return Err(Refusal::input("kind", "can't be changed after creation").into());
-        }
-        if fields.external_id.is_some() && fields.external_id != before.external_id {
-            return Err(Refusal::input("externalId", "can't be changed after creation").into());
-        }
-        if let Some(Some(stage)) = fields.stage.as_ref().filter(|stage| **stage != before.stage) {
-            stage::check_one(tx.db(), viewer, "stage", &before.kind, stage).await?;
-        }
-        let mut row = before.clone().into_active_model();
-        apply(&mut row, &before, &fields, tx.now());
-        let changed = row.is_changed();
-        let record = save(tx, row, before.revision).await?;
-        match (before.unsubscribed_at, record.unsubscribed_at) {
-            (Some(_), None) => suppression::lift(tx, id).await?,
-            (_, Some(_)) if changed => suppression::opt_out(tx, viewer, std::slice::from_ref(&record)).await?,
-            _ => {}
-        }
-        if changed {
-            emit_changes(tx, viewer, &before, &record);
-            let name = if before.stage == record.stage { "record.updated" } else { "record.stage_changed" };
-            interrupt::interrupt_records(tx, &Viewer::engine(viewer.org_id), &[id], name).await?;
-        }
-        Ok(record)
-    })
+/// Writes the given fields, which are checked, to a locked record, with its entries in the suppression
+/// list and its events. Errors: BAD_USER_INPUT.
+pub(crate) async fn update_locked(tx: &Tx, viewer: &Viewer, before: &Model, fields: &Fields) -> Result<Model> {
+    if fields.kind.as_ref().is_some_and(|kind| *kind != before.kind) {
+        return Err(Refusal::input("kind", "can't be changed after creation").into());
+    }
+    if fields.external_id.is_some() && fields.external_id != before.external_id {
+        return Err(Refusal::input("externalId", "can't be changed after creation").into());
+    }
+    if let Some(Some(stage)) = fields.stage.as_ref().filter(|stage| **stage != before.stage) {
+        stage::check_one(tx.db(), viewer, "stage", &before.kind, stage).await?;
+    }
+    let mut row = before.clone().into_active_model();
+    apply(&mut row, before, fields, tx.now());
+    let changed = row.is_changed();
+    let record = save(tx, row, before.revision).await?;
+    match (before.unsubscribed_at, record.unsubscribed_at) {
+        (Some(_), None) => suppression::lift(tx, before.id).await?,
+        (_, Some(_)) if changed => suppression::opt_out(tx, viewer, std::slice::from_ref(&record)).await?,
+        _ => {}
+    }
+    if changed {
+        emit_changes(tx, viewer, before, &record);
+    }
+    Ok(record)
 }
 
 /// Sets `last_replied_at`, unless it is later already.
@@ -353,7 +338,8 @@ pub fn search(name: &str, email: Option<&str>, external_id: Option<&str>) -> Str
     storable::folded(&format!("{name} {} {}", email.unwrap_or_default(), external_id.unwrap_or_default()))
 }
 
-fn emit(tx: &Tx, viewer: &Viewer, kind: &str, record: &Model, payload: Value) {
+/// Appends an event about a record.
+pub(crate) fn emit(tx: &Tx, viewer: &Viewer, kind: &str, record: &Model, payload: Value) {
     let event = Event::new(viewer.org_id, kind, &viewer.actor()).record(Some(record.id)).payload(payload);
     event::append(tx, event);
 }

@@ -18,8 +18,7 @@ use sea_orm::sea_query::{Expr, ExprTrait, Query};
 use sea_orm::{ActiveEnum, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use super::step::Change;
-use super::{advance, retry, step_messages, sweep_queue};
-use crate::domain::audience::record::unsubscribe;
+use super::{advance, record_change, retry, step_messages, sweep_queue};
 use crate::kernel::db::batch::any_of;
 use crate::kernel::db::{Db, Tx, fair};
 use crate::kernel::error::{Error, Result};
@@ -54,7 +53,7 @@ pub async fn open(db: &Db) -> Result<Vec<Model>> {
 /// Processes one chunk. A concurrent worker finds the sweep gone or advanced, and does nothing.
 pub async fn chunk(db: &Db, sweep: &Model) -> Result<()> {
     let viewer = &Viewer { actor: sweep.actor.clone(), ..Viewer::engine(sweep.org_id) };
-    let Some(run_id) = sweep.run_id else { return unsubscribe::chunk(db, viewer, sweep).await };
+    let Some(run_id) = sweep.run_id else { return record_change::unsubscribe_chunk(db, viewer, sweep).await };
     transact!(db, |tx| {
         let run = super::must_lock(tx, viewer, run_id, None).await?;
         let Some(fresh) = sweep_queue::lock_unmoved(tx, sweep).await? else { return Ok(()) };

@@ -8,6 +8,7 @@ mod delimiter;
 mod infer;
 mod lines;
 mod numbers;
+pub mod report;
 mod row;
 mod source;
 mod types;
