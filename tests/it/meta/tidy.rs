@@ -106,14 +106,7 @@ const NOUNS: [&str; 11] =
     ["people", "audience", "content", "plan", "message", "run", "import", "worker", "meeting", "follow_up", "manifest"];
 
 /// Files that use a module declared after their own. Each is a debt; the list may only get shorter.
-const UPWARD: [&str; 6] = [
-    "src/domain/message/communication/resolve.rs",
-    "src/domain/message/communication.rs",
-    "src/domain/message/reply.rs",
-    "src/domain/plan/campaign/transition.rs",
-    "src/domain/plan/schedule/change.rs",
-    "src/domain/run/sweep/replies.rs",
-];
+const UPWARD: [&str; 2] = ["src/domain/plan/campaign/transition.rs", "src/domain/plan/schedule/change.rs"];
 
 #[test]
 fn folders_depend_downwards() {
