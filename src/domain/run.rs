@@ -3,6 +3,8 @@
 pub mod advance;
 pub mod begin;
 pub mod bulk;
+pub mod campaign_control;
+pub(crate) mod campaign_status;
 pub(crate) mod carried_replies;
 pub mod control;
 pub mod dependents;
@@ -27,6 +29,8 @@ pub mod repeat;
 pub mod resolve;
 pub mod retry;
 pub mod review;
+pub mod schedule_change;
+pub(crate) mod schedule_end;
 pub(crate) mod skip;
 pub mod snapshot;
 pub mod step;

@@ -299,7 +299,7 @@ async fn end(
         _ => entity::campaign::CampaignTransition::Complete,
     };
     if let Some(id) = run.campaign_id.filter(|_| run.run_type != RunType::TestRun) {
-        crate::domain::plan::campaign::transition::follow_run(tx, &engine, id, campaign_act).await?;
+        super::campaign_status::follow_run(tx, &engine, id, campaign_act).await?;
     }
     Ok(run)
 }

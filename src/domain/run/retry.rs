@@ -65,8 +65,7 @@ pub async fn retry(db: &Db, viewer: &Viewer, id: RunId, expected: Option<i32>, r
         .await?;
         if let Some(campaign) = run.campaign_id.filter(|_| run.run_type != RunType::TestRun) {
             let reopen = entity::campaign::CampaignTransition::Reopen;
-            crate::domain::plan::campaign::transition::follow_run(tx, &Viewer::engine(run.org_id), campaign, reopen)
-                .await?;
+            super::campaign_status::follow_run(tx, &Viewer::engine(run.org_id), campaign, reopen).await?;
         }
         let phases = phase::of_runs(tx.db(), viewer, &[id]).await?;
         let tasks = task::of_runs(tx.db(), viewer, &[id]).await?;

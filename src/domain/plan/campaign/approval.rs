@@ -65,7 +65,7 @@ pub fn content_version(parts: &CampaignParts) -> Result<String> {
 }
 
 /// Rejects the request if the content is not the version that the caller read. Errors: CONFLICT.
-pub(super) fn expect_content_version(parts: &CampaignParts, expected: Option<&str>) -> Result<()> {
+pub(crate) fn expect_content_version(parts: &CampaignParts, expected: Option<&str>) -> Result<()> {
     let Some(expected) = expected else { return Ok(()) };
     let now = content_version(parts)?;
     if now == expected {
