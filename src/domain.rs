@@ -13,6 +13,8 @@ pub mod message;
 
 pub mod run;
 
+pub mod import;
+
 pub mod worker;
 
 pub mod meeting;

@@ -50,7 +50,7 @@ use async_graphql::{
     Context, ErrorExtensionValues, MergedObject, Request, SDLExportOptions, SchemaBuilder, SimpleObject, ValidationMode,
 };
 
-use crate::kernel::db::{Db, dialect};
+use crate::kernel::db::{Db, error_codes};
 use crate::kernel::error::{Code, Error, Refusal};
 use crate::kernel::limits;
 use crate::kernel::viewer::Viewer;
@@ -334,7 +334,7 @@ impl From<Error> for async_graphql::Error {
                 extensions.set("code", Code::Conflict.as_str());
                 fault.conflict().unwrap_or_default().to_owned()
             }
-            err if err.db().is_some_and(dialect::is_statement_timeout) => {
+            err if err.db().is_some_and(error_codes::is_statement_timeout) => {
                 let most = limits::WRITE_STATEMENT.as_secs();
                 tracing::warn!(error = %err, "write statement aborted: it exceeded the time limit");
                 extensions.set("code", Code::LimitExceeded.as_str());

@@ -10,7 +10,7 @@ use sortie::app::seed::Size;
 use sortie::app::server::Server;
 use sortie::app::telemetry::{self, Telemetry};
 use sortie::app::{cli, demo};
-use sortie::domain::people::api_key;
+use sortie::domain::people::{admin_access, api_key};
 use sortie::graphql;
 use sortie::kernel::clock::Clock;
 use sortie::kernel::config::{Command, Config, KeyCommand, Org, OrgCommand};
@@ -72,7 +72,7 @@ async fn begin() -> ExitCode {
     match outcome {
         Ok(code) => code,
         Err(err) => {
-            let remedy = if err.is_in_use() { remedy } else { "" };
+            let remedy = if sortie::kernel::db::is_in_use(&err) { remedy } else { "" };
             telemetry::report_failure(format, &format!("{err}{remedy}"))
         }
     }
@@ -187,7 +187,7 @@ async fn serve(config: &Config, with_demo: bool) -> Result<()> {
     let mut signals = Signals::begin()?;
     welcome(config, &server, with_demo);
     if !server.development
-        && !api_key::admin_can_authenticate(db.read(), viewer.org_id, db.now(), db.has_tokens()).await?
+        && !admin_access::admin_can_authenticate(db.read(), viewer.org_id, db.now(), db.has_tokens()).await?
     {
         println!("\nNo admin has a valid key. {NEXT_KEY}");
     }
@@ -354,7 +354,7 @@ async fn key(command: KeyCommand) -> Result<()> {
             let revoke = async |db: Db| api_key::revoke(&db, &viewer, id, true).await;
             let row = cli::audited(&db, &viewer, "revokeApiKey", &json!({ "id": id }), revoke).await?;
             println!("{} is revoked.", row.id);
-            if !api_key::admin_can_authenticate(db.read(), viewer.org_id, db.now(), db.has_tokens()).await? {
+            if !admin_access::admin_can_authenticate(db.read(), viewer.org_id, db.now(), db.has_tokens()).await? {
                 eprintln!("No admin has a valid key any more. {NEXT_KEY}");
             }
             db.close().await;

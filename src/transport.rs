@@ -13,13 +13,16 @@ pub mod failed_logins;
 pub mod guard;
 pub mod http;
 pub mod import;
+pub mod items;
 mod json_path;
 pub mod origin;
 pub mod parsed;
 pub mod request;
+pub mod response;
 pub mod shared;
 pub mod socket;
 pub mod sse;
+pub mod sse_sessions;
 pub mod uploads;
 
 use std::sync::Arc;
@@ -50,7 +53,7 @@ use guard::Operation;
 use parsed::{Parsed, Parsing};
 use request::GraphqlRequest;
 use shared::SharedSubscriptions;
-use sse::Sessions;
+use sse_sessions::Sessions;
 
 /// The state shared by all requests.
 #[derive(Clone)]

@@ -19,9 +19,9 @@ use sea_orm::{ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder}
 use serde_json::{Value, json};
 
 use crate::domain::audience::record::filter::RecordFilter;
-use crate::domain::audience::record::import;
 use crate::domain::audience::segment;
 use crate::domain::content::{goal, message_template, reviewer, writer};
+use crate::domain::import;
 use crate::domain::plan::campaign::preflight::{LaunchAction, LaunchInput};
 use crate::domain::plan::campaign::transition::SeenState;
 use crate::domain::plan::{campaign, run_template};

@@ -30,11 +30,12 @@ use crate::kernel::db::Db;
 use crate::kernel::error::{Error, Result};
 use crate::kernel::limits;
 use crate::kernel::viewer::Viewer;
+use crate::transport::accept::Type;
 use crate::transport::address_limits::Addresses;
 use crate::transport::auth::Authenticator;
 use crate::transport::documents::Documents;
 use crate::transport::error::{Kind, RequestError};
-use crate::transport::{App, http, import, sse};
+use crate::transport::{App, http, import, response, sse, sse_sessions};
 
 /// A running server.
 #[derive(Debug)]
@@ -136,7 +137,10 @@ async fn log_failures(authenticator: Authenticator, db: Arc<Db>, mut stop: watch
 fn routes(app: App) -> Router {
     Router::new()
         .route("/graphql", post(http::post).get(http::get))
-        .route("/graphql/stream", post(sse::begin).get(sse::open).put(sse::reserve).delete(sse::end))
+        .route(
+            "/graphql/stream",
+            post(sse_sessions::begin).get(sse_sessions::open).put(sse_sessions::reserve).delete(sse_sessions::end),
+        )
         .route("/import/records", post(import::records))
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
@@ -167,12 +171,12 @@ fn cors(app: &App) -> CorsLayer {
     CorsLayer::new()
         .allow_origin(AllowOrigin::predicate(move |origin, _| authenticator.allows_origin(origin)))
         .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
-        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE, header::ACCEPT, sse::TOKEN, sse::LAST_ID])
+        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE, header::ACCEPT, sse_sessions::TOKEN, sse::LAST_ID])
         .max_age(limits::CORS_AGE)
 }
 
 fn error_response(status: StatusCode, message: &str) -> Response {
-    http::refuse(http::Type::Json, &RequestError::new(Kind::Http(status), "NOT_FOUND", message))
+    response::refuse(Type::Json, &RequestError::new(Kind::Http(status), "NOT_FOUND", message))
 }
 
 /// GraphiQL's files, embedded in the binary: no other host is contacted.

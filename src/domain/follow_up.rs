@@ -5,19 +5,19 @@ use async_graphql::{Enum, ID, InputObject};
 use chrono::{DateTime, Utc};
 use entity::follow_up::{ActiveModel, COLUMN, Column, Entity, FollowUpTransition, Model};
 use entity::id::*;
-use entity::{ActivityKind, Actor, FollowUpStatus, StateMachine, run};
+use entity::{ActivityKind, Actor, FollowUpStatus, StateMachine};
 use sea_orm::sea_query::{Condition, Expr};
 use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, Set};
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::domain::message::activity::{self, NewActivity};
+use crate::domain::message::reply::follow_up::emit;
 use crate::domain::run as runs;
 use crate::domain::run::guided::{self, active_step};
+use crate::kernel::db::Db;
 use crate::kernel::db::batch::any_of;
-use crate::kernel::db::{Db, Tx};
 use crate::kernel::error::{Refusal, Result};
-use crate::kernel::event::{self, Event};
 use crate::kernel::page::{self, Args, Window};
 use crate::kernel::stuck::{self, StuckWork};
 use crate::kernel::viewer::Viewer;
@@ -171,42 +171,6 @@ pub async fn create(db: &Db, viewer: &Viewer, draft: &FollowUpDraft) -> Result<M
     })
 }
 
-/// Creates a follow-up for a reply that no step of its run handles any more, so that somebody sees
-/// it. The run must be locked.
-pub(crate) async fn for_reply(
-    tx: &Tx,
-    viewer: &Viewer,
-    run: &entity::run::Model,
-    message: &entity::communication::Model,
-    reply: &entity::reply::Model,
-) -> Result<()> {
-    let from = if message.to_name.is_empty() { &message.to_address } else { &message.to_name };
-    let title: String =
-        format!("Handle the reply from {from}").chars().take(crate::kernel::limits::NAME_CHARS).collect();
-    let row = ActiveModel {
-        id: Set(FollowUpId::new()),
-        org_id: Set(run.org_id),
-        run_id: Set(run.id),
-        step_id: Set(message.step_id),
-        record_id: Set(reply.record_id),
-        title: Set(title),
-        note: Set(reply.body.chars().take(crate::kernel::limits::TEXT_CHARS).collect()),
-        due_at: Set(None),
-        assignee_id: Set(None),
-        status: Set(FollowUpStatus::Open),
-        overdue_at: Set(None),
-        closed_at: Set(None),
-        closed_by: Set(None),
-        created_by: Set(viewer.actor()),
-        created_at: Set(tx.now()),
-        updated_at: Set(tx.now()),
-        revision: Set(1),
-    };
-    let found = row.insert(tx.db()).await?;
-    emit(tx, &viewer.actor(), "follow_up.created", run, &found, json!({ "from": null, "replyId": reply.id }));
-    Ok(())
-}
-
 /// Completes, cancels or reopens a follow-up, also after its run has ended. Errors: NOT_FOUND,
 /// CONFLICT, INVALID_TRANSITION.
 pub async fn change_status(
@@ -291,16 +255,4 @@ pub async fn emit_overdue(db: &Db, org_id: OrgId, run_id: RunId, ids: &[FollowUp
 fn done(found: &Model, kind: ActivityKind, summary: String) -> NewActivity {
     let details = json!({ "followUpId": found.id, "title": found.title, "dueAt": found.due_at });
     NewActivity { record_id: found.record_id, kind, summary, details }
-}
-
-fn emit(tx: &Tx, actor: &Actor, kind: &str, run: &run::Model, found: &Model, mut payload: Value) {
-    if payload.get("from").is_some() {
-        payload["to"] = json!(found.status);
-    }
-    payload["id"] = json!(found.id);
-    payload["followUpId"] = json!(found.id);
-    payload["title"] = json!(found.title);
-    payload["dueAt"] = json!(found.due_at);
-    payload["assigneeId"] = json!(found.assignee_id);
-    event::append(tx, Event::new(found.org_id, kind, actor).run(run).record(found.record_id).payload(payload));
 }

@@ -17,7 +17,7 @@ pub use export::export;
 
 use crate::domain::content::yaml;
 use crate::domain::content::yaml::YamlDocument;
-use crate::kernel::db::{Db, Tx, dialect};
+use crate::kernel::db::{Db, Tx, dialect, error_codes};
 use crate::kernel::error::{Error, Refusal, Result};
 use crate::kernel::viewer::Viewer;
 use crate::kernel::{budget, limits};
@@ -132,7 +132,7 @@ pub async fn apply(db: &Db, viewer: &Viewer, text: &str, planned: bool) -> Resul
                 Err(Error::Refused(refusal)) => applied.problems.extend(problems_of(&written, item, &refusal)),
                 // A previous item failed in the database, which rejects further statements of the
                 // transaction.
-                Err(err) if err.db().is_some_and(dialect::is_aborted) && !applied.problems.is_empty() => break,
+                Err(err) if err.db().is_some_and(error_codes::is_aborted) && !applied.problems.is_empty() => break,
                 Err(err) => return Err(err),
             }
         }

@@ -1,5 +1,6 @@
 //! Orgs, their members, and the API keys that authenticate requests.
 
+pub mod admin_access;
 pub mod api_key;
 pub mod member;
 pub mod org;

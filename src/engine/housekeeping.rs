@@ -4,7 +4,7 @@
 use chrono::{DateTime, Utc};
 
 use super::{EngineContext, Wake};
-use crate::domain::audience::record::report;
+use crate::domain::import::report;
 use crate::kernel::db::dialect::Dialect;
 use crate::kernel::{audit, idempotency, limits, stuck};
 
@@ -31,7 +31,7 @@ pub async fn tick(context: &EngineContext, last_seen: Option<DateTime<Utc>>) {
     if let Err(err) = context.db.keep_time().await {
         log_failure!(warn, err, "the database's clock could not be read");
     }
-    if let Err(err) = idempotency::delete_expired(&context.db).await {
+    if let Err(err) = idempotency::expiry::delete_expired(&context.db).await {
         log_failure!(error, err, "expired idempotency keys could not be deleted");
     }
     if let Err(err) = audit::write_counted(&context.db).await {

@@ -179,7 +179,7 @@ async fn take_from(
         }
         runs::step::record_changes(tx, &run, &engine.actor(), &changes).await?;
         close_recipients(tx, &engine, &run, &changes).await?;
-        runs::sweep::replies::follow_up(tx, &engine, &run, changes.iter().map(|change| &change.step)).await?;
+        runs::unhandled_replies::follow_up(tx, &engine, &run, changes.iter().map(|change| &change.step)).await?;
         let snapshot = runs::snapshot::of(tx.db(), &run).await?;
         runs::dependents::advance(tx, &run, &snapshot, &changes).await?;
         advance::advance(tx, &engine, run).await?;

@@ -12,7 +12,9 @@ use super::record::Record;
 use super::reply::Reply;
 use super::run::Run;
 use super::{Actor, AvailableAction, db, viewer};
-use crate::domain::message::communication::{self as noun, Action, Edit, Filter, Resolution};
+use crate::domain::message::communication::{self as noun, Filter};
+use crate::domain::run::resolve::{Resolution, resolve};
+use crate::domain::run::review::{Action, Edit, MessageContext, check_allowed, review};
 use crate::graphql::counted::Counted;
 use crate::kernel::validate;
 
@@ -142,10 +144,10 @@ impl Communication {
     #[graphql(complexity = "10 + child_complexity")]
     async fn available_actions(&self, ctx: &Context<'_>) -> Result<Vec<AvailableAction>> {
         let (run, parts) = (must_load(ctx, self.0.run_id).await?, must_load(ctx, PartsOfRun(self.0.run_id)).await?);
-        let context = noun::MessageContext::of(run, &parts.tasks);
+        let context = MessageContext::of(run, &parts.tasks);
         Action::ALL
             .into_iter()
-            .map(|action| AvailableAction::of_verdict(action, noun::check_allowed(&self.0, &context, action)))
+            .map(|action| AvailableAction::of_verdict(action, check_allowed(&self.0, &context, action)))
             .collect()
     }
 }
@@ -268,7 +270,7 @@ impl CommunicationMutation {
         let id = validate::id("id", &input.id)?;
         let edit = Edit { subject: input.subject, body: input.body };
         let expected = input.expected_revision;
-        let row = idempotent!(ctx, input.idempotency_key, |db| noun::review(
+        let row = idempotent!(ctx, input.idempotency_key, |db| review(
             db,
             viewer(ctx),
             id,
@@ -288,8 +290,7 @@ impl CommunicationMutation {
     ) -> Result<CommunicationPayload> {
         let id = validate::id("id", &input.id)?;
         let (expected, resolution) = (input.expected_revision, input.resolution);
-        let row =
-            idempotent!(ctx, input.idempotency_key, |db| noun::resolve(db, viewer(ctx), id, expected, resolution));
+        let row = idempotent!(ctx, input.idempotency_key, |db| resolve(db, viewer(ctx), id, expected, resolution));
         Ok(CommunicationPayload { communication: Communication(row) })
     }
 }
@@ -298,14 +299,7 @@ async fn judge(ctx: &Context<'_>, input: CommunicationVerdictInput, action: Acti
     let id = validate::id("id", &input.id)?;
     let (expected, edit) = (input.expected_revision, Edit::default());
     let reason = input.reason.as_deref();
-    let row = idempotent!(ctx, input.idempotency_key, |db| noun::review(
-        db,
-        viewer(ctx),
-        id,
-        expected,
-        action,
-        reason,
-        &edit
-    ));
+    let row =
+        idempotent!(ctx, input.idempotency_key, |db| review(db, viewer(ctx), id, expected, action, reason, &edit));
     Ok(CommunicationPayload { communication: Communication(row) })
 }

@@ -6,7 +6,7 @@ use entity::id::ImportId;
 use entity::import::ImportStatus;
 
 use super::{Actor, db, viewer};
-use crate::domain::audience::record::report as noun;
+use crate::domain::import::report as noun;
 use crate::kernel::limits;
 
 /// The import of a file of records.

@@ -134,7 +134,7 @@ impl Totals {
             Self::Agents => Box::pin(crate::domain::plan::agent::count(db.read(), viewer)).await,
             Self::Segments => Box::pin(crate::domain::audience::segment::count(db.read(), viewer)).await,
             Self::Suppressions => Box::pin(crate::domain::audience::suppression::count(db.read(), viewer)).await,
-            Self::Imports => Box::pin(crate::domain::audience::record::report::count(db.read(), viewer)).await,
+            Self::Imports => Box::pin(crate::domain::import::report::count(db.read(), viewer)).await,
             Self::ApiKeys => Box::pin(crate::domain::people::api_key::count(db.read(), viewer)).await,
             Self::Audit(filter) => Box::pin(crate::kernel::audit::count(db, viewer, filter)).await,
             Self::Records(filter) => Box::pin(crate::domain::audience::record::count(db, viewer, filter)).await,

@@ -65,7 +65,7 @@ by_id! {
     RunTemplateId => crate::domain::plan::run_template, run_template;
     AgentId => crate::domain::plan::agent, agent;
     AuditId => crate::kernel::audit, audit;
-    ImportId => crate::domain::audience::record::report, import;
+    ImportId => crate::domain::import::report, import;
     CampaignVersionId => crate::domain::plan::campaign::version, campaign_version;
     MessageTemplateVersionId => crate::domain::content::message_template::version, message_template_version;
     WriterVersionId => crate::domain::content::writer::version, writer_version;

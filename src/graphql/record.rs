@@ -359,7 +359,7 @@ impl RecordMutation {
             unsubscribed: input.unsubscribed,
             ..noun::Fields::default()
         };
-        let changed = idempotent!(ctx, input.idempotency_key, |db| noun::update(
+        let changed = idempotent!(ctx, input.idempotency_key, |db| crate::domain::run::record_change::update(
             db,
             viewer(ctx),
             id,

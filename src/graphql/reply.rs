@@ -10,7 +10,8 @@ use super::loader::{load, must_load};
 use super::record::Record;
 use super::run::Run;
 use super::{Actor, db, viewer};
-use crate::domain::message::reply::{self as noun, Filter, IncomingReply};
+use crate::domain::message::reply::{self as noun, Filter};
+use crate::domain::run::incoming_reply::{self, IncomingReply};
 use crate::graphql::counted::Counted;
 use crate::kernel::validate;
 
@@ -154,7 +155,7 @@ impl ReplyMutation {
             body: input.body,
             received_at: input.received_at.map(|at| chrono::SubsecRound::trunc_subsecs(at, 6)),
         };
-        let reply = idempotent!(ctx, input.idempotency_key, |db| noun::record(db, viewer(ctx), &incoming));
+        let reply = idempotent!(ctx, input.idempotency_key, |db| incoming_reply::record(db, viewer(ctx), &incoming));
         Ok(ReplyPayload { reply: Reply(reply) })
     }
 }

@@ -32,10 +32,11 @@ use super::step::Step;
 use super::{Actor, AvailableAction, db, viewer};
 use crate::domain::plan::campaign::preflight::Preflight;
 use crate::domain::plan::campaign_snapshot::{CampaignParts, CampaignSnapshot};
+use crate::domain::run as noun;
 use crate::domain::run::findings::Finding;
+use crate::domain::run::permissions::{Action, check_allowed};
 use crate::domain::run::step::StepFilter;
 use crate::domain::run::waiting::{WaitContext, reasons};
-use crate::domain::run::{self as noun, Action};
 use crate::graphql::counted::Counted;
 use audience::RunRecord;
 pub use instructions::FieldChange;
@@ -362,7 +363,7 @@ impl Run {
         let campaign = self.plan(ctx).await?.map(|campaign| campaign.status);
         let parts = self.parts(ctx).await?;
         let check = |action| {
-            noun::check_allowed(&self.row, campaign, action)?;
+            check_allowed(&self.row, campaign, action)?;
             if action == Action::Complete { noun::guided::is_through(&self.row, &parts.tasks) } else { Ok(()) }
         };
         let verdicts =

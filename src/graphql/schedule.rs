@@ -23,7 +23,8 @@ use super::loader::{load, nested_page};
 use super::member::Member;
 use super::run_template::RunTemplate;
 use super::{Actor, db, viewer};
-use crate::domain::plan::schedule::{self as noun, Action, EITHER_DAY, Pattern};
+use crate::domain::plan::schedule::{self as noun, EITHER_DAY, Pattern};
+use crate::domain::run::schedule_change::{Action, check_allowed};
 use crate::kernel::error::Refusal;
 use crate::kernel::{storable, validate};
 
@@ -150,7 +151,7 @@ impl Schedule {
     async fn available_actions(&self) -> Result<Vec<AvailableAction>> {
         Action::ALL
             .into_iter()
-            .map(|action| AvailableAction::of_verdict(action, noun::check_allowed(&self.0, action)))
+            .map(|action| AvailableAction::of_verdict(action, check_allowed(&self.0, action)))
             .collect()
     }
 

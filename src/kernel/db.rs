@@ -3,6 +3,7 @@
 mod address;
 pub(crate) mod batch;
 pub mod dialect;
+pub mod error_codes;
 pub(crate) mod fair;
 pub(crate) mod file;
 mod lanes;
@@ -13,6 +14,7 @@ mod reader;
 mod row_size;
 mod schema;
 mod state;
+mod transaction;
 mod write_priority;
 
 use std::collections::HashMap;
@@ -20,26 +22,25 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
 
 use chrono::{DateTime, Utc};
-use entity::AuditOutcome;
-use entity::id::{Id, OrgId};
-use sea_orm::{Database, DatabaseConnection, DatabaseTransaction};
-use sea_orm::{SqliteTransactionMode, TransactionOptions, TransactionTrait};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use entity::id::OrgId;
+use sea_orm::{Database, DatabaseConnection};
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
-use crate::kernel::audit::Entry;
-use crate::kernel::budget::Conditions;
+use crate::kernel::audit::entry::Entry;
+use crate::kernel::audit::refusals::Refusals;
 use crate::kernel::clock::Clock;
-use crate::kernel::error::{Error, Result};
+use crate::kernel::error::Result;
+use crate::kernel::event::sequencer;
 use crate::kernel::event::tail::Tails;
-use crate::kernel::event::{self, Event, sequencer};
-use crate::kernel::idempotency::{IdempotentRequest, ResultIds};
-use crate::kernel::limits;
+use crate::kernel::idempotency::IdempotentRequest;
 use dialect::Dialect;
+pub use file::is_in_use;
 use pools::Pools;
 use reachability::Reachability;
 pub use reader::Reader;
 pub use schema::place;
+pub use transaction::Tx;
 use write_priority::Turns;
 
 /// The connections to the database, and the clock for timestamps. Clones share everything.
@@ -68,7 +69,7 @@ pub struct Db {
     tokens: Arc<AtomicBool>,
     /// Domain of this process's mail, as used in Message-IDs.
     domain: Arc<std::sync::OnceLock<String>>,
-    refusals: Arc<crate::kernel::audit::refusals::Refusals>,
+    refusals: Arc<Refusals>,
     audit_days: Arc<std::sync::OnceLock<u32>>,
     reach: Reachability,
 }
@@ -209,81 +210,6 @@ impl Db {
         self.nudge.send_replace(());
     }
 
-    /// A permit among the concurrent changes of the request's org; the limit leaves connections for
-    /// other orgs. Errors: LIMIT_EXCEEDED.
-    async fn share(&self) -> Result<Option<OwnedSemaphorePermit>> {
-        let Some(request) = crate::kernel::cost::current().filter(|_| !self.patient) else { return Ok(None) };
-        let most = if self.dialect == Dialect::Sqlite { 1 } else { limits::WRITERS_PER_ORG };
-        let share = {
-            let mut all = self.shares.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            all.retain(|_, share| Arc::strong_count(share) > 1 || share.available_permits() < most);
-            all.entry(request.owner().org).or_insert_with(|| Arc::new(Semaphore::new(most))).clone()
-        };
-        match tokio::time::timeout(limits::LANE_PATIENCE, share.acquire_owned()).await {
-            Ok(permit) => Ok(Some(permit.map_err(Error::internal)?)),
-            Err(_) => {
-                Err(crate::kernel::cost::busy("the changes of this org have waited too long for a connection".into())
-                    .into())
-            }
-        }
-    }
-
-    /// Begins a write transaction; call it through `transact!`.
-    #[doc(hidden)]
-    pub async fn begin(&self) -> Result<Tx> {
-        let mut options = TransactionOptions::default();
-        if self.dialect == Dialect::Sqlite {
-            options.sqlite_transaction_mode = Some(SqliteTransactionMode::Immediate);
-        }
-        let share = self.share().await?;
-        let inner = if self.patient {
-            self.turns.wait_for_requests().await;
-            self.pools.engine.begin_with_options(options).await?
-        } else {
-            let _waiting = self.turns.request_waiting();
-            self.reach.unless_away(self.pools.writer.begin_with_options(options)).await?
-        };
-        let (now, kept) = (self.clock.now(), Mutex::default());
-        let (once, entry) = (self.once.clone(), self.entry.clone());
-        let (dialect, clock, answers, conditions) =
-            (self.dialect, self.clock.clone(), self.answers, Conditions::default());
-        let tx = Tx { inner, dialect, now, clock, kept, once, entry, answers, conditions, _share: share };
-        if let Some(once) = &self.once {
-            once.claim(&tx).await?;
-        }
-        Ok(tx)
-    }
-
-    /// Commits with the events, or rolls back; `None` means: retry. Call it through `transact!`.
-    #[doc(hidden)]
-    pub async fn end<T>(&self, tx: Tx, outcome: Result<T>, tries: &mut u32) -> Option<Result<T>> {
-        let authenticator = tx.kept.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).authenticator;
-        let outcome = match outcome {
-            Ok(value) => tx.commit().await.map(|wrote| {
-                if authenticator {
-                    self.door.send_modify(|changes| *changes += 1);
-                }
-                if wrote {
-                    self.nudge.send_replace(());
-                }
-                value
-            }),
-            Err(err) => {
-                // A failed rollback leaves a broken connection, which the pool discards.
-                let _ = tx.inner.rollback().await;
-                Err(err)
-            }
-        };
-        match outcome {
-            Err(err) if err.db().is_some_and(|err| dialect::is_retryable(err, *tries)) => {
-                *tries += 1;
-                tokio::time::sleep(std::time::Duration::from_millis(5 << (*tries).min(6))).await;
-                None
-            }
-            outcome => Some(outcome),
-        }
-    }
-
     /// Closes all connections.
     pub async fn close(&self) {
         let numbered = {
@@ -295,106 +221,5 @@ impl Db {
             let _ = sequencer::caught_up(&self.pools.engine, &self.floor).await;
         }
         self.pools.close().await;
-    }
-}
-
-/// `transact!(db, |tx| { … })`: runs the block in one write transaction, commits it with its
-/// events, and retries on deadlock, serialisation failure or busy. It is a macro because a function
-/// that takes an async closure can't yet promise that the future is `Send`.
-#[macro_export]
-macro_rules! transact {
-    ($db:expr, |$tx:ident| $body:expr) => {{
-        let mut tries = 0;
-        loop {
-            let tx = $db.begin().await?;
-            let outcome: $crate::kernel::error::Result<_> = {
-                let $tx = &tx;
-                async { $body }.await
-            };
-            if let Some(outcome) = $db.end(tx, outcome, &mut tries).await {
-                break outcome;
-            }
-        }
-    }};
-}
-
-/// An open write transaction.
-#[derive(Debug)]
-pub struct Tx {
-    inner: DatabaseTransaction,
-    dialect: Dialect,
-    now: DateTime<Utc>,
-    clock: Clock,
-    kept: Mutex<CommitBuffer>,
-    once: Option<Arc<IdempotentRequest>>,
-    entry: Option<Arc<Entry>>,
-    answers: Option<&'static str>,
-    pub(crate) conditions: Conditions,
-    _share: Option<OwnedSemaphorePermit>,
-}
-
-/// Data that is collected until the commit.
-#[derive(Debug, Default)]
-struct CommitBuffer {
-    events: Vec<Event>,
-    made: ResultIds,
-    authenticator: bool,
-}
-
-impl Tx {
-    /// The connection for statements.
-    pub fn db(&self) -> &DatabaseTransaction {
-        &self.inner
-    }
-
-    /// The kind of database.
-    pub fn dialect(&self) -> Dialect {
-        self.dialect
-    }
-
-    /// The timestamp of everything that this transaction writes.
-    pub fn now(&self) -> DateTime<Utc> {
-        self.now
-    }
-
-    /// The current time, for rows ordered by a lock that was taken after the transaction had begun.
-    pub(crate) fn now_locked(&self) -> DateTime<Utc> {
-        self.clock.now()
-    }
-
-    /// Collects an event until the commit; call it through `event::append`.
-    pub(crate) fn keep(&self, event: Event) {
-        self.kept.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).events.push(event);
-    }
-
-    /// Marks that members or keys change: open sessions are checked again after the commit.
-    pub(crate) fn credentials_changed(&self) {
-        self.kept.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).authenticator = true;
-    }
-
-    /// Records the id of a created or changed object; a repeated request returns the first one of
-    /// the mutation's noun.
-    pub(crate) fn set_result(&self, id: impl Id) {
-        self.kept.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).made.add(id);
-    }
-
-    /// Commits; true if there were events.
-    async fn commit(self) -> Result<bool> {
-        let kept = self.kept.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let made = kept.made.answer(self.answers);
-        if let Some(once) = &self.once {
-            once.keep(&self.inner, made.as_ref().map(|(id, _)| *id)).await?;
-        }
-        let entry = self.entry.filter(|entry| !entry.is_noted());
-        if let Some(entry) = &entry {
-            entry.write(&self.inner, self.now, made.map(|(_, shown)| shown), AuditOutcome::Done, None).await?;
-        }
-        let any = !kept.events.is_empty();
-        event::write(&self.inner, self.dialect, kept.events, self.now).await?;
-        self.inner.commit().await?;
-        if let Some(entry) = entry {
-            entry.kept();
-        }
-        Ok(any)
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use sea_orm::{DbErr, SqlErr};
 use serde_json::{Map, Value, json};
 
+use crate::kernel::db::error_codes;
 use crate::kernel::quote;
 
 /// The reason that an operation failed.
@@ -200,12 +201,7 @@ impl Error {
 
     /// True if the failure is transient, as when the database is unreachable.
     pub fn is_transient(&self) -> bool {
-        self.db().is_some_and(crate::kernel::db::dialect::is_transient)
-    }
-
-    /// True if another process has the database file open.
-    pub fn is_in_use(&self) -> bool {
-        matches!(self, Self::Internal(Fault(inner)) if inner.is::<crate::kernel::db::file::FileInUse>())
+        self.db().is_some_and(error_codes::is_transient)
     }
 
     /// Prefixes an internal failure with the name of the setting that caused it.
@@ -218,7 +214,7 @@ impl Error {
 
     /// True if the database is unreachable.
     pub fn is_unreachable(&self) -> bool {
-        self.db().is_some_and(crate::kernel::db::dialect::is_unreachable)
+        self.db().is_some_and(error_codes::is_unreachable)
     }
 
     /// The message that every member of the org may read; for internal failures, the log has the
@@ -226,7 +222,7 @@ impl Error {
     pub fn public_message(&self) -> String {
         match (self, self.db()) {
             (Self::Refused(refusal), _) => refusal.message.clone(),
-            (Self::Internal(_), Some(err)) => crate::kernel::db::dialect::public_message(err),
+            (Self::Internal(_), Some(err)) => error_codes::public_message(err),
             (Self::Internal(_), None) => "internal error; see the server's log".to_owned(),
         }
     }

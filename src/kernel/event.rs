@@ -3,14 +3,15 @@
 //! Only this module and its submodules know how positions are assigned.
 
 pub mod cursor;
-mod insert;
+mod follow;
+pub(crate) mod insert;
 pub mod kinds;
+pub(crate) mod new_event;
 pub(crate) mod sequencer;
 pub(crate) mod tail;
 
 use std::sync::Arc;
 
-use entity::Actor;
 use entity::event::{COLUMN, Column, Entity, Model};
 use entity::id::*;
 use entity::member::Role;
@@ -19,10 +20,9 @@ use sea_orm::sea_query::{Asterisk, Expr, Query};
 use sea_orm::{
     ColumnTrait, Condition, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QuerySelect, QueryTrait, Select,
 };
-use serde_json::{Value, json};
 
 pub use self::cursor::cursor;
-pub(crate) use self::insert::write;
+pub use self::new_event::Event;
 use crate::kernel::db::batch::any_of;
 use crate::kernel::db::dialect::Dialect;
 use crate::kernel::db::{Db, Tx};
@@ -30,91 +30,6 @@ use crate::kernel::error::Result;
 use crate::kernel::page::{self, AT_ONCE, NTH, rows_of_each, union};
 use crate::kernel::viewer::Viewer;
 use crate::kernel::{limits, validate};
-
-/// An event before it has a position.
-#[derive(Clone, Debug)]
-pub struct Event {
-    org_id: OrgId,
-    kind: String,
-    actor: Actor,
-    payload: Value,
-    campaign_id: Option<CampaignId>,
-    run_id: Option<RunId>,
-    phase_id: Option<PhaseId>,
-    task_id: Option<TaskId>,
-    step_id: Option<StepId>,
-    record_id: Option<RecordId>,
-}
-
-impl Event {
-    /// An event of Sortie's own: `kind` is `noun.what_happened` with a noun reserved in `kinds`, so
-    /// that clients cannot raise it.
-    pub fn new(org_id: OrgId, kind: impl Into<String>, actor: &Actor) -> Self {
-        let kind = kind.into();
-        debug_assert!(kinds::is_ours(&kind) && kinds::may_come(&kind), "`{kind}` is missing in event/kinds.rs");
-        Self::raised(org_id, kind, actor)
-    }
-
-    /// An event that a client raises.
-    pub(crate) fn raised(org_id: OrgId, kind: String, actor: &Actor) -> Self {
-        Self {
-            org_id,
-            kind,
-            actor: actor.clone(),
-            payload: json!({}),
-            campaign_id: None,
-            run_id: None,
-            phase_id: None,
-            task_id: None,
-            step_id: None,
-            record_id: None,
-        }
-    }
-
-    /// Sets the payload, which filters and readers use.
-    pub fn payload(mut self, payload: Value) -> Self {
-        self.payload = payload;
-        self
-    }
-
-    /// Sets the campaign; none for guided work.
-    pub fn campaign(mut self, id: impl Into<Option<CampaignId>>) -> Self {
-        self.campaign_id = id.into();
-        self
-    }
-
-    /// Sets the run and its campaign.
-    pub fn run(mut self, run: &entity::run::Model) -> Self {
-        self.run_id = Some(run.id);
-        self.campaign_id = run.campaign_id;
-        self
-    }
-
-    /// Sets the phase.
-    pub fn phase(mut self, id: PhaseId) -> Self {
-        self.phase_id = Some(id);
-        self
-    }
-
-    /// Sets the task.
-    pub fn task(mut self, id: TaskId) -> Self {
-        self.task_id = Some(id);
-        self
-    }
-
-    /// Sets the step with its record, phase and task.
-    pub fn step(mut self, step: &entity::step::Model) -> Self {
-        self.step_id = Some(step.id);
-        self.record_id = step.record_id;
-        self.phase(step.phase_id).task(step.task_id)
-    }
-
-    /// Sets the record.
-    pub fn record(mut self, id: Option<RecordId>) -> Self {
-        self.record_id = id;
-        self
-    }
-}
 
 /// Appends an event to the log, in the same transaction as the change.
 pub fn append(tx: &Tx, event: Event) {
@@ -314,5 +229,5 @@ pub async fn head(db: &Db, viewer: &Viewer) -> Result<i64> {
 /// Follows the log from a position, forever. It is the only live feed: replay, live updates and
 /// recovery after a crash are the same code.
 pub fn follow(db: Arc<Db>, viewer: Viewer, position: i64) -> impl Stream<Item = Result<Vec<Arc<Model>>>> + Send {
-    tail::follow(db, viewer, position)
+    follow::follow(db, viewer, position)
 }

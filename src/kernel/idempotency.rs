@@ -6,20 +6,21 @@
 //! outcome; a transaction that creates nothing (a rejection, a failed preflight) leaves no key
 //! behind.
 
+pub mod expiry;
+
 use std::sync::OnceLock;
 
+use chrono::{DateTime, Utc};
 use entity::id::{Id, OrgId};
-use entity::idempotency_key::{COLUMN, Entity};
-use sea_orm::{ConnectionTrait, EntityTrait, QueryFilter, Statement};
+use entity::idempotency_key::Entity;
+use sea_orm::{ConnectionTrait, EntityTrait, Statement};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::kernel::db::{Db, Tx};
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::limits;
 use crate::kernel::viewer::Viewer;
-use crate::transact;
 
 /// The ids that a transaction created or changed, in the order of their registration.
 #[derive(Debug, Default)]
@@ -98,7 +99,7 @@ impl IdempotentRequest {
 
     /// The transaction's first statement: waits for a concurrent duplicate. Errors: CONFLICT if the
     /// duplicate was first.
-    pub(crate) async fn claim(&self, tx: &Tx) -> Result<()> {
+    pub(crate) async fn claim(&self, db: &impl ConnectionTrait, at: DateTime<Utc>) -> Result<()> {
         let sql = "INSERT INTO idempotency_key (org_id, asker, mutation, key, input, created_at) \
                    VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING";
         let values = [
@@ -107,11 +108,11 @@ impl IdempotentRequest {
             self.mutation.as_str().into(),
             self.key.as_str().into(),
             self.input.as_str().into(),
-            tx.now().into(),
+            at.into(),
         ];
-        let statement = Statement::from_sql_and_values(tx.db().get_database_backend(), sql, values);
-        if tx.db().execute_raw(statement).await?.rows_affected() == 0 {
-            self.lookup(tx.db()).await?;
+        let statement = Statement::from_sql_and_values(db.get_database_backend(), sql, values);
+        if db.execute_raw(statement).await?.rows_affected() == 0 {
+            self.lookup(db).await?;
             return Err(Refusal::conflict("a request with this idempotencyKey was completed already").into());
         }
         Ok(())
@@ -136,16 +137,4 @@ impl IdempotentRequest {
         db.execute_raw(Statement::from_sql_and_values(db.get_database_backend(), sql, values)).await?;
         Ok(())
     }
-}
-
-/// Deletes keys that are past their retention. Returns the number.
-pub async fn delete_expired(db: &Db) -> Result<u64> {
-    let before = db.now() - limits::IDEMPOTENCY_KEPT;
-    let any = Entity::find().filter(COLUMN.created_at.lt(before)).one(db.read()).await?;
-    if any.is_none() {
-        return Ok(0);
-    }
-    transact!(db, |tx| {
-        Ok(Entity::delete_many().filter(COLUMN.created_at.lt(before)).exec(tx.db()).await?.rows_affected)
-    })
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use sea_orm::DbErr;
 
-use crate::kernel::db::dialect;
+use crate::kernel::db::error_codes;
 use crate::kernel::error::Error;
 
 /// Set once the databases of this process are probed.
@@ -58,7 +58,7 @@ pub(crate) fn explains(failure: &impl Failure) -> bool {
     PROBED.load(Ordering::Relaxed)
         && failure
             .below()
-            .is_some_and(|err| dialect::is_unreachable(err) && (away || !dialect::is_acquire_timeout(err)))
+            .is_some_and(|err| error_codes::is_unreachable(err) && (away || !error_codes::is_acquire_timeout(err)))
 }
 
 /// `log_failure!(warn, err, field = value, "message")`: logs a failure; at `debug` only if an

@@ -85,7 +85,7 @@ macro_rules! saved {
         locked!($table, $id, $noun);
 
         /// Persists the row and increments `revision` if something changed.
-        async fn save(
+        pub(crate) async fn save(
             tx: &$crate::kernel::db::Tx,
             mut row: entity::$table::ActiveModel,
             revision: i32,

@@ -18,7 +18,7 @@ use icu_properties::props::{DefaultIgnorableCodePoint, NoncharacterCodePoint};
 use serde_json::{Number, Value};
 
 use crate::kernel::error::Refusal;
-use crate::kernel::limits;
+use crate::kernel::{limits, quote};
 
 /// The reason that a value can't be stored on both databases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -204,7 +204,7 @@ pub fn json(value: &Value) -> Result<(), UnstorableAt> {
                     if !shown.is_empty() {
                         shown.push('.');
                     }
-                    shown.push_str(&crate::kernel::validate::shown(key));
+                    shown.push_str(&quote::shown(key));
                 }
             }
         }

@@ -6,12 +6,14 @@ use std::time::Duration;
 use axum::body::{Body, BodyDataStream, Bytes, HttpBody};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use futures_util::StreamExt;
+use mediatype::{MediaType, ReadParams, names};
 use tokio::time::{Instant, timeout};
 
 use super::App;
 use super::address_limits::BufferedBytes;
 use super::auth::Principal;
 use super::error::{Kind, RequestError};
+use super::request::GraphqlRequest;
 use crate::kernel::limits;
 
 /// A complete body, counted until it is dropped.
@@ -52,6 +54,30 @@ pub async fn whole(app: &App, principal: &Principal, body: Body) -> Result<Buffe
     };
     let bytes = timeout(app.client_time, read).await.unwrap_or_else(|_| Err(too_slow()))?;
     Ok(BufferedBody { bytes, load })
+}
+
+/// Reads a request from a JSON body. Pages of other origins can't send JSON without a CORS preflight. The count of
+/// its bytes is returned with it, to be held while the request is processed.
+pub(super) async fn graphql_request(
+    app: &App,
+    principal: &Principal,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<(GraphqlRequest, BufferedBytes), RequestError> {
+    let content = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let media = MediaType::parse(content).ok().filter(|media| {
+        let utf8 = media
+            .params()
+            .all(|(name, value)| name != names::CHARSET || value.unquoted_str().eq_ignore_ascii_case("utf-8"));
+        (media.ty, media.subty, media.suffix) == (names::APPLICATION, names::JSON, None) && utf8
+    });
+    if media.is_none() {
+        let message = "`Content-Type` must be application/json, in UTF-8";
+        return Err(RequestError::new(Kind::Http(StatusCode::UNSUPPORTED_MEDIA_TYPE), "BAD_USER_INPUT", message));
+    }
+    require_plain(headers)?;
+    let whole = whole(app, principal, body).await?;
+    Ok((GraphqlRequest::of_bytes(&whole.bytes)?, whole.load))
 }
 
 /// Rejects a body that is compressed (415): nothing here decompresses, since few bytes could become

@@ -1,5 +1,5 @@
-//! Executes operations, with a single response or item by item, and reports their errors and
-//! panics.
+//! Executes operations, queries and mutations with a single response and subscriptions item by
+//! item, and reports their errors and panics.
 
 use std::future::poll_fn;
 use std::panic::AssertUnwindSafe;
@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use tracing::Instrument;
 
 use super::error::{Kind, RequestError};
-use super::{Admitted, App, shared};
+use super::{Admitted, App};
 use crate::graphql::batching;
 use crate::graphql::idempotent::AuditEntries;
 use crate::graphql::stream::LogScope;
@@ -131,28 +131,6 @@ pub struct Item {
     pub held: Option<Arc<cost::Request>>,
 }
 
-/// Executes any operation, item by item. An error is the last item.
-pub fn items(app: &App, admitted: Admitted) -> BoxStream<'static, Item> {
-    if admitted.operation.kind != OperationType::Subscription {
-        let app = app.clone();
-        return stream::once(async move {
-            let cost = admitted.cost.clone();
-            let payload = execute(&app, admitted).await.map(text);
-            Item { payload, position: None, resume: None, held: Some(cost) }
-        })
-        .boxed();
-    }
-    let (way, kind) = (admitted.way, admitted.operation.kind.to_string());
-    metrics::counter!("sortie_requests_total", "way" => way, "kind" => kind, "outcome" => "OK").increment(1);
-    let mut admitted = admitted;
-    let presence = admitted.presence.take();
-    let held = move |item| {
-        let _ = &presence;
-        item
-    };
-    shared::items(app, admitted).map(held).boxed()
-}
-
 /// Executes a subscription without sharing it. `scope`, which the request carries, tracks its log
 /// position. Each item costs as much as a request, charged to the payer.
 pub(super) fn alone(app: &App, request: Request, scope: &LogScope, payer: CostAccount) -> BoxStream<'static, Item> {
@@ -189,7 +167,7 @@ fn payload(cost: &cost::Request, response: &Response) -> Result<Payload, Refusal
 }
 
 /// JSON is always valid UTF-8.
-fn text(bytes: Vec<u8>) -> Payload {
+pub(super) fn text(bytes: Vec<u8>) -> Payload {
     Arc::from(String::from_utf8_lossy(&bytes))
 }
 

@@ -3,14 +3,14 @@
 
 use std::sync::Arc;
 
-pub use super::accept::Type;
-use super::address_limits::BufferedBytes;
+use super::accept::Type;
 use super::auth::Principal;
 use super::connections::ConnectionPermit;
 use super::error::{Kind, RequestError};
 use super::execute::execute;
 use super::origin::Peer;
 use super::request::GraphqlRequest;
+use super::response::{not_acceptable, refuse};
 use super::{App, body, socket, sse};
 use async_graphql::parser::types::OperationType;
 use axum::body::{Body, Bytes};
@@ -19,7 +19,6 @@ use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::{Extension, RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::IntoResponse;
-use mediatype::{MediaType, ReadParams, names};
 
 use crate::kernel::cost;
 
@@ -34,7 +33,7 @@ pub async fn post(
     // Authentication comes first: until then nothing of the body is read.
     let read = async {
         let principal = app.principal(peer, &headers).await?;
-        Ok::<_, RequestError>((read_request(&app, &principal, &headers, body).await?, principal))
+        Ok::<_, RequestError>((body::graphql_request(&app, &principal, &headers, body).await?, principal))
     };
     // The body's bytes are counted until the response is complete.
     let ((request, _load), principal) = match read.await {
@@ -75,30 +74,6 @@ pub async fn query(
         Ok((request, principal)) => answer(&app, kind, principal, &headers, request, true).await,
         Err(error) => refuse(kind, &error),
     }
-}
-
-/// Reads a JSON body. Pages of other origins can't send JSON without a CORS preflight. The count of
-/// its bytes is returned with it, to be held while the request is processed.
-pub(super) async fn read_request(
-    app: &App,
-    principal: &Principal,
-    headers: &HeaderMap,
-    body: Body,
-) -> Result<(GraphqlRequest, BufferedBytes), RequestError> {
-    let content = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let media = MediaType::parse(content).ok().filter(|media| {
-        let utf8 = media
-            .params()
-            .all(|(name, value)| name != names::CHARSET || value.unquoted_str().eq_ignore_ascii_case("utf-8"));
-        (media.ty, media.subty, media.suffix) == (names::APPLICATION, names::JSON, None) && utf8
-    });
-    if media.is_none() {
-        let message = "`Content-Type` must be application/json, in UTF-8";
-        return Err(RequestError::new(Kind::Http(StatusCode::UNSUPPORTED_MEDIA_TYPE), "BAD_USER_INPUT", message));
-    }
-    body::require_plain(headers)?;
-    let whole = body::whole(app, principal, body).await?;
-    Ok((GraphqlRequest::of_bytes(&whole.bytes)?, whole.load))
 }
 
 async fn answer(
@@ -150,23 +125,4 @@ impl AsRef<[u8]> for CountedBody {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
-}
-
-/// The response for an error, also of other routes.
-pub fn refuse(kind: Type, error: &RequestError) -> axum::response::Response {
-    let written = if kind == Type::Events { Type::Json } else { kind };
-    let status = error.status(kind == Type::Json);
-    let mut response = (status, [(header::CONTENT_TYPE, written.header())], error.body().to_string()).into_response();
-    if status == StatusCode::UNAUTHORIZED {
-        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-    }
-    if let Some(seconds) = error.retry {
-        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-    }
-    response
-}
-
-fn not_acceptable() -> axum::response::Response {
-    let message = "`Accept` must allow application/graphql-response+json, application/json or text/event-stream";
-    refuse(Type::Json, &RequestError::new(Kind::Http(StatusCode::NOT_ACCEPTABLE), "BAD_USER_INPUT", message))
 }

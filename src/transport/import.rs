@@ -16,13 +16,14 @@ use serde_json::{Value, json};
 use tokio::sync::{Semaphore, oneshot};
 
 use super::App;
+use super::accept::Type;
 use super::body;
 use super::error::{Kind, RequestError};
-use super::http::{Type, refuse};
 use super::origin::Peer;
+use super::response::refuse;
 use super::sse::{parameter, parameters};
 use super::uploads::UploadPermit;
-use crate::domain::audience::record::import::{Options, Problem, import_with};
+use crate::domain::import::{Options, Problem, import_with};
 use crate::graphql::role;
 use crate::kernel::audit::Entry;
 use crate::kernel::error::Error;

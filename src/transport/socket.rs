@@ -16,14 +16,15 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, interval, timeout};
 
+use super::accept::Type;
 use super::address_limits::BufferedBytes;
 use super::auth::{Principal, StreamPermit};
 use super::connections::ConnectionPermit;
 use super::error::{Kind, RequestError};
-use super::execute::items;
-use super::http::{Type, refuse};
+use super::items::items;
 use super::origin::Peer;
 use super::request::GraphqlRequest;
+use super::response::refuse;
 use super::{App, too_slow};
 use crate::kernel::{cost, limits};
 

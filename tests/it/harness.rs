@@ -100,7 +100,7 @@ pub async fn key(db: &Db, viewer: &Viewer, role: Role, expires_at: Option<DateTi
     let platform = entity::org::PLATFORM;
     let first = role == Role::Admin && viewer.org_id == platform;
     if !first
-        && !sortie::domain::people::api_key::admin_can_authenticate(db.read(), platform, db.now(), db.has_tokens())
+        && !sortie::domain::people::admin_access::admin_can_authenticate(db.read(), platform, db.now(), db.has_tokens())
             .await
             .unwrap()
     {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use crate::domain::audience::record::import::{Options, Problem, import_with};
+use crate::domain::import::{Options, Problem, import_with};
 use crate::kernel::config::Import;
 use crate::kernel::db::Db;
 use crate::kernel::error::{Error, Result};

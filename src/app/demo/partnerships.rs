@@ -10,9 +10,9 @@ use entity::{RunStatus, record, step};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder};
 use serde_json::json;
 
-use crate::domain::message::reply::{self, IncomingReply};
 use crate::domain::run::guided::mail::{self, GuidedMail};
 use crate::domain::run::guided::{self, GuidedStepDraft, Start};
+use crate::domain::run::incoming_reply::{self, IncomingReply};
 use crate::domain::run::step::{self as steps, Action, ActionInput};
 use crate::kernel::db::Db;
 use crate::kernel::error::{Error, Result};
@@ -159,7 +159,7 @@ pub(super) async fn answer(db: Arc<Db>, viewer: Viewer, letters: RunId) -> Resul
             body: (*text).into(),
             received_at: None,
         };
-        reply::record(&db, &viewer, &incoming).await?;
+        incoming_reply::record(&db, &viewer, &incoming).await?;
         answered += 1;
     }
     let step = first_step(&db, &viewer, letters).await?;

@@ -12,8 +12,9 @@ use crate::domain::run::waiting;
 use crate::graphql::role;
 use crate::kernel::{limits, stuck};
 use crate::transport::App;
-use crate::transport::http::{Type, refuse};
+use crate::transport::accept::Type;
 use crate::transport::origin::Peer;
+use crate::transport::response::refuse;
 
 /// Returns 200 while the process is alive.
 pub(super) async fn alive() -> Response {

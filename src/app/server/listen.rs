@@ -21,9 +21,10 @@ use tower_service::Service;
 
 use super::wire::MeteredStream;
 use crate::kernel::limits;
+use crate::transport::accept::Type;
 use crate::transport::connections::ConnectionPermit;
 use crate::transport::origin::{self, Peer};
-use crate::transport::{App, http};
+use crate::transport::{App, response};
 
 /// Serves until the server stops, then lets open requests finish; one task per connection.
 pub(super) async fn serve(listener: TcpListener, routes: Router, app: App, connections: usize) {
@@ -117,7 +118,7 @@ async fn connection(
             match origin::check_host(&request) {
                 Ok(()) => routes.call(request).await,
                 Err(error) => {
-                    let mut response = http::refuse(http::Type::Json, &error);
+                    let mut response = response::refuse(Type::Json, &error);
                     // Anything that follows on this connection may be interpreted differently by a
                     // proxy.
                     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));

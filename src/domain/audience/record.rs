@@ -1,9 +1,8 @@
-//! Records, the objects that campaigns work on: find, page, create, update.
+//! Records, the objects that campaigns work on: find, page, create. Runs react to updates, which
+//! are in `run::record_change`.
 
 pub(crate) mod external_ids;
 pub mod filter;
-pub mod import;
-pub mod report;
 pub mod timeline;
 pub mod unsubscribe;
 
@@ -20,10 +19,9 @@ use sea_orm::{
 };
 use serde_json::{Value, json};
 
-use crate::domain::audience::{stage, suppression};
-use crate::domain::run::interrupt;
+use crate::domain::audience::{kind, stage, suppression};
 use crate::kernel::db::batch::any_of;
-use crate::kernel::db::{Db, Tx, dialect};
+use crate::kernel::db::{Db, Tx, error_codes};
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::event::{self, Event};
 use crate::kernel::page::{self, Args, Key, Order, Page};
@@ -117,12 +115,6 @@ pub(crate) fn address_column(channel: Channel) -> Column {
     }
 }
 
-/// The records' normalised addresses on every channel.
-pub(crate) fn keys(records: &[Model]) -> Vec<String> {
-    let each = records.iter().flat_map(|record| [&record.email, &record.phone]);
-    each.flatten().map(|address| suppression::key(address)).collect()
-}
-
 /// The fields of a record. In an update, `None` leaves a field as it is and `Some(None)` clears it.
 #[derive(Clone, Debug, Default)]
 pub struct Fields {
@@ -155,7 +147,7 @@ impl Fields {
             value.as_ref().map(|inner| inner.as_deref().map(check).transpose()).transpose()
         };
         Ok(Self {
-            kind: self.kind.as_deref().map(|kind| check_kind("kind", kind)).transpose()?,
+            kind: self.kind.as_deref().map(|kind| kind::check("kind", kind)).transpose()?,
             external_id: self.external_id.as_deref().map(|id| validate::key("externalId", id)).transpose()?,
             name: self.name.as_deref().map(|name| validate::name("name", name)).transpose()?,
             email: each(&self.email, &|text| validate::email("email", text))?,
@@ -166,16 +158,6 @@ impl Fields {
             attributes: self.attributes.as_ref().map(|value| check_attributes("attributes", value)).transpose()?,
             unsubscribed: self.unsubscribed,
         })
-    }
-}
-
-/// Validates a kind of record: at most 40 lower-case letters and `_`.
-pub fn check_kind(field: &str, kind: &str) -> Result<String> {
-    let fits = !kind.is_empty() && kind.len() <= 40 && kind.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
-    if fits {
-        Ok(kind.to_owned())
-    } else {
-        Err(Refusal::input(field, "must be 1 to 40 lower-case letters or `_`, for example `lead`").into())
     }
 }
 
@@ -244,7 +226,7 @@ pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Resu
         external_ids::lock(tx, viewer, &kind).await?;
     }
     let record = match row.insert(tx.db()).await {
-        Err(err) if dialect::is_duplicate(&err) => {
+        Err(err) if error_codes::is_duplicate(&err) => {
             return Err(Refusal::conflict(format!("another {kind} has this externalId already")).into());
         }
         other => other?,
@@ -255,44 +237,31 @@ pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Resu
     Ok(record)
 }
 
-/// Updates the given fields. Errors: NOT_FOUND, CONFLICT, BAD_USER_INPUT.
-pub async fn update(db: &Db, viewer: &Viewer, id: RecordId, expected: Option<i32>, fields: &Fields) -> Result<Model> {
-    let fields = fields.checked()?;
-    transact!(db, |tx| {
-        if fields.unsubscribed == Some(true) {
-            let current = must_find(tx.db(), viewer, id).await?;
-            if current.unsubscribed_at.is_none() {
-                interrupt::opted_out(tx, &Viewer::engine(viewer.org_id), &[current]).await?;
-            }
-        }
-        // Lock order: runs before records. Steps that wait for this update then see it committed.
-        interrupt::lock_runs_of(tx, viewer, &[id], None).await?;
-        let before = must_lock(tx, viewer, id, expected).await?;
-        if fields.kind.as_ref().is_some_and(|kind| *kind != before.kind) {
-            return Err(Refusal::input("kind", "can't be changed after creation").into());
-        }
-        if fields.external_id.is_some() && fields.external_id != before.external_id {
-            return Err(Refusal::input("externalId", "can't be changed after creation").into());
-        }
-        if let Some(Some(stage)) = fields.stage.as_ref().filter(|stage| **stage != before.stage) {
-            stage::check_one(tx.db(), viewer, "stage", &before.kind, stage).await?;
-        }
-        let mut row = before.clone().into_active_model();
-        apply(&mut row, &before, &fields, tx.now());
-        let changed = row.is_changed();
-        let record = save(tx, row, before.revision).await?;
-        match (before.unsubscribed_at, record.unsubscribed_at) {
-            (Some(_), None) => suppression::lift(tx, id).await?,
-            (_, Some(_)) if changed => suppression::opt_out(tx, viewer, std::slice::from_ref(&record)).await?,
-            _ => {}
-        }
-        if changed {
-            emit_changes(tx, viewer, &before, &record);
-            let name = if before.stage == record.stage { "record.updated" } else { "record.stage_changed" };
-            interrupt::interrupt_records(tx, &Viewer::engine(viewer.org_id), &[id], name).await?;
-        }
-        Ok(record)
-    })
+/// Writes the given fields, which are checked, to a locked record, with its entries in the suppression
+/// list and its events. Errors: BAD_USER_INPUT.
+pub(crate) async fn update_locked(tx: &Tx, viewer: &Viewer, before: &Model, fields: &Fields) -> Result<Model> {
+    if fields.kind.as_ref().is_some_and(|kind| *kind != before.kind) {
+        return Err(Refusal::input("kind", "can't be changed after creation").into());
+    }
+    if fields.external_id.is_some() && fields.external_id != before.external_id {
+        return Err(Refusal::input("externalId", "can't be changed after creation").into());
+    }
+    if let Some(Some(stage)) = fields.stage.as_ref().filter(|stage| **stage != before.stage) {
+        stage::check_one(tx.db(), viewer, "stage", &before.kind, stage).await?;
+    }
+    let mut row = before.clone().into_active_model();
+    apply(&mut row, before, fields, tx.now());
+    let changed = row.is_changed();
+    let record = save(tx, row, before.revision).await?;
+    match (before.unsubscribed_at, record.unsubscribed_at) {
+        (Some(_), None) => suppression::lift(tx, before.id).await?,
+        (_, Some(_)) if changed => suppression::opt_out(tx, viewer, std::slice::from_ref(&record)).await?,
+        _ => {}
+    }
+    if changed {
+        emit_changes(tx, viewer, before, &record);
+    }
+    Ok(record)
 }
 
 /// Sets `last_replied_at`, unless it is later already.
@@ -369,7 +338,8 @@ pub fn search(name: &str, email: Option<&str>, external_id: Option<&str>) -> Str
     storable::folded(&format!("{name} {} {}", email.unwrap_or_default(), external_id.unwrap_or_default()))
 }
 
-fn emit(tx: &Tx, viewer: &Viewer, kind: &str, record: &Model, payload: Value) {
+/// Appends an event about a record.
+pub(crate) fn emit(tx: &Tx, viewer: &Viewer, kind: &str, record: &Model, payload: Value) {
     let event = Event::new(viewer.org_id, kind, &viewer.actor()).record(Some(record.id)).payload(payload);
     event::append(tx, event);
 }

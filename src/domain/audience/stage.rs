@@ -6,7 +6,7 @@ use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder
 use serde_json::json;
 use std::collections::BTreeMap;
 
-use crate::domain::audience::record;
+use crate::domain::audience::kind;
 use crate::kernel::db::Db;
 use crate::kernel::db::batch::insert_all;
 use crate::kernel::error::{Refusal, Result};
@@ -100,7 +100,7 @@ pub(crate) async fn check_one(
 /// Replaces the stages of a kind of record, in order; an empty list restores the built-in pipeline.
 /// Records keep their stage. Errors: BAD_USER_INPUT for an invalid or duplicate name.
 pub async fn set(db: &Db, viewer: &Viewer, kind: &str, stages: &[String]) -> Result<Option<Pipeline>> {
-    let kind = record::check_kind("recordKind", kind)?;
+    let kind = kind::check("recordKind", kind)?;
     if stages.len() > limits::STAGES {
         return Err(Refusal::limit_for_field("stages", format!("at most {}", limits::STAGES)).into());
     }
@@ -145,7 +145,7 @@ pub async fn set(db: &Db, viewer: &Viewer, kind: &str, stages: &[String]) -> Res
 /// Returns the pipeline of a kind of record; `None` if the org has not defined one and none is
 /// built in. Errors: BAD_USER_INPUT.
 pub async fn of_kind(db: &impl ConnectionTrait, viewer: &Viewer, kind: &str) -> Result<Option<Pipeline>> {
-    of(db, viewer, &record::check_kind("recordKind", kind)?).await
+    of(db, viewer, &kind::check("recordKind", kind)?).await
 }
 
 async fn of(db: &impl ConnectionTrait, viewer: &Viewer, kind: &str) -> Result<Option<Pipeline>> {

@@ -19,7 +19,7 @@ use serde_json::json;
 
 use crate::kernel::db::batch::{any_of, insert_new};
 use crate::kernel::db::dialect::Dialect;
-use crate::kernel::db::{Db, Tx, dialect};
+use crate::kernel::db::{Db, Tx, error_codes};
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::event::{self, Event};
 use crate::kernel::validate;
@@ -57,7 +57,7 @@ pub async fn create(db: &Db, viewer: &Viewer, channel: Channel, address: &str, r
             created_at: Set(tx.now_locked()),
         };
         let suppression = match row.insert(tx.db()).await {
-            Err(err) if dialect::is_duplicate(&err) => {
+            Err(err) if error_codes::is_duplicate(&err) => {
                 return Err(Refusal::conflict(format!("{address} is on the list already")).into());
             }
             other => other?,
@@ -74,10 +74,13 @@ pub async fn create(db: &Db, viewer: &Viewer, channel: Channel, address: &str, r
 pub async fn delete(db: &Db, viewer: &Viewer, id: SuppressionId) -> Result<Model> {
     transact!(db, |tx| {
         let found = must_find(tx.db(), viewer, id).await?;
+        let opted_out = |id| {
+            let record = record::Entity::find_by_id(id).filter(record::COLUMN.org_id.eq(viewer.org_id));
+            record.filter(record::COLUMN.unsubscribed_at.is_not_null())
+        };
         if let Some(record_id) = found.record_id
-            && let Some(record) = crate::domain::audience::record::find(tx.db(), viewer, record_id).await?
-            && record.unsubscribed_at.is_some()
-            && crate::domain::audience::record::keys(std::slice::from_ref(&record)).contains(&found.address_key)
+            && let Some(record) = opted_out(record_id).one(tx.db()).await?
+            && keys(std::slice::from_ref(&record)).contains(&found.address_key)
         {
             let message = format!(
                 "{} was opted out with the record {record_id}: `updateRecord` with `unsubscribed: false` lifts it",
@@ -94,6 +97,12 @@ pub async fn delete(db: &Db, viewer: &Viewer, id: SuppressionId) -> Result<Model
 /// The normalised form in which addresses are compared.
 pub fn key(address: &str) -> String {
     address.to_lowercase()
+}
+
+/// The records' normalised addresses on every channel.
+pub(crate) fn keys(records: &[record::Model]) -> Vec<String> {
+    let each = records.iter().flat_map(|record| [&record.email, &record.phone]);
+    each.flatten().map(|address| key(address)).collect()
 }
 
 /// Adds the addresses of the opted-out records among `records`; existing entries of a record stay

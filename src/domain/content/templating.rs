@@ -77,6 +77,17 @@ pub fn values(record: Option<&entity::record::Model>) -> Map<String, serde_json:
     values
 }
 
+/// Returns a record as conditions and templates see it: its own fields, with its attributes beside
+/// them and under `attributes`.
+pub(crate) fn record(record: &entity::record::Model) -> serde_json::Value {
+    let mut all = values(Some(record));
+    all.insert("id".into(), json!(record.id));
+    all.insert("attributes".into(), record.attributes.clone());
+    all.insert("unsubscribed".into(), json!(record.unsubscribed_at.is_some()));
+    all.insert("last_contacted_at".into(), json!(record.last_contacted_at));
+    serde_json::Value::Object(all)
+}
+
 /// Returns a value for every placeholder of a source, `[first_name]` for `first_name`, for use
 /// without a sample record.
 pub fn placeholders(source: &Source) -> Map<String, serde_json::Value> {

@@ -1,34 +1,26 @@
-//! Communications: find, page, review (approve, reject, edit), release, cancel, and resolve unknown
-//! outcomes.
+//! Communications, the ledger of messages: find, page, release, cancel, mark as unknown. People's
+//! actions on them are in `run::review` and `run::resolve`.
 
 mod events;
 pub(crate) mod new_message;
-mod resolve;
 
 pub(crate) use events::{emit, emit_readdressed};
-pub(crate) use resolve::NOT_SENT;
-pub use resolve::{Resolution, resolve};
 
-use async_graphql::{Enum, ID, InputObject};
-use entity::communication::{COLUMN, Column, CommunicationStatus, CommunicationTransition, Entity, Model};
+use async_graphql::{ID, InputObject};
+use entity::communication::{COLUMN, Column, CommunicationStatus, Entity, Model};
 use entity::id::*;
-use entity::run_record::{self, Outcome};
-use entity::{Channel, RunStatus, StateMachine, run};
+use entity::run;
 use sea_orm::sea_query::{Expr, ExprTrait, Func};
-use sea_orm::{ActiveEnum, ActiveModelTrait, ColumnTrait, Condition, EntityTrait, IntoActiveModel, QueryFilter, Set};
+use sea_orm::{ActiveEnum, ColumnTrait, Condition, EntityTrait, QueryFilter};
 use serde::Serialize;
 
 use crate::domain::audience::suppression;
-use crate::domain::content::templating;
-use crate::domain::plan::run_template;
-use crate::domain::run as runs;
 use crate::kernel::db::batch::any_of;
 use crate::kernel::db::{Db, Tx};
-use crate::kernel::error::{Refusal, Result};
+use crate::kernel::error::Result;
 use crate::kernel::page::{self, Args, Page, Window};
+use crate::kernel::validate;
 use crate::kernel::viewer::Viewer;
-use crate::kernel::{limits, validate};
-use crate::transact;
 
 scoped!(communication, CommunicationId, "communication");
 saved!(communication, CommunicationId, "communication");
@@ -101,163 +93,6 @@ fn select(db: &Db, viewer: &Viewer, filter: &Filter) -> Result<sea_orm::Select<E
         select = select.filter(any_of(db.dialect(), COLUMN.status, statuses.clone()));
     }
     Ok(select)
-}
-
-/// An action of a person on a communication.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
-#[graphql(name = "CommunicationAction")]
-pub enum Action {
-    /// Approve it for sending.
-    Approve,
-    /// Reject it: it is not sent.
-    Reject,
-    /// Change its subject or body before it is sent.
-    Edit,
-    /// Report the outcome of a message that is UNKNOWN.
-    Resolve,
-}
-
-impl Action {
-    /// All actions.
-    pub const ALL: [Self; 4] = [Self::Approve, Self::Reject, Self::Edit, Self::Resolve];
-
-    fn transition(self) -> CommunicationTransition {
-        match self {
-            Self::Approve => CommunicationTransition::Approve,
-            Self::Reject => CommunicationTransition::Reject,
-            Self::Edit => CommunicationTransition::Edit,
-            Self::Resolve => CommunicationTransition::ResolveSent,
-        }
-    }
-}
-
-/// A message's run and review state, on which its allowed actions depend.
-#[derive(Clone, Debug)]
-pub struct MessageContext {
-    run: run::Model,
-    under_review: bool,
-}
-
-impl MessageContext {
-    /// Builds the context from a message's run and its tasks.
-    pub fn of(run: run::Model, tasks: &[entity::task::Model]) -> Self {
-        let under_review = tasks.iter().any(|task| task.key == run_template::REVIEW_TASK && task.awaiting_approval > 0);
-        Self { run, under_review }
-    }
-}
-
-async fn context_of(tx: &Tx, viewer: &Viewer, communication: &Model) -> Result<MessageContext> {
-    let run = runs::must_find(tx.db(), viewer, communication.run_id).await?;
-    Ok(MessageContext::of(run, &runs::task::of_runs(tx.db(), viewer, &[communication.run_id]).await?))
-}
-
-/// Checks if an action is allowed now; the error says why not. The mutations use the same check.
-pub fn check_allowed(communication: &Model, context: &MessageContext, action: Action) -> Result<()> {
-    let transition = action.transition();
-    if communication.status.next(transition).is_none() && action == Action::Resolve {
-        return Err(resolve::refused(communication, transition).into());
-    }
-    if communication.status.next(transition).is_none() {
-        return Err(Refusal::transition("communication", communication.status, transition).into());
-    }
-    // An unknown outcome can be resolved in any status of the run.
-    if action == Action::Resolve {
-        return Ok(());
-    }
-    if context.run.status != RunStatus::InProgress {
-        let status = context.run.status;
-        return Err(Refusal::conflict(format!(
-            "messages can be reviewed only while their run is IN_PROGRESS; it is {status}"
-        ))
-        .into());
-    }
-    if !context.under_review {
-        return Err(Refusal::conflict("messages can be reviewed only while their review awaits approval").into());
-    }
-    Ok(())
-}
-
-/// A reviewer's changes to a message.
-#[derive(Clone, Debug, Default)]
-pub struct Edit {
-    /// New subject.
-    pub subject: Option<String>,
-    /// New body.
-    pub body: Option<String>,
-}
-
-/// Approves, rejects (with a reason) or edits a message. Errors: NOT_FOUND, CONFLICT,
-/// INVALID_TRANSITION, BAD_USER_INPUT.
-pub async fn review(
-    db: &Db,
-    viewer: &Viewer,
-    id: CommunicationId,
-    expected: Option<i32>,
-    action: Action,
-    reason: Option<&str>,
-    edit: &Edit,
-) -> Result<Model> {
-    let reason = reason.map(|reason| validate::text("reason", reason)).transpose()?;
-    if action == Action::Reject && reason.as_deref().is_none_or(|reason| reason.trim().is_empty()) {
-        return Err(Refusal::input("reason", "is required to reject a message").into());
-    }
-    let run_id = must_find(db.read(), viewer, id).await?.run_id;
-    transact!(db, |tx| {
-        let run = runs::must_lock(tx, viewer, run_id, None).await?;
-        let found = must_lock(tx, viewer, id, expected).await?;
-        check_allowed(&found, &context_of(tx, viewer, &found).await?, action)?;
-        let (from, revision, recipient_id) = (found.status, found.revision, found.run_record_id);
-        let to = from.next(action.transition()).unwrap_or(from);
-        let mut row = found.clone().into_active_model();
-        row.status.set_if_not_equals(to);
-        if action == Action::Edit {
-            edited(&mut row, &found, edit)?;
-            row.edited_by = Set(Some(viewer.actor()));
-        } else {
-            row.reviewed_by = Set(Some(viewer.actor()));
-            row.rejected_because = Set(reason.clone().filter(|_| action == Action::Reject));
-        }
-        let communication = save(tx, row, revision).await?;
-        if action == Action::Reject {
-            let why = reason.as_deref().unwrap_or_default();
-            let skipped = run_record::ActiveModel {
-                id: Set(recipient_id),
-                outcome: Set(Some(Outcome::Skipped)),
-                reason: Set(Some(format!("REJECTED: {why}"))),
-                ..Default::default()
-            };
-            skipped.update(tx.db()).await?;
-        }
-        let kind = match action {
-            Action::Approve => "communication.approved",
-            Action::Reject => "communication.rejected",
-            Action::Edit | Action::Resolve => "communication.edited",
-        };
-        emit(tx, viewer, &run, kind, &communication, from, reason.as_deref());
-        Ok(communication)
-    })
-}
-
-fn edited(row: &mut entity::communication::ActiveModel, found: &Model, edit: &Edit) -> Result<()> {
-    if edit.subject.is_none() && edit.body.is_none() {
-        return Err(Refusal::input("body", "give a subject, a body, or both").into());
-    }
-    if let Some(subject) = &edit.subject {
-        if found.channel != Channel::Email {
-            return Err(Refusal::input("subject", "only messages over EMAIL have a subject").into());
-        }
-        let subject = templating::one_line(subject).map_err(|why| Refusal::input("subject", why))?;
-        row.subject = Set(Some(subject));
-    }
-    if let Some(body) = &edit.body {
-        if body.trim().is_empty() || body.len() > limits::RENDERED_BYTES {
-            return Err(
-                Refusal::input("body", format!("must not be blank, at most {} bytes", limits::RENDERED_BYTES)).into()
-            );
-        }
-        row.body = Set(body.clone());
-    }
-    Ok(())
 }
 
 /// Approves drafts for sending, and emits their events.
@@ -346,6 +181,9 @@ pub(crate) async fn suppress_unsent(
 pub(crate) fn normalized_address() -> Expr {
     Expr::expr(Func::lower(Expr::col(Column::ToAddress)))
 }
+
+/// The error of a message that a person has reported as not sent.
+pub(crate) const NOT_SENT: &str = "a person reported that it was not sent";
 
 /// The error of a message whose sender's lease expired.
 const LOST: &str = "the worker that was sending it stopped responding";

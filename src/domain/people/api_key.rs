@@ -1,19 +1,20 @@
 //! API keys: create, which returns the secret once; find, page, revoke.
 
 use chrono::{DateTime, Utc};
-use entity::api_key::{ActiveModel, COLUMN, Entity, Model};
-use entity::id::{AgentId, ApiKeyId, Id, MemberId, OrgId};
-use entity::member::{self as people, Role};
+use entity::agent;
+use entity::api_key::{ActiveModel, Entity, Model};
+use entity::id::{AgentId, ApiKeyId, Id, MemberId};
+use entity::member::Role;
 use entity::org::PLATFORM;
 use rand::Rng;
-use sea_orm::{
-    ActiveModelTrait, ColumnTrait, Condition, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder,
-    QuerySelect, Set,
-};
+use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, Set};
 use serde_json::json;
 
+use crate::domain::people::admin_access::{
+    MAKE_ANOTHER, admin_can_authenticate, admin_can_authenticate_locked, require_admin_access,
+};
 use crate::domain::people::member;
-use crate::kernel::db::{Db, Tx};
+use crate::kernel::db::Db;
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::event::{self, Event};
 use crate::kernel::validate;
@@ -29,53 +30,6 @@ paged!(api_key);
 pub async fn exists(db: &Db) -> Result<bool> {
     Ok(Entity::find().one(db.read()).await?.is_some())
 }
-
-/// Returns true if an admin of an org can authenticate: by a valid key with the role ADMIN that
-/// belongs to an admin or, if tokens are accepted, by a token with an admin's subject.
-pub async fn admin_can_authenticate(
-    db: &impl ConnectionTrait,
-    org_id: OrgId,
-    now: DateTime<Utc>,
-    by_token: bool,
-) -> Result<bool> {
-    let admins = people::Entity::find()
-        .filter(people::COLUMN.org_id.eq(org_id))
-        .filter(people::COLUMN.role.eq(Role::Admin))
-        .all(db)
-        .await?;
-    if by_token && admins.iter().any(|admin| admin.subject.is_some()) {
-        return Ok(true);
-    }
-    let keys = Entity::find()
-        .filter(COLUMN.org_id.eq(org_id))
-        .filter(COLUMN.role.eq(Role::Admin))
-        .filter(COLUMN.revoked_at.is_null())
-        .filter(Condition::any().add(COLUMN.expires_at.is_null()).add(COLUMN.expires_at.gt(now)))
-        .all(db)
-        .await?;
-    Ok(keys.iter().any(|key| admins.iter().any(|admin| admin.id == key.member_id)))
-}
-
-/// Returns the same as [`admin_can_authenticate`], and locks the admins' keys, so that changes which
-/// may lock admins out are serialised.
-pub(crate) async fn admin_can_authenticate_locked(tx: &Tx, viewer: &Viewer, by_token: bool) -> Result<bool> {
-    let keys = Entity::find().filter(COLUMN.org_id.eq(viewer.org_id)).filter(COLUMN.role.eq(Role::Admin));
-    keys.order_by_asc(COLUMN.id).lock_exclusive().all(tx.db()).await?;
-    admin_can_authenticate(tx.db(), viewer.org_id, tx.now(), by_token).await
-}
-
-/// Rejects a change after which no admin of the org can authenticate, if one could before. Errors:
-/// CONFLICT.
-pub(crate) async fn require_admin_access(tx: &Tx, viewer: &Viewer, could_before: bool, by_token: bool) -> Result<()> {
-    if could_before && !admin_can_authenticate(tx.db(), viewer.org_id, tx.now(), by_token).await? {
-        let why = format!("it is the last credential of an admin: nobody could create another key. {MAKE_ANOTHER}");
-        return Err(Refusal::conflict(why).into());
-    }
-    Ok(())
-}
-
-const MAKE_ANOTHER: &str = "Create an admin's key first: `createApiKey(input: { name: \"admin\", role: ADMIN }) { key }`, \
-                            or `sortie key create --name admin --role ADMIN` while the server is stopped";
 
 /// The fields of a new key.
 #[derive(Clone, Debug)]
@@ -118,7 +72,9 @@ pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<(Model,
             return Err(Refusal::input("role", format!("{why}. {MAKE_ANOTHER}")).into());
         }
         if let Some(id) = fields.agent_id {
-            crate::domain::plan::agent::must_find(tx.db(), viewer, id).await?;
+            // By its row: agents are declared above people.
+            let found = agent::Entity::find_by_id(id).filter(agent::COLUMN.org_id.eq(viewer.org_id));
+            found.one(tx.db()).await?.ok_or_else(|| Refusal::not_found("agent", id))?;
             if fields.role != Role::Worker {
                 return Err(Refusal::input("agentId", "requires the role WORKER").into());
             }

@@ -6,9 +6,9 @@ use entity::member::{ActiveModel, COLUMN, Entity, Model, Role};
 use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{ActiveModelTrait, ColumnTrait, DbErr, EntityTrait, IntoActiveModel, QueryFilter, QuerySelect, Set};
 
-use crate::domain::people::api_key;
+use crate::domain::people::admin_access::{admin_can_authenticate_locked, require_admin_access};
 use crate::kernel::db::batch::any_of;
-use crate::kernel::db::{Db, Tx, dialect};
+use crate::kernel::db::{Db, Tx, error_codes};
 use crate::kernel::error::{Error, Refusal, Result};
 use crate::kernel::references::is;
 use crate::kernel::validate;
@@ -92,7 +92,7 @@ pub async fn update(db: &Db, viewer: &Viewer, id: MemberId, expected: Option<i32
         let found = must_lock(tx, viewer, id, expected).await?;
         let revision = found.revision;
         let may_lock_out = found.role == Role::Admin && (role.is_some() || fields.subject.is_some());
-        let could_before = may_lock_out && api_key::admin_can_authenticate_locked(tx, viewer, db.has_tokens()).await?;
+        let could_before = may_lock_out && admin_can_authenticate_locked(tx, viewer, db.has_tokens()).await?;
         if found.role == Role::Admin && role.is_some_and(|role| role != Role::Admin) {
             another_admin(tx, viewer, id).await?;
         }
@@ -111,10 +111,10 @@ pub async fn update(db: &Db, viewer: &Viewer, id: MemberId, expected: Option<i32
             row.role.set_if_not_equals(role);
         }
         let saved = match save(tx, row, revision).await {
-            Err(err) if err.db().is_some_and(dialect::is_duplicate) => return Err(already()),
+            Err(err) if err.db().is_some_and(error_codes::is_duplicate) => return Err(already()),
             other => other?,
         };
-        api_key::require_admin_access(tx, viewer, could_before, db.has_tokens()).await?;
+        require_admin_access(tx, viewer, could_before, db.has_tokens()).await?;
         Ok(saved)
     })
 }
@@ -150,7 +150,7 @@ async fn another_admin(tx: &Tx, viewer: &Viewer, but: MemberId) -> Result<()> {
 }
 
 fn taken(err: DbErr) -> Error {
-    if dialect::is_duplicate(&err) { already() } else { err.into() }
+    if error_codes::is_duplicate(&err) { already() } else { err.into() }
 }
 
 fn already() -> Error {

@@ -9,7 +9,7 @@ use sea_orm::{ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, IntoA
 use serde_json::{Value, json};
 
 use crate::domain::content::{cel, result_schema};
-use crate::kernel::db::{Db, Tx, dialect};
+use crate::kernel::db::{Db, Tx, error_codes};
 use crate::kernel::error::{Error, Refusal, Result};
 use crate::kernel::references::is;
 use crate::kernel::viewer::Viewer;
@@ -93,7 +93,7 @@ pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Resu
         revision: Set(1),
     };
     let row = match apply(row, fields)?.insert(tx.db()).await {
-        Err(err) if dialect::is_duplicate(&err) => {
+        Err(err) if error_codes::is_duplicate(&err) => {
             return Err(Refusal::conflict(format!("an agent `{name}` already exists")).into());
         }
         other => other?,

@@ -34,7 +34,7 @@ use steps::steps;
 pub use steps::{communicates, has_review, is_templated, steps_per_record};
 
 use crate::kernel::db::batch::any_of;
-use crate::kernel::db::{Db, Tx, dialect};
+use crate::kernel::db::{Db, Tx, error_codes};
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::page::{self, Args, Page};
 use crate::kernel::references::is;
@@ -246,7 +246,7 @@ pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Resu
         revision: Set(1),
     };
     let row = match row.insert(tx.db()).await {
-        Err(err) if dialect::is_duplicate(&err) => {
+        Err(err) if error_codes::is_duplicate(&err) => {
             return Err(Refusal::conflict(format!("a run template `{key}` already exists")).into());
         }
         other => other?,

@@ -1,17 +1,18 @@
 //! Schedules start runs once, or by a cron pattern in a time zone, including clock changes.
 
 pub mod catch_up;
-pub mod change;
 pub mod cron;
 pub mod missed;
 
-pub use change::{Action, check_allowed, end, pause_or_resume, update};
-pub(crate) use change::{end_all_of, end_one, resume_all_of};
 use chrono::{DateTime, Utc};
 pub use cron::{EITHER_DAY, Occurrence, Pattern, Turn, wall};
+use entity::StateMachine;
 use entity::id::{CampaignId, ScheduleId};
-use entity::schedule::{ActiveModel, COLUMN, CatchUpPolicy, Entity, FoldPolicy, GapPolicy, Model, ScheduleStatus};
-use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, Set};
+use entity::schedule::{
+    ActiveModel, COLUMN, CatchUpPolicy, EndReason, Entity, FoldPolicy, GapPolicy, Model, ScheduleStatus,
+    ScheduleTransition,
+};
+use sea_orm::{ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, Set};
 use serde_json::{Value, json};
 
 use crate::kernel::db::Tx;
@@ -96,7 +97,7 @@ pub(crate) async fn new_schedule(
         fold: Set(fold),
         name: Set(policies.name.as_deref().map(|name| validate::name("name", name)).transpose()?),
         catch_up: Set(catch_up),
-        catch_up_window_seconds: Set(change::window_of(catch_up, policies.window_seconds)?),
+        catch_up_window_seconds: Set(catch_up::window_of(catch_up, policies.window_seconds)?),
         next_at: Set(Some(next.at)),
         accounted_until: Set(Some(next.at)),
         pattern_since: Set(Some(tx.now())),
@@ -109,6 +110,24 @@ pub(crate) async fn new_schedule(
         revision: Set(1),
     };
     Ok((row, next.at))
+}
+
+/// Ends a locked schedule, unless it has ended before. Its waiting runs are the caller's.
+pub(crate) async fn mark_ended(tx: &Tx, viewer: &Viewer, schedule: Model, reason: EndReason) -> Result<Model> {
+    let Some(to) = schedule.status.next(ScheduleTransition::End) else { return Ok(schedule) };
+    let (from, revision, accounted_until) = (schedule.status, schedule.revision, schedule.accounted_until);
+    let mut row = schedule.into_active_model();
+    row.status = Set(to);
+    row.next_at = Set(None);
+    row.paused_at = Set(None);
+    row.accounted_until = Set(accounted_until);
+    row.ended_at = Set(Some(tx.now()));
+    row.end_reason = Set(Some(reason));
+    row.updated_at = Set(tx.now());
+    row.revision = Set(revision + 1);
+    let ended = row.update(tx.db()).await?;
+    emit(tx, viewer, "schedule.ended", &ended, json!({ "from": from, "to": to, "reason": reason }));
+    Ok(ended)
 }
 
 /// Emits the event of a schedule's creation.

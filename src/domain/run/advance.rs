@@ -7,7 +7,7 @@ use entity::run::{self, RunTransition};
 use entity::step::{self, StepReason};
 use entity::sweep::SweepKind;
 use entity::task::{self, TaskFacts};
-use entity::{Actor, PhaseStatus, RunStatus, RunType, StateMachine, TaskStatus};
+use entity::{Actor, PhaseStatus, RunStatus, RunType, TaskStatus};
 use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, Set};
 use serde_json::json;
 
@@ -48,7 +48,7 @@ pub(crate) async fn advance_from(
     let mut previous_done = true;
     for mut phase in phases {
         if phase.status == PhaseStatus::Pending && is_running && previous_done {
-            phase = step_phase(tx, viewer, &run, phase, PhaseTransition::Start).await?;
+            phase = super::phase::apply_transition(tx, viewer, &run, phase, PhaseTransition::Start, None).await?;
             phase = set_open_until(tx, &snapshot, phase).await?;
         }
         if phase.status == PhaseStatus::Active {
@@ -71,7 +71,7 @@ pub(crate) async fn advance_from(
     }
     if is_running && previous_done && run.audience_done {
         if super::sweep::close::is_any(tx, &run).await? {
-            super::sweep::begin_once(tx, viewer, &run, SweepKind::Close).await?;
+            super::sweep_queue::begin_once(tx, viewer, &run, SweepKind::Close).await?;
             return Ok(run);
         }
         return end(tx, viewer, run, RunTransition::Complete, None).await;
@@ -131,7 +131,7 @@ async fn begin_tasks(
                     tasks[i] = reload(tx, &tasks[i]).await?;
                 }
             } else if run.audience_done {
-                super::sweep::begin(tx, viewer, run, Some(task.id), SweepKind::FanOut, None).await?;
+                super::sweep_queue::begin(tx, viewer, run, Some(task.id), SweepKind::FanOut, None).await?;
                 tasks[i] = mark_begun(tx, snapshot, task).await?;
                 changed = true;
             }
@@ -246,7 +246,7 @@ async fn close(
     } else {
         return Ok(phase);
     };
-    step_phase(tx, viewer, run, phase, act).await
+    super::phase::apply_transition(tx, viewer, run, phase, act, None).await
 }
 
 async fn set_status(tx: &Tx, run: &run::Model, task: task::Model, to: TaskStatus) -> Result<task::Model> {
@@ -277,57 +277,6 @@ async fn set_status(tx: &Tx, run: &run::Model, task: task::Model, to: TaskStatus
     Ok(task)
 }
 
-/// Applies a transition of a phase, with its event.
-pub(super) async fn step_phase(
-    tx: &Tx,
-    viewer: &Viewer,
-    run: &run::Model,
-    phase: phase::Model,
-    transition: PhaseTransition,
-) -> Result<phase::Model> {
-    change_phase(tx, viewer, run, phase, transition, None).await
-}
-
-/// Same, with a reason for the event.
-async fn change_phase(
-    tx: &Tx,
-    viewer: &Viewer,
-    run: &run::Model,
-    phase: phase::Model,
-    transition: PhaseTransition,
-    reason: Option<&str>,
-) -> Result<phase::Model> {
-    let (from, revision) = (phase.status, phase.revision);
-    let Some(to) = from.next(transition) else {
-        return Err(Error::internal(format!("the phase {} is {from} and can't {transition:?}", phase.id)));
-    };
-    let mut row = phase.into_active_model();
-    row.status = Set(to);
-    row.revision = Set(revision + 1);
-    let kind = match transition {
-        PhaseTransition::Start | PhaseTransition::Retry | PhaseTransition::Reset => {
-            row.started_at = Set(Some(tx.now()));
-            row.completed_at = Set(None);
-            "phase.started"
-        }
-        PhaseTransition::Complete => "phase.completed",
-        PhaseTransition::Skip | PhaseTransition::Cancel => "phase.skipped",
-        PhaseTransition::Fail => "phase.failed",
-        PhaseTransition::Reopen => {
-            row.started_at = Set(None);
-            row.completed_at = Set(None);
-            "phase.reset"
-        }
-    };
-    if to.is_over() {
-        row.completed_at = Set(Some(tx.now()));
-    }
-    let phase = row.update(tx.db()).await?;
-    let payload = json!({ "from": from, "to": to, "key": phase.key, "name": phase.name, "reason": reason });
-    event::append(tx, Event::new(run.org_id, kind, &viewer.actor()).run(run).phase(phase.id).payload(payload));
-    Ok(phase)
-}
-
 async fn end(
     tx: &Tx,
     viewer: &Viewer,
@@ -350,7 +299,7 @@ async fn end(
         _ => entity::campaign::CampaignTransition::Complete,
     };
     if let Some(id) = run.campaign_id.filter(|_| run.run_type != RunType::TestRun) {
-        crate::domain::plan::campaign::transition::follow_run(tx, &engine, id, campaign_act).await?;
+        super::campaign_status::follow_run(tx, &engine, id, campaign_act).await?;
     }
     Ok(run)
 }

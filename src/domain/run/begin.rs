@@ -62,7 +62,7 @@ pub(crate) async fn begin(tx: &Tx, viewer: &Viewer, run: run::Model) -> Result<r
         }
     }
     if recipient.is_none() && guided.is_none() {
-        super::sweep::begin(tx, viewer, &run, None, SweepKind::Audience, None).await?;
+        super::sweep_queue::begin(tx, viewer, &run, None, SweepKind::Audience, None).await?;
     }
     super::repeat::carry_over(tx, viewer, &run, &snapshot).await?;
     advance(tx, viewer, run).await

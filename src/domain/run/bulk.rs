@@ -8,8 +8,9 @@ use entity::run::{self, RunTransition};
 use entity::{CampaignStatus, RunStatus};
 use sea_orm::{EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect};
 
+use super::list;
 use super::list::RunFilter;
-use super::{Action, list};
+use super::permissions::{Action, check_allowed};
 use crate::kernel::db::Db;
 use crate::kernel::error::{Error, Refusal, Result};
 use crate::kernel::limits;
@@ -70,7 +71,7 @@ pub async fn act(
                 result.would += 1;
                 continue;
             }
-            Ok(()) if action == Action::Cancel => super::cancel(db, viewer, id, None, reason.as_deref()).await,
+            Ok(()) if action == Action::Cancel => super::control::cancel(db, viewer, id, None, reason.as_deref()).await,
             Ok(()) => super::retry::retry(db, viewer, id, None, reason.as_deref()).await,
         };
         match outcome {
@@ -88,7 +89,7 @@ fn check_changes(run: &run::Model, campaign: Option<CampaignStatus>, action: Act
     if action == Action::Cancel && run.status == RunStatus::Cancelled {
         return Err(Refusal::transition("run", run.status, RunTransition::Cancel).into());
     }
-    super::check_allowed(run, campaign, action)
+    check_allowed(run, campaign, action)
 }
 
 async fn campaigns(db: &Db, viewer: &Viewer, runs: &[run::Model]) -> Result<HashMap<CampaignId, CampaignStatus>> {

@@ -4,6 +4,7 @@
 //! many recipients a batch closes.
 
 mod again;
+pub(in crate::domain::run) mod follow;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use entity::{Actor, run};
 use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{ActiveEnum, ColumnTrait, EntityTrait, QueryFilter};
 
-pub(crate) use again::{WAITED, restore, return_to_pending, trigger_again, was_judged};
+pub(crate) use again::{WAITED, restore, trigger_again};
 
 use super::snapshot::RunSnapshot;
 use super::step::{Change, ReasonText};
@@ -73,7 +74,7 @@ pub(crate) async fn advance(tx: &Tx, run: &run::Model, snapshot: &RunSnapshot, c
     let mut ended: Vec<step::Model> = changes.iter().map(|change| change.step.clone()).collect();
     for step in &ended {
         if step.run_record_id.is_none() && step.status == StepStatus::Completed {
-            super::sweep::follow::begin(tx, run, snapshot, &step.key).await?;
+            follow::begin(tx, run, snapshot, &step.key).await?;
         }
     }
     while !ended.is_empty() {
@@ -272,7 +273,7 @@ pub(crate) async fn skip(
     }
     if all.iter().any(|step| run_template::MESSAGES.contains(&step.kind.as_str())) {
         let snapshot = super::snapshot::of(tx.db(), run).await?;
-        super::retry::cancel_with(tx, run, &snapshot, &all).await?;
+        super::step_messages::cancel_with(tx, run, &snapshot, &all).await?;
     }
     Ok(all)
 }

@@ -15,7 +15,7 @@ use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, Set};
 use serde_json::json;
 
 use super::occurrence::{self, NextRun};
-use super::snapshot;
+use super::{schedule_end, snapshot};
 use crate::domain::plan::campaign::preflight::{self, LaunchAction, Preflight, PreflightContext};
 use crate::domain::plan::campaign_snapshot::{CampaignParts, CampaignSnapshot};
 use crate::domain::plan::schedule as schedules;
@@ -81,7 +81,7 @@ pub async fn fire(db: &Db, viewer: &Viewer, id: ScheduleId) -> Result<bool> {
             }
             let terms = catch_up::CatchUp::of(&schedule);
             let schedule = occurrence::advance(tx, viewer, schedule, terms, NextRun::Found).await?;
-            let waiting = occurrence::waiting(tx, schedule.id).await?;
+            let waiting = schedule_end::waiting(tx, schedule.id).await?;
             if let Some(run) = waiting.into_iter().find(|run| run.scheduled_for.is_some_and(|at| at <= now)) {
                 start(tx, viewer, run, parts).await?;
                 occurrence::advance(tx, viewer, schedule, terms, NextRun::Found).await?;

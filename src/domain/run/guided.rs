@@ -17,11 +17,12 @@ use entity::run::{Model, RunTransition};
 use entity::step::{self, StepStatus};
 use entity::{PhaseStatus, RunStatus, RunType, TaskStatus, record, run_record, task};
 use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, Set};
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::HashMap;
 
-use super::{Action, apply_transition, check_allowed, must_lock, sweep};
+use super::permissions::{Action, check_allowed};
+use super::snapshot::GuidedSnapshot;
+use super::{apply_transition, must_lock, sweep};
 use crate::kernel::db::batch::{any_of, insert_all};
 use crate::kernel::db::{Db, Tx};
 use crate::kernel::error::{Error, Refusal, Result};
@@ -30,18 +31,6 @@ use crate::kernel::viewer::Viewer;
 use crate::transact;
 
 pub use start::{GuidedStepDraft, Start, start};
-
-/// Parameters of guided work, stored with the run's snapshot.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct GuidedSnapshot {
-    /// Records linked at the start.
-    #[serde(default)]
-    pub linked: Vec<RecordId>,
-    /// Assignee of steps that name none.
-    #[serde(default)]
-    pub assignee: Option<MemberId>,
-}
 
 /// Checks that no step is open and no message in flight; the error counts those that are.
 pub fn is_through(run: &Model, tasks: &[task::Model]) -> Result<()> {
@@ -91,7 +80,7 @@ pub async fn complete(
             let mut row = phase.into_active_model();
             row.person_act = Set(Some(viewer.actor()));
             let phase = row.update(tx.db()).await?;
-            super::advance::step_phase(tx, viewer, &run, phase, transition).await?;
+            super::phase::apply_transition(tx, viewer, &run, phase, transition, None).await?;
         }
         sweep::close::all(tx, &run).await?;
         tx.set_result(id);

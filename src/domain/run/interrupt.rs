@@ -20,7 +20,7 @@ pub use raise::raise;
 use super::snapshot::RunSnapshot;
 use super::step::ReasonText;
 use super::sweep::close;
-use super::{advance, early_events, sweep};
+use super::{advance, early_events, skip};
 use crate::kernel::db::Tx;
 use crate::kernel::db::batch::any_of;
 use crate::kernel::error::Result;
@@ -136,18 +136,9 @@ async fn apply_event(
         crate::domain::message::communication::cancel_unsent(tx, &engine, run, &in_hand, name).await?;
     }
     if !open.is_empty() {
-        stop(tx, run, open, name).await?;
+        skip::interrupted(tx, run, open, name).await?;
     }
     Ok(true)
-}
-
-/// Skips steps that nobody holds because of an event, with their messages and recipients.
-pub(super) async fn stop(tx: &Tx, run: &run::Model, open: Vec<step::Model>, name: &str) -> Result<()> {
-    let engine = Viewer::engine(run.org_id);
-    let stopped: Vec<RunRecordId> = open.iter().filter_map(|step| step.run_record_id).collect();
-    crate::domain::message::communication::cancel_unsent(tx, &engine, run, &stopped, name).await?;
-    close::interrupted(tx, &stopped, name).await?;
-    sweep::skip(tx, &engine, run, open, &early_events::why(name)).await
 }
 
 /// Records of some recipients.
@@ -299,7 +290,7 @@ pub(crate) async fn interrupt_records(tx: &Tx, viewer: &Viewer, records: &[Recor
 /// rows.
 pub(crate) async fn opted_out(tx: &Tx, viewer: &Viewer, records: &[record::Model]) -> Result<()> {
     let (ids, keys): (Vec<RecordId>, _) =
-        (records.iter().map(|record| record.id).collect(), crate::domain::audience::record::keys(records));
+        (records.iter().map(|record| record.id).collect(), crate::domain::audience::suppression::keys(records));
     for run in lock_runs(tx, viewer, open_runs(tx, &ids, &keys), None).await? {
         let affected = Condition::any()
             .add(any_of(tx.dialect(), run_record::COLUMN.record_id, ids.iter().copied()))

@@ -7,10 +7,9 @@ use entity::run::{ActiveModel, Model};
 use entity::schedule;
 use entity::{Definition, RunStatus, RunType};
 use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, QueryFilter, Set};
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::snapshot;
+use super::snapshot::{self, Test};
 use crate::domain::people::member;
 use crate::domain::plan::campaign::preflight::{self, LaunchAction, LaunchInput, Preflight, PreflightContext};
 use crate::domain::plan::campaign_snapshot::{CampaignParts, CampaignSnapshot};
@@ -19,17 +18,6 @@ use crate::kernel::error::{Error, Refusal, Result};
 use crate::kernel::viewer::Viewer;
 use crate::kernel::{failpoint, limits, room, validate};
 use crate::transact;
-
-/// Recipients and sample data of a test run, stored with its snapshot.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Test {
-    /// Recipient addresses.
-    pub recipients: Vec<String>,
-    /// Sample records; every recipient gets one message per record. Empty: placeholders are used.
-    pub sample: Vec<RecordId>,
-    /// True if the messages are reviewed as in a normal run.
-    pub review: bool,
-}
 
 /// Launch request.
 #[derive(Clone, Debug)]

@@ -13,6 +13,7 @@ use entity::run::{COLUMN, Column, Entity, Model, RunTransition};
 use entity::schedule::{self, CatchUpPolicy, EndReason, ScheduleStatus};
 use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, Set};
 
+use super::schedule_end::{cancel_scheduled, waiting};
 use crate::domain::plan::campaign_snapshot::CampaignParts;
 use crate::domain::plan::schedule::catch_up::{self, CatchUp, CatchUpPlan, OccurrenceSpan, SkippedTimes};
 use crate::domain::plan::schedule::{self as schedules, missed};
@@ -27,18 +28,6 @@ pub(crate) enum NextRun {
     Found,
     /// This run, whatever it represented: the pattern was changed.
     Given(Box<Model>),
-}
-
-/// Scheduled runs of a schedule, earliest first, locked.
-pub(crate) async fn waiting(tx: &Tx, id: ScheduleId) -> Result<Vec<Model>> {
-    Ok(Entity::find()
-        .filter(COLUMN.schedule_id.eq(id))
-        .filter(COLUMN.status.eq(RunStatus::Scheduled))
-        .order_by_asc(Column::ScheduledFor)
-        .order_by_asc(Column::Id)
-        .lock_exclusive()
-        .all(tx.db())
-        .await?)
 }
 
 /// True if the run represents this occurrence and was not moved.
@@ -177,16 +166,6 @@ async fn cancel_missed(tx: &Tx, viewer: &Viewer, run: Model, terms: CatchUp) -> 
         CatchUp::Paused => "its time passed while the schedule or its campaign was paused",
     };
     cancel_scheduled(tx, viewer, run, why).await
-}
-
-/// Cancels a scheduled run without further effects.
-pub(crate) async fn cancel_scheduled(tx: &Tx, viewer: &Viewer, run: Model, why: &str) -> Result<Model> {
-    let at = tx.now();
-    super::apply_transition(tx, viewer, run, RunTransition::Cancel, Some(why), |row| {
-        row.ended_at = Set(Some(at));
-        row.failure = Set(Some(why.to_owned()));
-    })
-    .await
 }
 
 /// Inserts the run of an occurrence.
@@ -333,7 +312,7 @@ async fn settle(tx: &Tx, viewer: &Viewer, mut schedule: schedule::Model) -> Resu
         .one(tx.db())
         .await?;
     let Some(first) = first else {
-        return schedules::end_one(tx, viewer, schedule, EndReason::Exhausted, None).await;
+        return schedules::mark_ended(tx, viewer, schedule, EndReason::Exhausted).await;
     };
     let accounted_until = schedule.accounted_until;
     let next_at = first.filter(|_| schedule.status == ScheduleStatus::Active);

@@ -1,20 +1,19 @@
-//! Phases of a run: lookups, and their release by a person.
+//! Phases of a run: lookups, transitions, and the judge of their release by a person.
 
 use async_graphql::Enum;
 use entity::id::*;
-use entity::phase::{COLUMN, Entity, Model};
-use entity::{PhaseStatus, RunStatus, run};
+use entity::phase::{COLUMN, Entity, Model, PhaseTransition};
+use entity::{PhaseStatus, RunStatus, StateMachine, run};
 use sea_orm::{
     ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, Set,
 };
+use serde_json::json;
 
-use super::advance;
-use crate::kernel::db::Db;
+use crate::kernel::db::Tx;
 use crate::kernel::db::batch::any_of;
-use crate::kernel::error::{Refusal, Result};
-use crate::kernel::validate;
+use crate::kernel::error::{Error, Refusal, Result};
+use crate::kernel::event::{self, Event};
 use crate::kernel::viewer::Viewer;
-use crate::transact;
 
 scoped!(phase, PhaseId, "phase");
 
@@ -36,8 +35,8 @@ pub enum Action {
     Release,
 }
 
-/// Checks that the phase can be released now; the error names the reason. `release` calls the same
-/// check.
+/// Checks that the phase can be released now; the error names the reason. `release_phase` calls the
+/// same check.
 pub fn check_release_allowed(run: &run::Model, phase: &Model) -> Result<()> {
     let why = if run.status != RunStatus::InProgress {
         format!("phases are released only in a run that is IN_PROGRESS; this one is {}", run.status)
@@ -53,21 +52,42 @@ pub fn check_release_allowed(run: &run::Model, phase: &Model) -> Result<()> {
     Err(Refusal::conflict(why).into())
 }
 
-/// Releases a phase that is not autonomous. Errors: NOT_FOUND, CONFLICT.
-pub async fn release(db: &Db, viewer: &Viewer, id: PhaseId, expected: Option<i32>) -> Result<Model> {
-    let run_id = must_find(db.read(), viewer, id).await?.run_id;
-    transact!(db, |tx| {
-        let run = super::must_lock(tx, viewer, run_id, None).await?;
-        let phase = must_find(tx.db(), viewer, id).await?;
-        validate::expect("phase", phase.revision, expected)?;
-        check_release_allowed(&run, &phase)?;
-        let revision = phase.revision;
-        let mut row = phase.into_active_model();
-        row.person_act = Set(Some(viewer.actor()));
-        row.revision = Set(revision + 1);
-        row.update(tx.db()).await?;
-        advance::advance(tx, viewer, run).await?;
-        tx.set_result(id);
-        must_find(tx.db(), viewer, id).await
-    })
+/// Applies a transition of a phase, with its event and the event's reason.
+pub(super) async fn apply_transition(
+    tx: &Tx,
+    viewer: &Viewer,
+    run: &run::Model,
+    phase: Model,
+    transition: PhaseTransition,
+    reason: Option<&str>,
+) -> Result<Model> {
+    let (from, revision) = (phase.status, phase.revision);
+    let Some(to) = from.next(transition) else {
+        return Err(Error::internal(format!("the phase {} is {from} and can't {transition:?}", phase.id)));
+    };
+    let mut row = phase.into_active_model();
+    row.status = Set(to);
+    row.revision = Set(revision + 1);
+    let kind = match transition {
+        PhaseTransition::Start | PhaseTransition::Retry | PhaseTransition::Reset => {
+            row.started_at = Set(Some(tx.now()));
+            row.completed_at = Set(None);
+            "phase.started"
+        }
+        PhaseTransition::Complete => "phase.completed",
+        PhaseTransition::Skip | PhaseTransition::Cancel => "phase.skipped",
+        PhaseTransition::Fail => "phase.failed",
+        PhaseTransition::Reopen => {
+            row.started_at = Set(None);
+            row.completed_at = Set(None);
+            "phase.reset"
+        }
+    };
+    if to.is_over() {
+        row.completed_at = Set(Some(tx.now()));
+    }
+    let phase = row.update(tx.db()).await?;
+    let payload = json!({ "from": from, "to": to, "key": phase.key, "name": phase.name, "reason": reason });
+    event::append(tx, Event::new(run.org_id, kind, &viewer.actor()).run(run).phase(phase.id).payload(payload));
+    Ok(phase)
 }

@@ -1,14 +1,16 @@
 //! Recipients of a run: its audience with addresses and outcomes.
 
 use async_graphql::InputObject;
+use entity::communication::{self, CommunicationStatus};
 use entity::id::RunRecordId;
 use entity::run_record::{COLUMN, Column, Entity, Outcome};
 use entity::{Channel, id::RunId, record, run_record};
+use sea_orm::sea_query::{Expr, ExprTrait, Query};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
 use serde::Serialize;
 
-use crate::kernel::db::Db;
 use crate::kernel::db::batch::any_of;
+use crate::kernel::db::{Db, Tx};
 use crate::kernel::error::Result;
 use crate::kernel::page::{self, Args, Window};
 use crate::kernel::viewer::Viewer;
@@ -45,6 +47,24 @@ fn select(db: &Db, viewer: &Viewer, run: RunId, filter: &Filter) -> sea_orm::Sel
     }
 }
 
+/// SQL condition: a message to the recipient was sent.
+pub(crate) fn has_sent() -> Expr {
+    has_message(CommunicationStatus::Sent)
+}
+
+/// SQL condition: the recipient has a message with this status.
+pub(crate) fn has_message(status: CommunicationStatus) -> Expr {
+    let mut sent = Query::select();
+    sent.expr(Expr::val(1))
+        .from(communication::Entity)
+        .and_where(
+            Expr::col((communication::Entity, communication::Column::RunRecordId))
+                .eq(Expr::col((run_record::Entity, run_record::Column::Id))),
+        )
+        .and_where(communication::COLUMN.status.eq(status));
+    Expr::exists(sent)
+}
+
 /// Replaces a record's addresses the way a test run does: the test address on its channel, none on
 /// the other.
 pub(crate) fn rehearse(record: &mut record::Model, channel: Channel, address: Option<String>) {
@@ -52,4 +72,23 @@ pub(crate) fn rehearse(record: &mut record::Model, channel: Channel, address: Op
         Channel::Email => (address, None),
         Channel::Sms | Channel::Phone => (None, address),
     };
+}
+
+/// Clears the outcomes of skipped recipients that have work again.
+pub(in crate::domain::run) async fn clear_skipped(
+    tx: &Tx,
+    recipients: impl IntoIterator<Item = RunRecordId>,
+) -> Result<()> {
+    let recipients: Vec<RunRecordId> = recipients.into_iter().collect();
+    if recipients.is_empty() {
+        return Ok(());
+    }
+    run_record::Entity::update_many()
+        .col_expr(run_record::Column::Outcome, Expr::value(Option::<String>::None))
+        .col_expr(run_record::Column::Reason, Expr::value(Option::<String>::None))
+        .filter(any_of(tx.dialect(), run_record::COLUMN.id, recipients))
+        .filter(run_record::COLUMN.outcome.eq(run_record::Outcome::Skipped))
+        .exec(tx.db())
+        .await?;
+    Ok(())
 }

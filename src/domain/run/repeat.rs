@@ -8,14 +8,14 @@ use entity::id::*;
 use entity::run::Model;
 use entity::run_record;
 use entity::step::{self, StepReason, StepStatus};
-use entity::{CampaignStatus, RunStatus, RunType};
+use entity::{RunStatus, RunType};
 use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QuerySelect, Set};
 use serde_json::json;
 
 use super::dependents::DependencyEnd;
 use super::snapshot::{self, RunSnapshot};
 use super::step::Change;
-use super::{must_lock, task, unreached};
+use super::{must_lock, permissions, task, unreached};
 use crate::domain::plan::run_template;
 use crate::kernel::db::batch::{any_of, insert_all};
 use crate::kernel::db::{Db, Tx};
@@ -23,20 +23,6 @@ use crate::kernel::error::{Error, Refusal, Result};
 use crate::kernel::validate;
 use crate::kernel::viewer::Viewer;
 use crate::transact;
-
-/// Checks that the run can be repeated, apart from unreached recipients.
-pub(super) fn check_allowed(run: &Model, campaign: CampaignStatus) -> Result<()> {
-    let why = if run.status.is_open() {
-        format!("it has not ended: it is {}", run.status)
-    } else if run.started_at.is_none() {
-        "it never began: launch the campaign again".to_owned()
-    } else if campaign != CampaignStatus::Active {
-        format!("its campaign is {campaign}")
-    } else {
-        return Ok(());
-    };
-    Err(Refusal::conflict(why).into())
-}
 
 /// Options of a repeat.
 #[derive(Clone, Copy, Debug, Default)]
@@ -56,11 +42,11 @@ pub async fn repeat(db: &Db, viewer: &Viewer, id: RunId, name: Option<&str>, opt
     transact!(db, |tx| {
         let found = super::must_find(tx.db(), viewer, id).await?;
         let Some(campaign_id) = found.campaign_id else {
-            return super::check_allowed(&found, None, super::Action::Repeat).map(|()| found);
+            return permissions::check_allowed(&found, None, permissions::Action::Repeat).map(|()| found);
         };
         let campaign = crate::domain::plan::campaign::must_lock(tx, viewer, campaign_id, None).await?;
         let parent = must_lock(tx, viewer, id, None).await?;
-        check_allowed(&parent, campaign.status)?;
+        permissions::check_repeat_allowed(&parent, campaign.status)?;
         if !failed && !options.even_if_open && parent.run_type != RunType::TestRun {
             check_none_open(tx, &campaign).await?;
         }

@@ -1,25 +1,25 @@
 //! Retries failed work: a run's failed phase, its failed recipients, or one step. Completed work
 //! stays as it is.
 
-use std::collections::BTreeMap;
-
-use entity::communication::{self, CommunicationStatus};
+use entity::CommunicationStatus;
 use entity::definition::RetryDef;
 use entity::id::*;
 use entity::phase::PhaseTransition;
 use entity::run::{Model, RunTransition};
-use entity::step::{self, StepReason, StepStatus, StepTransition};
+use entity::step::{self, StepStatus, StepTransition};
 use entity::sweep::{self as sweeps, SweepKind};
-use entity::{CampaignStatus, PhaseStatus, RunStatus, RunType, run_record};
+use entity::{PhaseStatus, RunStatus, RunType, run_record};
 use rand::RngExt;
-use sea_orm::sea_query::{Expr, ExprTrait, Query};
+use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{
-    ActiveEnum, ActiveModelTrait, ColumnTrait, Condition, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder,
-    QuerySelect, Set,
+    ActiveEnum, ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, Set,
 };
 
+use super::permissions::{Action, check_allowed};
 use super::step::{ActionInput, Change};
-use super::{advance, apply_transition, interrupt, must_lock, sweep, task, unreached};
+use super::{
+    advance, apply_transition, interrupt, must_lock, phase, recipients, step_messages, sweep_queue, task, unreached,
+};
 use crate::domain::plan::run_template;
 use crate::kernel::db::batch::any_of;
 use crate::kernel::db::{Db, Tx};
@@ -27,20 +27,6 @@ use crate::kernel::error::{Refusal, Result};
 use crate::kernel::viewer::Viewer;
 use crate::kernel::{limits, validate};
 use crate::transact;
-
-/// Checks that the run can be retried, apart from its state machine.
-pub(super) fn check_allowed(run: &Model, campaign: CampaignStatus) -> Result<()> {
-    let why = match campaign {
-        _ if run.started_at.is_none() => "its preflight failed before it began: launch the campaign again".to_owned(),
-        CampaignStatus::Completed | CampaignStatus::Cancelled => format!("its campaign is {campaign}"),
-        CampaignStatus::Draft
-        | CampaignStatus::PendingApproval
-        | CampaignStatus::Active
-        | CampaignStatus::Paused
-        | CampaignStatus::Failed => return Ok(()),
-    };
-    Err(Refusal::conflict(why).into())
-}
 
 /// Backoff after a number of failures: doubled each time, capped, with jitter in both directions.
 pub(crate) fn pause(failures: i32, retry_def: Option<RetryDef>) -> chrono::Duration {
@@ -68,7 +54,7 @@ pub async fn retry(db: &Db, viewer: &Viewer, id: RunId, expected: Option<i32>, r
             None => None,
         };
         let run = must_lock(tx, viewer, id, expected).await?;
-        super::check_allowed(&run, campaign.map(|campaign| campaign.status), super::Action::Retry)?;
+        check_allowed(&run, campaign.map(|campaign| campaign.status), Action::Retry)?;
         let only_left = unreached::retryable(tx.db(), viewer, &run).await?;
         let failed_at = run.ended_at.unwrap_or_else(|| tx.now());
         let done = run.status == RunStatus::Completed;
@@ -81,10 +67,9 @@ pub async fn retry(db: &Db, viewer: &Viewer, id: RunId, expected: Option<i32>, r
         .await?;
         if let Some(campaign) = run.campaign_id.filter(|_| run.run_type != RunType::TestRun) {
             let reopen = entity::campaign::CampaignTransition::Reopen;
-            crate::domain::plan::campaign::transition::follow_run(tx, &Viewer::engine(run.org_id), campaign, reopen)
-                .await?;
+            super::campaign_status::follow_run(tx, &Viewer::engine(run.org_id), campaign, reopen).await?;
         }
-        let phases = super::phase::of_runs(tx.db(), viewer, &[id]).await?;
+        let phases = phase::of_runs(tx.db(), viewer, &[id]).await?;
         let tasks = task::of_runs(tx.db(), viewer, &[id]).await?;
         tx.set_result(id);
         if done {
@@ -92,11 +77,11 @@ pub async fn retry(db: &Db, viewer: &Viewer, id: RunId, expected: Option<i32>, r
             return advance::advance(tx, viewer, run).await;
         }
         for phase in phases.into_iter().filter(|phase| phase.status == PhaseStatus::Failed) {
-            let phase = advance::step_phase(tx, viewer, &run, phase, PhaseTransition::Retry).await?;
+            let phase = phase::apply_transition(tx, viewer, &run, phase, PhaseTransition::Retry, None).await?;
             for task in tasks.iter().filter(|task| task.phase_id == phase.id && task.failed > 0) {
                 task::retrying(tx, task.id, true).await?;
                 let reason = reason_of_sweeps.map(str::to_owned);
-                sweep::begin(tx, viewer, &run, Some(task.id), SweepKind::Retry, reason).await?;
+                sweep_queue::begin(tx, viewer, &run, Some(task.id), SweepKind::Retry, reason).await?;
             }
         }
         interrupt::apply_missed_events(tx, &run, failed_at).await?;
@@ -135,7 +120,7 @@ async fn reopen(
     for (i, phase) in phases.into_iter().enumerate().skip(first) {
         let phase_tasks: Vec<&entity::task::Model> = tasks_of(&phase).collect();
         let transition = if i == first { PhaseTransition::Retry } else { PhaseTransition::Reopen };
-        advance::step_phase(tx, viewer, run, phase, transition).await?;
+        phase::apply_transition(tx, viewer, run, phase, transition, None).await?;
         for task in &phase_tasks {
             let listens = snapshot.task(&task.key).is_some_and(entity::definition::TaskDef::on_event);
             if i > first && task.fan_out && !listens && task.left_out.is_none() {
@@ -146,7 +131,7 @@ async fn reopen(
             }
             if failed(task) {
                 task::retrying(tx, task.id, true).await?;
-                sweep::begin(tx, viewer, run, Some(task.id), SweepKind::Retry, Some(RECIPIENTS.into())).await?;
+                sweep_queue::begin(tx, viewer, run, Some(task.id), SweepKind::Retry, Some(RECIPIENTS.into())).await?;
             }
         }
         let mut kinds = vec![run_template::SUMMARISE];
@@ -204,46 +189,8 @@ pub(in crate::domain::run) async fn wait_again(
     step: &step::Model,
 ) -> Result<()> {
     super::dependents::restore(tx, run, snapshot, std::slice::from_ref(step)).await?;
-    wait_with(tx, run, std::slice::from_ref(step)).await?;
-    clear_skipped(tx, step.run_record_id).await
-}
-
-/// Clears the outcomes of skipped recipients that have work again.
-pub(in crate::domain::run) async fn clear_skipped(
-    tx: &Tx,
-    recipients: impl IntoIterator<Item = RunRecordId>,
-) -> Result<()> {
-    let recipients: Vec<RunRecordId> = recipients.into_iter().collect();
-    if recipients.is_empty() {
-        return Ok(());
-    }
-    run_record::Entity::update_many()
-        .col_expr(run_record::Column::Outcome, Expr::value(Option::<String>::None))
-        .col_expr(run_record::Column::Reason, Expr::value(Option::<String>::None))
-        .filter(any_of(tx.dialect(), run_record::COLUMN.id, recipients))
-        .filter(run_record::COLUMN.outcome.eq(run_record::Outcome::Skipped))
-        .exec(tx.db())
-        .await?;
-    Ok(())
-}
-
-/// Condition for the messages that these steps send: `email` its own, `send_message` the
-/// recipient's drafted one. Excludes messages of other steps of the same recipient.
-fn messages_of(tx: &Tx, steps: &[step::Model]) -> Condition {
-    let sending = steps.iter().filter(|step| run_template::is_message(&step.kind));
-    let recipients: Vec<RunRecordId> = sending.filter_map(|step| step.run_record_id).collect();
-    let mut writing = Query::select();
-    writing
-        .column(step::Column::Id)
-        .from(step::Entity)
-        .and_where(any_of(tx.dialect(), step::COLUMN.run_record_id, recipients.iter().copied()))
-        .and_where(step::Column::Kind.eq(run_template::EMAIL));
-    let drafted = Condition::all()
-        .add(any_of(tx.dialect(), communication::COLUMN.run_record_id, recipients.iter().copied()))
-        .add(communication::COLUMN.step_id.not_in_subquery(writing));
-    let emails = steps.iter().filter(|step| step.kind == run_template::EMAIL);
-    let own = any_of(tx.dialect(), communication::COLUMN.step_id, emails.map(|step| step.id));
-    Condition::any().add(drafted).add(own)
+    step_messages::wait_with(tx, run, std::slice::from_ref(step)).await?;
+    recipients::clear_skipped(tx, step.run_record_id).await
 }
 
 /// Enqueues failed steps again with all their attempts, clears their recipients' outcomes and
@@ -269,7 +216,7 @@ pub(in crate::domain::run) async fn requeue(
         .exec_with_returning(tx.db())
         .await?;
     let recipients: Vec<RunRecordId> = steps.iter().filter_map(|step| step.run_record_id).collect();
-    let messages = messages_of(tx, &steps);
+    let messages = step_messages::messages_of(tx, &steps);
     let snapshot = super::snapshot::of(tx.db(), run).await?;
     super::dependents::restore(tx, run, &snapshot, &steps).await?;
     let reason = reason.map(str::to_owned);
@@ -286,105 +233,6 @@ pub(in crate::domain::run) async fn requeue(
         .exec(tx.db())
         .await?;
     // Refused messages, and messages cancelled when their step failed.
-    reapprove_messages(tx, viewer, run, messages, &[CommunicationStatus::Failed, CommunicationStatus::Cancelled]).await
-}
-
-/// Approves messages again that were cancelled with their steps, as the steps wait again; sent
-/// messages stay sent.
-pub(in crate::domain::run) async fn wait_with(tx: &Tx, run: &Model, steps: &[step::Model]) -> Result<()> {
-    if !steps.iter().any(|step| run_template::is_message(&step.kind) || is_mail_of_engine(run, step)) {
-        return Ok(());
-    }
-    let engine = Viewer::engine(run.org_id);
-    reapprove_messages(tx, &engine, run, messages_of(tx, steps), &[CommunicationStatus::Cancelled]).await
-}
-
-/// True if the engine sends the step's one mail. In guided work people send the mails of such a step,
-/// and those go out whatever becomes of it.
-pub(in crate::domain::run) fn is_mail_of_engine(run: &Model, step: &step::Model) -> bool {
-    step.kind == run_template::EMAIL && run.run_type != RunType::Guided
-}
-
-/// Cancels the approved messages of steps that were skipped, with the steps' reasons. Several steps
-/// that could send the same message leave it to the end of the run.
-pub(in crate::domain::run) async fn cancel_with(
-    tx: &Tx,
-    run: &Model,
-    snapshot: &super::snapshot::RunSnapshot,
-    skipped: &[step::Model],
-) -> Result<()> {
-    let sends = |kind: &str| [run_template::SEND, run_template::CALL].contains(&kind);
-    let tasks = snapshot.definition.phases.iter().flat_map(|phase| &phase.tasks);
-    let shared = tasks.flat_map(|task| &task.steps).filter(|step| sends(&step.kind)).count() > 1;
-    let mine = |step: &&step::Model| is_mail_of_engine(run, step) || (sends(&step.kind) && !shared);
-    let skipped: Vec<step::Model> = skipped.iter().filter(mine).cloned().collect();
-    cancel_messages(tx, run, skipped, &[CommunicationStatus::Approved]).await
-}
-
-/// Cancels the messages of recipients whose step to send them was skipped, at the end of the run:
-/// nothing sends them any more.
-pub(super) async fn cancel_left(tx: &Tx, run: &Model, recipients: &[RunRecordId]) -> Result<()> {
-    let skipped = step::Entity::find()
-        .filter(any_of(tx.dialect(), step::COLUMN.run_record_id, recipients.iter().copied()))
-        .filter(step::COLUMN.status.eq(StepStatus::Skipped))
-        .filter(any_of(tx.dialect(), step::Column::Kind, run_template::MESSAGES.map(str::to_owned)))
-        .all(tx.db())
-        .await?;
-    cancel_messages(tx, run, skipped, &[CommunicationStatus::Draft, CommunicationStatus::Approved]).await
-}
-
-/// Cancels messages of skipped steps, with the steps' reasons.
-pub(in crate::domain::run) async fn cancel_messages(
-    tx: &Tx,
-    run: &Model,
-    skipped: Vec<step::Model>,
-    statuses: &[CommunicationStatus],
-) -> Result<()> {
-    let engine = Viewer::engine(run.org_id);
-    let mut by_reason: BTreeMap<String, Vec<step::Model>> = BTreeMap::new();
-    // A message that was carried over was sent by another run.
-    for step in skipped.into_iter().filter(|step| step.reason != Some(StepReason::CarriedOver)) {
-        let code = step.reason.map_or_else(|| "SKIPPED".to_owned(), |code| code.to_string());
-        let reason = step.error.as_ref().map_or_else(|| code.clone(), |text| format!("{code}: {text}"));
-        by_reason.entry(reason).or_default().push(step);
-    }
-    for (reason, steps) in by_reason {
-        let messages = messages_of(tx, &steps);
-        crate::domain::message::communication::cancel_matching(tx, &engine, run, &messages, statuses, &reason).await?;
-    }
-    Ok(())
-}
-
-async fn reapprove_messages(
-    tx: &Tx,
-    viewer: &Viewer,
-    run: &Model,
-    messages: Condition,
-    ended: &[CommunicationStatus],
-) -> Result<()> {
-    for from in ended.iter().copied() {
-        let rows = communication::Entity::update_many()
-            .col_expr(communication::Column::Status, Expr::value(CommunicationStatus::Approved.to_value()))
-            // The retry period starts anew.
-            .col_expr(communication::Column::Refusals, Expr::value(0))
-            .col_expr(communication::Column::RefusedSince, Expr::value(Option::<chrono::DateTime<chrono::Utc>>::None))
-            .col_expr(communication::Column::UpdatedAt, Expr::value(tx.now()))
-            .col_expr(communication::Column::Revision, Expr::col(communication::Column::Revision).add(1))
-            .filter(messages.clone())
-            .filter(communication::COLUMN.status.eq(from))
-            .exec_with_returning(tx.db())
-            .await?;
-        for row in &rows {
-            crate::domain::message::communication::emit(
-                tx,
-                viewer,
-                run,
-                "communication.approved",
-                row,
-                from,
-                Some("retried"),
-            );
-        }
-    }
-    Ok(())
+    step_messages::reapprove(tx, viewer, run, messages, &[CommunicationStatus::Failed, CommunicationStatus::Cancelled])
+        .await
 }

@@ -5,16 +5,16 @@ use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
 use entity::definition::{Definition, StepDef, TaskDef};
-use entity::id::{RecordId, RunId};
+use entity::id::{MemberId, RecordId, RunId};
 use entity::run_snapshot::{ActiveModel, COLUMN, Entity, Model};
 use entity::writer::WriterKind;
 use entity::{RunStatus, run};
 use quick_cache::sync::Cache;
 use sea_orm::sea_query::Expr;
 use sea_orm::{ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, Set};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::launch::Test;
 use super::step_graph::StepGraph;
 use crate::domain::plan::campaign_snapshot::CampaignSnapshot;
 use crate::kernel::db::Tx;
@@ -22,6 +22,29 @@ use crate::kernel::db::batch::any_of;
 use crate::kernel::error::{Error, Result};
 use crate::kernel::limits;
 use crate::kernel::viewer::Viewer;
+
+/// Recipients and sample data of a test run, stored with its snapshot.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Test {
+    /// Recipient addresses.
+    pub recipients: Vec<String>,
+    /// Sample records; every recipient gets one message per record. Empty: placeholders are used.
+    pub sample: Vec<RecordId>,
+    /// True if the messages are reviewed as in a normal run.
+    pub review: bool,
+}
+
+/// Parameters of guided work, stored with the run's snapshot.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GuidedSnapshot {
+    /// Records linked at the start.
+    #[serde(default)]
+    pub linked: Vec<RecordId>,
+    /// Assignee of steps that name none.
+    #[serde(default)]
+    pub assignee: Option<MemberId>,
+}
 
 /// Snapshot that a run works with.
 #[derive(Debug)]
@@ -33,7 +56,7 @@ pub struct RunSnapshot {
     /// Target of a test run; none for other runs.
     pub test: Option<Test>,
     /// Parameters of guided work; none for runs of campaigns.
-    pub guided: Option<super::guided::GuidedSnapshot>,
+    pub guided: Option<GuidedSnapshot>,
     /// Dependencies between the structure's steps.
     pub graph: StepGraph,
 }

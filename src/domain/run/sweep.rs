@@ -6,25 +6,19 @@ pub(in crate::domain::run) mod audience;
 pub(crate) mod cancel;
 pub(crate) mod close;
 pub(in crate::domain::run) mod fan_out;
-pub(in crate::domain::run) mod follow;
-pub(crate) mod replies;
 
 use std::collections::HashSet;
 
 use entity::communication::{self, CommunicationStatus};
 use entity::id::*;
 use entity::step::{self, StepReason, StepStatus};
-use entity::sweep::{ActiveModel, COLUMN, Column, Entity, Model, SweepKind};
+use entity::sweep::{COLUMN, Column, Entity, Model, SweepKind};
 use entity::{RunStatus, run};
 use sea_orm::sea_query::{Expr, ExprTrait, Query};
-use sea_orm::{
-    ActiveEnum, ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, ModelTrait, QueryFilter, QueryOrder,
-    QuerySelect, Set,
-};
+use sea_orm::{ActiveEnum, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
-use super::step::{Change, ReasonText};
-use super::{advance, retry};
-use crate::domain::audience::record::unsubscribe;
+use super::step::Change;
+use super::{advance, dependents, record_change, retry, step_messages, sweep_queue};
 use crate::kernel::db::batch::any_of;
 use crate::kernel::db::{Db, Tx, fair};
 use crate::kernel::error::{Error, Result};
@@ -32,45 +26,6 @@ use crate::kernel::stuck::{self, StuckWork};
 use crate::kernel::viewer::Viewer;
 use crate::kernel::{failpoint, limits};
 use crate::transact;
-
-/// Inserts a sweep in the transaction that makes the change.
-pub(crate) async fn begin(
-    tx: &Tx,
-    viewer: &Viewer,
-    run: &run::Model,
-    task_id: Option<TaskId>,
-    kind: SweepKind,
-    reason: Option<String>,
-) -> Result<()> {
-    let row = ActiveModel {
-        id: Set(SweepId::new()),
-        org_id: Set(run.org_id),
-        run_id: Set(Some(run.id)),
-        task_id: Set(task_id),
-        kind: Set(kind),
-        last_key: Set(None),
-        actor: Set(viewer.actor()),
-        reason: Set(reason),
-        detail: Set(None),
-        created_at: Set(tx.now()),
-    };
-    row.insert(tx.db()).await?;
-    Ok(())
-}
-
-/// Same, unless the run already has a sweep of this kind.
-pub(crate) async fn begin_once(tx: &Tx, viewer: &Viewer, run: &run::Model, kind: SweepKind) -> Result<()> {
-    if !is_open(tx, run.id, kind).await? {
-        begin(tx, viewer, run, None, kind, None).await?;
-    }
-    Ok(())
-}
-
-/// True if a sweep of this kind is still in progress on the run.
-pub(crate) async fn is_open(tx: &Tx, run: RunId, kind: SweepKind) -> Result<bool> {
-    let open = Entity::find().filter(COLUMN.run_id.eq(run)).filter(COLUMN.kind.eq(kind)).one(tx.db()).await?;
-    Ok(open.is_some())
-}
 
 /// Sweeps that can proceed, oldest first: of each run one that cancels and one other, and all those
 /// over records. In a paused run only the one that cancels proceeds.
@@ -98,10 +53,10 @@ pub async fn open(db: &Db) -> Result<Vec<Model>> {
 /// Processes one chunk. A concurrent worker finds the sweep gone or advanced, and does nothing.
 pub async fn chunk(db: &Db, sweep: &Model) -> Result<()> {
     let viewer = &Viewer { actor: sweep.actor.clone(), ..Viewer::engine(sweep.org_id) };
-    let Some(run_id) = sweep.run_id else { return unsubscribe::chunk(db, viewer, sweep).await };
+    let Some(run_id) = sweep.run_id else { return record_change::unsubscribe_chunk(db, viewer, sweep).await };
     transact!(db, |tx| {
         let run = super::must_lock(tx, viewer, run_id, None).await?;
-        let Some(fresh) = lock_unmoved(tx, sweep).await? else { return Ok(()) };
+        let Some(fresh) = sweep_queue::lock_unmoved(tx, sweep).await? else { return Ok(()) };
         let is_stopped = run.status != RunStatus::InProgress && sweep.kind != SweepKind::Cancel;
         let last = match sweep.kind {
             _ if is_stopped && run.status == RunStatus::Paused => return Ok(()),
@@ -112,16 +67,16 @@ pub async fn chunk(db: &Db, sweep: &Model) -> Result<()> {
             SweepKind::Redraft => redraft(tx, viewer, &run, sweep).await?,
             SweepKind::Cancel => cancel::chunk(tx, viewer, &run, sweep).await?,
             SweepKind::Retry => retry::chunk(tx, viewer, &run, sweep).await?,
-            SweepKind::Follow => follow::chunk(tx, &run, sweep).await?,
+            SweepKind::Follow => dependents::follow::chunk(tx, &run, sweep).await?,
             SweepKind::Close => {
                 let open = close::open(tx, &run, sweep).await?;
-                retry::cancel_left(tx, &run, &open).await?;
+                step_messages::cancel_left(tx, &run, &open).await?;
                 close::chunk(tx, &open).await?
             }
             SweepKind::Unsubscribe => return Err(Error::internal("a sweep over records has no run")),
         };
         failpoint::reach("sweeping");
-        if save_position(tx, fresh, last).await? {
+        if sweep_queue::save_position(tx, fresh, last).await? {
             return Ok(());
         }
         match (sweep.task_id, sweep.kind) {
@@ -133,24 +88,6 @@ pub async fn chunk(db: &Db, sweep: &Model) -> Result<()> {
         advance::advance(tx, &Viewer::engine(run.org_id), run).await?;
         Ok(())
     })
-}
-
-/// Reloads and locks the sweep; none if another worker has advanced it.
-pub(crate) async fn lock_unmoved(tx: &Tx, sweep: &Model) -> Result<Option<Model>> {
-    let fresh = Entity::find_by_id(sweep.id).lock_exclusive().one(tx.db()).await?;
-    Ok(fresh.filter(|fresh| fresh.last_key == sweep.last_key))
-}
-
-/// Stores the sweep's position, or deletes it at its end. Returns true if it continues.
-pub(crate) async fn save_position(tx: &Tx, sweep: Model, last: Option<uuid::Uuid>) -> Result<bool> {
-    let Some(key) = last else {
-        sweep.delete(tx.db()).await?;
-        return Ok(false);
-    };
-    let mut row = sweep.into_active_model();
-    row.last_key = Set(Some(key));
-    row.update(tx.db()).await?;
-    Ok(true)
 }
 
 /// Approves the drafts of an approved review.
@@ -207,57 +144,4 @@ async fn drafts(tx: &Tx, run: &run::Model, sweep: &Model) -> Result<Vec<communic
         select = select.filter(communication::COLUMN.id.gt(CommunicationId(key)));
     }
     Ok(select.order_by_asc(communication::COLUMN.id).limit(limits::CHUNK).all(tx.db()).await?)
-}
-
-/// SQL condition: a message to the recipient was sent.
-pub(crate) fn has_sent() -> Expr {
-    has_message(CommunicationStatus::Sent)
-}
-
-/// SQL condition: the recipient has a message with this status.
-pub(crate) fn has_message(status: CommunicationStatus) -> Expr {
-    let mut sent = Query::select();
-    sent.expr(Expr::val(1))
-        .from(communication::Entity)
-        .and_where(
-            Expr::col((communication::Entity, communication::Column::RunRecordId))
-                .eq(Expr::col((entity::run_record::Entity, entity::run_record::Column::Id))),
-        )
-        .and_where(communication::COLUMN.status.eq(status));
-    Expr::exists(sent)
-}
-
-/// Skips steps, with their events.
-pub(crate) async fn skip(
-    tx: &Tx,
-    viewer: &Viewer,
-    run: &run::Model,
-    steps: Vec<step::Model>,
-    why: &ReasonText,
-) -> Result<()> {
-    let statuses: std::collections::HashMap<StepId, StepStatus> =
-        steps.iter().map(|step| (step.id, step.status)).collect();
-    let skipped = step::Entity::update_many()
-        .col_expr(step::Column::Status, Expr::value(StepStatus::Skipped.to_value()))
-        .col_expr(step::Column::Error, Expr::value(why.text.clone()))
-        .col_expr(step::Column::Reason, Expr::value(why.code.to_value()))
-        .col_expr(step::Column::CompletedAt, Expr::value(tx.now()))
-        .col_expr(step::Column::Revision, Expr::col(step::Column::Revision).add(1))
-        .filter(any_of(tx.dialect(), step::COLUMN.id, steps.iter().map(|step| step.id)))
-        .filter(step::COLUMN.status.is_in(StepStatus::OPEN))
-        .filter(step::COLUMN.lease_owner.is_null())
-        .exec_with_returning(tx.db())
-        .await?;
-    replies::follow_up(tx, viewer, run, skipped.iter()).await?;
-    let changes: Vec<Change> = skipped
-        .into_iter()
-        .map(|step| Change {
-            from: statuses.get(&step.id).copied(),
-            step,
-            kind: "step.skipped",
-            reason: Some(why.text.clone()),
-        })
-        .collect();
-    super::step::record_changes(tx, run, &viewer.actor(), &changes).await?;
-    Ok(())
 }

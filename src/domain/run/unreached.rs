@@ -17,7 +17,7 @@ use sea_orm::{ActiveEnum, ColumnTrait, Condition, ConnectionTrait, EntityTrait, 
 
 pub(crate) use self::family::Family;
 use self::family::{HANDED_OVER, REACHED, families};
-use super::{snapshot, sweep};
+use super::{recipients, snapshot};
 use crate::domain::message::communication::normalized_address;
 use crate::kernel::db::batch::any_of;
 use crate::kernel::error::{Error, Refusal, Result};
@@ -39,7 +39,7 @@ fn open_ended() -> Expr {
     let outcome = || Expr::col((run_record::Entity, run_record::Column::Outcome));
     let called_off = outcome().eq(Outcome::Skipped.to_value()).and(is_because(RecipientReason::RunCancelled));
     // A message being sent may still succeed.
-    let open = outcome().is_null().and(sweep::has_message(CommunicationStatus::Sending).not());
+    let open = outcome().is_null().and(recipients::has_message(CommunicationStatus::Sending).not());
     // Never null, so that its negation covers the rest.
     open.or(outcome().is_not_null().and(outcome().eq(Outcome::Failed.to_value()).or(called_off)))
 }

@@ -49,7 +49,7 @@ impl Values {
                 record::COLUMN.id,
                 records.iter().copied(),
             ));
-            values.records = rows.all(db).await?.into_iter().map(|row| (row.id, shown(&row))).collect();
+            values.records = rows.all(db).await?.into_iter().map(|row| (row.id, templating::record(&row))).collect();
         }
         if snapshot.test.is_some() && !recipients.is_empty() {
             let field = if run.channel == Channel::Email { "email" } else { "phone" };
@@ -107,15 +107,4 @@ impl Values {
         all.insert("results".into(), Value::Object(results));
         all
     }
-}
-
-/// Record as seen by conditions and templates: its own fields, with its attributes beside them and
-/// under `attributes`.
-pub(crate) fn shown(record: &record::Model) -> Value {
-    let mut all = templating::values(Some(record));
-    all.insert("id".into(), json!(record.id));
-    all.insert("attributes".into(), record.attributes.clone());
-    all.insert("unsubscribed".into(), json!(record.unsubscribed_at.is_some()));
-    all.insert("last_contacted_at".into(), json!(record.last_contacted_at));
-    Value::Object(all)
 }

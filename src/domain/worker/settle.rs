@@ -251,7 +251,7 @@ async fn settle_of_run(
             if run.status == entity::RunStatus::Cancelled {
                 let recipients: Vec<RunRecordId> = done.iter().filter_map(|(_, step)| step.run_record_id).collect();
                 runs::sweep::cancel::settled(tx, viewer, &run, &recipients).await?;
-                runs::sweep::replies::follow_up(tx, viewer, &run, done.iter().map(|(_, step)| step)).await?;
+                runs::unhandled_replies::follow_up(tx, viewer, &run, done.iter().map(|(_, step)| step)).await?;
             }
             advance::advance(tx, &Viewer::engine(agent.org_id), run).await?;
         }

@@ -289,7 +289,7 @@ async fn act(ctx: &Context<'_>, input: CampaignActInput, act: CampaignTransition
     let id = validate::id("id", &input.id)?;
     let seen = SeenState { revision: input.expected_revision, content: input.expected_content_version.as_deref() };
     let reason = input.reason.as_deref();
-    let campaign = idempotent!(ctx, input.idempotency_key, |db| noun::transition::apply_transition(
+    let campaign = idempotent!(ctx, input.idempotency_key, |db| crate::domain::run::campaign_control::change_status(
         db,
         viewer(ctx),
         id,

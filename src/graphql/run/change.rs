@@ -7,6 +7,7 @@ use entity::run::RunTransition;
 use super::Run;
 use crate::domain::run as noun;
 use crate::domain::run::list::RunFilter;
+use crate::domain::run::permissions::Action;
 use crate::graphql::viewer;
 use crate::kernel::validate;
 
@@ -131,7 +132,7 @@ pub struct BulkRunPayload {
     refused_counts: Vec<RefusedCount>,
 }
 
-async fn bulk(ctx: &Context<'_>, input: BulkRunInput, action: noun::Action) -> Result<BulkRunPayload> {
+async fn bulk(ctx: &Context<'_>, input: BulkRunInput, action: Action) -> Result<BulkRunPayload> {
     let db = crate::graphql::idempotent::keyed(ctx, None)?;
     let dry = input.dry_run.unwrap_or(false);
     let found = noun::bulk::act(&db, viewer(ctx), &input.filter, action, input.reason.as_deref(), dry);
@@ -183,20 +184,21 @@ impl RunMutation {
     /// Cancels the runs that match a filter, each independently. Rejected with LIMIT_EXCEEDED if
     /// more than 1,000 match.
     async fn cancel_runs(&self, ctx: &Context<'_>, input: BulkRunInput) -> Result<BulkRunPayload> {
-        bulk(ctx, input, noun::Action::Cancel).await
+        bulk(ctx, input, Action::Cancel).await
     }
 
     /// Retries the runs that match a filter and have failed, or are completed with failed
     /// recipients, each independently. Rejected with LIMIT_EXCEEDED if more than 1,000 match.
     async fn retry_runs(&self, ctx: &Context<'_>, input: BulkRunInput) -> Result<BulkRunPayload> {
-        bulk(ctx, input, noun::Action::Retry).await
+        bulk(ctx, input, Action::Retry).await
     }
 
     /// Moves a scheduled run to another time in the future.
     async fn reschedule_run(&self, ctx: &Context<'_>, input: RescheduleRunInput) -> Result<RunPayload> {
         let (id, at) = (validate::id("id", &input.id)?, chrono::SubsecRound::trunc_subsecs(input.at, 6));
         let expected = input.expected_revision;
-        let run = idempotent!(ctx, input.idempotency_key, |db| noun::reschedule(db, viewer(ctx), id, expected, at));
+        let run =
+            idempotent!(ctx, input.idempotency_key, |db| noun::control::reschedule(db, viewer(ctx), id, expected, at));
         Ok(RunPayload { run: run.into() })
     }
 
@@ -204,7 +206,7 @@ impl RunMutation {
     async fn pause_run(&self, ctx: &Context<'_>, input: RunActInput) -> Result<RunPayload> {
         let id = validate::id("id", &input.id)?;
         let (expected, reason) = (input.expected_revision, input.reason.as_deref());
-        let run = idempotent!(ctx, input.idempotency_key, |db| noun::pause_or_resume(
+        let run = idempotent!(ctx, input.idempotency_key, |db| noun::control::pause_or_resume(
             db,
             viewer(ctx),
             id,
@@ -219,7 +221,7 @@ impl RunMutation {
     async fn resume_run(&self, ctx: &Context<'_>, input: RunActInput) -> Result<RunPayload> {
         let id = validate::id("id", &input.id)?;
         let (expected, reason) = (input.expected_revision, input.reason.as_deref());
-        let run = idempotent!(ctx, input.idempotency_key, |db| noun::pause_or_resume(
+        let run = idempotent!(ctx, input.idempotency_key, |db| noun::control::pause_or_resume(
             db,
             viewer(ctx),
             id,
@@ -256,7 +258,8 @@ impl RunMutation {
     async fn cancel_run(&self, ctx: &Context<'_>, input: RunActInput) -> Result<RunPayload> {
         let id = validate::id("id", &input.id)?;
         let (expected, reason) = (input.expected_revision, input.reason.as_deref());
-        let run = idempotent!(ctx, input.idempotency_key, |db| noun::cancel(db, viewer(ctx), id, expected, reason));
+        let run =
+            idempotent!(ctx, input.idempotency_key, |db| noun::control::cancel(db, viewer(ctx), id, expected, reason));
         Ok(RunPayload { run: run.into() })
     }
 }

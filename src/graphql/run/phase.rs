@@ -249,10 +249,12 @@ impl PhaseMutation {
     async fn release_phase(&self, ctx: &Context<'_>, input: ReleasePhaseInput) -> Result<PhasePayload> {
         let id = validate::id::<PhaseId>("id", &input.id)?;
         let expected = input.expected_revision;
-        let phase =
-            idempotent!(ctx, input.idempotency_key, |db| noun::phase::release(db, viewer(ctx), id, expected), |id| {
-                noun::phase::must_find(db.read(), viewer(ctx), id)
-            });
+        let phase = idempotent!(
+            ctx,
+            input.idempotency_key,
+            |db| noun::control::release_phase(db, viewer(ctx), id, expected),
+            |id| { noun::phase::must_find(db.read(), viewer(ctx), id) }
+        );
         Ok(PhasePayload { phase: Phase(phase) })
     }
 }

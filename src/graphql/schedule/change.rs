@@ -6,7 +6,7 @@ use entity::schedule::{CatchUpPolicy, FoldPolicy, GapPolicy, ScheduleTransition}
 
 use super::Schedule;
 use crate::domain::plan::schedule as noun;
-use crate::domain::plan::schedule::change::ScheduleChanges;
+use crate::domain::run::schedule_change::{self, ScheduleChanges};
 use crate::graphql::viewer;
 use crate::kernel::error::Refusal;
 use crate::kernel::validate;
@@ -107,7 +107,8 @@ impl ScheduleMutation {
             window_seconds: nullable(input.catch_up_window_seconds),
         };
         let key = input.idempotency_key;
-        let schedule = idempotent!(ctx, key, |db| Box::pin(noun::update(db, viewer(ctx), id, expected, &changes)));
+        let schedule =
+            idempotent!(ctx, key, |db| Box::pin(schedule_change::update(db, viewer(ctx), id, expected, &changes)));
         Ok(ScheduleChangePayload { schedule: Schedule(schedule) })
     }
 
@@ -128,7 +129,8 @@ impl ScheduleMutation {
     async fn end_schedule(&self, ctx: &Context<'_>, input: EndScheduleInput) -> Result<EndSchedulePayload> {
         let id = validate::id("id", &input.id)?;
         let expected = input.expected_revision;
-        let schedule = idempotent!(ctx, input.idempotency_key, |db| noun::end(db, viewer(ctx), id, expected));
+        let schedule =
+            idempotent!(ctx, input.idempotency_key, |db| schedule_change::end(db, viewer(ctx), id, expected));
         Ok(EndSchedulePayload { schedule: Schedule(schedule) })
     }
 }
@@ -137,8 +139,14 @@ async fn change(ctx: &Context<'_>, input: ScheduleActInput, act: ScheduleTransit
     let id = validate::id("id", &input.id)?;
     let (expected, reason) = (input.expected_revision, input.reason.as_deref());
     let key = input.idempotency_key.clone();
-    let schedule =
-        idempotent!(ctx, key, |db| Box::pin(noun::pause_or_resume(db, viewer(ctx), id, expected, act, reason)));
+    let schedule = idempotent!(ctx, key, |db| Box::pin(schedule_change::pause_or_resume(
+        db,
+        viewer(ctx),
+        id,
+        expected,
+        act,
+        reason
+    )));
     Ok(ScheduleChangePayload { schedule: Schedule(schedule) })
 }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use chrono::{DateTime, Utc};
 use entity::AuditOutcome;
 
-use super::Entry;
+use super::entry::Entry;
 use crate::kernel::cost::CostOwner;
 use crate::kernel::limits;
 

@@ -37,7 +37,7 @@ pub(super) fn sqlite(url: &str, connections: u32, read_only: bool) -> ConnectOpt
 
 /// The error that another process has the database file open.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct FileInUse(String);
+struct FileInUse(String);
 
 impl std::fmt::Display for FileInUse {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -46,6 +46,11 @@ impl std::fmt::Display for FileInUse {
 }
 
 impl std::error::Error for FileInUse {}
+
+/// True if another process has the database file open.
+pub fn is_in_use(err: &Error) -> bool {
+    matches!(err, Error::Internal(fault) if fault.0.is::<FileInUse>())
+}
 
 /// The message that there is no database, with the remedy.
 pub(crate) fn missing(path: &Path) -> String {

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::Value;
 use uuid::fmt::Simple;
 
-use super::Event;
+use super::new_event::Event;
 use crate::kernel::db::dialect::{self, Dialect, Type};
 use crate::kernel::error::{Error, Result};
 use crate::kernel::limits;

@@ -7,7 +7,8 @@ use sea_orm::{ConnectionTrait, EntityTrait, FromQueryResult, QueryResult, QueryT
 
 use super::alike::{number_of_each, rows_of_each};
 use super::{Args, Order, Page, page, plan, to_page, window};
-use crate::kernel::db::dialect::{self, Dialect};
+use crate::kernel::db::dialect::Dialect;
+use crate::kernel::db::error_codes;
 use crate::kernel::error::{Error, Result};
 
 /// A requested window of rows; two with the same order, filter and arguments are equal.
@@ -189,7 +190,7 @@ impl<E: EntityTrait> Window<E> {
 }
 
 fn is_of_statement(err: &Error) -> bool {
-    err.db().is_some_and(dialect::is_of_statement)
+    err.db().is_some_and(error_codes::is_of_statement)
 }
 
 /// The column with the index of the statement that a row belongs to.

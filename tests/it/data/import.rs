@@ -2,7 +2,7 @@
 //! nothing.
 
 use serde_json::{Value, json};
-use sortie::domain::audience::record::import::{Options, Problem, import, import_with};
+use sortie::domain::import::{Options, Problem, import, import_with};
 
 use crate::harness::World;
 

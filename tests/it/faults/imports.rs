@@ -5,7 +5,7 @@ mod shell;
 mod together;
 
 use serde_json::{Value, json};
-use sortie::domain::audience::record::import::{Options, Problem, import, import_with};
+use sortie::domain::import::{Options, Problem, import, import_with};
 use sortie::kernel::error::Error;
 
 use crate::harness::World;

@@ -15,8 +15,6 @@ use serde_json::json;
 
 use super::filter::{self, RecordFilter};
 use crate::domain::audience::suppression;
-use crate::domain::run::interrupt;
-use crate::domain::run::sweep::{lock_unmoved, save_position};
 use crate::kernel::db::batch::any_of;
 use crate::kernel::db::dialect::Dialect;
 use crate::kernel::db::{Db, Tx};
@@ -77,32 +75,30 @@ fn subscribed(org_id: OrgId, met: Condition) -> Condition {
     Condition::all().add(COLUMN.org_id.eq(org_id)).add(COLUMN.unsubscribed_at.is_null()).add(met)
 }
 
-/// Processes one chunk of the sweep.
-pub(crate) async fn chunk(db: &Db, viewer: &Viewer, sweep: &sweeps::Model) -> Result<()> {
-    transact!(db, |tx| {
-        let Some(current) = lock_unmoved(tx, sweep).await? else { return Ok(()) };
-        let mut select = Entity::find().filter(condition(tx.dialect(), sweep)?);
-        if let Some(key) = sweep.last_key {
-            select = select.filter(COLUMN.id.gt(RecordId(key)));
-        }
-        let records = select.order_by_asc(COLUMN.id).limit(limits::CHUNK).all(tx.db()).await?;
-        let ids: Vec<RecordId> = records.iter().map(|record| record.id).collect();
-        interrupt::opted_out(tx, &Viewer::engine(sweep.org_id), &records).await?;
-        let rows = Entity::update_many()
-            .col_expr(Column::UnsubscribedAt, Expr::value(sweep.created_at))
-            .col_expr(Column::UpdatedAt, Expr::value(tx.now()))
-            .col_expr(Column::Revision, Expr::col(Column::Revision).add(1))
-            .filter(any_of(tx.dialect(), COLUMN.id, ids.iter().copied()))
-            .filter(COLUMN.unsubscribed_at.is_null())
-            .exec_with_returning(tx.db())
-            .await?;
-        suppression::opt_out(tx, viewer, &rows).await?;
-        for row in &rows {
-            super::emit(tx, viewer, "record.unsubscribed", row, json!({ "reason": sweep.reason }));
-        }
-        save_position(tx, current, ids.last().map(|id| id.0)).await?;
-        Ok(())
-    })
+/// Returns the next records that the sweep unsubscribes.
+pub(crate) async fn next_chunk(tx: &Tx, sweep: &sweeps::Model) -> Result<Vec<record::Model>> {
+    let mut select = Entity::find().filter(condition(tx.dialect(), sweep)?);
+    if let Some(key) = sweep.last_key {
+        select = select.filter(COLUMN.id.gt(RecordId(key)));
+    }
+    Ok(select.order_by_asc(COLUMN.id).limit(limits::CHUNK).all(tx.db()).await?)
+}
+
+/// Unsubscribes a chunk of the sweep's records.
+pub(crate) async fn write_chunk(tx: &Tx, viewer: &Viewer, sweep: &sweeps::Model, ids: &[RecordId]) -> Result<()> {
+    let rows = Entity::update_many()
+        .col_expr(Column::UnsubscribedAt, Expr::value(sweep.created_at))
+        .col_expr(Column::UpdatedAt, Expr::value(tx.now()))
+        .col_expr(Column::Revision, Expr::col(Column::Revision).add(1))
+        .filter(any_of(tx.dialect(), COLUMN.id, ids.iter().copied()))
+        .filter(COLUMN.unsubscribed_at.is_null())
+        .exec_with_returning(tx.db())
+        .await?;
+    suppression::opt_out(tx, viewer, &rows).await?;
+    for row in &rows {
+        super::emit(tx, viewer, "record.unsubscribed", row, json!({ "reason": sweep.reason }));
+    }
+    Ok(())
 }
 
 fn condition(dialect: Dialect, sweep: &sweeps::Model) -> Result<Condition> {

@@ -37,7 +37,7 @@ pub fn of_header(text: &str) -> Vec<String> {
 }
 
 /// Returns the message named by the last matching id: the newest of a thread comes last.
-pub(super) async fn find(db: &impl ConnectionTrait, viewer: &Viewer, ids: &[String]) -> Result<Option<Model>> {
+pub(crate) async fn find(db: &impl ConnectionTrait, viewer: &Viewer, ids: &[String]) -> Result<Option<Model>> {
     // The end of a long thread counts; the first id is included as clients that shorten References
     // keep it.
     let skipped = ids.len().saturating_sub(limits::THREAD_IDS);

@@ -17,7 +17,6 @@ use sea_orm::{ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, Query
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::preflight::{Checks, LaunchAction, PreflightCode};
 use crate::domain::plan::campaign_snapshot::CampaignParts;
 use crate::kernel::db::{Db, Tx};
 use crate::kernel::error::{Refusal, Result};
@@ -66,7 +65,7 @@ pub fn content_version(parts: &CampaignParts) -> Result<String> {
 }
 
 /// Rejects the request if the content is not the version that the caller read. Errors: CONFLICT.
-pub(super) fn expect_content_version(parts: &CampaignParts, expected: Option<&str>) -> Result<()> {
+pub(crate) fn expect_content_version(parts: &CampaignParts, expected: Option<&str>) -> Result<()> {
     let Some(expected) = expected else { return Ok(()) };
     let now = content_version(parts)?;
     if now == expected {
@@ -153,29 +152,7 @@ pub(super) async fn require_changes(db: &impl ConnectionTrait, viewer: &Viewer, 
     Ok(())
 }
 
-fn version(campaign: &Model) -> String {
+/// Names the approved version in messages.
+pub(super) fn version(campaign: &Model) -> String {
     campaign.approved_version.map_or_else(|| "it".to_owned(), |version| format!("version {version}"))
-}
-
-impl Checks {
-    /// Checks that the content that would be sent is the approved content.
-    pub(super) async fn approved(&mut self, db: &Db, viewer: &Viewer, parts: &CampaignParts) -> Result<()> {
-        let (code, campaign) = (PreflightCode::ApprovedVersion, &parts.campaign);
-        if campaign.approved_at.is_none() {
-            self.not_applicable(code, "the campaign has not been approved yet");
-            return Ok(());
-        }
-        let changes = changed(db.read(), viewer, parts).await?;
-        let fields: Vec<&str> = changes.iter().map(|(field, _, _)| field.as_str()).collect();
-        let success = format!("{} was approved, and nothing that matters has changed since", version(campaign));
-        let by = campaign.approved_by.as_ref().map_or("somebody", |by| by.name.as_str());
-        let failure = format!("changed since {} was approved by {by}: {}", version(campaign), fields.join(", "));
-        let remediation = "have it approved again: `approveCampaign`";
-        if self.action() == LaunchAction::TestRun {
-            self.advise(code, changes.is_empty(), None, &success, &failure, remediation);
-        } else {
-            self.require(code, changes.is_empty(), None, &success, &failure, remediation);
-        }
-        Ok(())
-    }
 }

@@ -1,6 +1,7 @@
 //! Preflight: all checks before a launch, as in the table of docs/reference/product.md. The query,
 //! the campaign's field, dry runs and launches share them.
 
+mod approved;
 mod audience;
 mod content;
 mod launch_input;
@@ -12,6 +13,7 @@ pub use launch_input::test_recipients;
 pub use report::{AudienceCounts, CheckStatus, LaunchAction, Preflight, PreflightCheck, PreflightCode, Severity};
 use sea_orm::{ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
+use super::approval;
 use crate::domain::plan::campaign_snapshot::CampaignParts;
 use crate::domain::plan::{run_template, schedule};
 use crate::kernel::db::Db;
@@ -83,7 +85,7 @@ pub async fn preflight(
     checks.input(db, campaign, terms.input).await?;
     checks.open_run(db, parts, terms.input).await?;
     let ready = checks.all.iter().all(|check| check.status != CheckStatus::Failed);
-    let content_version = Some(super::approval::content_version(parts)?);
+    let content_version = Some(approval::content_version(parts)?);
     Ok(Preflight { content_version, action, ready, checks: checks.all, audience })
 }
 
@@ -118,10 +120,6 @@ pub(super) struct Checks {
 }
 
 impl Checks {
-    pub(super) fn action(&self) -> LaunchAction {
-        self.action
-    }
-
     /// A required check, passed or failed.
     pub(super) fn require(
         &mut self,

@@ -1,10 +1,9 @@
-//! Transitions of campaigns: submit, approve, reject, pause, resume, complete, cancel; and the
-//! check for allowed actions.
+//! Transitions of campaigns: submit and approve, and the check for allowed actions. Those that take
+//! the campaign's schedules or runs along are in `run::campaign_control`.
 
 use async_graphql::Enum;
 use entity::campaign::{CampaignTransition, Model};
 use entity::id::CampaignId;
-use entity::schedule::EndReason;
 use entity::{CampaignStatus, RunStatus, StateMachine, run};
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, PaginatorTrait, QueryFilter, Set};
 use serde_json::json;
@@ -103,11 +102,13 @@ pub async fn check_allowed(db: &Db, viewer: &Viewer, campaign: &Model, action: A
     }
 }
 
-fn next_status(campaign: &Model, act: CampaignTransition) -> Result<CampaignStatus> {
+/// Returns the status after a transition. Errors: INVALID_TRANSITION.
+pub(crate) fn next_status(campaign: &Model, act: CampaignTransition) -> Result<CampaignStatus> {
     Ok(campaign.status.next(act).ok_or_else(|| Refusal::transition("campaign", campaign.status, act))?)
 }
 
-async fn no_open_runs(db: &impl ConnectionTrait, campaign: &Model) -> Result<()> {
+/// Rejects if a run of the campaign is open. Errors: CONFLICT.
+pub(crate) async fn no_open_runs(db: &impl ConnectionTrait, campaign: &Model) -> Result<()> {
     let open = run::Entity::find()
         .filter(run::COLUMN.campaign_id.eq(campaign.id))
         .filter(run::COLUMN.status.is_in(RunStatus::OPEN))
@@ -172,7 +173,7 @@ pub async fn pass_with_preflight(
                 approval::require_changes(tx.db(), viewer, &parts).await?;
                 approval::store_approved_content(tx, viewer, &parts).await?;
             }
-            Ok(Some(step(tx, viewer, parts.campaign, act, reason.clone()).await?))
+            Ok(Some(apply_transition(tx, viewer, parts.campaign, act, reason.clone()).await?))
         })?;
         if let Some(campaign) = moved {
             return Ok((campaign, report));
@@ -189,68 +190,8 @@ pub async fn replay_pass(db: &Db, viewer: &Viewer, id: CampaignId) -> Result<(Mo
     Ok((parts.campaign, report))
 }
 
-/// Applies a transition that depends only on the status (reject, pause, resume, complete, cancel).
-/// Errors: NOT_FOUND, CONFLICT, INVALID_TRANSITION.
-pub async fn apply_transition(
-    db: &Db,
-    viewer: &Viewer,
-    id: CampaignId,
-    seen: SeenState<'_>,
-    act: CampaignTransition,
-    reason: Option<&str>,
-) -> Result<Model> {
-    let reason = reason.map(|reason| validate::text("reason", reason)).transpose()?;
-    if act == CampaignTransition::Reject && reason.as_deref().is_none_or(|reason| reason.trim().is_empty()) {
-        return Err(Refusal::input("reason", "is required to reject a campaign").into());
-    }
-    transact!(db, |tx| {
-        let mut campaign = must_lock(tx, viewer, id, seen.revision).await?;
-        if seen.content.is_some() {
-            let parts = CampaignParts::of(tx.db(), viewer, campaign).await?;
-            approval::expect_content_version(&parts, seen.content)?;
-            campaign = parts.campaign;
-        }
-        if act == CampaignTransition::Cancel && campaign.status == CampaignStatus::Cancelled {
-            return Ok(campaign);
-        }
-        next_status(&campaign, act)?;
-        if act == CampaignTransition::Complete {
-            no_open_runs(tx.db(), &campaign).await?;
-        }
-        let campaign = step(tx, viewer, campaign, act, reason.clone()).await?;
-        let end_reason = match act {
-            CampaignTransition::Complete => Some(EndReason::CampaignCompleted),
-            CampaignTransition::Cancel => Some(EndReason::CampaignCancelled),
-            _ => None,
-        };
-        if let Some(end_reason) = end_reason {
-            crate::domain::plan::schedule::end_all_of(tx, viewer, id, end_reason, reason.as_deref()).await?;
-        }
-        if act == CampaignTransition::Resume {
-            crate::domain::plan::schedule::resume_all_of(tx, viewer, id).await?;
-        }
-        if act == CampaignTransition::Cancel {
-            crate::domain::run::cancel_all_of(tx, viewer, &campaign, reason.as_deref()).await?;
-        }
-        tx.set_result(campaign.id);
-        Ok(campaign)
-    })
-}
-
-/// Applies the engine's transition of a run to its campaign, if that is for a single record.
-pub(crate) async fn follow_run(tx: &Tx, viewer: &Viewer, id: CampaignId, act: CampaignTransition) -> Result<()> {
-    let campaign = must_lock(tx, viewer, id, None).await?;
-    if campaign.record_id.is_some() && campaign.status.next(act).is_some() {
-        step(tx, viewer, campaign, act, None).await?;
-        if act == CampaignTransition::Complete {
-            // The campaign cannot start any more runs.
-            crate::domain::plan::schedule::end_all_of(tx, viewer, id, EndReason::CampaignCompleted, None).await?;
-        }
-    }
-    Ok(())
-}
-
-async fn step(
+/// Applies a transition to a locked campaign, with its event.
+pub(crate) async fn apply_transition(
     tx: &Tx,
     viewer: &Viewer,
     before: Model,

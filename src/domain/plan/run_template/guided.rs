@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Problem;
-use crate::domain::audience::record;
+use crate::domain::audience;
 use crate::domain::audience::record::filter::{self, RecordFilter};
 use crate::domain::content::templating;
 use crate::kernel::db::dialect::Dialect;
@@ -177,7 +177,7 @@ impl GuidedConfig {
         if let Some(Err(err)) = self.timezone.as_ref().map(|zone| validate::time_zone("timezone", zone)) {
             say("timezone", err.to_string());
         }
-        if let Some(Err(err)) = self.create.as_ref().map(|kind| record::check_kind("create", kind)) {
+        if let Some(Err(err)) = self.create.as_ref().map(|kind| audience::kind::check("create", kind)) {
             say("create", err.to_string());
         }
         let Some(source) = &self.records else { return all };

@@ -6,6 +6,7 @@ use chrono::{DateTime, Duration, NaiveDateTime, Utc};
 use entity::schedule::{CatchUpPolicy, Model};
 
 use super::Occurrence;
+use crate::kernel::error::{Refusal, Result};
 
 /// Delay after which a due occurrence counts as late. Nothing repeats faster than once a minute.
 pub const LATE: Duration = Duration::seconds(60);
@@ -17,6 +18,19 @@ pub const WINDOW_SECONDS: i64 = 86_400;
 pub const WINDOW_SECONDS_MAX: i64 = 31_536_000;
 /// Maximum number of nonexistent local times that are recorded individually; the rest is counted.
 pub const LOCAL_TIMES: usize = 100;
+
+/// Returns the window to store for a policy. Errors: BAD_USER_INPUT.
+pub(crate) fn window_of(policy: CatchUpPolicy, seconds: Option<i64>) -> Result<Option<i64>> {
+    match seconds {
+        Some(seconds) if !(1..=WINDOW_SECONDS_MAX).contains(&seconds) => {
+            let message = format!("must be 1 to {} seconds (a year)", WINDOW_SECONDS_MAX);
+            Err(Refusal::input("catchUpWindowSeconds", message).into())
+        }
+        Some(seconds) => Ok(Some(seconds)),
+        None if policy == CatchUpPolicy::All => Ok(Some(WINDOW_SECONDS)),
+        None => Ok(None),
+    }
+}
 
 /// The terms on which occurrences that are due may start.
 #[derive(Clone, Copy, Debug)]

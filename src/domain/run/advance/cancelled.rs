@@ -1,13 +1,13 @@
 //! Closes a cancelled run: once its sweep has finished and no worker holds a step of it, its tasks
 //! are closed, and active and pending phases are skipped, with the reason.
 
-use entity::phase::{self, PhaseTransition};
+use entity::phase::PhaseTransition;
 use entity::sweep::SweepKind;
 use entity::task::{self, TaskFacts};
 use entity::{PhaseStatus, run};
 use sea_orm::{ActiveModelTrait, IntoActiveModel, Set};
 
-use crate::domain::run::sweep;
+use crate::domain::run::{phase, sweep_queue};
 use crate::kernel::db::Tx;
 use crate::kernel::error::Result;
 use crate::kernel::viewer::Viewer;
@@ -21,10 +21,10 @@ pub(super) async fn close(
     tx: &Tx,
     viewer: &Viewer,
     run: &run::Model,
-    phases: Vec<phase::Model>,
+    phases: Vec<entity::phase::Model>,
     tasks: Vec<task::Model>,
 ) -> Result<()> {
-    if sweep::is_open(tx, run.id, SweepKind::Cancel).await? {
+    if sweep_queue::is_open(tx, run.id, SweepKind::Cancel).await? {
         return Ok(());
     }
     for phase in phases {
@@ -51,7 +51,7 @@ pub(super) async fn close(
             super::set_status(tx, run, task, facts.status()).await?;
         }
         if !has_open {
-            super::change_phase(tx, viewer, run, phase, PhaseTransition::Cancel, Some(RUN_CANCELLED)).await?;
+            phase::apply_transition(tx, viewer, run, phase, PhaseTransition::Cancel, Some(RUN_CANCELLED)).await?;
         }
     }
     Ok(())

@@ -11,7 +11,7 @@ use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
 
 use crate::domain::run::snapshot::RunSnapshot;
 use crate::domain::run::sweep::fan_out::Arrival;
-use crate::domain::run::{dependents, early_events, interrupt, sweep};
+use crate::domain::run::{dependents, early_events, skip, sweep};
 use crate::kernel::db::Tx;
 use crate::kernel::db::batch::any_of;
 use crate::kernel::error::Result;
@@ -87,7 +87,7 @@ pub(super) async fn singles(tx: &Tx, run: &run::Model, snapshot: &RunSnapshot, t
     }
     let any = !stopped.is_empty();
     for (name, steps) in stopped {
-        interrupt::stop(tx, run, steps, name).await?;
+        skip::interrupted(tx, run, steps, name).await?;
     }
     if !declared.steps.iter().any(|step| early_events::awaited(step).is_some()) {
         return Ok(any);

@@ -14,7 +14,7 @@ use sea_orm::{ActiveEnum, ColumnTrait, EntityTrait, QueryFilter};
 use super::{DependencyEnd, advance, enqueue};
 use crate::domain::run::snapshot::RunSnapshot;
 use crate::domain::run::step::{Change, record_changes};
-use crate::domain::run::{early_events, retry};
+use crate::domain::run::{early_events, step_messages};
 use crate::kernel::db::Tx;
 use crate::kernel::db::batch::any_of;
 use crate::kernel::error::Result;
@@ -86,13 +86,13 @@ async fn wait_again(
 }
 
 /// Condition for the steps that were skipped at the end of the step before.
-pub(crate) fn was_judged() -> Expr {
+pub(super) fn was_judged() -> Expr {
     step::COLUMN.status.eq(StepStatus::Skipped).and(step::COLUMN.reason.is_in(JUDGED))
 }
 
 /// Returns skipped and queued steps of a task to PENDING, but for those that an event has stopped
 /// since. Returns those that changed.
-pub(crate) async fn return_to_pending(
+pub(super) async fn return_to_pending(
     tx: &Tx,
     run: &run::Model,
     snapshot: &RunSnapshot,
@@ -130,7 +130,7 @@ pub(crate) async fn return_to_pending(
             .exec_with_returning(tx.db())
             .await?;
         if from == StepStatus::Skipped {
-            retry::wait_with(tx, run, &waiting).await?;
+            step_messages::wait_with(tx, run, &waiting).await?;
         }
         let change =
             |step: &step::Model| Change { step: step.clone(), from: Some(from), kind: "step.reset", reason: None };

@@ -11,10 +11,10 @@ use entity::{Channel, RunStatus, RunType, TemplateKind, run_template as template
 use sea_orm::{ActiveModelTrait, ConnectionTrait, Set};
 use serde_json::json;
 
-use super::GuidedSnapshot;
 use crate::domain::plan::run_template::layer::Resolved;
 use crate::domain::plan::run_template::{self, Chain, Executors, Problem, built_in, problems_of};
 use crate::domain::plan::schedule::{SchedulePolicies, ScheduleTime};
+use crate::domain::run::snapshot::GuidedSnapshot;
 use crate::domain::run::{self as runs, begin};
 use crate::kernel::db::{Db, Tx};
 use crate::kernel::error::{Error, Refusal, Result};

@@ -12,7 +12,7 @@ use super::outcome::{person_reason, set_outcome};
 use super::permissions::{Action, StepContext, check_allowed, transition_of};
 use super::{Change, must_find, record_changes};
 use crate::domain::plan::run_template;
-use crate::domain::run::{self as runs, advance, guided, retry, sweep};
+use crate::domain::run::{self as runs, advance, guided, retry, step_messages, sweep_queue};
 use crate::kernel::db::{Db, Tx};
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::event::{self, Event};
@@ -343,7 +343,7 @@ async fn apply_effects(
     match (step.kind.as_str(), action) {
         (run_template::REVIEW, Action::Approve) => {
             runs::task::hold_open(tx, step.task_id).await?;
-            sweep::begin(tx, viewer, run, Some(step.task_id), SweepKind::Approve, None).await?;
+            sweep_queue::begin(tx, viewer, run, Some(step.task_id), SweepKind::Approve, None).await?;
             Ok(true)
         }
         (run_template::REVIEW, Action::Reject) => {
@@ -359,7 +359,8 @@ async fn apply_effects(
             match task {
                 Some(task) if step.status == StepStatus::Queued => {
                     runs::task::hold_open(tx, task.id).await?;
-                    sweep::begin(tx, viewer, run, Some(task.id), SweepKind::Redraft, reason.map(str::to_owned)).await?;
+                    sweep_queue::begin(tx, viewer, run, Some(task.id), SweepKind::Redraft, reason.map(str::to_owned))
+                        .await?;
                     Ok(true)
                 }
                 _ => Ok(false),
@@ -381,9 +382,9 @@ async fn apply_effects(
             Ok(true)
         }
         // Its recipient may get other messages of the run.
-        (run_template::EMAIL, Action::Skip) if retry::is_mail_of_engine(run, step) => {
+        (run_template::EMAIL, Action::Skip) if step_messages::is_mail_of_engine(run, step) => {
             let waiting = [CommunicationStatus::Approved];
-            retry::cancel_messages(tx, run, vec![step.clone()], &waiting).await?;
+            step_messages::cancel(tx, run, vec![step.clone()], &waiting).await?;
             Ok(true)
         }
         _ => Ok(false),

@@ -15,7 +15,7 @@ use sea_orm::{
 use crate::domain::audience::record::filter;
 use crate::domain::audience::suppression;
 use crate::domain::plan::campaign_snapshot::CampaignSnapshot;
-use crate::domain::run::{carried_replies, launch, snapshot, unreached};
+use crate::domain::run::{carried_replies, snapshot, unreached};
 use crate::kernel::db::batch::{any_of, insert_all};
 use crate::kernel::db::{Db, Tx};
 use crate::kernel::error::{Error, Result};
@@ -225,7 +225,7 @@ async fn test_recipients(
     tx: &Tx,
     viewer: &Viewer,
     run: &run::Model,
-    test: &launch::Test,
+    test: &snapshot::Test,
 ) -> Result<Vec<run_record::ActiveModel>> {
     let records = crate::domain::audience::record::find_all(tx.db(), viewer, &test.sample).await?;
     let mut samples: Vec<Option<RecordId>> = records.iter().map(|record| Some(record.id)).collect();

@@ -15,6 +15,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::domain::plan::run_template::MESSAGES;
+use crate::domain::run::recipients;
 use crate::domain::run::step::ReasonText;
 use crate::kernel::db::Tx;
 use crate::kernel::db::batch::any_of;
@@ -69,7 +70,8 @@ async fn skip_steps(
     let last = open.last().map(|step| step.id.0);
     if last.is_some() {
         let reason = sweep.reason.clone().unwrap_or_else(|| "the run was cancelled".into());
-        super::skip(tx, viewer, run, open, &ReasonText::new(StepReason::RunCancelled, reason)).await?;
+        crate::domain::run::skip::skip(tx, viewer, run, open, &ReasonText::new(StepReason::RunCancelled, reason))
+            .await?;
     }
     Ok(last)
 }
@@ -102,7 +104,7 @@ async fn skip_recipients(tx: &Tx, run: &run::Model, after: Option<Uuid>) -> Resu
         .filter(run_record::COLUMN.run_id.eq(run.id))
         .filter(run_record::COLUMN.outcome.is_null())
         .filter(run_record::COLUMN.id.not_in_subquery(leased_recipients(run)))
-        .filter(super::has_message(CommunicationStatus::Sending).not());
+        .filter(recipients::has_message(CommunicationStatus::Sending).not());
     if let Some(after) = after {
         open = open.filter(run_record::COLUMN.id.gt(RunRecordId(after)));
     }
@@ -116,9 +118,9 @@ async fn skip_recipients(tx: &Tx, run: &run::Model, after: Option<Uuid>) -> Resu
 /// SQL expression for a cancelled recipient's outcome: sent if all its messages were sent before;
 /// unknown if the outcome of a message is.
 fn outcome_expr(missed: &Expr) -> Expr {
-    Expr::case(super::has_message(CommunicationStatus::Unknown), Outcome::Unknown.to_value())
+    Expr::case(recipients::has_message(CommunicationStatus::Unknown), Outcome::Unknown.to_value())
         .case(missed.clone(), Outcome::Skipped.to_value())
-        .case(super::has_sent(), Outcome::Sent.to_value())
+        .case(recipients::has_sent(), Outcome::Sent.to_value())
         .finally(Outcome::Skipped.to_value())
         .into()
 }
@@ -129,9 +131,9 @@ fn reason_expr(missed: &Expr) -> Expr {
     let unknown = RecipientReason::OutcomeUnknown.to_string();
     let cancelled = RecipientReason::RunCancelled.to_string();
     let step = Expr::cust(format!("CASE {} ELSE '{cancelled}' END", super::close::missed_because()));
-    Expr::case(super::has_message(CommunicationStatus::Unknown), unknown)
+    Expr::case(recipients::has_message(CommunicationStatus::Unknown), unknown)
         .case(missed.clone(), step)
-        .case(super::has_sent(), Option::<String>::None)
+        .case(recipients::has_sent(), Option::<String>::None)
         .finally(cancelled)
         .into()
 }
@@ -188,7 +190,7 @@ async fn skip(tx: &Tx, run: &run::Model, recipients: &[RunRecordId]) -> Result<(
         .filter(any_of(tx.dialect(), run_record::COLUMN.id, recipients.iter().copied()))
         .filter(run_record::COLUMN.outcome.is_null())
         .filter(run_record::COLUMN.id.not_in_subquery(leased_recipients(run)))
-        .filter(super::has_message(CommunicationStatus::Sending).not())
+        .filter(recipients::has_message(CommunicationStatus::Sending).not())
         .exec(tx.db())
         .await?;
     Ok(())

@@ -10,6 +10,7 @@ use sea_orm::{ActiveEnum, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter
 use serde_json::json;
 
 use crate::domain::plan::run_template;
+use crate::domain::run::recipients;
 use crate::kernel::db::Tx;
 use crate::kernel::db::batch::any_of;
 use crate::kernel::db::dialect::Type;
@@ -66,8 +67,8 @@ pub(in crate::domain::run) async fn interrupted(tx: &Tx, recipients: &[RunRecord
 
 /// SQL condition: no message to the recipient was, may have been, or is being sent.
 pub(in crate::domain::run) fn nothing_sent() -> Expr {
-    let any = super::has_sent().or(super::has_message(CommunicationStatus::Sending));
-    any.or(super::has_message(CommunicationStatus::Unknown)).not()
+    let any = recipients::has_sent().or(recipients::has_message(CommunicationStatus::Sending));
+    any.or(recipients::has_message(CommunicationStatus::Unknown)).not()
 }
 
 /// Closes all recipients at once; for guided work, which has few.

@@ -18,7 +18,7 @@ use crate::domain::run::early_events;
 use crate::domain::run::snapshot::{self, RunSnapshot};
 use crate::domain::run::step::ReasonText;
 use crate::domain::run::sweep::close;
-use crate::domain::run::{repeat, retry};
+use crate::domain::run::{repeat, step_messages};
 use crate::kernel::db::Tx;
 use crate::kernel::db::batch::any_of;
 use crate::kernel::error::{Error, Result};
@@ -177,7 +177,7 @@ pub(in crate::domain::run) async fn make(
     }
     let skipped: Vec<_> = changes.into_iter().filter(|change| change.step.status == StepStatus::Skipped).collect();
     let steps: Vec<step::Model> = skipped.iter().map(|change| change.step.clone()).collect();
-    retry::cancel_with(tx, run, snapshot, &steps).await?;
+    step_messages::cancel_with(tx, run, snapshot, &steps).await?;
     repeat::carry_over_drafts(tx, run, snapshot, &ancestors, &drafts, &carried_over).await?;
     dependents::advance(tx, run, snapshot, &skipped).await?;
     Ok(count)

@@ -116,7 +116,7 @@ both! {
         assert!(!demo::is_foreign(&world.db, &world.viewer).await.unwrap());
         // Killed after the leads.
         let csv = demo::leads(demo::LEADS, world.db.now());
-        sortie::domain::audience::record::import::import(&world.db, &world.viewer, "lead", "demo leads", csv.as_bytes(), |_, _| {}).await.unwrap();
+        sortie::domain::import::import(&world.db, &world.viewer, "lead", "demo leads", csv.as_bytes(), |_, _| {}).await.unwrap();
         assert!(!demo::is_foreign(&world.db, &world.viewer).await.unwrap());
         let begun = demo::seed(&world.db, &world.viewer).await.unwrap().unwrap();
         demo::continue_demo(world.db.clone(), world.viewer.clone(), begun).await.unwrap();

@@ -2,7 +2,7 @@
 //! names, lists without ids.
 
 use serde_json::json;
-use sortie::domain::audience::record::import::Options;
+use sortie::domain::import::Options;
 
 use super::{becomes, mapped, record, refused, take, take_with};
 use crate::harness::World;

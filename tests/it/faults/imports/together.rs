@@ -3,7 +3,7 @@
 
 use entity::import::ImportStatus;
 use serde_json::json;
-use sortie::domain::audience::record::import::{Options, import_with};
+use sortie::domain::import::{Options, import_with};
 use sortie::kernel::error::Error;
 
 use super::take;

@@ -2,7 +2,7 @@
 //! repeats, bulk actions.
 
 use serde_json::{Value, json};
-use sortie::domain::audience::record::import::{Options, import_with};
+use sortie::domain::import::{Options, import_with};
 
 use crate::harness::World;
 

@@ -10,7 +10,6 @@ use crate::domain::content::cel::Condition;
 use crate::domain::content::templating::{self, StepMail};
 use crate::domain::plan::campaign_snapshot::{CampaignParts, CampaignSnapshot};
 use crate::domain::plan::run_template::kind;
-use crate::domain::run::values;
 use crate::kernel::db::Db;
 use crate::kernel::error::Result;
 use crate::kernel::validate;
@@ -63,7 +62,7 @@ fn mails_to_check(definition: &Definition) -> Vec<(String, StepMail)> {
 fn values_of(viewer: &Viewer, parts: &CampaignParts, record: &record::Model) -> Map<String, Value> {
     let campaign = &parts.campaign;
     let all = json!({
-        "record": values::shown(record),
+        "record": templating::record(record),
         "variables": CampaignSnapshot::of(parts).variables,
         "campaign": { "id": campaign.id, "name": campaign.name },
         "run": { "id": "", "name": campaign.name, "type": "RUN" },

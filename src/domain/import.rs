@@ -5,8 +5,10 @@
 mod columns;
 mod dates;
 mod delimiter;
+mod infer;
 mod lines;
 mod numbers;
+pub mod report;
 mod row;
 mod source;
 mod types;
@@ -20,6 +22,7 @@ use entity::import::{self, ImportColumns, ImportStatus, ImportWarnings};
 use entity::import_seen;
 use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, Set};
 
+use crate::domain::audience::kind;
 use crate::kernel::db::Db;
 use crate::kernel::error::{Error, Refusal, Result};
 use crate::kernel::viewer::Viewer;
@@ -87,7 +90,7 @@ pub async fn import_with(
     source: impl Read,
     mut progress: impl FnMut(&import::Model, &[Problem]),
 ) -> Result<import::Model> {
-    let kind = super::check_kind("kind", &options.kind)?;
+    let kind = kind::check("kind", &options.kind)?;
     let region = options.region.as_deref().map(|region| validate::region("region", region)).transpose()?;
     let mut file = File::open(options, source, &kind)?;
     let mut report = begin(db, viewer, options, &file).await?;
@@ -246,24 +249,9 @@ impl<R: Read> File<R> {
             .filter(|row| row.len() == count)
             .map(|row| row.cells().map(|cell| std::str::from_utf8(cell).unwrap_or_default().trim()).collect())
             .collect();
-        numbers::infer(&mut self.columns, &rows, decimal, &mut self.warnings);
-        dates::infer(&mut self.columns, &rows, order);
-        for (at, column) in self.columns.iter_mut().enumerate() {
-            let Target::Attribute(name) = &column.target else { continue };
-            if column.typed.is_declared() {
-                continue;
-            }
-            let values = rows.iter().filter_map(|row| row.get(at).copied()).filter(|value| !value.is_empty());
-            if let Some(value) = values.clone().find(|value| columns::is_opt_out(value)) {
-                self.warnings.push(format!(
-                    "the column `{}` has values such as `{}`: kept as an attribute, they unsubscribe nobody; a column \
-                     `unsubscribed` does",
-                    validate::shown(&column.name),
-                    validate::shown(value)
-                ));
-            }
-            column.typed.kind = types::infer(name, values, column.typed.decimal);
-        }
+        infer::decimals(&mut self.columns, &rows, decimal, &mut self.warnings);
+        infer::date_orders(&mut self.columns, &rows, order);
+        infer::attribute_types(&mut self.columns, &rows, &mut self.warnings);
     }
 
     fn next(&mut self) -> Option<io::Result<Found>> {

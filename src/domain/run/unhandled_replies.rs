@@ -7,6 +7,7 @@ use entity::step::{self, StepStatus};
 use entity::{RunType, communication, reply, run};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder};
 
+use crate::domain::message::reply::follow_up;
 use crate::kernel::db::Tx;
 use crate::kernel::db::batch::any_of;
 use crate::kernel::error::Result;
@@ -48,7 +49,7 @@ pub(crate) async fn follow_up<'a>(
     for reply in replies {
         let Some(message) = messages.iter().find(|message| message.id == reply.communication_id) else { continue };
         if since(message.run_record_id).is_some_and(|since| since <= reply.created_at) {
-            crate::domain::follow_up::for_reply(tx, viewer, run, message, &reply).await?;
+            follow_up::create(tx, viewer, run, message, &reply).await?;
         }
     }
     Ok(())

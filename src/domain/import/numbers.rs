@@ -1,8 +1,6 @@
 //! Parses numbers with a decimal point or comma and grouped thousands. A number that can be read in
 //! two ways is never interpreted by guessing.
 
-use super::columns::Column;
-use super::types::{self, Type};
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::validate;
 
@@ -34,7 +32,7 @@ impl Decimal {
         }
     }
 
-    fn separators(self) -> (char, char) {
+    pub(super) fn separators(self) -> (char, char) {
         match self {
             Self::Point => ('.', ','),
             Self::Comma => (',', '.'),
@@ -97,6 +95,11 @@ fn shape(text: &str) -> Option<Shape> {
     }
 }
 
+/// True for a number of digits, points and commas.
+pub(super) fn is_number(text: &str) -> bool {
+    shape(text).is_some()
+}
+
 /// True if the text is 1200 in one format and 1.2 in the other.
 pub(super) fn is_ambiguous(text: &str) -> bool {
     shape(text) == Some(Shape::Either)
@@ -112,54 +115,10 @@ pub(super) fn bare(text: &str, decimal: Option<Decimal>) -> Option<String> {
 
 /// The unambiguous format of a column's values; `None` if all are ambiguous, or some are not
 /// numbers.
-fn evident<'a>(values: impl Iterator<Item = &'a str> + Clone) -> Option<Decimal> {
+pub(super) fn evident<'a>(values: impl Iterator<Item = &'a str> + Clone) -> Option<Decimal> {
     let first = values.clone().find_map(|value| match shape(value) {
         Some(Shape::Of(decimal)) => Some(decimal),
         _ => None,
     })?;
     values.clone().all(|value| shape(value).is_some() && first.plain(value).is_some()).then_some(first)
-}
-
-/// Infers each column's number format from the first rows. The option takes precedence, then the
-/// column's own values, then the file's other columns. An ambiguous column stays text, with a
-/// warning.
-pub(super) fn infer(columns: &mut [Column], rows: &[Vec<&str>], given: Option<Decimal>, warnings: &mut Vec<String>) {
-    let values = |at: usize| rows.iter().filter_map(move |row| row.get(at).copied()).filter(|value| !value.is_empty());
-    let may_be = |column: &Column| {
-        column.attribute().is_some_and(|name| match column.typed.is_declared() {
-            true => column.typed.kind == Type::Number,
-            false => !types::is_identifier(name),
-        })
-    };
-    let own: Vec<Option<Decimal>> =
-        columns.iter().enumerate().map(|(at, column)| may_be(column).then(|| evident(values(at))).flatten()).collect();
-    let (points, commas) = (own.contains(&Some(Decimal::Point)), own.contains(&Some(Decimal::Comma)));
-    let others = match (points, commas) {
-        (true, false) => Some(Decimal::Point),
-        (false, true) => Some(Decimal::Comma),
-        _ => None,
-    };
-    for (at, column) in columns.iter_mut().enumerate() {
-        column.typed.decimal = given.or(own[at]).or(others);
-        if !may_be(column) || own[at].is_some() || given.is_some() {
-            continue;
-        }
-        let numbers = values(at).all(|value| shape(value).is_some());
-        let Some(example) = values(at).find(|value| is_ambiguous(value)).filter(|_| numbers) else { continue };
-        let (name, example) = (validate::shown(&column.name), validate::shown(example));
-        match others.and_then(|decimal| Some((decimal, decimal.plain(example.as_str())?))) {
-            Some((decimal, plain)) => {
-                let separator = decimal.separators().0;
-                warnings.push(format!(
-                    "`{example}` in the column `{name}` is read as {plain}, since other numbers of the file have \
-                     `{separator}` before their decimals; set `decimal` to change that"
-                ));
-            }
-            None => warnings.push(format!(
-                "the numbers of the column `{name}` are ambiguous (`{example}`): {}; set the decimal separator \
-                 with `decimal`: `--decimal ,` or `--decimal .` (`decimal=,` over HTTP)",
-                if column.typed.is_declared() { "they are not imported" } else { "they are kept as text" }
-            )),
-        }
-    }
 }

@@ -3,8 +3,6 @@
 
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 
-use super::columns::{Column, Field, Target};
-use super::types::Type;
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::{storable, validate};
 
@@ -73,30 +71,18 @@ pub(super) fn why_not(text: &str) -> &'static str {
     }
 }
 
-/// Infers the date order of each column of times from the first rows, unless it is given.
-pub(super) fn infer(columns: &mut [Column], rows: &[Vec<&str>], given: Option<Order>) {
-    for (at, column) in columns.iter_mut().enumerate() {
-        let has_times = match &column.target {
-            Target::Field(field) => {
-                matches!(field, Field::LastContactedAt | Field::Unsubscribed | Field::UnsubscribedAt)
-            }
-            Target::Attribute(_) => column.typed.is_declared() && column.typed.kind == Type::Date,
-            Target::Ignored => false,
-        };
-        if !has_times {
-            continue;
-        }
-        let days = rows.iter().filter_map(|row| parts(row.get(at)?)).filter(|(_, separator, _)| *separator != '.');
-        let (mut first, mut second) = (false, false);
-        for ([day, month, _], ..) in days {
-            let above = |part: &str| part.len() <= 2 && part.parse::<u32>().is_ok_and(|number| number > 12);
-            first |= above(day);
-            second |= above(month);
-        }
-        column.typed.order = given.or(match (first, second) {
-            (true, false) => Some(Order::DayMonth),
-            (false, true) => Some(Order::MonthDay),
-            _ => None,
-        });
+/// The unambiguous order of a column's dates: a number above 12 is a day. `None` without one, or if
+/// they contradict each other.
+pub(super) fn evident<'a>(values: impl Iterator<Item = &'a str>) -> Option<Order> {
+    let (mut first, mut second) = (false, false);
+    for ([day, month, _], ..) in values.filter_map(parts).filter(|(_, separator, _)| *separator != '.') {
+        let above = |part: &str| part.len() <= 2 && part.parse::<u32>().is_ok_and(|number| number > 12);
+        first |= above(day);
+        second |= above(month);
+    }
+    match (first, second) {
+        (true, false) => Some(Order::DayMonth),
+        (false, true) => Some(Order::MonthDay),
+        _ => None,
     }
 }

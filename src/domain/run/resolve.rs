@@ -9,11 +9,13 @@ use entity::{RunStatus, StateMachine, run, step};
 use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, Set};
 use serde_json::json;
 
-use super::{Action, check_allowed, context_of, emit, must_find, must_lock, save};
+use super::review::{Action, check_allowed, context_of};
+use super::step::{self as steps, ActionInput, Change};
+use super::sweep::close;
+use super::{advance, dependents, must_lock, snapshot};
+use crate::domain::message::communication::{self as ledger, NOT_SENT};
 use crate::domain::message::send_queue;
 use crate::domain::plan::run_template;
-use crate::domain::run as runs;
-use crate::domain::run::step::ActionInput;
 use crate::kernel::db::{Db, Tx};
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::viewer::Viewer;
@@ -28,15 +30,6 @@ pub enum Resolution {
     SendAgain,
     /// The message was not sent and shall not be: its step fails.
     NotSent,
-}
-
-/// The error of a message that a person has reported as not sent.
-pub(crate) const NOT_SENT: &str = "a person reported that it was not sent";
-
-/// The error for resolving a message whose outcome is known.
-pub(super) fn refused(message: &Model, act: CommunicationTransition) -> Refusal {
-    let text = format!("the message is {}: only a message that is UNKNOWN can be resolved", message.status);
-    Refusal { message: text, ..Refusal::transition("communication", message.status, act) }
 }
 
 /// True if the run still sends this message. Messages that a person released from guided work, such
@@ -58,10 +51,10 @@ pub async fn resolve(
     expected: Option<i32>,
     resolution: Resolution,
 ) -> Result<Model> {
-    let run_id = must_find(db.read(), viewer, id).await?.run_id;
+    let run_id = ledger::must_find(db.read(), viewer, id).await?.run_id;
     transact!(db, |tx| {
-        let run = runs::must_lock(tx, viewer, run_id, None).await?;
-        let found = must_lock(tx, viewer, id, expected).await?;
+        let run = must_lock(tx, viewer, run_id, None).await?;
+        let found = ledger::must_lock(tx, viewer, id, expected).await?;
         check_allowed(&found, &context_of(tx, viewer, &found).await?, Action::Resolve)?;
         if resolution == Resolution::SendAgain && !sends(&run, &found) {
             let status = run.status;
@@ -86,7 +79,7 @@ pub async fn resolve(
         if resolution == Resolution::Sent {
             row.sent_at = Set(Some(tx.now()));
         }
-        let communication = save(tx, row, revision).await?;
+        let communication = ledger::save(tx, row, revision).await?;
         let is_action = communication.occasion > 0;
         let drafted = step::Entity::find_by_id(communication.step_id).one(tx.db()).await?;
         // The recipient of an `email` step gets its outcome at the end of the run, as more messages
@@ -107,13 +100,13 @@ pub async fn resolve(
             CommunicationStatus::Failed => "communication.failed",
             _ => "communication.approved",
         };
-        emit(tx, viewer, &run, kind, &communication, from, Some("resolved by a person"));
+        ledger::emit(tx, viewer, &run, kind, &communication, from, Some("resolved by a person"));
         tx.set_result(id);
         if is_action {
             let ended = !run.status.is_open();
             settle_action(tx, viewer, run, &communication).await?;
             if ended {
-                runs::sweep::close::update_outcomes(tx, &[recipient_id]).await?;
+                close::update_outcomes(tx, &[recipient_id]).await?;
             }
             return Ok(communication);
         }
@@ -140,18 +133,18 @@ pub async fn resolve(
                 Resolution::NotSent => Some(NOT_SENT.to_owned()),
             };
             let input = ActionInput { reason: why, code: Some(StepReason::MessageResolved), result: None };
-            let step = runs::step::apply(tx, viewer, &run, step, step_transition, &input).await?;
+            let step = steps::apply(tx, viewer, &run, step, step_transition, &input).await?;
             if !run.status.is_open() {
-                runs::sweep::close::update_outcomes(tx, &[recipient_id]).await?;
+                close::update_outcomes(tx, &[recipient_id]).await?;
                 return Ok(communication);
             }
-            let snapshot = runs::snapshot::of(tx.db(), &run).await?;
-            let changed = runs::step::Change { step, from: None, kind: "", reason: None };
-            runs::dependents::advance(tx, &run, &snapshot, &[changed]).await?;
-            runs::advance::advance(tx, viewer, run).await?;
+            let snapshot = snapshot::of(tx.db(), &run).await?;
+            let changed = Change { step, from: None, kind: "", reason: None };
+            dependents::advance(tx, &run, &snapshot, &[changed]).await?;
+            advance::advance(tx, viewer, run).await?;
         } else if !run.status.is_open() {
             // The step was closed with its run.
-            runs::sweep::close::update_outcomes(tx, &[recipient_id]).await?;
+            close::update_outcomes(tx, &[recipient_id]).await?;
         }
         Ok(communication)
     })

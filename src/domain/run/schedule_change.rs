@@ -4,15 +4,14 @@ use async_graphql::Enum;
 use chrono::{DateTime, SubsecRound, Utc};
 use entity::StateMachine;
 use entity::id::{CampaignId, ScheduleId};
-use entity::schedule::{
-    COLUMN, CatchUpPolicy, EndReason, Entity, FoldPolicy, GapPolicy, Model, ScheduleStatus, ScheduleTransition,
-};
-use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, Set};
+use entity::schedule::{CatchUpPolicy, EndReason, FoldPolicy, GapPolicy, Model, ScheduleStatus, ScheduleTransition};
+use sea_orm::{IntoActiveModel, Set};
 use serde_json::{Value, json};
 
-use super::catch_up::{self, CatchUp};
-use super::{ScheduleTime, emit, must_lock, save};
-use crate::domain::run::occurrence::{self, NextRun};
+use super::occurrence::{self, NextRun};
+use super::schedule_end::{end_one, live_of, waiting};
+use crate::domain::plan::schedule::catch_up::{CatchUp, window_of};
+use crate::domain::plan::schedule::{ScheduleTime, emit, must_lock, save};
 use crate::kernel::db::{Db, Tx};
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::validate;
@@ -55,19 +54,6 @@ pub fn check_allowed(schedule: &Model, action: Action) -> Result<()> {
 
 fn next_status(schedule: &Model, act: ScheduleTransition) -> Result<ScheduleStatus> {
     Ok(schedule.status.next(act).ok_or_else(|| Refusal::transition("schedule", schedule.status, act))?)
-}
-
-/// Returns the window to store for a policy. Errors: BAD_USER_INPUT.
-pub(super) fn window_of(policy: CatchUpPolicy, seconds: Option<i64>) -> Result<Option<i64>> {
-    match seconds {
-        Some(seconds) if !(1..=catch_up::WINDOW_SECONDS_MAX).contains(&seconds) => {
-            let message = format!("must be 1 to {} seconds (a year)", catch_up::WINDOW_SECONDS_MAX);
-            Err(Refusal::input("catchUpWindowSeconds", message).into())
-        }
-        Some(seconds) => Ok(Some(seconds)),
-        None if policy == CatchUpPolicy::All => Ok(Some(catch_up::WINDOW_SECONDS)),
-        None => Ok(None),
-    }
 }
 
 /// Requested changes; `None` leaves a field unchanged.
@@ -179,10 +165,10 @@ pub async fn update(
             occurrence::rename(tx, viewer, schedule.id, name).await?;
         }
         if moved {
-            let waiting = occurrence::waiting(tx, schedule.id).await?;
+            let scheduled = waiting(tx, schedule.id).await?;
             // A run that is due starts by the old pattern.
             let to_come = |at: DateTime<Utc>| at > tx.now() || schedule.status == ScheduleStatus::Paused;
-            let head = waiting
+            let head = scheduled
                 .into_iter()
                 .find(|run| run.occurrence_at == before.accounted_until && run.scheduled_for.is_some_and(to_come));
             let head = head.map_or(NextRun::Found, |run| NextRun::Given(Box::new(run)));
@@ -264,32 +250,6 @@ pub(crate) async fn resume_all_of(tx: &Tx, viewer: &Viewer, campaign: CampaignId
     Ok(())
 }
 
-/// Ends the schedules of a campaign that has ended, each with an event, and cancels their waiting
-/// runs.
-pub(crate) async fn end_all_of(
-    tx: &Tx,
-    viewer: &Viewer,
-    campaign: CampaignId,
-    reason: EndReason,
-    why: Option<&str>,
-) -> Result<()> {
-    for schedule in live_of(tx, viewer, campaign).await? {
-        end_one(tx, viewer, schedule, reason, why).await?;
-    }
-    Ok(())
-}
-
-async fn live_of(tx: &Tx, viewer: &Viewer, campaign: CampaignId) -> Result<Vec<Model>> {
-    Ok(Entity::find()
-        .filter(COLUMN.org_id.eq(viewer.org_id))
-        .filter(COLUMN.campaign_id.eq(campaign))
-        .filter(COLUMN.status.ne(ScheduleStatus::Ended))
-        .order_by_asc(COLUMN.id)
-        .lock_exclusive()
-        .all(tx.db())
-        .await?)
-}
-
 /// Ends a schedule and cancels its waiting runs. Idempotent. Errors: NOT_FOUND, CONFLICT.
 pub async fn end(db: &Db, viewer: &Viewer, id: ScheduleId, expected: Option<i32>) -> Result<Model> {
     transact!(db, |tx| {
@@ -297,37 +257,4 @@ pub async fn end(db: &Db, viewer: &Viewer, id: ScheduleId, expected: Option<i32>
         tx.set_result(found.id);
         end_one(tx, viewer, found, EndReason::EndedByPerson, None).await
     })
-}
-
-/// Ends a locked schedule, unless it has ended before. The reason is recorded with its waiting
-/// runs.
-pub(crate) async fn end_one(
-    tx: &Tx,
-    viewer: &Viewer,
-    schedule: Model,
-    reason: EndReason,
-    why: Option<&str>,
-) -> Result<Model> {
-    let Some(to) = schedule.status.next(ScheduleTransition::End) else { return Ok(schedule) };
-    let (from, revision, accounted_until) = (schedule.status, schedule.revision, schedule.accounted_until);
-    let mut row = schedule.into_active_model();
-    row.status = Set(to);
-    row.next_at = Set(None);
-    row.paused_at = Set(None);
-    row.accounted_until = Set(accounted_until);
-    row.ended_at = Set(Some(tx.now()));
-    row.end_reason = Set(Some(reason));
-    row.updated_at = Set(tx.now());
-    row.revision = Set(revision + 1);
-    let ended = row.update(tx.db()).await?;
-    emit(tx, viewer, "schedule.ended", &ended, json!({ "from": from, "to": to, "reason": reason }));
-    let default_reason = match reason {
-        EndReason::EndedByPerson | EndReason::Exhausted => "the schedule was ended",
-        EndReason::CampaignCancelled => "the campaign was cancelled",
-        EndReason::CampaignCompleted => "the campaign was completed",
-    };
-    for run in occurrence::waiting(tx, ended.id).await? {
-        occurrence::cancel_scheduled(tx, viewer, run, why.unwrap_or(default_reason)).await?;
-    }
-    Ok(ended)
 }

@@ -7,9 +7,11 @@ use entity::sweep::{Model, SweepKind};
 use entity::{run, task};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
+use super::again::{restore, return_to_pending, was_judged};
+use super::{advance, enqueue};
 use crate::domain::run::snapshot::{self, RunSnapshot};
 use crate::domain::run::step::Change;
-use crate::domain::run::{dependents, retry};
+use crate::domain::run::{recipients, sweep_queue};
 use crate::kernel::db::Tx;
 use crate::kernel::db::batch::any_of;
 use crate::kernel::error::{Error, Result};
@@ -18,7 +20,7 @@ use crate::kernel::viewer::Viewer;
 
 /// Begins a sweep for each fan-out with steps that were skipped because this single step had not
 /// completed, and keeps its task open.
-pub(in crate::domain::run) async fn begin(tx: &Tx, run: &run::Model, snapshot: &RunSnapshot, key: &str) -> Result<()> {
+pub(super) async fn begin(tx: &Tx, run: &run::Model, snapshot: &RunSnapshot, key: &str) -> Result<()> {
     if !snapshot.graph.dependents.contains_key(key) {
         return Ok(());
     }
@@ -26,7 +28,7 @@ pub(in crate::domain::run) async fn begin(tx: &Tx, run: &run::Model, snapshot: &
     for task in crate::domain::run::task::of_runs(tx.db(), &engine, &[run.id]).await? {
         if followers(tx, snapshot, &task, key).limit(1).one(tx.db()).await?.is_some() {
             crate::domain::run::task::hold_open(tx, task.id).await?;
-            super::begin(tx, &engine, run, Some(task.id), SweepKind::Follow, Some(key.to_owned())).await?;
+            sweep_queue::begin(tx, &engine, run, Some(task.id), SweepKind::Follow, Some(key.to_owned())).await?;
         }
     }
     Ok(())
@@ -40,11 +42,11 @@ fn followers(tx: &Tx, snapshot: &RunSnapshot, task: &task::Model, key: &str) -> 
     step::Entity::find()
         .filter(step::COLUMN.task_id.eq(task.id))
         .filter(any_of(tx.dialect(), step::Column::Key, keys))
-        .filter(dependents::was_judged())
+        .filter(was_judged())
 }
 
 /// Enqueues a chunk of the steps; ends if the single step is done again meanwhile.
-pub(super) async fn chunk(tx: &Tx, run: &run::Model, sweep: &Model) -> Result<Option<uuid::Uuid>> {
+pub(in crate::domain::run) async fn chunk(tx: &Tx, run: &run::Model, sweep: &Model) -> Result<Option<uuid::Uuid>> {
     let (Some(task_id), Some(key)) = (sweep.task_id, sweep.reason.as_deref()) else {
         return Err(Error::internal("a sweep over followers without a task or a step"));
     };
@@ -61,11 +63,11 @@ pub(super) async fn chunk(tx: &Tx, run: &run::Model, sweep: &Model) -> Result<Op
         found = found.filter(step::COLUMN.id.gt(StepId(last)));
     }
     let found = found.order_by_asc(step::COLUMN.id).limit(limits::CHUNK).all(tx.db()).await?;
-    let waiting = dependents::return_to_pending(tx, run, &snapshot, declared, &found).await?;
-    retry::clear_skipped(tx, waiting.iter().filter_map(|step| step.run_record_id)).await?;
-    dependents::restore(tx, run, &snapshot, &waiting).await?;
-    let skipped = dependents::enqueue(tx, run, &snapshot, waiting, tx.now()).await?;
+    let waiting = return_to_pending(tx, run, &snapshot, declared, &found).await?;
+    recipients::clear_skipped(tx, waiting.iter().filter_map(|step| step.run_record_id)).await?;
+    restore(tx, run, &snapshot, &waiting).await?;
+    let skipped = enqueue(tx, run, &snapshot, waiting, tx.now()).await?;
     let change = |step| Change { step, from: None, kind: "", reason: None };
-    dependents::advance(tx, run, &snapshot, &skipped.into_iter().map(change).collect::<Vec<_>>()).await?;
+    advance(tx, run, &snapshot, &skipped.into_iter().map(change).collect::<Vec<_>>()).await?;
     Ok(found.last().map(|step| step.id.0))
 }

@@ -1,0 +1,25 @@
+//! The status of a campaign for a single record: it follows its run.
+
+use entity::StateMachine;
+use entity::campaign::CampaignTransition;
+use entity::id::CampaignId;
+use entity::schedule::EndReason;
+
+use super::schedule_end;
+use crate::domain::plan::campaign::{self as campaigns, transition};
+use crate::kernel::db::Tx;
+use crate::kernel::error::Result;
+use crate::kernel::viewer::Viewer;
+
+/// Applies the engine's transition of a run to its campaign, if that is for a single record.
+pub(crate) async fn follow_run(tx: &Tx, viewer: &Viewer, id: CampaignId, act: CampaignTransition) -> Result<()> {
+    let campaign = campaigns::must_lock(tx, viewer, id, None).await?;
+    if campaign.record_id.is_some() && campaign.status.next(act).is_some() {
+        transition::apply_transition(tx, viewer, campaign, act, None).await?;
+        if act == CampaignTransition::Complete {
+            // The campaign cannot start any more runs.
+            schedule_end::end_all_of(tx, viewer, id, EndReason::CampaignCompleted, None).await?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,120 @@
+//! The actions on a run, and the judge of each: allowed now, or rejected with the reason.
+
+use async_graphql::Enum;
+use entity::run::{Model, RunTransition};
+use entity::{CampaignStatus, RunStatus};
+
+use super::next_status;
+use crate::kernel::error::{Refusal, Result};
+
+/// Action on a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
+#[graphql(name = "RunAction")]
+pub enum Action {
+    /// Moves a scheduled run to another time.
+    Reschedule,
+    /// Pauses the run.
+    Pause,
+    /// Resumes the run.
+    Resume,
+    /// Cancels the run.
+    Cancel,
+    /// Retries failed work.
+    Retry,
+    /// Re-evaluates the run's state and starts whatever can start.
+    Refresh,
+    /// Queues a copy of the run.
+    Repeat,
+    /// Queues a copy for the recipients that the run did not reach.
+    RepeatFailed,
+    /// Completes guided work.
+    Complete,
+}
+
+impl Action {
+    /// All actions.
+    pub const ALL: [Self; 9] = [
+        Self::Reschedule,
+        Self::Pause,
+        Self::Resume,
+        Self::Cancel,
+        Self::Retry,
+        Self::Refresh,
+        Self::Repeat,
+        Self::RepeatFailed,
+        Self::Complete,
+    ];
+
+    /// Transition of the run; none for a refresh or a repeat.
+    fn act(self) -> Option<RunTransition> {
+        match self {
+            Self::Reschedule => Some(RunTransition::Reschedule),
+            Self::Pause => Some(RunTransition::Pause),
+            Self::Resume => Some(RunTransition::Resume),
+            Self::Cancel => Some(RunTransition::Cancel),
+            Self::Retry => Some(RunTransition::Retry),
+            Self::Complete => Some(RunTransition::Complete),
+            Self::Refresh | Self::Repeat | Self::RepeatFailed => None,
+        }
+    }
+}
+
+/// Checks that an action is allowed now; the error names the reason. The mutations call the same
+/// check. Guided work has no campaign.
+pub fn check_allowed(run: &Model, campaign: Option<CampaignStatus>, action: Action) -> Result<()> {
+    // Cancelling is idempotent: the second request succeeds and changes nothing.
+    if action == Action::Cancel && run.status == RunStatus::Cancelled {
+        return Ok(());
+    }
+    match (action, campaign) {
+        (Action::Repeat | Action::RepeatFailed, Some(campaign)) => return check_repeat_allowed(run, campaign),
+        (Action::Repeat | Action::RepeatFailed, None) => {
+            return Err(Refusal::conflict("guided work can't be repeated: start it anew with startGuidedRun").into());
+        }
+        // Completed guided work can't be retried.
+        (Action::Retry, None) if run.status == RunStatus::Completed => {
+            return Err(Refusal::transition("run", run.status, RunTransition::Retry).into());
+        }
+        (Action::Complete, Some(_)) => {
+            return Err(Refusal::conflict("a campaign's run completes by itself once its phases are completed").into());
+        }
+        _ => {}
+    }
+    match action.act() {
+        Some(transition) => next_status(run, transition).map(|_| ())?,
+        None if run.status.is_open() => {}
+        None => return Err(Refusal::conflict(format!("it has ended: it is {}", run.status)).into()),
+    }
+    match (action, campaign) {
+        (Action::Retry, Some(campaign)) => check_retry_allowed(run, campaign),
+        _ => Ok(()),
+    }
+}
+
+/// Checks that the run can be retried, apart from its state machine.
+fn check_retry_allowed(run: &Model, campaign: CampaignStatus) -> Result<()> {
+    let why = match campaign {
+        _ if run.started_at.is_none() => "its preflight failed before it began: launch the campaign again".to_owned(),
+        CampaignStatus::Completed | CampaignStatus::Cancelled => format!("its campaign is {campaign}"),
+        CampaignStatus::Draft
+        | CampaignStatus::PendingApproval
+        | CampaignStatus::Active
+        | CampaignStatus::Paused
+        | CampaignStatus::Failed => return Ok(()),
+    };
+    Err(Refusal::conflict(why).into())
+}
+
+/// Checks that the run can be repeated, apart from unreached recipients.
+pub(super) fn check_repeat_allowed(run: &Model, campaign: CampaignStatus) -> Result<()> {
+    let why = if run.status.is_open() {
+        format!("it has not ended: it is {}", run.status)
+    } else if run.started_at.is_none() {
+        "it never began: launch the campaign again".to_owned()
+    } else if campaign != CampaignStatus::Active {
+        format!("its campaign is {campaign}")
+    } else {
+        return Ok(());
+    };
+    Err(Refusal::conflict(why).into())
+}
