@@ -1,7 +1,8 @@
 //! Normalizes contact addresses: mail addresses and telephone numbers, each to the one form in
 //! which it is stored.
 
-use phonenumber::{Mode, country};
+use phonenumber::metadata::DATABASE;
+use phonenumber::{Metadata, Mode, country};
 
 use super::shown;
 use crate::kernel::error::{Refusal, Result};
@@ -63,30 +64,109 @@ pub fn phone_in(field: &str, value: &str, region: Option<&str>) -> Result<(Strin
     if text.chars().count() > PHONE_CHARS || text.chars().any(char::is_control) {
         return Err(none().into());
     }
-    let digits = |part: &str| part.chars().filter(char::is_ascii_digit).count();
-    let mut parts = text.split(['/', ';', ',', '|']).map(digits);
+    let mut parts = text.split(['/', ';', ',', '|']).map(|part| digits(part).len());
     if parts.next().is_some_and(|first| first >= 7) && parts.any(|part| part > 0) {
         return Err(refused("holds more than one telephone number").into());
     }
     let region = region.and_then(|region| region.parse::<country::Id>().ok());
-    // Most of the world dials `00` for `+`.
-    let dialled = (region.is_none() && text.starts_with("00")).then(|| text.replacen("00", "+", 1));
-    let parsed = phonenumber::parse(region, dialled.as_deref().unwrap_or(text));
-    let number = match parsed {
-        Ok(number) => number,
-        Err(phonenumber::ParseError::InvalidCountryCode)
-            if region.is_none() && !text.starts_with('+') && digits(text) >= 5 =>
+    let local = region.and_then(|region| DATABASE.by_id(region.as_ref()));
+    let (given, local_code) = match (abroad(text, local), local) {
+        (Some(rest), _) => (format!("+{rest}"), None),
+        (None, Some(local)) => (text.to_owned(), Some(local.country_code())),
+        (None, None)
+            if digits(text).len() >= 5
+                && matches!(phonenumber::parse(None, text), Err(phonenumber::ParseError::InvalidCountryCode)) =>
         {
             return Err(refused("has no country code: write it like +4930123456, or name its region, like DE").into());
         }
-        Err(_) => return Err(none().into()),
+        (None, None) => return Err(none().into()),
     };
-    let written = number.format().mode(Mode::E164).to_string();
-    let count = digits(&written);
-    if !(7..=15).contains(&count) || written.len() != count + 1 {
-        return Err(none().into());
+    let parsed = phonenumber::parse(region.filter(|_| local_code.is_some()), &given).map_err(|_| none())?;
+    let extension = parsed.extension().map(ToString::to_string);
+    let by_crate = digits(&parsed.format().mode(Mode::E164).to_string());
+    let has_letters = extension.is_none() && given.trim_start_matches("+tel:").chars().any(char::is_alphabetic);
+    let all = if has_letters { by_crate.clone() } else { digits(&given) };
+    let all = extension.as_deref().and_then(|extension| all.strip_suffix(extension)).unwrap_or(&all);
+    let split = if has_letters { None } else { local_code.map(|code| (code, all)) };
+    let (code, national) = split.or_else(|| country_code(all)).ok_or_else(none)?;
+    let countries = DATABASE.by_code(&code).ok_or_else(none)?;
+    let is_possible = |national: &str| countries.iter().any(|country| has_length(country, national));
+    let mut national = without_trunk_prefix(&countries, national, given.contains("(0)"));
+    // Some countries have prefixes of other kinds, which the crate knows.
+    if let Some(other) =
+        by_crate.strip_prefix(&code.to_string()).filter(|_| local_code.is_some() && !is_possible(national))
+    {
+        national = other;
     }
-    Ok((written, number.extension().map(ToString::to_string)))
+    if !is_possible(national) {
+        return Err(refused(&format!("is not a telephone number: those of +{code} have another length")).into());
+    }
+    Ok((format!("+{code}{national}"), extension))
+}
+
+fn digits(text: &str) -> String {
+    text.chars().filter(char::is_ascii_digit).collect()
+}
+
+/// True if some kind of the country's numbers has as many digits. The lengths of all kinds together
+/// are missing from the crate's data.
+fn has_length(country: &Metadata, national: &str) -> bool {
+    let kinds = country.descriptors();
+    let kinds = [
+        kinds.fixed_line(),
+        kinds.mobile(),
+        kinds.toll_free(),
+        kinds.premium_rate(),
+        kinds.shared_cost(),
+        kinds.personal_number(),
+        kinds.voip(),
+        kinds.pager(),
+        kinds.uan(),
+    ];
+    let is_possible = |length: &u16| usize::from(*length) == national.len();
+    kinds.into_iter().flatten().any(|kind| kind.possible_length().iter().any(is_possible))
+}
+
+/// The part of a number after what is dialled for calls abroad: `+`, or the digits that the region
+/// dials for it, or else `00`, as in most of the world.
+fn abroad<'a>(text: &'a str, local: Option<&Metadata>) -> Option<&'a str> {
+    let text = text.strip_prefix("tel:").unwrap_or(text).trim_start_matches(['(', ' ']);
+    if let Some(rest) = text.strip_prefix('+') {
+        return Some(rest);
+    }
+    let all = digits(text);
+    let dialled = local.and_then(|local| local.international_prefix()).and_then(|prefix| {
+        let found = prefix.find(&all)?;
+        (found.start() == 0).then_some(found.end())
+    });
+    let count = dialled.or_else(|| all.starts_with("00").then_some(2))?;
+    // No country code begins with 0.
+    if all[count..].starts_with('0') || all.len() == count {
+        return None;
+    }
+    let (last, _) = text.char_indices().filter(|(_, c)| c.is_ascii_digit()).nth(count - 1)?;
+    text.get(last + 1..)
+}
+
+/// Splits a number at its country code.
+fn country_code(all: &str) -> Option<(u16, &str)> {
+    let codes = (1..=3).filter_map(|count| Some((all.get(..count)?.parse::<u16>().ok()?, all.get(count..)?)));
+    codes.into_iter().find(|(code, _)| DATABASE.by_code(code).is_some())
+}
+
+/// The number without the prefix that is dialled within a country, as libphonenumber takes it off: if
+/// what remains is a number of the country, or if the number is none as it stands. The crate also
+/// takes off another region's prefix, and one that belongs to the number.
+fn without_trunk_prefix<'a>(countries: &[&Metadata], national: &'a str, is_marked: bool) -> &'a str {
+    let is_number = |digits: &str| {
+        let of = |country: &&Metadata| has_length(country, digits) && country.descriptors().general().is_match(digits);
+        countries.iter().any(of)
+    };
+    let prefix = countries.iter().find_map(|country| country.national_prefix());
+    match prefix.and_then(|prefix| national.strip_prefix(prefix)) {
+        Some(rest) if is_marked || is_number(rest) || !is_number(national) => rest,
+        _ => national,
+    }
 }
 
 /// Validates a region of telephone numbers, ISO 3166: `DE`. Returns it in capitals.

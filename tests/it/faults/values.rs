@@ -2,6 +2,7 @@
 
 mod nothing;
 mod opposites;
+mod phones;
 mod placeholders;
 mod written;
 
