@@ -255,7 +255,10 @@ pub(crate) async fn update_locked(tx: &Tx, viewer: &Viewer, before: &Model, fiel
     let record = save(tx, row, before.revision).await?;
     match (before.unsubscribed_at, record.unsubscribed_at) {
         (Some(_), None) => suppression::lift(tx, before.id).await?,
-        (_, Some(_)) if changed => suppression::opt_out(tx, viewer, std::slice::from_ref(&record)).await?,
+        (_, Some(_)) if changed => {
+            let former = suppression::as_before(before, &record);
+            suppression::opt_out(tx, viewer, &[former, record.clone()]).await?;
+        }
         _ => {}
     }
     if changed {

@@ -140,6 +140,12 @@ pub(crate) async fn opt_out(tx: &Tx, viewer: &Viewer, records: &[record::Model])
     insert_new(tx, rows, once).await
 }
 
+/// The record with the address that it had before the change that opted it out: that one is closed,
+/// too.
+pub(crate) fn as_before(before: &record::Model, after: &record::Model) -> record::Model {
+    record::Model { unsubscribed_at: after.unsubscribed_at, ..before.clone() }
+}
+
 /// Removes the entries of one record's opt-out only: an address that another record opted out stays
 /// blocked.
 pub(crate) async fn lift(tx: &Tx, id: RecordId) -> Result<()> {

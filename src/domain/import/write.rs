@@ -227,7 +227,10 @@ async fn upsert(
         .value(record::Column::Revision, Expr::col((record::Entity, record::Column::Revision)).add(1))
         .to_owned();
     let written = crate::kernel::db::batch::insert_returning(tx, rows, Some(on_conflict)).await?;
-    suppression::opt_out(tx, viewer, &written).await?;
+    let before = |after: &Model| found.get(after.external_id.as_deref()?).copied();
+    let former = written.iter().filter_map(|after| Some(suppression::as_before(before(after)?, after)));
+    let closed: Vec<Model> = former.chain(written.iter().cloned()).collect();
+    suppression::opt_out(tx, viewer, &closed).await?;
     for after in &written {
         match after.external_id.as_deref().and_then(|id| found.get(id)) {
             Some(before) => {

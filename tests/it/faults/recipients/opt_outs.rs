@@ -276,3 +276,32 @@ both! {
         world.end().await;
     }
 }
+
+both! {
+    /// An opt-out in the change that takes the address away, or gives another one, closes the address
+    /// that the record had: other records with it get nothing.
+    async fn the_address_that_a_record_had_is_closed_with_it(kind) {
+        let world = World::still(kind, None).await;
+        let closed = async || -> Vec<String> {
+            world.sql("SELECT address_key FROM suppression ORDER BY address_key").await.into_iter().map(|row| row[0].clone()).collect()
+        };
+        let input = json!({ "kind": "lead", "externalId": "A", "name": "a", "email": "a@example.com", "phone": "+4930123456", "attributes": {} });
+        let ann = world.create("record", input).await;
+        update(&world, &ann, json!({ "unsubscribed": true, "email": null, "phone": null })).await;
+        assert_eq!(closed().await, ["+4930123456", "a@example.com"]);
+        for name in ["b", "c", "d"] {
+            person(&world, name, &format!("{name}@example.com")).await;
+        }
+        let bob = person(&world, "bob", "bob@example.com").await;
+        update(&world, &bob, json!({ "unsubscribed": true, "email": "new@example.com" })).await;
+        // As a file of a customer system has it, which blanks people who opted out.
+        let file = "external_id,email,unsubscribed\nb,,yes\nc,other@example.com,yes\nd,d@example.com,yes\n";
+        sortie::domain::import::import(&world.db, &world.viewer, "lead", "file.csv", file.as_bytes(), |_, _| {}).await.unwrap();
+        let all = ["+4930123456", "a@example.com", "b@example.com", "bob@example.com", "c@example.com", "d@example.com", "new@example.com", "other@example.com"];
+        assert_eq!(closed().await, all);
+        // Who takes it back opens what it closed.
+        update(&world, &ann, json!({ "unsubscribed": false })).await;
+        assert_eq!(closed().await, all[2..]);
+        world.end().await;
+    }
+}
