@@ -125,46 +125,55 @@ struct Stop {
     at: DateTime<Utc>,
 }
 
-/// Events that interrupt a task's steps, by record, each in the order in which they occurred.
+/// Events that interrupt a task's steps, by record, each in the order in which they occurred. A step
+/// is spared by the event that it waits for, and by the one that a step before it waits for.
 #[derive(Debug, Default)]
-pub(super) struct Stops(HashMap<RecordId, Vec<Stop>>);
+pub(super) struct Stops<'a> {
+    by_record: HashMap<RecordId, Vec<Stop>>,
+    /// Keys of the steps that an event spares.
+    spared: HashMap<String, HashSet<&'a str>>,
+}
 
-impl Stops {
-    /// Name of the first event about a record.
-    pub(super) fn first(&self, record: Option<RecordId>) -> Option<&str> {
-        self.find(record, |_| true)
+impl Stops<'_> {
+    /// Name of the first event about a record that stops a step.
+    pub(super) fn first(&self, record: Option<RecordId>, key: &str) -> Option<&str> {
+        self.find(record, key, |_| true)
     }
 
-    /// Name of the first event about a record after a numbered one.
-    pub(super) fn after(&self, record: Option<RecordId>, number: i64) -> Option<&str> {
-        self.find(record, |stop| stop.number > number)
+    /// Same, after a numbered event.
+    pub(super) fn after(&self, record: Option<RecordId>, key: &str, number: i64) -> Option<&str> {
+        self.find(record, key, |stop| stop.number > number)
     }
 
-    /// Name of the first event about a record since a time; without a time, of the first one.
-    pub(super) fn since(&self, record: Option<RecordId>, at: Option<DateTime<Utc>>) -> Option<&str> {
-        self.find(record, |stop| at.is_none_or(|at| at <= stop.at))
+    /// Same, since a time; without a time, the first one.
+    pub(super) fn since(&self, record: Option<RecordId>, key: &str, at: Option<DateTime<Utc>>) -> Option<&str> {
+        self.find(record, key, |stop| at.is_none_or(|at| at <= stop.at))
     }
 
-    fn find(&self, record: Option<RecordId>, which: impl Fn(&Stop) -> bool) -> Option<&str> {
-        let stops = record.and_then(|record| self.0.get(&record))?;
-        stops.iter().find(|stop| which(stop)).map(|stop| stop.name.as_str())
+    fn find(&self, record: Option<RecordId>, key: &str, which: impl Fn(&Stop) -> bool) -> Option<&str> {
+        let stops = record.and_then(|record| self.by_record.get(&record))?;
+        let is_spared = |stop: &Stop| self.spared.get(&stop.name).is_some_and(|keys| keys.contains(key));
+        stops.iter().find(|stop| which(stop) && !is_spared(stop)).map(|stop| stop.name.as_str())
     }
 }
 
+/// Keys of a task's steps that an event spares: those that it wakes, and those that follow them.
+pub(super) fn spared<'a>(task: &'a TaskDef, event: &str) -> impl Iterator<Item = &'a str> {
+    task.created_by(event).into_iter().map(|at| task.steps[at].key.as_str())
+}
+
 /// Events that interrupt a task's steps for some records, before they are created or done again.
-/// Ignores events that the task itself waits for.
-pub(super) async fn stopping(
+pub(super) async fn stopping<'a>(
     tx: &Tx,
     run: &run::Model,
     snapshot: &RunSnapshot,
-    task: &TaskDef,
+    task: &'a TaskDef,
     records: &[RecordId],
-) -> Result<Stops> {
+) -> Result<Stops<'a>> {
     let phase = snapshot.definition.phases.iter().find(|phase| phase.tasks.iter().any(|other| other.key == task.key));
-    let is_awaited = |name: &&String| task.steps.iter().any(|step| awaited(step) == Some(name.as_str()));
-    let names = phase.into_iter().flat_map(|phase| &phase.interrupt_events).filter(|name| !is_awaited(name));
-    let names: Vec<String> = names.cloned().collect();
-    let mut stops = Stops::default();
+    let names: Vec<String> = phase.into_iter().flat_map(|phase| &phase.interrupt_events).cloned().collect();
+    let spared = names.iter().map(|name| (name.clone(), spared(task, name).collect())).collect();
+    let mut stops = Stops { spared, ..Stops::default() };
     if names.is_empty() || records.is_empty() {
         return Ok(stops);
     }
@@ -176,12 +185,12 @@ pub(super) async fn stopping(
         .all(tx.db())
         .await?;
     for row in rows {
-        let all = stops.0.entry(row.record_id).or_default();
+        let all = stops.by_record.entry(row.record_id).or_default();
         let first = row.first_at.filter(|_| row.first_number < row.number);
         all.extend(first.map(|at| Stop { name: row.name.clone(), number: row.first_number, at }));
         all.push(Stop { name: row.name, number: row.number, at: row.at });
     }
-    for all in stops.0.values_mut() {
+    for all in stops.by_record.values_mut() {
         all.sort_by_key(|stop| (stop.number, stop.at));
     }
     Ok(stops)

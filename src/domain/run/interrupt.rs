@@ -4,7 +4,7 @@
 mod raise;
 mod wake;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use entity::definition::Trigger;
@@ -83,7 +83,7 @@ pub(super) async fn stop_again(tx: &Tx, run: &run::Model, task: TaskId, steps: &
     let events = early_events::stopping(tx, run, &snapshot, declared, &records).await?;
     let mut by_event: BTreeMap<&str, Vec<RunRecordId>> = BTreeMap::new();
     for step in steps {
-        if let Some(name) = events.since(step.record_id, step.completed_at) {
+        if let Some(name) = events.since(step.record_id, &step.key, step.completed_at) {
             by_event.entry(name).or_default().extend(step.run_record_id);
         }
     }
@@ -123,10 +123,12 @@ async fn apply_event(
         wake::wake(tx, run, snapshot, &listening, recipients, &steps, name).await?;
     }
     let waiting = Trigger::Event(name.to_owned()).to_string();
+    let declared = snapshot.definition.phases.iter().flat_map(|phase| &phase.tasks);
+    let spared: HashSet<&str> = declared.flat_map(|task| early_events::spared(task, name)).collect();
     let (leased, open): (Vec<step::Model>, Vec<step::Model>) = steps
         .into_iter()
         .filter(|step| StepStatus::OPEN.contains(&step.status) && step.trigger != waiting)
-        .filter(|step| interrupts && !listening.iter().any(|task| task.id == step.task_id))
+        .filter(|step| interrupts && !spared.contains(step.key.as_str()))
         // A person resolves a message with an unknown outcome.
         .filter(|step| step.status != StepStatus::AwaitingApproval)
         .partition(|step| step.lease_owner.is_some());

@@ -80,7 +80,7 @@ pub(super) async fn singles(tx: &Tx, run: &run::Model, snapshot: &RunSnapshot, t
     let stops = early_events::stopping(tx, run, snapshot, declared, &records).await?;
     let (mut stopped, mut rest): (BTreeMap<&str, Vec<step::Model>>, Vec<step::Model>) = Default::default();
     for step in waiting {
-        match stops.first(step.record_id) {
+        match stops.first(step.record_id, &step.key) {
             Some(name) => stopped.entry(name).or_default().push(step),
             None => rest.push(step),
         }

@@ -103,7 +103,7 @@ pub(super) async fn return_to_pending(
     // it arrived.
     let records: Vec<RecordId> = found.iter().filter_map(|step| step.record_id).collect();
     let events = early_events::stopping(tx, run, snapshot, declared, &records).await?;
-    let is_stopped = |step: &step::Model| events.since(step.record_id, step.completed_at).is_some();
+    let is_stopped = |step: &step::Model| events.since(step.record_id, &step.key, step.completed_at).is_some();
     let mut all = Vec::new();
     for from in [StepStatus::Skipped, StepStatus::Queued] {
         let ids: Vec<StepId> = found

@@ -97,9 +97,9 @@ pub(in crate::domain::run) async fn make(
     let keys: Vec<&str> = declared.steps.iter().map(|step| step.key.as_str()).collect();
     let records: Vec<RecordId> = recipients.iter().filter_map(|recipient| recipient.1).collect();
     let stops = early_events::stopping(tx, run, snapshot, declared, &records).await?;
-    let interrupted = |record: Option<RecordId>| match event {
-        None => stops.first(record),
-        Some(event) => stops.after(record, *record.and_then(|id| event.numbers.get(&id))?),
+    let interrupted = |record: Option<RecordId>, key: &str| match event {
+        None => stops.first(record, key),
+        Some(event) => stops.after(record, key, *record.and_then(|id| event.numbers.get(&id))?),
     };
     let ancestors = repeat::ancestors(tx, run, snapshot).await?;
     let earlier = repeat::done_before(tx, &ancestors, &keys, &records).await?;
@@ -139,7 +139,7 @@ pub(in crate::domain::run) async fn make(
         let is_event = matches!(of.trigger, Trigger::Event(_));
         let by = step.run_record_id.and_then(|recipient| decided.get(&recipient));
         let skip_reason = by.map(|by| ReasonText::new(StepReason::LeftOutByDecision, format!("left out by {by}")));
-        let skip_reason = skip_reason.or_else(|| interrupted(step.record_id).map(early_events::why));
+        let skip_reason = skip_reason.or_else(|| interrupted(step.record_id, &step.key).map(early_events::why));
         let skip_reason = skip_reason.or(why.filter(|_| !waits)).or_else(|| match end {
             Some((key, end)) if end != DependencyEnd::Completed => Some(dependents::dependency_reason(key, end)),
             _ => None,
@@ -168,7 +168,7 @@ pub(in crate::domain::run) async fn make(
     let changes = new_steps::insert(tx, run, &Actor::engine(), made).await?;
     let mut by_event: BTreeMap<&str, Vec<RunRecordId>> = BTreeMap::new();
     for (recipient, record) in &recipients[..count] {
-        if let Some(name) = interrupted(*record) {
+        if let Some(name) = created.iter().find_map(|at| interrupted(*record, &declared.steps[*at].key)) {
             by_event.entry(name).or_default().push(*recipient);
         }
     }

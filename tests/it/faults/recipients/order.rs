@@ -221,3 +221,67 @@ async fn step_of(world: &World, record: &str) -> String {
     let nodes = world.ask(query, json!({ "id": record })).await["steps"]["nodes"].clone();
     nodes[0]["id"].as_str().unwrap().to_owned()
 }
+
+both! {
+    /// An event stops all that is open for the record but the steps that it wakes, also in the task
+    /// that waits for it.
+    async fn an_event_stops_the_other_steps_of_the_task_that_waits_for_it(kind) {
+        for early in [false, true] {
+            let world = World::still(kind, None).await;
+            let ann = person(&world, "ann", "ann@example.com").await;
+            let steps = json!([
+                human("paid", "event:payment.received"), human("thank", "delay:2 days"),
+                human("cancelled", "event:order.cancelled"), human("regret", "after:cancelled"),
+            ]);
+            let before = json!({ "key": "q", "name": "Q", "tasks": [task("l", false, json!([human("look", "immediate")]))] });
+            let main = json!({
+                "key": "p", "name": "P", "openFor": "9 days", "interruptEvents": ["order.cancelled"],
+                "tasks": [task("hear", true, steps), task("h", false, json!([human("hold", "immediate")]))],
+            });
+            launched(&world, json!([before, main]), everybody(&world).await).await;
+            let begin = async || {
+                let look = step(&world, "look").await;
+                world.step_act("startStep", &look, json!({})).await;
+                world.step_act("completeStep", &look, json!({})).await;
+                world.tick(false).await;
+            };
+            if !early {
+                begin().await;
+            }
+            for event in ["payment.received", "order.cancelled"] {
+                raise(&world, event, &[&ann]).await;
+            }
+            if early {
+                begin().await;
+            }
+            let all = states(&world, "'paid', 'thank', 'cancelled', 'regret'").await;
+            assert_eq!(all, [
+                "ann cancelled PENDING -", "ann paid SKIPPED INTERRUPTED", "ann regret PENDING -", "ann thank SKIPPED INTERRUPTED",
+            ], "{early}");
+            world.end().await;
+        }
+    }
+}
+
+both! {
+    /// The same in a run about one record, whose steps are single ones.
+    async fn an_answer_stops_the_reminder_beside_the_step_that_handles_it(kind) {
+        let world = World::still(kind, None).await;
+        let ann = person(&world, "ann", "ann@example.com").await;
+        let steps = json!([
+            human("first", "immediate"), human("remind", "delay:2 days"), human("handle", "event:payment.received"),
+            human("book", "after:handle"),
+        ]);
+        let phase = json!({ "key": "p", "name": "P", "interruptEvents": ["payment.received"], "tasks": [task("t", false, steps)] });
+        launched(&world, json!([phase]), json!({ "recordId": ann })).await;
+        let first = step(&world, "first").await;
+        for verb in ["startStep", "completeStep"] {
+            world.step_act(verb, &first, json!({})).await;
+        }
+        raise(&world, "payment.received", &[&ann]).await;
+        assert_eq!(states(&world, "'remind', 'handle', 'book'").await, [
+            "ann book PENDING -", "ann handle QUEUED -", "ann remind SKIPPED INTERRUPTED",
+        ]);
+        world.end().await;
+    }
+}
