@@ -18,6 +18,9 @@ use serde_json::{Map, Value};
 use crate::kernel::budget::{self, Steps};
 use crate::kernel::{limits, validate};
 
+/// A record's own fields that may be empty: in a text they are unknown then, in a condition null.
+const OPTIONAL: [&str; 5] = ["email", "phone", "stage", "time_zone", "external_id"];
+
 type Parsed = Result<Arc<Condition>, String>;
 
 /// The variables of a condition.
@@ -108,7 +111,8 @@ impl Condition {
             if bytes > budget::VALUES_BYTES {
                 return Err(format!("the values are too large: more than {} bytes", budget::VALUES_BYTES));
             }
-            context.add_variable_from_value(name.clone(), cel(value));
+            let value = if name == "record" { record(value) } else { cel(value) };
+            context.add_variable_from_value(name.clone(), value);
         }
         if !self.patterns.is_empty() {
             let patterns = self.patterns.clone();
@@ -158,6 +162,20 @@ fn matches(patterns: &[regex::Regex], text: &str, which: i64) -> Result<bool, Ex
     }
     let pattern = usize::try_from(which).ok().and_then(|which| patterns.get(which));
     Ok(pattern.is_some_and(|pattern| pattern.is_match(text)))
+}
+
+/// Converts a record to CEL: those of its own fields that are empty are null, so that a condition can
+/// ask for them.
+fn record(value: &Value) -> Cel {
+    match value {
+        Value::Object(fields) if !fields.is_empty() => {
+            let missing = OPTIONAL.iter().filter(|name| !fields.contains_key(**name));
+            let missing = missing.map(|name| ((*name).to_owned(), Cel::Null));
+            let given = fields.iter().map(|(name, value)| (name.clone(), cel(value)));
+            Cel::from(missing.chain(given).collect::<std::collections::HashMap<String, Cel>>())
+        }
+        _ => cel(value),
+    }
 }
 
 /// Converts a value to CEL. Integers become signed, so that they compare with literals in an

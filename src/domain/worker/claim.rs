@@ -271,10 +271,7 @@ impl Search<'_> {
                 .filter(any_of(db.dialect(), record::COLUMN.id, ids))
                 .all(db.read())
                 .await?;
-            records.extend(
-                rows.into_iter()
-                    .map(|row| (row.id, Value::Object(crate::domain::content::templating::values(Some(&row))))),
-            );
+            records.extend(rows.into_iter().map(|row| (row.id, crate::domain::content::templating::record(&row))));
         }
         let mut admitted = Vec::new();
         // One evaluation per task and step key, unless the filter mentions records.

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::{fates, person, reviewed, written_to};
+use super::{fates, person, reviewed, update, written_to};
 use crate::harness::World;
 
 const FINDINGS: &str = "query($id: ID!) { run(id: $id) { findings { code message count recordIds } } }";
@@ -99,6 +99,33 @@ both! {
         assert_eq!((&found["count"], &found["recordIds"]), (&json!(1), &json!([ann])), "{found:#}");
         let message = found["message"].as_str().unwrap();
         assert!(message.starts_with("Look: 1 skipped: its condition can't be evaluated: record.attributes.size > 3"), "{message}");
+        world.end().await;
+    }
+}
+
+both! {
+    async fn conditions_can_ask_for_empty_fields_of_the_record(kind) {
+        let world = World::still(kind, None).await;
+        person(&world, "ann", "ann@example.com").await;
+        let bob = person(&world, "bob", "bob@example.com").await;
+        update(&world, &bob, json!({ "phone": "+4930123456", "timeZone": "Europe/Berlin" })).await;
+        let step = |key: &str, when: &str| json!({ "key": key, "name": key, "type": "custom", "assignedTo": "HUMAN", "when": when });
+        let steps = json!([
+            step("phone", "record.phone == null"), step("zone", "record.time_zone != null"), step("stage", "record.stage == null"),
+            step("outside", "record.external_id == 'ann'"), step("mail", "record.email == null"),
+        ]);
+        let phase = json!({ "key": "p", "name": "P", "tasks": [{ "key": "t", "name": "t", "fanOut": true, "steps": steps }] });
+        world.apply(&json!({ "runTemplates": [{ "key": "dun", "name": "dun", "phases": [phase] }] }).to_string()).await;
+        let segment = world.create("segment", json!({ "name": "All", "filter": { "all": true } })).await;
+        world.fly("dun", json!({ "segmentId": segment, "channel": "EMAIL" })).await;
+        world.tick(false).await;
+        let sql = "SELECT r.name, s.key, s.status, COALESCE(s.reason, '-') FROM step s JOIN record r ON r.id = s.record_id ORDER BY 1, 2";
+        let states: Vec<String> = world.sql(sql).await.into_iter().map(|row| row.join(" ")).collect();
+        let no = "SKIPPED CONDITION_FALSE";
+        assert_eq!(states, [
+            format!("ann mail {no}"), "ann outside PENDING -".into(), "ann phone PENDING -".into(), "ann stage PENDING -".into(), format!("ann zone {no}"),
+            format!("bob mail {no}"), format!("bob outside {no}"), format!("bob phone {no}"), "bob stage PENDING -".into(), "bob zone PENDING -".into(),
+        ]);
         world.end().await;
     }
 }
