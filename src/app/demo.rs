@@ -230,7 +230,8 @@ async fn approve(db: Arc<Db>, viewer: Viewer, run_id: RunId) -> Result<()> {
             .filter(step::Column::Kind.eq(run_template::REVIEW));
         match reviews.one(db.read()).await? {
             Some(step) if step.status == StepStatus::AwaitingApproval => {
-                run::step::apply_action(&db, &viewer, step.id, None, Action::Approve, &ActionInput::default()).await?;
+                run::step::act::apply_action(&db, &viewer, step.id, None, Action::Approve, &ActionInput::default())
+                    .await?;
                 return Ok(());
             }
             Some(step) if step.status == StepStatus::Completed => return Ok(()),

@@ -16,6 +16,7 @@ pub mod incoming_reply;
 pub mod interrupt;
 pub mod launch;
 pub mod list;
+pub(crate) mod new_steps;
 pub mod occurrence;
 pub mod overdue;
 pub mod permissions;

@@ -56,8 +56,9 @@ pub async fn whole(app: &App, principal: &Principal, body: Body) -> Result<Buffe
     Ok(BufferedBody { bytes, load })
 }
 
-/// Reads a request from a JSON body. Pages of other origins can't send JSON without a CORS preflight. The count of
-/// its bytes is returned with it, to be held while the request is processed.
+/// Reads a request from a JSON body. Pages of other origins can't send JSON without a CORS
+/// preflight. The count of its bytes is returned with it, to be held while the request is
+/// processed.
 pub(super) async fn graphql_request(
     app: &App,
     principal: &Principal,

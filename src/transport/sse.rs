@@ -138,8 +138,8 @@ fn complete(id: Option<&str>) -> Event {
     format!("event: complete\ndata: {data}\n\n").into()
 }
 
-/// The response that streams a queue. A comment at an interval keeps the connection alive. `gone` is
-/// dropped with the stream.
+/// The response that streams a queue. A comment at an interval keeps the connection alive. `gone`
+/// is dropped with the stream.
 pub(super) fn respond(ping: Duration, queue: mpsc::Receiver<Event>, gone: impl Send + 'static) -> Response {
     let events = stream::unfold((queue, gone), move |(mut queue, gone)| async move {
         let event = match timeout(ping, queue.recv()).await {

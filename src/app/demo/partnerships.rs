@@ -10,8 +10,9 @@ use entity::{RunStatus, record, step};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder};
 use serde_json::json;
 
+use crate::domain::run::guided;
 use crate::domain::run::guided::mail::{self, GuidedMail};
-use crate::domain::run::guided::{self, GuidedStepDraft, Start};
+use crate::domain::run::guided::start::{self, GuidedStepDraft, Start};
 use crate::domain::run::incoming_reply::{self, IncomingReply};
 use crate::domain::run::step::{self as steps, Action, ActionInput};
 use crate::kernel::db::Db;
@@ -78,9 +79,9 @@ pub(super) async fn seed(db: &Db, viewer: &Viewer) -> Result<()> {
     }
     let start =
         Start { template_key: Some("weekly-pipeline-review".into()), name: Some(REVIEW.into()), ..Start::default() };
-    let run = guided::start(db, viewer, &start).await?;
+    let run = start::start(db, viewer, &start).await?;
     let step = first_step(db, viewer, run.id).await?;
-    steps::apply_action(db, viewer, step.id, None, Action::Start, &ActionInput::default()).await?;
+    steps::act::apply_action(db, viewer, step.id, None, Action::Start, &ActionInput::default()).await?;
     Ok(())
 }
 
@@ -95,9 +96,9 @@ async fn send_letters(db: &Db, viewer: &Viewer) -> Result<()> {
         steps: Some(vec![GuidedStepDraft::Own(serde_json::from_value(step)?)]),
         ..Start::default()
     };
-    let run = guided::start(db, viewer, &start).await?;
+    let run = start::start(db, viewer, &start).await?;
     let step = first_step(db, viewer, run.id).await?;
-    steps::apply_action(db, viewer, step.id, None, Action::Start, &ActionInput::default()).await?;
+    steps::act::apply_action(db, viewer, step.id, None, Action::Start, &ActionInput::default()).await?;
     let written_to = record::Entity::find()
         .filter(record::COLUMN.org_id.eq(viewer.org_id))
         .filter(record::COLUMN.name.is_in(WRITTEN_TO.map(|(name, _)| name)))
@@ -164,7 +165,7 @@ pub(super) async fn answer(db: Arc<Db>, viewer: Viewer, letters: RunId) -> Resul
     }
     let step = first_step(&db, &viewer, letters).await?;
     if step.status == step::StepStatus::InProgress {
-        steps::apply_action(&db, &viewer, step.id, None, Action::Complete, &ActionInput::default()).await?;
+        steps::act::apply_action(&db, &viewer, step.id, None, Action::Complete, &ActionInput::default()).await?;
     }
     let outcome = format!("{answered} of {} have answered", sent.len());
     guided::complete(&db, &viewer, letters, None, Some(&outcome)).await?;

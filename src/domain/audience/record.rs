@@ -237,8 +237,8 @@ pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Resu
     Ok(record)
 }
 
-/// Writes the given fields, which are checked, to a locked record, with its entries in the suppression
-/// list and its events. Errors: BAD_USER_INPUT.
+/// Writes the given fields, which are checked, to a locked record, with its entries in the
+/// suppression list and its events. Errors: BAD_USER_INPUT.
 pub(crate) async fn update_locked(tx: &Tx, viewer: &Viewer, before: &Model, fields: &Fields) -> Result<Model> {
     if fields.kind.as_ref().is_some_and(|kind| *kind != before.kind) {
         return Err(Refusal::input("kind", "can't be changed after creation").into());

@@ -37,8 +37,8 @@ pub async fn admin_can_authenticate(
     Ok(keys.iter().any(|key| admins.iter().any(|admin| admin.id == key.member_id)))
 }
 
-/// Returns the same as [`admin_can_authenticate`], and locks the admins' keys, so that changes which
-/// may lock admins out are serialised.
+/// Returns the same as [`admin_can_authenticate`], and locks the admins' keys, so that changes
+/// which may lock admins out are serialised.
 pub(crate) async fn admin_can_authenticate_locked(tx: &Tx, viewer: &Viewer, by_token: bool) -> Result<bool> {
     let keys = api_key::Entity::find()
         .filter(api_key::COLUMN.org_id.eq(viewer.org_id))

@@ -1,5 +1,5 @@
-//! Transitions of campaigns by people that depend only on the status: reject, pause, resume, complete,
-//! cancel. A campaign takes its schedules along, and its runs when it is cancelled.
+//! Transitions of campaigns by people that depend only on the status: reject, pause, resume,
+//! complete, cancel. A campaign takes its schedules along, and its runs when it is cancelled.
 
 use entity::CampaignStatus;
 use entity::campaign::{CampaignTransition, Model};

@@ -22,15 +22,14 @@ use std::collections::HashMap;
 
 use super::permissions::{Action, check_allowed};
 use super::snapshot::GuidedSnapshot;
-use super::{apply_transition, must_lock, sweep};
+use super::sweep::close;
+use super::{apply_transition, must_lock};
 use crate::kernel::db::batch::{any_of, insert_all};
 use crate::kernel::db::{Db, Tx};
 use crate::kernel::error::{Error, Refusal, Result};
 use crate::kernel::validate;
 use crate::kernel::viewer::Viewer;
 use crate::transact;
-
-pub use start::{GuidedStepDraft, Start, start};
 
 /// Checks that no step is open and no message in flight; the error counts those that are.
 pub fn is_through(run: &Model, tasks: &[task::Model]) -> Result<()> {
@@ -82,7 +81,7 @@ pub async fn complete(
             let phase = row.update(tx.db()).await?;
             super::phase::apply_transition(tx, viewer, &run, phase, transition, None).await?;
         }
-        sweep::close::all(tx, &run).await?;
+        close::all(tx, &run).await?;
         tx.set_result(id);
         let at = tx.now();
         apply_transition(tx, viewer, run, RunTransition::Complete, outcome.as_deref(), |row| {

@@ -1,5 +1,5 @@
-//! Records replies. A reply interrupts the record's open work and wakes the steps that wait for it; if no
-//! step handles it, it becomes a follow-up.
+//! Records replies. A reply interrupts the record's open work and wakes the steps that wait for it;
+//! if no step handles it, it becomes a follow-up.
 
 use chrono::{DateTime, Utc};
 use entity::communication::CommunicationStatus;

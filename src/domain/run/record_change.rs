@@ -1,5 +1,5 @@
-//! Changes of records that runs react to: updates, and the chunks of a bulk unsubscribe. Lock order:
-//! runs come before records.
+//! Changes of records that runs react to: updates, and the chunks of a bulk unsubscribe. Lock
+//! order: runs come before records.
 
 use entity::id::RecordId;
 use entity::record::Model;

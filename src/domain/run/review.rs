@@ -1,4 +1,5 @@
-//! The review of messages by people: approve, reject, edit; and the judge of each action on a message.
+//! The review of messages by people: approve, reject, edit; and the judge of each action on a
+//! message.
 
 use async_graphql::Enum;
 use entity::communication::{ActiveModel, CommunicationTransition, Model};

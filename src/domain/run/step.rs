@@ -1,6 +1,7 @@
 //! Steps of a run: lookups, paging, and the transitions of their state machine, each with its event
 //! and its task's counters.
 
+pub mod act;
 pub mod assign;
 mod call;
 pub(crate) mod judge;
@@ -32,8 +33,8 @@ use crate::kernel::{limits, validate};
 scoped!(step, StepId, "step");
 
 pub use permissions::{Action, StepContext, check_allowed};
+pub use transition::ActionInput;
 pub(crate) use transition::apply;
-pub use transition::{ActionInput, apply_action};
 
 /// Filter for steps. All given conditions must hold.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, InputObject)]

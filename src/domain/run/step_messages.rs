@@ -47,8 +47,8 @@ pub(super) async fn wait_with(tx: &Tx, run: &run::Model, steps: &[step::Model]) 
     reapprove(tx, &engine, run, messages_of(tx, steps), &[CommunicationStatus::Cancelled]).await
 }
 
-/// True if the engine sends the step's one mail. In guided work people send the mails of such a step,
-/// and those go out whatever becomes of it.
+/// True if the engine sends the step's one mail. In guided work people send the mails of such a
+/// step, and those go out whatever becomes of it.
 pub(in crate::domain::run) fn is_mail_of_engine(run: &run::Model, step: &step::Model) -> bool {
     step.kind == run_template::EMAIL && run.run_type != RunType::Guided
 }

@@ -1,5 +1,5 @@
-//! The queue of sweeps: large changes are inserted in the transaction that makes them; `sweep` applies
-//! them.
+//! The queue of sweeps: large changes are inserted in the transaction that makes them; `sweep`
+//! applies them.
 
 use entity::id::*;
 use entity::run;

@@ -10,7 +10,8 @@ use super::Run;
 use super::change::RunPayload;
 use crate::domain::plan::schedule::{SchedulePolicies, ScheduleTime};
 use crate::domain::run as noun;
-use crate::domain::run::guided::{self, GuidedStepDraft, Start};
+use crate::domain::run::guided;
+use crate::domain::run::guided::start::{self, GuidedStepDraft, Start};
 use crate::graphql::schedule::Schedule;
 use crate::graphql::{db, viewer};
 use crate::kernel::error::{Error, Refusal};
@@ -127,7 +128,7 @@ impl GuidedMutation {
             linked: validate::ids(&input.linked_record_ids.unwrap_or_default(), "input", "linkedRecordIds")?,
             assignee: input.assignee_id.map(|id| validate::id("assigneeId", &id)).transpose()?,
         };
-        let run = idempotent!(ctx, input.idempotency_key, |db| Box::pin(guided::start(db, viewer(ctx), &start)));
+        let run = idempotent!(ctx, input.idempotency_key, |db| Box::pin(start::start(db, viewer(ctx), &start)));
         Ok(RunPayload { run: run.into() })
     }
 
@@ -164,7 +165,7 @@ impl GuidedMutation {
             ctx,
             input.idempotency_key,
             |db| Box::pin(async {
-                let (_, run) = guided::start::schedule(db, viewer(ctx), &start, &when, &terms).await?;
+                let (_, run) = start::schedule(db, viewer(ctx), &start, &when, &terms).await?;
                 Ok::<_, Error>(run)
             }),
             |id| noun::must_find(db.read(), viewer(ctx), id)

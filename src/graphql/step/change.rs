@@ -156,7 +156,7 @@ async fn act(ctx: &Context<'_>, input: StepActInput, action: Action) -> Result<S
     reject_workers(viewer(ctx))?;
     let action_input = ActionInput { result: input.result.map(|result| result.0), reason: input.reason, code: None };
     let expected = input.expected_revision;
-    let step = idempotent!(ctx, input.idempotency_key, |db| Box::pin(noun::apply_action(
+    let step = idempotent!(ctx, input.idempotency_key, |db| Box::pin(noun::act::apply_action(
         db,
         viewer(ctx),
         id,

@@ -1,5 +1,5 @@
-//! Write transactions: begin, which claims the idempotency key; commit with the events, the audit entry
-//! and the key's result; retry.
+//! Write transactions: begin, which claims the idempotency key; commit with the events, the audit
+//! entry and the key's result; retry.
 
 use std::sync::{Arc, Mutex};
 

@@ -10,8 +10,8 @@ use entity::{run, run_record, task};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
 
 use crate::domain::run::snapshot::RunSnapshot;
-use crate::domain::run::sweep::fan_out::Arrival;
-use crate::domain::run::{dependents, early_events, skip, sweep};
+use crate::domain::run::sweep::fan_out::{self, Arrival};
+use crate::domain::run::{dependents, early_events, skip};
 use crate::kernel::db::Tx;
 use crate::kernel::db::batch::any_of;
 use crate::kernel::error::Result;
@@ -37,7 +37,7 @@ pub(super) async fn early(tx: &Tx, run: &run::Model, snapshot: &RunSnapshot, tas
             .collect();
         let mut rest = recipients.as_slice();
         while !rest.is_empty() {
-            let created = sweep::fan_out::make(tx, run, snapshot, task, declared, rest, Some(&event)).await?;
+            let created = fan_out::make(tx, run, snapshot, task, declared, rest, Some(&event)).await?;
             rest = &rest[created..];
         }
         any |= !recipients.is_empty();

@@ -9,9 +9,9 @@ use entity::step::{self, StepStatus};
 use entity::{run, run_record, task};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
 
+use crate::domain::run::dependents;
 use crate::domain::run::snapshot::RunSnapshot;
-use crate::domain::run::sweep::fan_out::Arrival;
-use crate::domain::run::{dependents, sweep};
+use crate::domain::run::sweep::fan_out::{self, Arrival};
 use crate::kernel::db::Tx;
 use crate::kernel::db::batch::any_of;
 use crate::kernel::error::Result;
@@ -52,7 +52,7 @@ pub(super) async fn wake(
             let mut rest = rows.as_slice();
             while !rest.is_empty() {
                 let event = Arrival { name, numbers: HashMap::new() };
-                let created = sweep::fan_out::make(tx, run, snapshot, task, declared, rest, Some(&event)).await?;
+                let created = fan_out::make(tx, run, snapshot, task, declared, rest, Some(&event)).await?;
                 rest = &rest[created..];
             }
         } else {

@@ -12,9 +12,9 @@ use sea_orm::sea_query::{Expr, ExprTrait, Query};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use crate::domain::plan::run_template::{Executors, kind};
-use crate::domain::run::begin::{self, StepBatch};
 use crate::domain::run::dependents::{self, DependencyEnd};
 use crate::domain::run::early_events;
+use crate::domain::run::new_steps::{self, StepBatch};
 use crate::domain::run::snapshot::{self, RunSnapshot};
 use crate::domain::run::step::ReasonText;
 use crate::domain::run::sweep::close;
@@ -165,7 +165,7 @@ pub(in crate::domain::run) async fn make(
         }
         made.push(step);
     }
-    let changes = begin::insert(tx, run, &Actor::engine(), made).await?;
+    let changes = new_steps::insert(tx, run, &Actor::engine(), made).await?;
     let mut by_event: BTreeMap<&str, Vec<RunRecordId>> = BTreeMap::new();
     for (recipient, record) in &recipients[..count] {
         if let Some(name) = interrupted(*record) {
