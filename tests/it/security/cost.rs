@@ -5,6 +5,7 @@ mod audit;
 mod claims;
 mod live;
 mod room;
+mod shared;
 mod statements;
 
 use std::time::{Duration, Instant};
