@@ -4,6 +4,7 @@ mod answers;
 mod audit;
 mod claims;
 mod live;
+mod parsed;
 mod room;
 mod shared;
 mod statements;
