@@ -17,6 +17,7 @@ pub mod error;
 pub mod event;
 pub mod failpoint;
 pub mod idempotency;
+pub mod json_size;
 pub mod limits;
 pub mod page;
 pub mod quote;

@@ -98,6 +98,7 @@ impl Plan {
     pub fn of(document: &mut ExecutableDocument) -> Self {
         let types = types::all();
         let mut wrong = directives::misplaced(document);
+        wrong.extend(merge::repeated_variables(document));
         wrong.extend(overlap::conflicts(types, document));
         typed::add_typenames(types, document);
         let mut written = None;

@@ -65,7 +65,7 @@ impl Event {
 
     /// Further data, depending on the kind: `from`, `to`, reason, names.
     async fn payload(&self) -> Counted<Json<serde_json::Value>> {
-        Counted(Json(self.0.payload.clone()))
+        Counted(Json(self.0.payload.value()))
     }
 
     /// Time of the event.
@@ -127,7 +127,7 @@ pub struct RaiseEventInput {
     record_ids: Option<Vec<ID>>,
     /// Id of the run that it is about. Null: every active run with these records.
     run_id: Option<ID>,
-    /// Further data, as a flat object.
+    /// Further data, as a flat object: at most 16 KiB, and 256 KiB for all records together.
     payload: Option<Json<serde_json::Value>>,
     /// Idempotency key. Repeating the request with the same key within seven days returns the
     /// original result.

@@ -75,8 +75,8 @@ impl LogScope {
 /// A change of a run's status.
 pub struct RunStatusChange(Arc<entity::event::Model>);
 
-fn payload_value<T: DeserializeOwned>(event: &entity::event::Model, key: &str) -> Option<T> {
-    event.payload.get(key).and_then(|value| serde_json::from_value(value.clone()).ok())
+pub(super) fn payload_value<T: DeserializeOwned>(event: &entity::event::Model, key: &str) -> Option<T> {
+    event.payload.field(key).and_then(|value| serde_json::from_value(value).ok())
 }
 
 /// A change of a run's status.

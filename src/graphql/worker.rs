@@ -15,6 +15,7 @@ use entity::id::{RunId, StepId};
 use futures_util::StreamExt;
 use serde_json::Value;
 
+use super::stream::payload_value;
 use super::{db, viewer};
 use crate::domain::worker::claim::{self as noun, ClaimRequest};
 use crate::domain::worker::settle::{self, HeldStep, WorkerOutcome};
@@ -258,14 +259,14 @@ impl WorkQueued {
     }
 
     /// The step's key in the run's structure; always set.
-    async fn key(&self) -> Option<&str> {
-        self.0.payload["key"].as_str()
+    async fn key(&self) -> Option<String> {
+        payload_value(&self.0, "key")
     }
 
     /// Type of work, as in `Step.type`; always set.
     #[graphql(name = "type")]
-    async fn kind(&self) -> Option<&str> {
-        self.0.payload["type"].as_str()
+    async fn kind(&self) -> Option<String> {
+        payload_value(&self.0, "type")
     }
 
     /// Time at which it was queued.

@@ -21,6 +21,7 @@ use crate::kernel::viewer::Viewer;
 
 pub mod answer;
 pub mod execution_time;
+mod kept;
 
 tokio::task_local! {
     static REQUEST: Arc<Request>;
@@ -306,6 +307,10 @@ impl Request {
         too_much(format!("the answer would be larger than {} bytes", self.answer_bytes()))
     }
 
+    fn held(&self) -> MutexGuard<'_, Option<Held>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Charges bytes to its key and its org while it exists.
     fn hold(&self, bytes: usize) -> Result<(), Refusal> {
         let answer = self.costs.0.answer_bytes;
@@ -313,7 +318,7 @@ impl Request {
             return self.refusal().map_or(Ok(()), |refusal| Err(refusal.clone()));
         }
         let asker = self.account.owner();
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.held();
         if let Some(before) = held.take_if(|held| held.owner_usage.asker != asker) {
             // The owner has changed: charge all of it to the new one.
             let now = Held { owner_usage: self.costs.owner_usage(asker), bytes: before.bytes };

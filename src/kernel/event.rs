@@ -18,7 +18,8 @@ use entity::member::Role;
 use futures_util::Stream;
 use sea_orm::sea_query::{Asterisk, Expr, Query};
 use sea_orm::{
-    ColumnTrait, Condition, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QuerySelect, QueryTrait, Select,
+    ColumnTrait, Condition, ConnectionTrait, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QuerySelect,
+    QueryTrait, Select,
 };
 
 pub use self::cursor::cursor;
@@ -200,15 +201,17 @@ fn split_page(mut events: Vec<Model>, count: usize) -> (Vec<Model>, bool) {
     (events, more)
 }
 
-/// One chunk of the viewer's org's events after a position, oldest first.
+/// One chunk of the viewer's org's events after a position, oldest first; bounded by number and by
+/// bytes.
 pub async fn after(db: &Db, viewer: &Viewer, position: i64) -> Result<Vec<Model>> {
-    Ok(Entity::find()
+    let events = Entity::find()
         .filter(COLUMN.org_id.eq(viewer.org_id))
         .filter(COLUMN.position.gt(position))
         .order_by_asc(COLUMN.position)
-        .limit(limits::CHUNK)
-        .all(db.read())
-        .await?)
+        .limit(limits::CHUNK);
+    let events = events.build(db.read().get_database_backend());
+    let rows = db.read().query_first_rows(events, limits::FOLLOW_BYTES).await?;
+    Ok(rows.iter().map(|row| Model::from_query_result(row, "")).collect::<std::result::Result<_, _>>()?)
 }
 
 /// Waits until everything committed before is visible at a position.

@@ -1,8 +1,10 @@
 //! All limits of the server, each defined once.
 
 mod definitions;
+mod memory;
 
 pub use definitions::*;
+pub use memory::*;
 
 use std::time::Duration;
 
@@ -90,10 +92,6 @@ pub const PARSED_KEPT: usize = 1_000;
 pub const PARSED_BYTES: u64 = 2 * 1024 * 1024;
 /// Maximum size of a document that is cached parsed, in bytes.
 pub const PARSED_LONGEST: usize = 16 * 1024;
-/// Number of items of a shared subscription kept for subscribers that lag a little.
-pub const SHARED_KEPT: usize = 256;
-/// Number of runs whose snapshot is cached in memory.
-pub const SNAPSHOTS_CACHED: usize = 1_000;
 /// Maximum depth of a query; GraphiQL's introspection needs 15.
 pub const QUERY_DEPTH: usize = 18;
 /// Maximum complexity of a query: fields times list lengths; expensive fields count more.
@@ -298,8 +296,6 @@ pub const PROGRESS_EVERY: Duration = Duration::from_millis(300);
 pub const IDEMPOTENCY_KEPT: chrono::Duration = chrono::Duration::days(7);
 /// Time whose unused rate an idle channel may use at once.
 pub const RATE_CATCH_UP: chrono::Duration = chrono::Duration::seconds(1);
-/// Number of an org's newest events that a node keeps in memory for its followers.
-pub const RING: usize = 4_096;
 /// Maximum number of events that a follower reads at once.
 pub const FOLLOW_CHUNK: usize = 100;
 /// Time that a subscription's item may wait for a slow reader before the subscription is ended.

@@ -230,6 +230,10 @@ impl App {
         payload: &Value,
     ) -> Result<Principal, RequestError> {
         self.check_origin(headers)?;
+        // A proxy in front of this server might read the other one.
+        if headers.get_all(header::AUTHORIZATION).iter().nth(1).is_some() {
+            return Err(RequestError::malformed("the request has several `Authorization` headers"));
+        }
         let address = self.authenticator.address(peer, headers);
         let header = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let in_payload = || {

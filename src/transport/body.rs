@@ -86,10 +86,16 @@ pub(super) async fn graphql_request(
 pub fn require_plain(headers: &HeaderMap) -> Result<(), RequestError> {
     let is_plain =
         |value: &HeaderValue| value.to_str().is_ok_and(|value| value.trim().eq_ignore_ascii_case("identity"));
-    if headers.get_all(header::CONTENT_ENCODING).iter().all(is_plain) {
+    let transfer = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let mut transfer = transfer.flat_map(|value| value.to_str().unwrap_or("?").split(',')).map(str::trim);
+    let is_chunked = transfer.next().is_none_or(|first| first.eq_ignore_ascii_case("chunked"));
+    let message = if !headers.get_all(header::CONTENT_ENCODING).iter().all(is_plain) {
+        "`Content-Encoding` is not supported: send the body uncompressed, without this header"
+    } else if !is_chunked || transfer.next().is_some() {
+        "`Transfer-Encoding` must be `chunked`: send the body uncompressed"
+    } else {
         return Ok(());
-    }
-    let message = "`Content-Encoding` is not supported: send the body uncompressed, without this header";
+    };
     Err(RequestError::new(Kind::Http(StatusCode::UNSUPPORTED_MEDIA_TYPE), "BAD_USER_INPUT", message))
 }
 

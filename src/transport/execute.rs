@@ -127,8 +127,17 @@ pub struct Item {
     pub position: Option<i64>,
     /// The log position after which to resume if the item can't be delivered.
     pub resume: Option<i64>,
-    /// The item's cost while it waits for its reader; `None` if it is shared with others.
+    /// The item's cost while it waits for its reader.
     pub held: Option<Arc<cost::Request>>,
+    /// True if the payload is shared with other readers: a copy of it is not counted yet.
+    pub shared: bool,
+}
+
+impl Item {
+    /// An error that ends the operation; `resume` as in the item.
+    pub fn failed(error: RequestError, resume: Option<i64>) -> Self {
+        Self { payload: Err(error), position: None, resume, held: None, shared: false }
+    }
 }
 
 /// Executes a subscription without sharing it. `scope`, which the request carries, tracks its log
@@ -155,8 +164,8 @@ pub(super) fn alone(app: &App, request: Request, scope: &LogScope, payer: CostAc
             Ok(None) => return None,
             Err(_) => (Err(panicked()), true),
         };
-        let held = Some(cost);
-        Some((Item { payload, position, resume, held }, (!last).then_some((responses, scope, costs, live, payer))))
+        let item = Item { payload, position, resume, held: Some(cost), shared: false };
+        Some((item, (!last).then_some((responses, scope, costs, live, payer))))
     })
     .boxed()
 }

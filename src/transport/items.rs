@@ -15,7 +15,7 @@ pub fn items(app: &App, admitted: Admitted) -> BoxStream<'static, Item> {
         return stream::once(async move {
             let cost = admitted.cost.clone();
             let payload = execute(&app, admitted).await.map(text);
-            Item { payload, position: None, resume: None, held: Some(cost) }
+            Item { payload, position: None, resume: None, held: Some(cost), shared: false }
         })
         .boxed();
     }

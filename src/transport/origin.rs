@@ -25,7 +25,7 @@ impl Peer {
 pub(super) const FORWARDED_FOR: &str = "x-forwarded-for";
 
 /// Headers that only proxies add, besides those that begin with `x-forwarded-`.
-const PROXIES: [&str; 12] = [
+const PROXIES: [&str; 20] = [
     "forwarded",
     "via",
     "x-real-ip",
@@ -38,6 +38,14 @@ const PROXIES: [&str; 12] = [
     "cf-connecting-ip",
     "fastly-client-ip",
     "fly-client-ip",
+    "client-ip",
+    "forwarded-for",
+    "cf-ray",
+    "cdn-loop",
+    "x-azure-clientip",
+    "x-vercel-forwarded-for",
+    "x-envoy-external-address",
+    "do-connecting-ip",
 ];
 
 /// True if a request's headers show that it came through a proxy.
@@ -124,8 +132,8 @@ impl App {
         let Some(origin) = headers.get(header::ORIGIN) else {
             // Browsers fetch a page's images, scripts and links without an `Origin`, which a POST
             // has.
-            let site = headers.get(FETCH_SITE).map(|site| site.as_bytes());
-            return match site {
+            let site = headers.get(FETCH_SITE).map(|site| site.as_bytes().to_ascii_lowercase());
+            return match site.as_deref() {
                 Some(b"cross-site") => {
                     Err(RequestError::forbidden("requests from pages of another site are not allowed"))
                 }

@@ -1,16 +1,18 @@
 //! Shares one execution and one serialisation among equal subscriptions: those with the same
 //! document and variables, for the same org and role; if the result depends on the viewer, also for
 //! the same member. Items are buffered for a while by log position, so that each subscriber reads
-//! from its own position. A subscriber further back than the buffer gets an execution of its own
+//! from its own position; they count as the execution's until the last reader has them. A
+//! subscriber further back than the buffer gets an execution of its own
 //! until it has caught up.
 //!
 //! The cost is charged to the subscribers' key as long as it is a single one. With several keys it
 //! is charged to their org alone, so that other requests of one of them neither end nor slow the
 //! others' streams.
 
+mod buffer;
 mod normalize;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
 use async_graphql::parser::types::OperationType;
@@ -22,17 +24,17 @@ use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 use uuid::Uuid;
 
+use buffer::{Buffer, Lookup, SharedItem};
 pub use normalize::PERSONAL;
 use normalize::{is_personal, normal};
 
 use super::error::RequestError;
-use super::execute::{Item, Payload, alone};
+use super::execute::{Item, alone};
 use super::parsed::Parsed;
 use super::{Admitted, App, RequestContext};
 use crate::graphql::stream::{COALESCED, LogScope};
 use crate::kernel::cost::{CostAccount, CostOwner};
 use crate::kernel::event::{self, cursor};
-use crate::kernel::limits;
 
 /// The hash of everything that is equal among subscriptions that share an execution.
 type Key = [u8; 32];
@@ -93,54 +95,6 @@ impl Drop for Membership {
     }
 }
 
-/// The latest items of a shared execution.
-#[derive(Debug)]
-struct Buffer {
-    /// The log position after which all items are in `items`.
-    before: i64,
-    items: VecDeque<(i64, Payload)>,
-    /// Set when the execution has ended, with the reason if it failed.
-    over: Option<Option<Ended>>,
-    /// True if the newest item replaces all before it.
-    coalesced: bool,
-}
-
-/// The error that ended an execution, and the owner that it was charged to.
-type Ended = (RequestError, Option<CostOwner>);
-
-/// The result of reading the buffer from a position.
-enum Lookup {
-    Items(VecDeque<(i64, Payload)>),
-    /// Items up to this position are no longer buffered.
-    More(i64),
-    Over(Option<Ended>),
-    Nothing,
-}
-
-impl Buffer {
-    fn after(&self, position: i64) -> Lookup {
-        let skip = self.items.partition_point(|(at, _)| *at <= position);
-        let newest = || self.items.back().cloned().into_iter().collect();
-        match &self.over {
-            _ if self.coalesced && skip < self.items.len() => Lookup::Items(newest()),
-            _ if position < self.before => Lookup::More(self.before),
-            _ if skip < self.items.len() => Lookup::Items(self.items.range(skip..).cloned().collect()),
-            Some(why) => Lookup::Over(why.clone()),
-            None => Lookup::Nothing,
-        }
-    }
-
-    fn push(&mut self, position: i64, item: Payload) {
-        self.items.push_back((position, item));
-        let capacity = if self.coalesced { 1 } else { limits::SHARED_KEPT };
-        while self.items.len() > capacity {
-            if let Some((removed, _)) = self.items.pop_front() {
-                self.before = removed;
-            }
-        }
-    }
-}
-
 impl SharedSubscriptions {
     fn lock(&self) -> MutexGuard<'_, HashMap<Key, Weak<SharedStream>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -163,7 +117,7 @@ impl SharedSubscriptions {
         if let Some(found) = existing(&all) {
             return Ok(found);
         }
-        let buffer = Buffer { before: begin, items: VecDeque::new(), over: None, coalesced: share.coalesced };
+        let buffer = Buffer::new(begin, share.coalesced);
         let (org, keys) = (share.owner.org, Mutex::default());
         let shared = Arc::new(SharedStream { buffer: RwLock::new(buffer), wake: watch::Sender::new(()), org, keys });
         let wake = shared.wake.subscribe();
@@ -171,8 +125,10 @@ impl SharedSubscriptions {
         all.insert(share.key, Arc::downgrade(&shared));
         let (app, key, scope) = (app.clone(), share.key, LogScope::between(begin, None));
         let request = share.again.request(&app, &share.parsed).data(scope.clone());
-        let paying = shared.clone();
-        let items = alone(&app, request, &scope, CostAccount::new(move || paying.payer()));
+        // Weak, because the stream's buffer holds the items' costs, and these their account.
+        let paying = Arc::downgrade(&shared);
+        let payer = move || paying.upgrade().map_or(CostOwner::of_org(org), |stream| stream.payer());
+        let items = alone(&app, request, &scope, CostAccount::new(payer));
         tokio::spawn(run(app, key, shared, items));
         Ok(membership)
     }
@@ -195,8 +151,10 @@ async fn run(app: App, key: Key, shared: Arc<SharedStream>, mut items: BoxStream
         };
         let over = {
             let mut buffer = shared.buffer.write().unwrap_or_else(PoisonError::into_inner);
-            match item {
-                Some(Item { payload: Ok(payload), position: Some(position), .. }) => buffer.push(position, payload),
+            match item.map(kept) {
+                Some(Item { payload: Ok(payload), position: Some(position), held, .. }) => {
+                    buffer.push(SharedItem { position, payload, held });
+                }
                 Some(Item { payload: Err(error), held, .. }) => {
                     buffer.over = Some(Some((error, held.map(|cost| cost.owner()))));
                 }
@@ -213,6 +171,16 @@ async fn run(app: App, key: Key, shared: Arc<SharedStream>, mut items: BoxStream
             return;
         }
     }
+}
+
+/// An item whose text alone is counted from now on; an error if that is too much.
+fn kept(mut item: Item) -> Item {
+    if let (Ok(payload), Some(held)) = (&item.payload, &item.held)
+        && let Err(refusal) = held.keep_text(payload.len())
+    {
+        item.payload = Err(refusal.into());
+    }
+    item
 }
 
 /// The sharing data of a subscription: its key, and the parts to execute it.
@@ -245,15 +213,7 @@ pub(super) fn items(app: &App, admitted: Admitted) -> BoxStream<'static, Item> {
         // The current state is the first item, which is not shared.
         (alone(app, admitted.request.data(scope.clone()), &scope, share.payer()), None)
     });
-    let subscriber = Subscriber {
-        app: app.clone(),
-        share,
-        position: after,
-        membership: None,
-        ready: VecDeque::new(),
-        own: first,
-        over: false,
-    };
+    let subscriber = Subscriber { app: app.clone(), share, position: after, membership: None, own: first, over: false };
     stream::unfold(subscriber, |mut subscriber| async move { subscriber.next().await.map(|item| (item, subscriber)) })
         .boxed()
 }
@@ -265,7 +225,6 @@ struct Subscriber {
     /// The position of the last delivered item; `None` until the starting position is known.
     position: Option<i64>,
     membership: Option<Membership>,
-    ready: VecDeque<(i64, Payload)>,
     /// An execution of its own, up to a position; without one, for a single item.
     own: Option<(BoxStream<'static, Item>, Option<i64>)>,
     over: bool,
@@ -276,10 +235,6 @@ impl Subscriber {
         loop {
             if self.over {
                 return None;
-            }
-            if let Some((position, payload)) = self.ready.pop_front() {
-                let resume = self.position.replace(position);
-                return Some(Item { payload: Ok(payload), position: Some(position), resume, held: None });
             }
             if let Some((own, until)) = &mut self.own {
                 let item = own.next().await;
@@ -296,15 +251,22 @@ impl Subscriber {
                     None => continue,
                 }
             }
-            if let Err(error) = self.read().await {
-                self.over = true;
-                return Some(Item { payload: Err(error), position: None, resume: self.position, held: None });
+            match self.read().await {
+                Ok(None) => {}
+                Ok(Some(SharedItem { position, payload, held })) => {
+                    let resume = self.position.replace(position);
+                    return Some(Item { payload: Ok(payload), position: Some(position), resume, held, shared: true });
+                }
+                Err(error) => {
+                    self.over = true;
+                    return Some(Item::failed(error, self.position));
+                }
             }
         }
     }
 
-    /// Reads items from the shared stream, or waits for them.
-    async fn read(&mut self) -> Result<(), RequestError> {
+    /// Reads the next item from the shared stream, or waits for it.
+    async fn read(&mut self) -> Result<Option<SharedItem>, RequestError> {
         let viewer = &self.share.again.viewer;
         let position = match self.position {
             Some(position) if self.membership.is_none() => {
@@ -324,7 +286,7 @@ impl Subscriber {
         membership.wake.mark_unchanged();
         let lookup = membership.shared.buffer.read().unwrap_or_else(PoisonError::into_inner).after(position);
         match lookup {
-            Lookup::Items(items) => self.ready = items,
+            Lookup::Item(item) => return Ok(Some(item)),
             Lookup::More(until) => {
                 let scope = LogScope::between(position, Some(until));
                 let request = self.share.again.request(&self.app, &self.share.parsed).data(scope.clone());
@@ -346,7 +308,7 @@ impl Subscriber {
                 }
             }
         }
-        Ok(())
+        Ok(None)
     }
 }
 

@@ -1,32 +1,35 @@
 //! GraphQL over WebSocket by the protocol graphql-transport-ws. One task reads, one writes, and one
 //! runs per operation; all queues between them are bounded.
 
+mod outgoing;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
 use axum::http::HeaderMap;
 use axum::response::Response;
-use futures_util::stream::SplitSink;
-use futures_util::{SinkExt, StreamExt};
+use futures_util::StreamExt;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, interval, timeout};
+use tokio::time::{Instant, timeout};
+
+use outgoing::{Operation, Outgoing, Queued, QueuedItem, enqueue, error, send, write};
 
 use super::accept::Type;
 use super::address_limits::BufferedBytes;
 use super::auth::{Principal, StreamPermit};
 use super::connections::ConnectionPermit;
 use super::error::{Kind, RequestError};
+use super::execute::Item;
 use super::items::items;
 use super::origin::Peer;
 use super::request::GraphqlRequest;
 use super::response::refuse;
 use super::{App, too_slow};
-use crate::kernel::{cost, limits};
+use crate::kernel::limits;
 
 const PROTOCOL: &str = "graphql-transport-ws";
 
@@ -78,16 +81,11 @@ enum ClientMessage {
 /// A close code of the protocol, and a reason of under 100 bytes.
 type Close = (u16, &'static str);
 
-/// A message to write, with its stream's permit and its cost. The permit is returned once the
-/// message is written, so that no stream has more than a few items in the queue, and all get their
-/// turns.
-type Queued = (Message, Option<OwnedSemaphorePermit>, Option<Arc<cost::Request>>);
-
 async fn serve(socket: WebSocket, app: App, handshake: Handshake) {
     let is_supported = socket.protocol().is_some_and(|name| name.as_bytes() == PROTOCOL.as_bytes());
     let (sink, mut stream) = socket.split();
     let (out, queue) = mpsc::channel(limits::SOCKET_QUEUE);
-    let mut writer = tokio::spawn(write(sink, queue, app.ping));
+    let mut writer = tokio::spawn(write(sink, queue, app.ping, app.costs.clone()));
     let mut dialogue = Dialogue { app: app.clone(), out, handshake, known: None, running: Running::default() };
     let mut stop = app.stop.clone();
     let deadline = Instant::now() + app.client_time;
@@ -131,33 +129,12 @@ async fn serve(socket: WebSocket, app: App, handshake: Handshake) {
     dialogue.running.end_all();
     if let Some((code, reason)) = close {
         let frame = Message::Close(Some(CloseFrame { code, reason: reason.into() }));
-        let _ = timeout(limits::SOCKET_WRITE, dialogue.out.send((frame, None, None))).await;
+        let _ = timeout(limits::SOCKET_WRITE, dialogue.out.send((Queued::Message(frame), None))).await;
     }
     drop(dialogue);
     if !writer.is_finished() {
         let _ = timeout(limits::SOCKET_WRITE, writer).await;
     }
-}
-
-/// Writes queued messages and pings. Ends the connection of a client that does not read in time.
-async fn write(mut sink: SplitSink<WebSocket, Message>, mut queue: mpsc::Receiver<Queued>, ping: Duration) {
-    let mut beat = interval(ping);
-    beat.tick().await;
-    loop {
-        let (message, _permit, _cost) = tokio::select! {
-            message = queue.recv() => match message {
-                Some(queued) => queued,
-                None => break,
-            },
-            _ = beat.tick() => (Message::Ping(Vec::new().into()), None, None),
-        };
-        let last = matches!(message, Message::Close(_));
-        match timeout(limits::SOCKET_WRITE, sink.send(message)).await {
-            Ok(Ok(())) if !last => {}
-            _ => break,
-        }
-    }
-    let _ = timeout(limits::SOCKET_WRITE, sink.close()).await;
 }
 
 /// The running operations by the client's id. The number distinguishes two operations with the same
@@ -200,7 +177,7 @@ impl Running {
 
 struct Dialogue {
     app: App,
-    out: mpsc::Sender<Queued>,
+    out: mpsc::Sender<Outgoing>,
     handshake: Handshake,
     /// The principal and its permit, once `connection_init` was received.
     known: Option<(Principal, StreamPermit)>,
@@ -261,7 +238,7 @@ impl Dialogue {
 
     async fn send(&self, message: Value) {
         // A closed queue means that the writer has ended, which the loop notices itself.
-        let _ = self.out.send((Message::Text(message.to_string().into()), None, None)).await;
+        send(&self.out, message).await;
     }
 
     async fn begin(&mut self, id: String, payload: Value, principal: Principal) -> Result<(), Close> {
@@ -290,22 +267,25 @@ impl Dialogue {
         // The lock is held while the task is spawned, so that it can't end before it is registered.
         let mut all = self.running.lock();
         let task = tokio::spawn(async move {
-            let org_id = admitted.org_id;
+            let (org_id, reader) = (admitted.org_id, admitted.cost.owner());
             let mut items = items(&app, admitted);
-            let permits = Arc::new(Semaphore::new(limits::SOCKET_TURNS));
-            // The message up to its payload, which may be shared with others.
-            let head = json!({ "id": id, "type": "next" }).to_string();
-            let head = head.trim_end_matches('}');
-            while let Some(item) = items.next().await {
-                let message = match item.payload {
-                    Ok(payload) => format!("{head},\"payload\":{payload}}}"),
+            let operation = Arc::new(Operation::new(id.clone(), org_id, reader));
+            loop {
+                let item = tokio::select! {
+                    item = items.next() => item,
+                    () = operation.ended() => return running.over(&id, number),
+                };
+                let Some(Item { payload, resume, held, shared, .. }) = item else { break };
+                let payload = match payload {
+                    Ok(payload) => payload,
                     Err(failed) => {
                         running.over(&id, number);
                         send(&out, error(&id, failed.list())).await;
                         return;
                     }
                 };
-                match timeout(limits::SOCKET_SLOW, enqueue(&out, &permits, message, item.held)).await {
+                let item = QueuedItem { operation: operation.clone(), payload, shared, resume, _held: held };
+                match timeout(limits::SOCKET_SLOW, enqueue(&out, item)).await {
                     // Yields to other streams, since this one's next item may always be ready.
                     Ok(true) => tokio::task::yield_now().await,
                     Ok(false) => return,
@@ -313,7 +293,7 @@ impl Dialogue {
                         running.over(&id, number);
                         // Waits for room in the queue as long as there is a writer, which has its
                         // own timeout.
-                        send(&out, error(&id, json!([too_slow(org_id, item.resume)]))).await;
+                        send(&out, error(&id, json!([too_slow(org_id, resume)]))).await;
                         return;
                     }
                 }
@@ -334,24 +314,4 @@ fn forbidden(error: RequestError) -> Close {
         _ if error.passes() => (1013, "try again later"),
         _ => (4403, "Forbidden"),
     }
-}
-
-/// The message that ends an operation with errors.
-fn error(id: &str, errors: Value) -> Value {
-    json!({ "id": id, "type": "error", "payload": errors })
-}
-
-async fn send(out: &mpsc::Sender<Queued>, message: Value) -> bool {
-    out.send((Message::Text(message.to_string().into()), None, None)).await.is_ok()
-}
-
-/// Queues an item of a stream, waiting until the stream has few enough unwritten ones.
-async fn enqueue(
-    out: &mpsc::Sender<Queued>,
-    permits: &Arc<Semaphore>,
-    item: String,
-    held: Option<Arc<cost::Request>>,
-) -> bool {
-    let Ok(permit) = permits.clone().acquire_owned().await else { return false };
-    out.send((Message::Text(item.into()), Some(permit), held)).await.is_ok()
 }

@@ -10,7 +10,7 @@ use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::{StreamExt, stream};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use super::accept::Type;
 use super::auth::{Principal, StreamPermit};
 use super::error::RequestError;
-use super::execute::Item;
+use super::execute::{Item, Payload};
 use super::items::items;
 use super::response::refuse;
 use super::{Admitted, App};
@@ -55,7 +55,8 @@ pub(super) async fn distinct(app: &App, principal: Principal, mut admitted: Admi
 pub(super) fn error_stream(app: &App, error: &RequestError) -> Response {
     let (out, queue) = mpsc::channel(2);
     // The empty id resets `Last-Event-ID`, so that a client reconnects without a rejected one.
-    let _ = out.try_send(next(None, Some(""), &error.body().to_string()));
+    let (head, tail) = frame(None, Some(""));
+    let _ = out.try_send(vec![format!("{head}{}{tail}", error.body()).into()]);
     let _ = out.try_send(complete(None));
     respond(app.ping, queue, ())
 }
@@ -76,15 +77,15 @@ pub(super) async fn run(
     loop {
         let item = tokio::select! {
             item = items.next() => item,
-            error = &mut revoked => Some(Item { payload: Err(error), position: None, resume: None, held: None }),
+            error = &mut revoked => Some(Item::failed(error, None)),
             // The client reconnects by itself, with its cursor.
             _ = stop.wait_for(|stop| *stop) => return,
         };
-        let Some(Item { payload, position, resume, held }) = item else { break };
+        let Some(Item { payload, position, resume, held, .. }) = item else { break };
         let at = position.map(|position| event::cursor(org_id, position));
         let (event, last) = match payload {
-            Ok(payload) => (counted(next(id, at.as_deref(), &payload), held), false),
-            Err(error) => (next(id, None, &error.body().to_string()), true),
+            Ok(payload) => (next(id, at.as_deref(), payload, held), false),
+            Err(error) => (error_event(id, &error.body()), true),
         };
         match timeout(limits::SOCKET_SLOW, out.send(event)).await {
             Ok(Ok(())) if !last => tokio::task::yield_now().await,
@@ -92,7 +93,7 @@ pub(super) async fn run(
             Ok(Err(_)) => return,
             Err(_) => {
                 let error = json!({ "errors": [super::too_slow(org_id, resume)] });
-                let _ = out.send(next(id, None, &error.to_string())).await;
+                let _ = out.send(error_event(id, &error)).await;
                 break;
             }
         }
@@ -100,34 +101,43 @@ pub(super) async fn run(
     let _ = out.send(complete(id)).await;
 }
 
-/// One serialised event. Its data is one line, since serialised JSON has no line breaks.
-pub(super) type Event = Bytes;
+/// One serialised event, in pieces. Its data is one line, since serialised JSON has no line breaks.
+pub(super) type Event = Vec<Bytes>;
 
-/// An event whose bytes are counted for its key until it is written.
-fn counted(event: Event, held: Option<Arc<cost::Request>>) -> Event {
-    match held {
-        Some(held) => Bytes::from_owner(CountedEvent { event, _held: held }),
-        None => event,
-    }
+/// A payload, counted for its key until it is written.
+struct CountedPayload {
+    payload: Payload,
+    _held: Option<Arc<cost::Request>>,
 }
 
-struct CountedEvent {
-    event: Event,
-    _held: Arc<cost::Request>,
-}
-
-impl AsRef<[u8]> for CountedEvent {
+impl AsRef<[u8]> for CountedPayload {
     fn as_ref(&self) -> &[u8] {
-        &self.event
+        self.payload.as_bytes()
     }
 }
 
-/// The event of an item, with the cursor to resume after it as the event's id.
-fn next(id: Option<&str>, at: Option<&str>, payload: &str) -> Event {
+/// The event of an item, with the cursor to resume after it as the event's id. A large payload is a
+/// piece of its own, which its readers share instead of copying it.
+fn next(id: Option<&str>, at: Option<&str>, payload: Payload, held: Option<Arc<cost::Request>>) -> Event {
+    let (head, tail) = frame(id, at);
+    if payload.len() <= limits::COPY_FREE_BYTES {
+        return vec![format!("{head}{payload}{tail}").into()];
+    }
+    vec![head.into(), Bytes::from_owner(CountedPayload { payload, _held: held }), tail.into()]
+}
+
+/// The event of an error.
+fn error_event(id: Option<&str>, body: &Value) -> Event {
+    let (head, tail) = frame(id, None);
+    vec![format!("{head}{body}{tail}").into()]
+}
+
+/// The parts of an event before and after its payload.
+fn frame(id: Option<&str>, at: Option<&str>) -> (String, &'static str) {
     let at = at.map(|at| format!("id: {at}\n")).unwrap_or_default();
     match id {
-        Some(id) => format!("event: next\n{at}data: {{\"id\":{},\"payload\":{payload}}}\n\n", json!(id)).into(),
-        None => format!("event: next\n{at}data: {payload}\n\n").into(),
+        Some(id) => (format!("event: next\n{at}data: {{\"id\":{},\"payload\":", json!(id)), "}\n\n"),
+        None => (format!("event: next\n{at}data: "), "\n\n"),
     }
 }
 
@@ -135,7 +145,7 @@ fn next(id: Option<&str>, at: Option<&str>, payload: &str) -> Event {
 /// EventSource ignores events without data.
 fn complete(id: Option<&str>) -> Event {
     let data = id.map(|id| json!({ "id": id }).to_string()).unwrap_or_default();
-    format!("event: complete\ndata: {data}\n\n").into()
+    vec![format!("event: complete\ndata: {data}\n\n").into()]
 }
 
 /// The response that streams a queue. A comment at an interval keeps the connection alive. `gone`
@@ -144,9 +154,9 @@ pub(super) fn respond(ping: Duration, queue: mpsc::Receiver<Event>, gone: impl S
     let events = stream::unfold((queue, gone), move |(mut queue, gone)| async move {
         let event = match timeout(ping, queue.recv()).await {
             Ok(event) => event?,
-            Err(_) => Bytes::from_static(b":\n\n"),
+            Err(_) => vec![Bytes::from_static(b":\n\n")],
         };
-        Some((Ok::<_, Infallible>(event), (queue, gone)))
+        Some((stream::iter(event.into_iter().map(Ok::<_, Infallible>)), (queue, gone)))
     });
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8")),
@@ -155,7 +165,7 @@ pub(super) fn respond(ping: Duration, queue: mpsc::Receiver<Event>, gone: impl S
     ];
     // A first comment at once, so that the client knows that the stream is open.
     let begun = stream::once(async { Ok(Bytes::from_static(b":\n\n")) });
-    (headers, Body::from_stream(begun.chain(events))).into_response()
+    (headers, Body::from_stream(begun.chain(events.flatten()))).into_response()
 }
 
 /// Ends the task of a stream when it is dropped.

@@ -122,7 +122,7 @@ pub(super) async fn check(snapshot: &CheckedSnapshot) -> Result<Vec<Violations>>
             chunk
                 .iter()
                 .filter(|event| !is_seeded(event))
-                .for_each(|event| fold.take(snapshot, &event.kind, ids(event), &event.payload));
+                .for_each(|event| fold.take(snapshot, &event.kind, ids(event), &event.payload.value()));
         }
     }
     // On Postgres, events without a position come after those with one.

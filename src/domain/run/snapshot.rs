@@ -9,6 +9,7 @@ use entity::id::{MemberId, RecordId, RunId};
 use entity::run_snapshot::{ActiveModel, COLUMN, Entity, Model};
 use entity::writer::WriterKind;
 use entity::{RunStatus, run};
+use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use sea_orm::sea_query::Expr;
 use sea_orm::{ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, Set};
@@ -20,8 +21,8 @@ use crate::domain::plan::campaign_snapshot::CampaignSnapshot;
 use crate::kernel::db::Tx;
 use crate::kernel::db::batch::any_of;
 use crate::kernel::error::{Error, Result};
-use crate::kernel::limits;
 use crate::kernel::viewer::Viewer;
+use crate::kernel::{json_size, limits};
 
 /// Recipients and sample data of a test run, stored with its snapshot.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,6 +60,8 @@ pub struct RunSnapshot {
     pub guided: Option<GuidedSnapshot>,
     /// Dependencies between the structure's steps.
     pub graph: StepGraph,
+    /// Approximate size in memory.
+    bytes: usize,
 }
 
 impl RunSnapshot {
@@ -88,8 +91,25 @@ pub fn step<'a>(definition: &'a Definition, key: &str) -> Option<&'a StepDef> {
     all_steps(definition).map(|(_, step)| step).find(|step| step.key == key)
 }
 
-/// Cached snapshots by run id; an id is never reused.
-static CACHE: LazyLock<Cache<RunId, Arc<RunSnapshot>>> = LazyLock::new(|| Cache::new(limits::SNAPSHOTS_CACHED));
+/// Cached snapshots by run id, bounded in bytes; an id is never reused.
+type Snapshots = Cache<RunId, Arc<RunSnapshot>, Bytes>;
+
+static CACHE: LazyLock<Snapshots> =
+    LazyLock::new(|| Cache::with_weighter(limits::SNAPSHOTS_CACHED, limits::SNAPSHOTS_BYTES, Bytes));
+
+#[derive(Clone)]
+struct Bytes;
+
+impl Weighter<RunId, Arc<RunSnapshot>> for Bytes {
+    fn weight(&self, _: &RunId, snapshot: &Arc<RunSnapshot>) -> u64 {
+        snapshot.bytes as u64
+    }
+}
+
+/// Total size of the cached snapshots in bytes.
+pub fn cached_bytes() -> u64 {
+    CACHE.weight()
+}
 
 /// Snapshot of a run.
 pub(crate) async fn of(db: &impl ConnectionTrait, run: &run::Model) -> Result<Arc<RunSnapshot>> {
@@ -124,6 +144,8 @@ pub async fn of_begun(
 }
 
 fn read(row: Model) -> Arc<RunSnapshot> {
+    let bytes = size_of::<RunSnapshot>() + json_size::of(&row.definition) + json_size::of(&row.instructions);
+    let bytes = bytes + row.test.as_ref().map_or(0, json_size::of);
     let instructions = instructions(&row);
     // Guided work has no campaign, so its row holds no campaign instructions.
     let guided = match &instructions {
@@ -132,7 +154,7 @@ fn read(row: Model) -> Arc<RunSnapshot> {
     };
     let test = row.test.and_then(|test| serde_json::from_value(test).ok());
     let graph = StepGraph::of(&row.definition);
-    Arc::new(RunSnapshot { definition: row.definition, instructions, test, guided, graph })
+    Arc::new(RunSnapshot { definition: row.definition, instructions, test, guided, graph, bytes })
 }
 
 /// Rows of some runs, unordered, with their preflights, which may still change.

@@ -368,10 +368,14 @@ impl Candidate {
 /// True if an event announces possible work for an agent. Decided from the event alone, so that
 /// there may be false positives.
 pub fn may_concern(agent: Option<&(AgentKind, Arc<Condition>)>, event: &entity::event::Model) -> bool {
-    if !matches!(event.kind.as_str(), "step.queued" | "step.retried") || event.payload["to"] != "QUEUED" {
+    if !matches!(event.kind.as_str(), "step.queued" | "step.retried") {
         return false;
     }
-    let text = |name: &str| event.payload[name].as_str().unwrap_or_default();
+    let payload = event.payload.value();
+    if payload["to"] != "QUEUED" {
+        return false;
+    }
+    let text = |name: &str| payload[name].as_str().unwrap_or_default();
     let outside = match text("assignedTo") {
         "AGENT" => true,
         "WORKFLOW" => !crate::domain::plan::run_template::is_built_in(text("type")),
@@ -382,7 +386,7 @@ pub fn may_concern(agent: Option<&(AgentKind, Arc<Condition>)>, event: &entity::
     if function != (text("assignedTo") == "WORKFLOW") {
         return false;
     }
-    let attempt = event.payload["attempt"].as_i64().and_then(|attempt| i32::try_from(attempt).ok()).unwrap_or_default();
+    let attempt = payload["attempt"].as_i64().and_then(|attempt| i32::try_from(attempt).ok()).unwrap_or_default();
     let mut values = Map::new();
     values.insert(
         "step".into(),

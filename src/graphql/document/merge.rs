@@ -117,7 +117,27 @@ fn is_same_field(first: Option<&Positioned<Selection>>, field: &Field) -> bool {
     let directives = |field: &Field| -> Vec<_> {
         field.directives.iter().map(|of| (of.node.name.node.clone(), of.node.arguments.clone())).collect()
     };
-    first.node.name.node == field.name.node && directives(&first.node) == directives(field)
+    // A field with a selection and one without are not merged: validation rejects the one that is
+    // wrong for the field's type.
+    first.node.name.node == field.name.node
+        && first.node.selection_set.node.items.is_empty() == field.selection_set.node.items.is_empty()
+        && directives(&first.node) == directives(field)
+}
+
+/// Returns errors for variables that an operation declares twice.
+pub(super) fn repeated_variables(document: &ExecutableDocument) -> Vec<ServerError> {
+    let mut errors = Vec::new();
+    for (_, operation) in document.operations.iter() {
+        let mut names = HashSet::new();
+        for variable in &operation.node.variable_definitions {
+            let name = &variable.node.name;
+            if !names.insert(&name.node) {
+                errors
+                    .push(ServerError::new(format!("the variable `${}` is declared twice", name.node), Some(name.pos)));
+            }
+        }
+    }
+    errors
 }
 
 /// Returns errors for root fields of mutations that would still be executed twice: those in named

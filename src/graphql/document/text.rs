@@ -100,8 +100,8 @@ fn copy_string(text: &str, out: &mut String) -> Result<(), ServerError> {
     Ok(())
 }
 
-/// Rejects names that are too long, and input objects with duplicate fields, of which the parser
-/// would silently keep the last. Within parentheses, all braces belong to input objects, and a name
+/// Rejects what the parser would accept: names that are too long, empty parentheses, and input
+/// objects with duplicate fields, of which it would silently keep the last. Within parentheses, all braces belong to input objects, and a name
 /// before a colon is a field.
 fn check_names(text: &str) -> Result<(), ServerError> {
     let (mut rest, mut parentheses) = (text, 0usize);
@@ -117,6 +117,10 @@ fn check_names(text: &str) -> Result<(), ServerError> {
         };
         let (token, after) = rest.split_at(length);
         match first {
+            '(' if skip_ignored(after).starts_with(')') => {
+                let message = "parentheses must not be empty: leave them out";
+                return Err(misplaced(text, rest, message.to_owned()));
+            }
             '(' => parentheses += 1,
             ')' => parentheses = parentheses.saturating_sub(1),
             '{' if parentheses > 0 => open.push(HashSet::new()),
@@ -129,18 +133,23 @@ fn check_names(text: &str) -> Result<(), ServerError> {
                 if skip_ignored(after).starts_with(':')
                     && open.last_mut().is_some_and(|fields| !fields.insert(token)) =>
             {
-                let before = &text[..text.len() - rest.len()];
-                let line = before.rfind('\n').map_or(before, |at| &before[at + 1..]);
-                let pos = Pos { line: before.matches('\n').count() + 1, column: line.chars().count() + 1 };
-                let mut error = rejected(Code::BadUserInput, format!("the input field `{token}` is given twice"));
-                error.locations.push(pos);
-                return Err(error);
+                return Err(misplaced(text, rest, format!("the input field `{token}` is given twice")));
             }
             _ => {}
         }
         rest = after;
     }
     Ok(())
+}
+
+/// The error about the place where the rest of a document begins.
+fn misplaced(text: &str, rest: &str, message: String) -> ServerError {
+    let before = &text[..text.len() - rest.len()];
+    let line = before.rfind('\n').map_or(before, |at| &before[at + 1..]);
+    let pos = Pos { line: before.matches('\n').count() + 1, column: line.chars().count() + 1 };
+    let mut error = rejected(Code::BadUserInput, message);
+    error.locations.push(pos);
+    error
 }
 
 /// Skips spaces, commas and comments.

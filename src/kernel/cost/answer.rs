@@ -8,6 +8,9 @@ use serde::Serialize;
 use super::Request;
 use crate::kernel::error::Refusal;
 
+/// Minimum size of a field or of an item of a list: `1,` is short, but takes memory.
+const SLOT: usize = 24;
+
 /// Approximate serialized size of a value in bytes.
 pub fn deep(value: &Value) -> usize {
     size(value, &|_| false)
@@ -22,10 +25,10 @@ fn size(value: &Value, skip: &impl Fn(&[Value]) -> bool) -> usize {
     match value {
         Value::String(text) => text.len() + 2,
         Value::Object(fields) => {
-            fields.iter().map(|(name, value)| name.len() + 4 + size(value, skip)).sum::<usize>() + 2
+            fields.iter().map(|(name, value)| (name.len() + 4 + size(value, skip)).max(SLOT)).sum::<usize>() + 2
         }
         Value::List(items) if skip(items) => 2,
-        Value::List(items) => items.iter().map(|item| size(item, skip) + 1).sum::<usize>() + 2,
+        Value::List(items) => items.iter().map(|item| (size(item, skip) + 1).max(SLOT)).sum::<usize>() + 2,
         Value::Binary(bytes) => bytes.len() * 4,
         _ => 4,
     }

@@ -14,7 +14,7 @@ use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, DbErr, ExecResult,
 
 use super::lanes::{Lanes, Turn};
 use super::reachability::Reachability;
-use super::row_size::weight;
+use super::row_size::{unparsed, weight};
 use crate::kernel::cost::{self, Request};
 use crate::kernel::error::Refusal;
 use crate::kernel::limits;
@@ -82,6 +82,18 @@ impl Reader {
         let _ = self.house.close_by_ref().await;
     }
 
+    /// The first rows of a statement, until they take that many bytes; at least one, if there is one.
+    pub async fn query_first_rows(&self, statement: Statement, bytes: usize) -> Result<Vec<QueryResult>, DbErr> {
+        let Some(lane) = self.lane().await? else { return first_rows(&self.house, statement, bytes).await };
+        let first = async {
+            let rows = first_rows(lane.connection()?, statement, bytes).await?;
+            rows.iter().try_for_each(|row| lane.charge_row(row))?;
+            Ok(rows)
+        };
+        let done = lane.bounded(first).await;
+        lane.release_lane(done)
+    }
+
     async fn lane(&self) -> Result<Option<OnLane>, DbErr> {
         let (Some(requests), Some(request)) = (&self.requests, cost::current()) else { return Ok(None) };
         if let Some(refusal) = request.refusal() {
@@ -96,6 +108,22 @@ impl Reader {
             }
         }
     }
+}
+
+async fn first_rows(
+    connection: &DatabaseConnection,
+    statement: Statement,
+    bytes: usize,
+) -> Result<Vec<QueryResult>, DbErr> {
+    let mut rows = connection.stream_raw(statement).await?;
+    let (mut first, mut taken) = (Vec::new(), 0);
+    while taken < bytes
+        && let Some(row) = rows.try_next().await?
+    {
+        taken += unparsed(&row);
+        first.push(row);
+    }
+    Ok(first)
 }
 
 /// The error that ends the statement; the request itself reports the rejection to the client.

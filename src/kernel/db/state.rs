@@ -135,4 +135,9 @@ impl Db {
     pub fn followers(&self) -> usize {
         self.tails.followers()
     }
+
+    /// Size of the log's newest events that this process keeps for its followers, in bytes.
+    pub fn followed_bytes(&self) -> usize {
+        self.tails.bytes()
+    }
 }

@@ -3,6 +3,7 @@
 //! has caught up.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
 use entity::event::Model;
@@ -11,9 +12,12 @@ use tokio::sync::watch;
 
 use crate::kernel::limits;
 
-/// The tails with at least one follower, by org.
+/// The tails with at least one follower, by org, and the size of their events in bytes.
 #[derive(Debug, Default)]
-pub(crate) struct Tails(Mutex<HashMap<OrgId, Weak<Tail>>>);
+pub(crate) struct Tails {
+    all: Mutex<HashMap<OrgId, Weak<Tail>>>,
+    bytes: Arc<AtomicUsize>,
+}
 
 /// One org's tail.
 #[derive(Debug)]
@@ -52,6 +56,15 @@ struct Ring {
     /// Position before the oldest event in the ring.
     before: i64,
     events: VecDeque<Arc<Model>>,
+    /// Size of the events.
+    bytes: usize,
+    /// Size of the events of all rings.
+    of_all: Arc<AtomicUsize>,
+}
+
+/// Approximate size of an event in memory.
+fn size(event: &Model) -> usize {
+    size_of::<Model>() + event.kind.len() + event.payload.bytes()
 }
 
 impl Ring {
@@ -62,16 +75,37 @@ impl Ring {
     }
 
     fn push(&mut self, events: Vec<Model>) {
+        let added = events.iter().map(size).sum();
+        self.bytes += added;
+        self.of_all.fetch_add(added, Ordering::Relaxed);
         self.events.extend(events.into_iter().map(Arc::new));
-        while self.events.len() > limits::RING {
-            if let Some(dropped) = self.events.pop_front() {
-                self.before = dropped.position;
-            }
+        while self.is_full() {
+            let Some(dropped) = self.events.pop_front() else { break };
+            self.before = dropped.position;
+            self.bytes -= size(&dropped);
+            self.of_all.fetch_sub(size(&dropped), Ordering::Relaxed);
         }
+    }
+
+    fn is_full(&self) -> bool {
+        self.events.len() > limits::RING
+            || self.bytes > limits::RING_BYTES
+            || self.bytes > limits::RING_LEAST_BYTES && self.of_all.load(Ordering::Relaxed) > limits::RINGS_BYTES
+    }
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        self.of_all.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
 impl Tails {
+    /// Size of the events in memory, all orgs together.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
     /// Number of followers, all orgs together.
     pub(crate) fn followers(&self) -> usize {
         self.lock().values().filter_map(Weak::upgrade).map(|tail| tail.head.receiver_count()).sum()
@@ -88,13 +122,14 @@ impl Tails {
         if let Some(tail) = all.get(&org_id).and_then(Weak::upgrade) {
             return (tail, false);
         }
-        let ring = RwLock::new(Ring { before: head, events: VecDeque::new() });
+        let ring = Ring { before: head, events: VecDeque::new(), bytes: 0, of_all: self.bytes.clone() };
+        let ring = RwLock::new(ring);
         let tail = Arc::new(Tail { ring, head: watch::Sender::new(head) });
         all.insert(org_id, Arc::downgrade(&tail));
         (tail, true)
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<OrgId, Weak<Tail>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

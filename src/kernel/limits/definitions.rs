@@ -13,6 +13,8 @@ pub const CLAIM_PER_ANSWER: usize = 2;
 pub const MODEL_BATCH: u64 = 24;
 /// Interval at which a throttled live execution checks again who owns its costs.
 pub const LIVE_LOOK: Duration = Duration::from_millis(250);
+/// Maximum size of an event's payload for all its records together, in bytes.
+pub const RAISED_BYTES: usize = 256 * 1024;
 /// Maximum number of phases, tasks and steps in a structure.
 pub const DEFINITION_PARTS: usize = 1_000;
 /// Maximum size of a run's structure as text, in bytes.

@@ -27,6 +27,9 @@ pub struct Tokens {
 #[derive(Deserialize)]
 struct Claims {
     sub: String,
+    /// One issuer, which is compared when the token is decoded; a list is none (RFC 7519, 4.1.1).
+    #[serde(rename = "iss")]
+    _issuer: String,
     // A NumericDate counts seconds and may have a fraction.
     exp: f64,
     nbf: Option<f64>,

@@ -4,7 +4,9 @@ mod answers;
 mod audit;
 mod claims;
 mod live;
+mod parsed;
 mod room;
+mod shared;
 mod statements;
 
 use std::time::{Duration, Instant};

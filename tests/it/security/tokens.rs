@@ -78,6 +78,7 @@ both! {
             ("another key", signed("other", Some("issuer"), &claims())),
             ("an unknown key", signed("other", Some("other"), &claims())),
             ("another issuer", signed("issuer", Some("issuer"), &with("iss", json!("https://evil.example")))),
+            ("a list of issuers", signed("issuer", Some("issuer"), &with("iss", json!(["https://issuer.example"])))),
             ("for others", signed("issuer", Some("issuer"), &with("aud", json!("others")))),
             ("expired", signed("issuer", Some("issuer"), &with("exp", json!(now - 60)))),
             ("not yet", signed("issuer", Some("issuer"), &with("nbf", json!(now + 600)))),

@@ -17,7 +17,8 @@ use crate::transact;
 
 /// Raises an event about records or about a run as a whole: appends it to the log, wakes the steps
 /// that wait for it, and interrupts phases. Errors: NOT_FOUND; BAD_USER_INPUT for a name that is
-/// not `noun.what_happened`, or that is reserved.
+/// not `noun.what_happened`, or that is reserved; LIMIT_EXCEEDED for a large payload about many
+/// records.
 pub async fn raise(
     db: &Db,
     viewer: &Viewer,
@@ -34,6 +35,17 @@ pub async fn raise(
         return Err(Refusal::input("recordIds", "name at least one record, or a run").into());
     }
     crate::domain::audience::record::check_attributes("payload", &payload)?;
+    // Each record gets an event of its own, with the payload.
+    let bytes = payload.to_string().len() * records.len();
+    if bytes > limits::RAISED_BYTES {
+        let message = format!(
+            "the payload of all {} records together exceeds {} bytes: raise the event for fewer records at once, or with a \
+             smaller payload",
+            records.len(),
+            limits::RAISED_BYTES
+        );
+        return Err(Refusal::limit_for_field("payload", message).into());
+    }
     transact!(db, |tx| {
         if let Some(id) = crate::domain::audience::record::missing(tx.db(), viewer, records).await?.first() {
             return Err(Refusal::not_found("record", id).into());

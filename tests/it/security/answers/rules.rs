@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::harness::{Kind, World};
 
 /// Documents that break a rule, each with one beside it that does not.
-const RULES: [(&str, &str, &str); 17] = [
+const RULES: [(&str, &str, &str); 24] = [
     (
         "5.8.5 __type",
         "query($x: String) { __type(name: $x) { name } }",
@@ -63,6 +63,25 @@ const RULES: [(&str, &str, &str); 17] = [
         "{ __schema @skip(if: false) @include(if: true) { queryType { name } } }",
     ),
     ("5.4.2 directives", "{ viewer { role @skip(if: true, if: false) } }", "{ viewer { orgId @skip(if: false) } }"),
+    ("5.3.3 first", "{ viewer viewer { role } }", "{ viewer { orgId } viewer { role } }"),
+    ("5.3.3 second", "{ viewer { role } viewer }", "{ viewer { role } }"),
+    (
+        "5.3.3 within",
+        "{ goals(first: 1) { pageInfo nodes { name } pageInfo { hasNextPage } } }",
+        "{ goals(first: 1) { pageInfo { endCursor } nodes { name } pageInfo { hasNextPage } } }",
+    ),
+    (
+        "5.3.3 mutation",
+        "mutation { createGoal(input: { name: \"x\" }) createGoal(input: { name: \"x\" }) { goal { id } } }",
+        "mutation { createGoal(input: { name: \"x\" }) { goal { id } } createGoal(input: { name: \"x\" }) { goal { name } } }",
+    ),
+    (
+        "5.8.1",
+        "query($x: Int, $x: Int) { goals(first: $x) { totalCount } }",
+        "query($x: Int, $y: Int) { goals(first: $x) { totalCount } more: goals(first: $y) { totalCount } }",
+    ),
+    ("2.10 empty variables", "query() { viewer { role } }", "query { viewer { role } }"),
+    ("2.6 empty arguments", "{ viewer(,# none\n) { role } }", "{ viewer { role } }"),
     ("5.4.2.1 directives", "{ viewer { ... @include { role } } }", "{ viewer { ... @include(if: true) { role } } }"),
 ];
 

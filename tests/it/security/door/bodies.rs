@@ -224,6 +224,15 @@ async fn compressed_bodies_are_refused() {
             assert!(status == 415 && told.contains("Content-Encoding"), "{path} {coding}: {status} {told}");
         }
     }
+    for (coding, status) in [("chunked", 200), ("Chunked", 200), ("gzip, chunked", 415), ("identity, chunked", 415)] {
+        let head = format!(
+            "POST /graphql HTTP/1.1\r\nHost: localhost\r\n{}Content-Type: application/json\r\nTransfer-Encoding: {coding}\r\n\r\n",
+            bearer(&key)
+        );
+        let body = "1c\r\n{\"query\":\"{ __typename }\"}  \r\n0\r\n\r\n";
+        let told = self::head(&mut said(world.address, format!("{head}{body}").as_bytes()).await).await;
+        assert!(told.starts_with(&format!("HTTP/1.1 {status}")), "{coding}: {told}");
+    }
     let request = client().post(format!("http://{}/graphql", world.address)).bearer_auth(&key);
     let request = request.header("content-encoding", "identity").json(&json!({ "query": "{ viewer { role } }" }));
     assert_eq!(request.send().await.unwrap().status(), 200);

@@ -24,7 +24,7 @@ async fn post(world: &World, headers: &[(&str, &str)]) -> u16 {
     request.json(&json!({ "query": "{ viewer { role } }" })).send().await.unwrap().status().as_u16()
 }
 
-pub(in crate::security) const PROXIED: [(&str, &str); 9] = [
+pub(in crate::security) const PROXIED: [(&str, &str); 17] = [
     ("X-Forwarded-For", "203.0.113.7"),
     ("x-forwarded-for", "127.0.0.1"),
     ("Forwarded", "for=203.0.113.7"),
@@ -34,6 +34,14 @@ pub(in crate::security) const PROXIED: [(&str, &str); 9] = [
     ("X-Forwarded-Proto", "https"),
     ("CF-Connecting-IP", "203.0.113.7"),
     ("True-Client-IP", "203.0.113.7"),
+    ("Client-IP", "203.0.113.7"),
+    ("Forwarded-For", "203.0.113.7"),
+    ("CF-Ray", "230b030023ae2822-SJC"),
+    ("CDN-Loop", "cloudflare"),
+    ("X-Azure-ClientIP", "203.0.113.7"),
+    ("X-Vercel-Forwarded-For", "203.0.113.7"),
+    ("X-Envoy-External-Address", "203.0.113.7"),
+    ("Do-Connecting-IP", "203.0.113.7"),
 ];
 
 /// Development mode rejects requests that came through a proxy, on every endpoint.
@@ -54,6 +62,9 @@ async fn development_mode_is_for_this_machine() {
         let told = head(&mut said(world.address, upgrade.as_bytes()).await).await;
         assert!(told.starts_with("HTTP/1.1 403"), "{proxied:?}: {told}");
     }
+    for site in ["cross-site", "Cross-Site", "CROSS-SITE"] {
+        assert_eq!(get(&world, QUERY, &[("Sec-Fetch-Site", site)]).await.0, 403, "{site}");
+    }
     // DNS rebinding: a page whose name resolves to this machine.
     for host in ["evil.example", "evil.example:4000", "127.0.0.1.evil.example", "localhost.evil.example"] {
         assert_eq!(post(&world, &[("Host", host)]).await, 403, "{host}");
@@ -62,6 +73,22 @@ async fn development_mode_is_for_this_machine() {
     let two = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n";
     let told = head(&mut said(world.address, two.as_bytes()).await).await;
     assert!(told.starts_with("HTTP/1.1 400"), "{told}");
+    world.end().await;
+}
+
+/// Two credentials are refused, even if both are valid: a proxy might have read the other one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_has_one_credential() {
+    let world = World::guarded(Kind::Sqlite).await;
+    let key = world.shown.lock().unwrap().clone().unwrap();
+    let own = format!("Authorization: Bearer {key}\r\n");
+    for (shown, status) in
+        [(own.clone(), "200"), (own.repeat(2), "400"), (format!("{own}authorization: Bearer x\r\n"), "400")]
+    {
+        let request = format!("GET /graphql?query=%7B__typename%7D HTTP/1.1\r\nHost: localhost\r\n{shown}\r\n");
+        let told = head(&mut said(world.address, request.as_bytes()).await).await;
+        assert!(told.starts_with(&format!("HTTP/1.1 {status}")), "{shown}: {told}");
+    }
     world.end().await;
 }
 

@@ -1,0 +1,26 @@
+//! Limits of what a node keeps in memory for several readers.
+
+/// Number of items of a shared subscription kept for subscribers that lag a little.
+pub const SHARED_KEPT: usize = 256;
+/// Maximum size of the items kept there, in bytes, besides the newest.
+pub const SHARED_BYTES: usize = 1024 * 1024;
+/// Size up to which they are kept even while their key holds much, in bytes.
+pub const SHARED_LEAST_BYTES: usize = 8 * 1024;
+/// Part of its memory from which a key, or an org, holds much: one half.
+pub const MUCH_HELD: usize = 2;
+/// Size up to which a copy of a response is not counted, in bytes.
+pub const COPY_FREE_BYTES: usize = 16 * 1024;
+/// Approximate number of runs whose snapshot is cached in memory.
+pub const SNAPSHOTS_CACHED: usize = 1_000;
+/// Total size of the cached snapshots, as they are parsed, in bytes.
+pub const SNAPSHOTS_BYTES: u64 = 48 * 1024 * 1024;
+/// Maximum number of an org's newest events that a node keeps in memory for its followers.
+pub const RING: usize = 4_096;
+/// Maximum size of the events of one org there, in bytes.
+pub const RING_BYTES: usize = 8 * 1024 * 1024;
+/// Maximum size of the events of all orgs there, in bytes …
+pub const RINGS_BYTES: usize = 32 * 1024 * 1024;
+/// … beyond which each org keeps this much of its newest, in bytes.
+pub const RING_LEAST_BYTES: usize = 128 * 1024;
+/// Size of what a follower reads at once from the database, in bytes.
+pub const FOLLOW_BYTES: usize = 128 * 1024;

@@ -1,0 +1,90 @@
+//! The latest items of a shared execution: bounded by number and by bytes, and counted for the
+//! owner of the execution as long as the buffer or a reader holds them.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::kernel::cost::{self, CostOwner};
+use crate::kernel::limits;
+use crate::transport::error::RequestError;
+use crate::transport::execute::Payload;
+
+/// One item, shared by the buffer and its readers.
+#[derive(Clone, Debug)]
+pub(super) struct SharedItem {
+    /// The item's log position.
+    pub(super) position: i64,
+    pub(super) payload: Payload,
+    /// The cost of its bytes.
+    pub(super) held: Option<Arc<cost::Request>>,
+}
+
+/// The latest items of a shared execution.
+#[derive(Debug)]
+pub(super) struct Buffer {
+    /// The log position after which all items are in `items`.
+    before: i64,
+    items: VecDeque<SharedItem>,
+    /// Total size of the items.
+    bytes: usize,
+    /// Set when the execution has ended, with the reason if it failed.
+    pub(super) over: Option<Option<Ended>>,
+    /// True if the newest item replaces all before it.
+    coalesced: bool,
+}
+
+/// The error that ended an execution, and the owner that it was charged to.
+pub(super) type Ended = (RequestError, Option<CostOwner>);
+
+/// The result of reading the buffer from a position.
+pub(super) enum Lookup {
+    Item(SharedItem),
+    /// Items up to this position are no longer buffered.
+    More(i64),
+    Over(Option<Ended>),
+    Nothing,
+}
+
+impl Buffer {
+    /// An empty buffer of the items after a position.
+    pub(super) fn new(before: i64, coalesced: bool) -> Self {
+        Self { before, items: VecDeque::new(), bytes: 0, over: None, coalesced }
+    }
+
+    /// The next item after a position. A reader takes one at a time, so that it holds only what it
+    /// is about to write.
+    pub(super) fn after(&self, position: i64) -> Lookup {
+        let next = self.items.partition_point(|item| item.position <= position);
+        match (self.items.get(next), &self.over) {
+            (Some(next), _) if self.coalesced => Lookup::Item(self.items.back().unwrap_or(next).clone()),
+            _ if position < self.before => Lookup::More(self.before),
+            (Some(next), _) => Lookup::Item(next.clone()),
+            (None, Some(why)) => Lookup::Over(why.clone()),
+            (None, None) => Lookup::Nothing,
+        }
+    }
+
+    /// Adds an item, and drops the oldest that are too many. The newest stays in any case: its
+    /// readers have been woken, and it is counted.
+    pub(super) fn push(&mut self, item: SharedItem) {
+        self.bytes += item.payload.len();
+        self.items.push_back(item);
+        while self.items.len() > 1 && self.is_full() {
+            if let Some(removed) = self.items.pop_front() {
+                self.bytes -= removed.payload.len();
+                self.before = removed.position;
+            }
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        let is_much_held = || {
+            let held = self.items.back().and_then(|newest| newest.held.as_ref());
+            held.is_some_and(|held| held.is_much_held())
+        };
+        self.coalesced
+            || self.items.len() > limits::SHARED_KEPT
+            || self.bytes > limits::SHARED_BYTES
+            || self.bytes > limits::SHARED_LEAST_BYTES && is_much_held()
+    }
+}

@@ -1,0 +1,129 @@
+//! Items of shared subscriptions count for whoever causes them, as long as anybody holds them.
+
+use entity::id::OrgId;
+use entity::member::Role;
+use serde_json::{Value, json};
+use sortie::kernel::cost::{CostAccount, CostOwner, Costs};
+
+use crate::harness::World;
+use crate::harness::socket::Socket;
+
+#[test]
+fn a_text_counts_as_what_is_left_of_its_response() {
+    let costs = Costs::new(1_000);
+    let reader = CostOwner { org: OrgId::new(), key: uuid::Uuid::now_v7() };
+    let item = costs.item(&CostAccount::of(reader));
+    item.read(3_900).unwrap();
+    item.keep_text(900).unwrap();
+    // Six responses may be held: 5,100 bytes are left for the key.
+    assert!(!item.is_much_held());
+    let (copy, held) = costs.copy(reader, 5_000);
+    held.unwrap();
+    assert!(item.is_much_held());
+    let (more, refused) = costs.copy(reader, 200);
+    assert_eq!(refused.unwrap_err().code.as_str(), "LIMIT_EXCEEDED");
+    drop((copy, more));
+    // A text that is larger than what it was made of counts in full.
+    item.keep_text(1_200).unwrap();
+    assert!(costs.copy(reader, 4_800).1.is_ok());
+    assert!(costs.copy(reader, 4_801).1.is_err());
+    drop(item);
+    assert_eq!(costs.usage_count(), 0, "nothing is counted any longer");
+}
+
+/// The message about a step's begin: an item, or the error that ends its subscription.
+async fn about(socket: &mut Socket, subscription: usize) -> Value {
+    loop {
+        let message = socket.message().await;
+        if message["id"] == subscription.to_string() {
+            return message;
+        }
+    }
+}
+
+both! {
+    /// The newest item of a shared subscription is kept for its readers, and counted.
+    async fn items_that_are_kept_for_readers_are_counted(kind) {
+        const BEGUN: &str = "subscription($id: ID) { stepStatusChanged(runId: $id, filter: { to: [IN_PROGRESS] }) { step { records(first: 50) { nodes { attributes } } } } }";
+        let world = World::with_doors(kind, |config| config.answer_mib = 1).await;
+        world.fill(kind, &world.viewer, 50, 15_000).await;
+        let (reader, operator) = (world.key(Role::Viewer).await, world.key(Role::Operator).await);
+        let about_all = json!({ "records": { "filter": { "kind": { "eq": "lead" } }, "limit": 50 } });
+        let mut runs = Vec::new();
+        for _ in 0..9 {
+            runs.push(world.own_run(&[("a", "review", about_all.clone())], json!({})).await);
+        }
+        let mut socket = Socket::open_as(world.address, &reader).await;
+        assert_eq!(socket.message().await["type"], "connection_ack");
+        let mut items = 0;
+        // Each subscription is another; its item is 750 KB, of 6 MiB that a key may hold.
+        for (i, (run, steps)) in runs.iter().enumerate() {
+            socket.subscribe(&i.to_string(), BEGUN, json!({ "id": run })).await;
+            world.followed_by(i + 1).await;
+            let (_, started) = world.act_as(&operator, "startStep", json!({ "id": steps[0] })).await;
+            assert!(started.get("errors").is_none(), "{started}");
+            let message = about(&mut socket, i).await;
+            if message["type"] == "error" {
+                assert_eq!(message["payload"][0]["extensions"]["code"], "LIMIT_EXCEEDED", "{message}");
+                assert!(message["payload"][0]["extensions"]["retryAfterSeconds"].is_number(), "{message}");
+                break;
+            }
+            assert_eq!(message["type"], "next");
+            items += 1;
+        }
+        assert!((2..9).contains(&items), "{items} of 9 items of 750 KB were kept");
+        // Nothing is counted once nobody follows.
+        drop(socket);
+        world.followed_by(0).await;
+        let mut socket = Socket::open_as(world.address, &reader).await;
+        assert_eq!(socket.message().await["type"], "connection_ack");
+        let (run, steps) = runs.last().unwrap();
+        socket.subscribe("8", BEGUN, json!({ "id": run })).await;
+        world.followed_by(1).await;
+        world.act_as(&operator, "startStep", json!({ "id": steps[0] })).await;
+        assert_eq!(about(&mut socket, 8).await["type"], "next");
+        drop(socket);
+        world.end().await;
+    }
+}
+
+both! {
+    /// A reader of a stream gets every item, also those that are too large to be kept.
+    async fn large_items_come_in_order_over_both_transports(kind) {
+        let world = World::new(kind).await;
+        let record = world.leads(1).await.remove(0);
+        let many: Vec<String> = (0..60).map(|i| format!("a{i}: payload")).collect();
+        let query = format!("subscription($after: String) {{ events(after: $after) {{ cursor {} }} }}", many.join(" "));
+        let after = json!({ "after": world.ask("{ viewer { cursor } }", json!({})).await["viewer"]["cursor"] });
+        let mut socket = Socket::open(world.address).await;
+        socket.subscribe("1", &query, after.clone()).await;
+        let stream = crate::harness::client().post(format!("http://{}/graphql", world.address)).header("accept", "text/event-stream");
+        let mut stream = stream.json(&json!({ "query": query, "variables": after })).send().await.unwrap();
+        // 900 KB each.
+        for i in 0..5 {
+            let input = json!({ "name": "payment.received", "recordIds": [record], "payload": { "nth": i, "text": "p".repeat(15_000) } });
+            world.ask("mutation($input: RaiseEventInput!) { raiseEvent(input: $input) { name } }", json!({ "input": input })).await;
+        }
+        let mut told = Vec::new();
+        let mut cursors = Vec::new();
+        for i in 0..5 {
+            let item = socket.next().await["events"].clone();
+            assert_eq!((&item["a0"]["nth"], &item["a59"]["nth"]), (&json!(i), &json!(i)));
+            cursors.push(item["cursor"].as_str().unwrap().to_owned());
+        }
+        while String::from_utf8_lossy(&told).matches("event: next").count() < 5 || !told.ends_with(b"\n\n") {
+            told.extend_from_slice(&stream.chunk().await.unwrap().expect("the stream has ended"));
+        }
+        let told = String::from_utf8(told).unwrap();
+        let events: Vec<&str> = told.split("\n\n").filter(|event| event.starts_with("event: next")).collect();
+        assert_eq!(events.len(), 5);
+        for (i, event) in events.into_iter().enumerate() {
+            let lines: Vec<&str> = event.lines().collect();
+            assert_eq!((lines.len(), lines[1]), (3, format!("id: {}", cursors[i]).as_str()));
+            let item: Value = serde_json::from_str(lines[2].strip_prefix("data: ").unwrap()).unwrap();
+            assert_eq!(item["data"]["events"]["a59"]["nth"], json!(i));
+        }
+        drop((socket, stream));
+        world.end().await;
+    }
+}
