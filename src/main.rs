@@ -308,8 +308,7 @@ async fn key(command: KeyCommand) -> Result<()> {
                 Some(email) => Some(sortie::domain::people::member::by_email(&db, &viewer, &email).await?.id),
                 None => None,
             };
-            let lasts = expires.map(chrono::Duration::from_std).transpose();
-            let expires_at = lasts.map_err(Error::internal)?.map(|lasts| db.now() + lasts);
+            let expires_at = expires.map(|lasts| cli::expiry(db.now(), lasts)).transpose()?;
             let agent_id = match agent {
                 Some(name) => Some(sortie::domain::plan::agent::by_name(db.read(), &viewer, &name).await?.id),
                 None => None,

@@ -128,6 +128,12 @@ pub trait Work: Send + Sync + 'static {
         let _ = db;
         std::future::ready(Ok(ChannelAllowance { count: self.batch(), latest_first: false }))
     }
+    /// Makes a step due that waits only for its channel, if none is due and one may be tried now.
+    /// Returns true if it did.
+    fn bring_forward(&self, db: &Db) -> impl Future<Output = Result<bool>> + Send {
+        let _ = db;
+        std::future::ready(Ok(false))
+    }
     /// Performs the steps and returns one outcome each, in order. May run twice for the same step,
     /// after a crash.
     fn perform(&self, db: &Db, claimed: &[Claimed])

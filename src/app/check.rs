@@ -1,6 +1,7 @@
 //! The checker of the invariants (docs/invariants.md), which must hold after any fault: checks a
 //! live database in one snapshot.
 
+mod columns;
 mod derived;
 mod history;
 mod rows;
@@ -9,6 +10,7 @@ mod stuck_work;
 
 use std::collections::HashSet;
 
+use chrono::{DateTime, Utc};
 use sea_orm::{
     AccessMode, ConnectionTrait, DatabaseTransaction, IsolationLevel, Statement, TransactionOptions, TransactionTrait,
 };
@@ -61,11 +63,12 @@ pub async fn check(db: &Db) -> Result<Vec<Violations>> {
         Dialect::Sqlite => TransactionOptions::default(),
     };
     let tx = db.read().connection().begin_with_options(options).await?;
-    let mut snapshot = CheckedSnapshot { tx, dialect: db.dialect(), seeded: HashSet::new() };
+    let mut snapshot = CheckedSnapshot { tx, dialect: db.dialect(), now: db.now(), seeded: HashSet::new() };
     snapshot.seeded = snapshot.made_by_seed().await?;
     let mut all = history::check(&snapshot).await?;
     all.extend(derived::check(&snapshot).await?);
     all.extend(rows::check(&snapshot).await?);
+    all.extend(columns::check(&snapshot).await?);
     all.extend(schedules::check(&snapshot).await?);
     all.extend(stuck_work::check(&snapshot).await?);
     if !snapshot.seeded.is_empty() {
@@ -82,6 +85,8 @@ pub async fn check(db: &Db) -> Result<Vec<Violations>> {
 struct CheckedSnapshot {
     tx: DatabaseTransaction,
     dialect: Dialect,
+    /// The time of the check.
+    now: DateTime<Utc>,
     /// Campaigns and runs created by `sortie seed`.
     seeded: HashSet<Uuid>,
 }

@@ -5,12 +5,14 @@ pub mod import;
 
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use entity::AuditOutcome;
 use serde_json::Value;
 
 use crate::kernel::audit::{self, Entry};
 use crate::kernel::db::Db;
 use crate::kernel::error::{Error, Result};
+use crate::kernel::storable::{self, Unstorable};
 use crate::kernel::viewer::Viewer;
 
 /// Address in audit entries written by the command line.
@@ -37,4 +39,11 @@ pub async fn audited<T>(
         audit::note(db, &entry, outcome, code).await?;
     }
     done
+}
+
+/// Time at which something expires that lasts this long (`--expires`).
+pub fn expiry(now: DateTime<Utc>, lasts: std::time::Duration) -> Result<DateTime<Utc>> {
+    let lasts = chrono::Duration::from_std(lasts).ok();
+    let at = lasts.and_then(|lasts| now.checked_add_signed(lasts)).ok_or(Unstorable::Time);
+    at.and_then(storable::time).map_err(|unstorable| unstorable.of("--expires").into())
 }

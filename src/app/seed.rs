@@ -34,11 +34,9 @@ const BEGIN: i64 = 1_767_225_600_000;
 const EVERY: i64 = 20_000;
 
 /// Creates the rows in the viewer's org; `progress` is called with the number of runs created.
-/// Rejected if campaigns exist.
+/// Rejected if the org has campaigns, records, goals or keys.
 pub async fn seed(db: &Db, viewer: &Viewer, size: Size, mut progress: impl FnMut(u32)) -> Result<()> {
-    if campaign::count(db, viewer, &campaign::Filter::default()).await? > 0 {
-        return Err(Error::internal("the org has campaigns: seed an empty database"));
-    }
+    require_empty(db, viewer).await?;
     let expressions = Expressions { dialect: db.dialect() };
     let first =
         demo::campaign(db, viewer, "Pattern", serde_json::json!({ "all": true }), "Everybody", "Hello", "Hello")
@@ -68,6 +66,19 @@ pub async fn seed(db: &Db, viewer: &Viewer, size: Size, mut progress: impl FnMut
     }
     // The planner's statistics date from when the tables were empty.
     db.analyze().await
+}
+
+/// Rejects an org with rows of a person's own, among which seeded ones would be lost.
+async fn require_empty(db: &Db, viewer: &Viewer) -> Result<()> {
+    for (table, noun) in [("campaign", "campaigns"), ("record", "records"), ("goal", "goals"), ("api_key", "keys")] {
+        let sql = format!("SELECT 1 FROM {table} WHERE org_id = $1 LIMIT 1");
+        let backend = db.read().get_database_backend();
+        let found = Statement::from_sql_and_values(backend, sql, [viewer.org_id.into()]);
+        if db.read().query_one_raw(found).await?.is_some() {
+            return Err(Error::internal(format!("the org has {noun}: seed an empty database")));
+        }
+    }
+    Ok(())
 }
 
 async fn run(tx: &Tx, sql: &str) -> Result<()> {

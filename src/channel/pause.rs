@@ -82,6 +82,11 @@ fn probes_refused(tries: i32) -> bool {
     tries % 2 == 1
 }
 
+/// True if a channel is paused and its next probe is due.
+pub(crate) async fn is_probe_due(db: &Db, channel: Channel) -> Result<bool> {
+    Ok(read(db, channel).await?.and_then(|row| row.next_try_at).is_some_and(|next| next <= db.now()))
+}
+
 /// Selects those of some messages, which are about to be reserved, that are sent now. Locks the
 /// channel's row, so that only one node probes.
 pub(crate) async fn take(
@@ -135,6 +140,21 @@ pub struct AnswerOrder {
     noting: Mutex<()>,
 }
 
+/// The state of a channel after the outcome of a message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ChannelAfter {
+    /// The end of the channel's pause; `None` if it is not paused.
+    pub(crate) paused_until: Option<DateTime<Utc>>,
+    /// True if this outcome ended its pause.
+    pub(crate) reopened: bool,
+}
+
+impl ChannelAfter {
+    fn paused(until: Option<DateTime<Utc>>) -> Self {
+        Self { paused_until: until, reopened: false }
+    }
+}
+
 /// The outcome of one message at a channel.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ChannelOutcome<'a> {
@@ -154,21 +174,15 @@ impl AnswerOrder {
         self.begun.fetch_add(1, SeqCst)
     }
 
-    /// Stores the outcome of one message of a turn. Returns the end of the channel's pause if it is
-    /// paused.
-    pub(crate) async fn note(
-        &self,
-        db: &Db,
-        channel: Channel,
-        outcome: ChannelOutcome<'_>,
-    ) -> Result<Option<DateTime<Utc>>> {
+    /// Stores the outcome of one message of a turn. Returns the channel's state after it.
+    pub(crate) async fn note(&self, db: &Db, channel: Channel, outcome: ChannelOutcome<'_>) -> Result<ChannelAfter> {
         let deliveries = [(outcome.to.to_owned(), outcome.delivery.clone())];
         match outcome.delivery {
-            Delivery::Lost { .. } => Ok(None),
+            Delivery::Lost { .. } => Ok(ChannelAfter::default()),
             Delivery::Accepted | Delivery::Refused { term: RefusalPeriod::ForGood, .. } => {
                 self.taken.fetch_max(self.begun.load(SeqCst), SeqCst);
                 if !outcome.refusing && !self.refused.load(SeqCst) {
-                    return Ok(None);
+                    return Ok(ChannelAfter::default());
                 }
                 let _guard = self.noting.lock().await;
                 let refused = self.refused.swap(false, SeqCst);
@@ -177,50 +191,47 @@ impl AnswerOrder {
             Delivery::Refused { .. } => {
                 let _guard = self.noting.lock().await;
                 if outcome.turn < self.taken.load(SeqCst) {
-                    return Ok(None);
+                    return Ok(ChannelAfter::default());
                 }
                 if outcome.turn < self.paused.load(SeqCst) {
-                    return Ok(read(db, channel).await?.and_then(|row| row.next_try_at));
+                    return Ok(ChannelAfter::paused(read(db, channel).await?.and_then(|row| row.next_try_at)));
                 }
                 self.refused.store(true, SeqCst);
-                let until = note(db, channel, outcome.refusing, &deliveries).await?;
-                if until.is_some() {
+                let after = note(db, channel, outcome.refusing, &deliveries).await?;
+                if after.paused_until.is_some() {
                     self.paused.store(self.begun.load(SeqCst), SeqCst);
                 }
-                Ok(until)
+                Ok(after)
             }
         }
     }
 }
 
 /// Stores whether a channel accepts messages or temporarily refuses them. A channel that refuses
-/// `limits::CHANNEL_REFUSALS` addresses in a row is paused. Returns the end of the pause, if any.
-async fn note(
-    db: &Db,
-    channel: Channel,
-    refusing: bool,
-    deliveries: &[(String, Delivery)],
-) -> Result<Option<DateTime<Utc>>> {
+/// `limits::CHANNEL_REFUSALS` addresses in a row is paused. Returns the channel's state after it.
+async fn note(db: &Db, channel: Channel, refusing: bool, deliveries: &[(String, Delivery)]) -> Result<ChannelAfter> {
     let answers = |delivery: &Delivery| {
         matches!(delivery, Delivery::Accepted | Delivery::Refused { term: RefusalPeriod::ForGood, .. })
     };
     if deliveries.iter().any(|(_, delivery)| answers(delivery)) {
-        if refusing {
-            transact!(db, |tx| {
-                let delete =
-                    Entity::delete_many().filter(COLUMN.org_id.eq(PLATFORM)).filter(COLUMN.channel.eq(channel));
-                Ok(delete.exec(tx.db()).await?)
-            })?;
-            tracing::info!(%channel, "the channel accepts messages again");
+        if !refusing {
+            return Ok(ChannelAfter::default());
         }
-        return Ok(None);
+        let row = transact!(db, |tx| {
+            let row = Entity::find_by_id((PLATFORM, channel)).lock_exclusive().one(tx.db()).await?;
+            let delete = Entity::delete_many().filter(COLUMN.org_id.eq(PLATFORM)).filter(COLUMN.channel.eq(channel));
+            delete.exec(tx.db()).await?;
+            Ok(row)
+        })?;
+        tracing::info!(%channel, "the channel accepts messages again");
+        return Ok(ChannelAfter { paused_until: None, reopened: row.is_some_and(|row| row.since.is_some()) });
     }
     let refused = deliveries.iter().filter_map(|(to, delivery)| match delivery {
         Delivery::Refused { why, term } => Some((to, why, *term)),
         Delivery::Accepted | Delivery::Lost { .. } => None,
     });
     let refused: Vec<(&String, &String, RefusalPeriod)> = refused.collect();
-    let Some((_, why, _)) = refused.last() else { return Ok(None) };
+    let Some((_, why, _)) = refused.last() else { return Ok(ChannelAfter::default()) };
     let away = refused.iter().any(|(_, _, term)| *term == RefusalPeriod::Channel);
     let row = transact!(db, |tx| {
         let first = ActiveModel {
@@ -260,5 +271,5 @@ async fn note(
     if let (Some(since), Some(next)) = (row.since, row.next_try_at) {
         tracing::warn!(%channel, %since, next_try_at = %next, because = row.error, "the channel is paused");
     }
-    Ok(row.next_try_at)
+    Ok(ChannelAfter::paused(row.next_try_at))
 }

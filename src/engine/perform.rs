@@ -77,6 +77,9 @@ async fn take<W: Work>(
 ) -> Result<Vec<Claimed>> {
     // Reads the due steps before the channel's allowance, which need not be read if none is due.
     let mut candidates = due(&context.db, work, work.batch().min(most), false, shares).await?;
+    if candidates.is_empty() && work.bring_forward(&context.db).await? {
+        candidates = due(&context.db, work, 1, false, shares).await?;
+    }
     if candidates.is_empty() {
         return Ok(Vec::new());
     }

@@ -25,7 +25,7 @@ use crate::kernel::db::fair::queue::Queue;
 use crate::kernel::db::{Db, fair};
 use crate::kernel::error::{Error, Result};
 use crate::kernel::{failpoint, limits, storable};
-use crate::step_kind::send::{MessageLookup, Send};
+use crate::step_kind::send::{MessageLookup, Send, forward};
 use crate::step_kind::{Answer, Outcome, Work};
 use crate::transact;
 
@@ -77,7 +77,7 @@ pub async fn tick(context: &EngineContext, send: &Send) -> Result<usize> {
 
 /// Claims due messages, up to the channel's allowance, and up to `most`.
 async fn take(context: &EngineContext, send: &Send, most: u64) -> Result<Vec<Model>> {
-    if candidates(&context.db, 1, false).await?.is_empty() {
+    if candidates(&context.db, 1, false).await?.is_empty() && !forward::probe_released(&context.db).await? {
         return Ok(Vec::new());
     }
     let room = send.channel_allowance(&context.db).await?;

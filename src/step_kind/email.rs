@@ -58,6 +58,10 @@ impl Work for Email {
         self.send.allowance(db).await
     }
 
+    async fn bring_forward(&self, db: &Db) -> Result<bool> {
+        send::forward::probe(db, Self::KIND).await
+    }
+
     async fn perform(&self, db: &Db, claimed: &[Claimed]) -> Result<Vec<Outcome<Self::Outcome>>> {
         Ok(join_all(self.begin(db, claimed).await?).await)
     }

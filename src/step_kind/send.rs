@@ -1,6 +1,7 @@
 //! `send_message`: sends drafted messages. Each is reserved, handed over to its channel and
 //! settled; a send begins when its reservation commits.
 
+pub(crate) mod forward;
 mod message_lookup;
 mod readdress;
 mod reserve;
@@ -52,6 +53,10 @@ impl Work for Send {
 
     async fn allowance(&self, db: &Db) -> Result<ChannelAllowance> {
         self.channel_allowance(db).await
+    }
+
+    async fn bring_forward(&self, db: &Db) -> Result<bool> {
+        forward::probe(db, Self::KIND).await
     }
 
     async fn perform(&self, db: &Db, claimed: &[Claimed]) -> Result<Vec<Outcome<Self::Outcome>>> {
@@ -242,10 +247,16 @@ impl Send {
             to: &message.to_address,
             delivery: &delivery,
         };
-        let paused = self.mail.turns.note(db, Channel::Email, observed).await.unwrap_or_else(|err| {
+        let after = self.mail.turns.note(db, Channel::Email, observed).await.unwrap_or_else(|err| {
             log_failure!(warn, err, "the channel's state could not be stored");
-            None
+            pause::ChannelAfter::default()
         });
+        if after.reopened
+            && let Err(err) = forward::all(db).await
+        {
+            log_failure!(warn, err, "waiting messages could not be brought forward; each goes at its own time");
+        }
+        let paused = after.paused_until;
         let opens = paused.is_none() && delivery == Delivery::Accepted;
         batch.opened.send_modify(|opened| *opened = Some(opens || *opened == Some(true)));
         let (now, patience) = (db.now(), self.mail.patience);
@@ -304,9 +315,11 @@ fn outcome(
                 let note = Some((id, Delivery::Refused { why: why.clone(), term: RefusalPeriod::ForGood }));
                 return Outcome::Failed { why, again: false, after: None, note };
             }
-            let at = match term {
-                RefusalPeriod::Channel => paused.unwrap_or_else(|| storable::after(now, pause::probe_interval(1))),
-                _ => storable::after(now, pause::message_backoff(message.refusals + 1)),
+            let at = match (paused, term) {
+                // The channel refuses everybody: the message waits for the channel's next probe.
+                (Some(until), _) => until,
+                (None, RefusalPeriod::Channel) => storable::after(now, pause::probe_interval(1)),
+                (None, _) => storable::after(now, pause::message_backoff(message.refusals + 1)),
             };
             Outcome::Later { at, why, note: Some((id, delivery)) }
         }

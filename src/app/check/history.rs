@@ -16,6 +16,7 @@ use uuid::Uuid;
 use super::{CheckedSnapshot, Violations};
 use crate::kernel::db::dialect::Dialect;
 use crate::kernel::error::Result;
+use crate::kernel::event::kinds;
 
 /// A noun with a state machine, whose events carry its status.
 struct Noun {
@@ -23,11 +24,12 @@ struct Noun {
     name: &'static str,
     /// The event's column of its id, as an index into `ids`, or the key in the payload.
     id_source: IdSource,
-    /// Status of a row without events; none: such rows are not checked, because earlier versions
-    /// emitted no events for them.
-    initial: Option<&'static str>,
+    /// Status of a row without events; empty if every row has some.
+    initial: &'static str,
     /// True if its state machine has a transition between two statuses.
     is_transition: fn(&str, &str) -> bool,
+    /// True for the name of one of its statuses.
+    is_status: fn(&str) -> bool,
 }
 
 #[derive(Clone, Copy)]
@@ -40,56 +42,71 @@ const NOUNS: [Noun; 9] = [
     Noun {
         name: "campaign",
         id_source: IdSource::Column(0),
-        initial: Some("DRAFT"),
+        initial: "DRAFT",
         is_transition: is_transition::<CampaignStatus>,
+        is_status: is_status::<CampaignStatus>,
     },
-    Noun { name: "run", id_source: IdSource::Column(1), initial: Some(""), is_transition: is_transition::<RunStatus> },
+    Noun {
+        name: "run",
+        id_source: IdSource::Column(1),
+        initial: "",
+        is_transition: is_transition::<RunStatus>,
+        is_status: is_status::<RunStatus>,
+    },
     Noun {
         name: "phase",
         id_source: IdSource::Column(2),
-        initial: Some("PENDING"),
+        initial: "PENDING",
         is_transition: is_transition::<PhaseStatus>,
+        is_status: is_status::<PhaseStatus>,
     },
     // Derived: any status may follow any other.
     Noun {
         name: "task",
         id_source: IdSource::Column(3),
-        initial: Some("PENDING"),
+        initial: "PENDING",
         is_transition: are_values::<TaskStatus>,
+        is_status: is_status::<TaskStatus>,
     },
     Noun {
         name: "step",
         id_source: IdSource::Column(4),
-        initial: Some("PENDING"),
+        initial: "PENDING",
         is_transition: is_transition::<StepStatus>,
+        is_status: is_status::<StepStatus>,
     },
     Noun {
         name: "communication",
         id_source: IdSource::Payload("communicationId"),
-        initial: Some(""),
+        initial: "",
         is_transition: is_transition::<CommunicationStatus>,
+        is_status: is_status::<CommunicationStatus>,
     },
     Noun {
         name: "schedule",
         id_source: IdSource::Payload("scheduleId"),
-        initial: None,
+        initial: "",
         is_transition: is_transition::<ScheduleStatus>,
+        is_status: is_status::<ScheduleStatus>,
     },
     Noun {
         name: "meeting",
         id_source: IdSource::Payload("meetingId"),
-        initial: None,
+        initial: "",
         is_transition: is_transition::<MeetingStatus>,
+        is_status: is_status::<MeetingStatus>,
     },
     Noun {
         name: "follow_up",
         id_source: IdSource::Payload("followUpId"),
-        initial: None,
+        initial: "",
         is_transition: is_transition::<FollowUpStatus>,
+        is_status: is_status::<FollowUpStatus>,
     },
 ];
 
 struct Fold {
+    kinds: Violations,
     transitions: Violations,
     follows: Violations,
     after_cancel: Violations,
@@ -100,6 +117,7 @@ struct Fold {
 
 pub(super) async fn check(snapshot: &CheckedSnapshot) -> Result<Vec<Violations>> {
     let mut fold = Fold {
+        kinds: Violations::new("the kind of each event is one that exists, and names the status that it says"),
         transitions: Violations::new("every change of status is a transition of its state machine"),
         follows: Violations::new("every change follows from the one before it"),
         after_cancel: Violations::new("no message is reserved after its run was cancelled"),
@@ -136,8 +154,8 @@ pub(super) async fn check(snapshot: &CheckedSnapshot) -> Result<Vec<Violations>>
             fold.take(snapshot, &row.try_get_by_index::<String>(0)?, found, &row.try_get_by_index(6)?);
         }
     }
-    let mut all =
-        vec![gapless(snapshot).await?, fold.transitions.clone(), fold.follows.clone(), fold.after_cancel.clone()];
+    let mut all = vec![gapless(snapshot).await?, fold.kinds.clone(), fold.transitions.clone(), fold.follows.clone()];
+    all.push(fold.after_cancel.clone());
     all.push(fold.rows(snapshot).await?);
     all.push(fold.attempts(snapshot).await?);
     Ok(all)
@@ -160,6 +178,7 @@ fn ids(event: &event::Model) -> [Option<Uuid>; 5] {
 impl Fold {
     fn take(&mut self, snapshot: &CheckedSnapshot, kind: &str, ids: [Option<Uuid>; 5], payload: &Value) {
         let (noun, what) = kind.split_once('.').unwrap_or_default();
+        self.kinds.record(kinds::may_come(kind), || format!("{kind} is no kind of event"));
         let Some(index) = NOUNS.iter().position(|known| known.name == noun) else { return };
         // Seeded rows are not checked: later changes to them follow from events that do not exist.
         let of = match noun {
@@ -183,6 +202,9 @@ impl Fold {
             IdSource::Payload(key) => payload[key].as_str().and_then(prefix_of).map(|(_, id)| id),
         };
         let Some(id) = id else { return };
+        let named = what.to_uppercase();
+        self.kinds
+            .record(named == to || !(NOUNS[index].is_status)(&named), || format!("{kind} of {noun} {id} says {to}"));
         let from = payload["from"].as_str();
         self.transitions.record(from.is_none_or(|from| (NOUNS[index].is_transition)(from, to)), || {
             format!("{kind} of {noun} {id}: {} → {to}", from.unwrap_or("nothing"))
@@ -218,7 +240,7 @@ impl Fold {
                 let (id, status) = (row.try_get_by_index::<Uuid>(0)?, row.try_get_by_index::<String>(1)?);
                 let folded = self.status.get(&(index, id));
                 rows += usize::from(folded.is_some());
-                let Some(expected) = folded.map(String::as_str).or(*initial) else { continue };
+                let expected = folded.map_or(*initial, String::as_str);
                 found.record(expected == status, || format!("{noun} {id} is {status}, its events say `{expected}`"));
             }
         }
@@ -265,7 +287,12 @@ async fn gapless(snapshot: &CheckedSnapshot) -> Result<Violations> {
 
 /// True if both are values of a status.
 fn are_values<L: ActiveEnum<Value = String>>(from: &str, to: &str) -> bool {
-    [from, to].iter().all(|word| L::try_from_value(&(*word).to_owned()).is_ok())
+    is_status::<L>(from) && is_status::<L>(to)
+}
+
+/// True for a value of a status.
+fn is_status<L: ActiveEnum<Value = String>>(word: &str) -> bool {
+    L::try_from_value(&word.to_owned()).is_ok()
 }
 
 fn is_transition<L: StateMachine + ActiveEnum<Value = String>>(from: &str, to: &str) -> bool {

@@ -1,4 +1,5 @@
-//! Checks that each due time of a schedule has its run, or is recorded as one that did not start.
+//! Checks that each due time of a schedule has its run, or is recorded as one that did not start, and
+//! that those recorded are as many as they say.
 
 use chrono::{DateTime, Duration, Utc};
 use entity::missed_occurrence::{self, UnfiredReason};
@@ -19,15 +20,21 @@ const FIRST: Duration = Duration::days(2);
 
 pub(super) async fn check(snapshot: &CheckedSnapshot) -> Result<Vec<Violations>> {
     let mut found = Violations::new("each due time of a schedule has its run, or is recorded as not started");
+    let mut counts = Violations::new("as many due times did not start as is recorded");
     for row in Entity::find().all(&snapshot.tx).await? {
-        judge(snapshot, &row, &mut found).await?;
+        judge(snapshot, &row, &mut found, &mut counts).await?;
     }
-    Ok(vec![found])
+    Ok(vec![found, counts])
 }
 
-async fn judge(snapshot: &CheckedSnapshot, row: &schedule::Model, found: &mut Violations) -> Result<()> {
-    let (Some(since), Some(until)) = (row.pattern_since, row.accounted_until) else { return Ok(()) };
-    let Some((since, due)) = newest(row, since, until)? else { return Ok(()) };
+async fn judge(
+    snapshot: &CheckedSnapshot,
+    row: &schedule::Model,
+    found: &mut Violations,
+    counts: &mut Violations,
+) -> Result<()> {
+    let (Some(pattern_since), Some(until)) = (row.pattern_since, row.accounted_until) else { return Ok(()) };
+    let Some((since, due)) = newest(row, pattern_since, until)? else { return Ok(()) };
     let runs: Vec<(Option<DateTime<Utc>>, RunStatus)> = run::Entity::find()
         .select_only()
         .column(run::Column::OccurrenceAt)
@@ -45,6 +52,26 @@ async fn judge(snapshot: &CheckedSnapshot, row: &schedule::Model, found: &mut Vi
         .filter(missed_occurrence::COLUMN.reason.ne(UnfiredReason::NoSuchLocalTime))
         .all(&snapshot.tx)
         .await?;
+    for span in &spans {
+        // Others were recorded under an earlier pattern, or are not within the times looked at.
+        let whole = due.first().is_some_and(|first| *first <= span.first_at) && span.last_at <= until;
+        if !whole || span.created_at <= pattern_since {
+            continue;
+        }
+        let within = due.iter().filter(|at| span.first_at <= **at && **at <= span.last_at);
+        let (mut all, mut without_run) = (0, 0);
+        for at in within {
+            all += 1;
+            without_run += i64::from(!runs.contains_key(at));
+        }
+        counts.record((without_run..=all).contains(&span.count), || {
+            let (first, last) = (span.first_at.to_rfc3339(), span.last_at.to_rfc3339());
+            format!(
+                "{} from {first} to {last}: {} recorded, {all} due, {without_run} without a run",
+                row.id, span.count
+            )
+        });
+    }
     for at in due {
         let recorded = spans.iter().any(|span| span.first_at <= at && at <= span.last_at);
         let holds = match runs.get(&at) {

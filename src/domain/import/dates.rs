@@ -1,5 +1,6 @@
 //! Parses dates in local formats. The order of day, month and year is given as an option, or
-//! inferred from dots or a day above 12. Ambiguous dates are rejected.
+//! inferred from dots or a day above 12. A date that can be only one day is that day in any order.
+//! Ambiguous dates are rejected.
 
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 
@@ -45,11 +46,21 @@ fn parts(text: &str) -> Option<([&str; 3], char, NaiveTime)> {
     Some((three, separator, time))
 }
 
-/// Parses a date, with or without a time of day, in this order; without an order only with dots.
-/// The year has four digits.
+/// Parses a date, with or without a time of day, in this order; without an order only with dots. A
+/// date that can't be read so is the only day that it can be. The year has four digits.
 pub(super) fn time(text: &str, order: Option<Order>) -> Option<DateTime<Utc>> {
-    let ([first, second, third], separator, time) = parts(text.trim())?;
-    let order = order.or((separator == '.').then_some(Order::DayMonth))?;
+    let (_, separator, _) = parts(text.trim())?;
+    let order = order.or((separator == '.').then_some(Order::DayMonth));
+    order.and_then(|order| in_order(text, order)).or_else(|| {
+        match (in_order(text, Order::DayMonth), in_order(text, Order::MonthDay)) {
+            (Some(one), Some(other)) => (one == other).then_some(one),
+            (one, other) => one.or(other),
+        }
+    })
+}
+
+fn in_order(text: &str, order: Order) -> Option<DateTime<Utc>> {
+    let ([first, second, third], _, time) = parts(text.trim())?;
     let (year, month, day) = match order {
         Order::DayMonth => (third, second, first),
         Order::MonthDay => (third, first, second),
@@ -64,8 +75,8 @@ pub(super) fn time(text: &str, order: Option<Order>) -> Option<DateTime<Utc>> {
 
 /// The reason why a time can't be parsed.
 pub(super) fn why_not(text: &str) -> &'static str {
-    let reads = |order: Order| time(text, Some(order)).is_some();
-    match reads(Order::DayMonth) || reads(Order::MonthDay) {
+    let reads = |order: Order| in_order(text, order).is_some();
+    match reads(Order::DayMonth) && reads(Order::MonthDay) {
         true => "is ambiguous: set the order of day and month with `dates`: `--dates DMY` or `--dates MDY`",
         false => "is not a time like 2026-10-30T14:39:18Z",
     }

@@ -2,6 +2,7 @@
 //! waits for, and the number of steps affected.
 
 mod guided;
+mod hold;
 pub mod step_waits;
 
 use chrono::{DateTime, Utc};
@@ -204,19 +205,19 @@ fn add_task_reasons(
                     Trigger::Event(_) => task.fan_out,
                     Trigger::After(_) | Trigger::Delay(_) => false,
                 };
-                if begins {
+                if begins && context.may_act_on(group) {
                     people.add(group, group.count);
                     people.role(group, Role::Operator);
                 }
             }
-            StepStatus::InProgress if human && group.kind != kind::REVIEW => {
+            StepStatus::InProgress if human && group.kind != kind::REVIEW && context.may_act_on(group) => {
                 people.add(group, group.count);
                 people.begun += group.count;
                 people.role(group, Role::Operator);
             }
             StepStatus::Queued => {
                 let due = group.count - group.later;
-                if due > 0 && human {
+                if due > 0 && human && context.may_act_on(group) {
                     people.add(group, due);
                     people.role(group, Role::Operator);
                 } else if due > 0 && group.outside {

@@ -39,6 +39,24 @@ both! {
 }
 
 both! {
+    async fn only_an_empty_org_is_seeded(kind) {
+        let size = Size { campaigns: 1, runs: 1, steps_per_run: 1 };
+        for (create, noun) in [
+            ("mutation { createRecord(input: { kind: \"lead\", name: \"L\" }) { record { id } } }", "records"),
+            ("mutation { createGoal(input: { name: \"G\" }) { goal { id } } }", "goals"),
+            ("mutation { createApiKey(input: { name: \"k\", role: ADMIN }) { apiKey { id } } }", "keys"),
+        ] {
+            let world = World::still(kind, None).await;
+            world.ask(create, json!({})).await;
+            let refused = sortie::app::seed::seed(&world.db, &world.viewer, size, |_| {}).await.unwrap_err().to_string();
+            assert!(refused.contains(noun) && refused.contains("seed an empty database"), "{refused}");
+            assert_eq!(world.number("SELECT COUNT(*) FROM run").await, 0);
+            world.drop_unchecked().await;
+        }
+    }
+}
+
+both! {
     /// Every order of the runs list, in both directions, from the front, the back and a cursor, is served by an index: nothing is
     /// sorted, and nothing before the cursor is read.
     async fn every_order_has_its_index(kind) {

@@ -72,11 +72,11 @@ const RARE: &str = "UPDATE step SET status = 'AWAITING_APPROVAL', assigned_to = 
 both! {
     async fn each_condition_on_steps_is_answered_from_an_index(kind) {
         let world = World::still(kind, None).await;
-        let record: entity::id::RecordId = world.ask("mutation { createRecord(input: { kind: \"lead\", name: \"L\" }) { record { id } } }", json!({}))
-            .await["createRecord"]["record"]["id"].as_str().unwrap().parse().unwrap();
         let member = world.ask("{ members(first: 1) { nodes { id } } }", json!({})).await["members"]["nodes"][0]["id"].clone();
         let size = sortie::app::seed::Size { campaigns: 10, runs: 2_000, steps_per_run: 5 };
         sortie::app::seed::seed(&world.db, &world.viewer, size, |_| {}).await.unwrap();
+        let record: entity::id::RecordId = world.ask("mutation { createRecord(input: { kind: \"lead\", name: \"L\" }) { record { id } } }", json!({}))
+            .await["createRecord"]["record"]["id"].as_str().unwrap().parse().unwrap();
         world.force(RARE).await;
         if kind == Kind::Postgres {
             world.force("ANALYZE").await;

@@ -2,22 +2,26 @@
 //! be reported field by field.
 //!
 //! The approved content determines the messages, their recipients and the steps: the campaign's own
-//! fields except name and description, and the content of its parts. Names of parts are not
-//! included, nor are the members of a segment, as long as its filter, or its fixed list, is the
+//! fields except name and description, and the content of its parts, which for a reviewer is the
+//! policy and the person who reviews. Names of parts are not included, nor are the members of a segment, as long as its filter, or its fixed list, is the
 //! same.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use entity::campaign::Model;
 use entity::campaign_approval::{self, COLUMN, Column, Entity};
-use entity::id::CampaignApprovalId;
+use entity::id::{CampaignApprovalId, ReviewerId};
 use entity::{CampaignStatus, campaign, run_template};
 use sea_orm::sea_query::{Expr, ExprTrait, Query};
-use sea_orm::{ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, Set};
+use sea_orm::{
+    ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, Set,
+};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::domain::content::reviewer;
 use crate::domain::plan::campaign_snapshot::CampaignParts;
+use crate::kernel::db::dialect::Dialect;
 use crate::kernel::db::{Db, Tx};
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::viewer::Viewer;
@@ -40,7 +44,9 @@ fn covered_content(parts: &CampaignParts) -> Value {
         "writer": parts.writer.as_ref().map(|row| json!({
             "id": row.id, "kind": row.kind, "instructions": row.instructions, "body": row.body,
         })),
-        "reviewer": parts.reviewer.as_ref().map(|row| json!({ "id": row.id, "policy": row.policy })),
+        "reviewer": parts.reviewer.as_ref().map(|row| json!({
+            "id": row.id, "policy": row.policy, "member": row.member_id,
+        })),
         "messageTemplate": parts.message_template.as_ref().map(|row| json!({
             "id": row.id, "channel": row.channel, "subject": row.subject, "body": row.body,
         })),
@@ -93,9 +99,14 @@ pub(super) async fn store_approved_content(tx: &Tx, viewer: &Viewer, parts: &Cam
     Ok(())
 }
 
-/// Stores the content of campaigns that were approved before approvals were stored; the current
-/// content counts as approved. Called at startup, before anything can change.
+/// Stores what earlier versions did not store of approvals: the whole content, and who reviews. What
+/// there is now counts as approved. Called at startup, before anything can change.
 pub async fn store_missing_approvals(db: &Db) -> Result<()> {
+    store_missing_content(db).await?;
+    store_missing_reviewers(db).await
+}
+
+async fn store_missing_content(db: &Db) -> Result<()> {
     let mut stored = Query::select();
     stored
         .expr(Expr::val(1))
@@ -112,6 +123,32 @@ pub async fn store_missing_approvals(db: &Db) -> Result<()> {
         viewer.actor = campaign.approved_by.clone().unwrap_or(viewer.actor);
         let parts = CampaignParts::of(db.read(), &viewer, campaign).await?;
         transact!(db, |tx| store_approved_content(tx, &viewer, &parts).await)?;
+    }
+    Ok(())
+}
+
+/// Adds the person to approved reviewers without one.
+async fn store_missing_reviewers(db: &Db) -> Result<()> {
+    let value = |path: &str| match db.dialect() {
+        Dialect::Postgres => format!("approved->'reviewer'->>'{path}'"),
+        Dialect::Sqlite => format!("json_extract(approved, '$.reviewer.{path}')"),
+    };
+    let without = format!("{} IS NOT NULL AND {} IS NULL", value("id"), value("member"));
+    for approval in Entity::find().filter(Expr::cust(without)).all(db.read()).await? {
+        let viewer = Viewer::engine(approval.org_id);
+        let id = approval.approved["reviewer"]["id"].as_str().and_then(|id| id.parse::<ReviewerId>().ok());
+        let reviewer = match id {
+            Some(id) => reviewer::find(db.read(), &viewer, id).await?,
+            None => None,
+        };
+        let Some(reviewer) = reviewer else { continue };
+        let mut approved = approval.approved.clone();
+        approved["reviewer"]["member"] = json!(reviewer.member_id);
+        transact!(db, |tx| {
+            let mut row = approval.clone().into_active_model();
+            row.approved = Set(approved.clone());
+            Ok(row.update(tx.db()).await?)
+        })?;
     }
     Ok(())
 }
@@ -134,9 +171,14 @@ pub async fn changed(db: &impl ConnectionTrait, viewer: &Viewer, parts: &Campaig
     let (Some(before), Some(now)) = (last.approved.as_object(), now.as_object()) else { return Ok(Vec::new()) };
     let each = now.iter().map(|(field, to)| (field, before.get(field).unwrap_or(&Value::Null), to));
     Ok(each
-        .filter(|(_, from, to)| from != to)
+        .filter(|(field, from, to)| from != to && !(*field == "reviewer" && is_same_reviewer(from, to)))
         .map(|(field, from, to)| (field.clone(), from.clone(), to.clone()))
         .collect())
+}
+
+/// True if reviewers differ only in that the approved one was stored without its person.
+fn is_same_reviewer(approved: &Value, now: &Value) -> bool {
+    approved.get("member").is_none() && ["id", "policy"].iter().all(|key| approved[key] == now[key]) && now.is_object()
 }
 
 /// Rejects the approval of an active campaign if its content has not changed since the last one.

@@ -88,7 +88,16 @@ impl Pattern {
         let wrong = |why: &dyn std::fmt::Display| Refusal::input("cron", format!("`{}`: {why}", validate::shown(cron)));
         let fields = spelling::fields(cron).map_err(|why| wrong(&why))?;
         let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
-        let cron = parser.parse(&fields.join(" ")).map_err(|err| wrong(&err))?;
+        // The parser does not say which field it means.
+        let is_valid = |at: usize| {
+            let mut alone = ["*"; 5];
+            alone[at] = &fields[at];
+            parser.parse(&alone.join(" ")).is_ok()
+        };
+        let cron = parser.parse(&fields.join(" ")).map_err(|err| match (0..5).find(|at| !is_valid(*at)) {
+            Some(at) => wrong(&spelling::invalid(at, &fields[at])),
+            None => wrong(&err),
+        })?;
         let values = |values: Vec<u16>| values.into_iter().map(u32::from).collect::<Vec<_>>();
         let (hours, minutes) = (values(cron.pattern.hours.values()), values(cron.pattern.minutes.values()));
         let floats =

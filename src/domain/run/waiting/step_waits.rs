@@ -110,7 +110,8 @@ pub async fn channels(db: &Db) -> Result<HashMap<Channel, ChannelState>> {
     let pauses = channel_pause::Entity::find().filter(channel_pause::COLUMN.org_id.eq(entity::org::PLATFORM));
     for row in pauses.all(db.read()).await? {
         if let (Some(since), Some(next)) = (row.since, row.next_try_at) {
-            all.entry(row.channel).or_default().paused = Some((since, next, row.error));
+            // A probe that is due goes with the next message that may be sent.
+            all.entry(row.channel).or_default().paused = Some((since, next.max(db.now()), row.error));
         }
     }
     Ok(all)

@@ -153,6 +153,11 @@ async fn the_command_line_says_what_to_make_first() {
     life.kill();
     let (made, said) = home.run(&["key", "create", "--name", "admin", "--role", "ADMIN"]);
     assert!(made && said.contains("Authorization: Bearer"), "{said}");
+    // A time that can't be stored is refused, and nothing is made.
+    for lasts in ["99999999d", "9999999d", "0s"] {
+        let (made, said) = home.run(&["key", "create", "--name", "late", "--role", "VIEWER", "--expires", lasts]);
+        assert!(!made && said.contains("expires") && !said.contains("panicked"), "{lasts}: {said}");
+    }
     let admin = said.lines().find(|line| line.starts_with("sortie_")).unwrap().to_owned();
     assert!(home.run(&worker).0);
     let (revoked, said) = home.run(&["key", "revoke", &format!("api_key_{}", admin.split('_').nth(1).unwrap())]);

@@ -80,6 +80,73 @@ both! {
 }
 
 both! {
+    async fn a_paused_channel_is_probed_though_everybody_was_refused_and_all_follow_at_once(kind) {
+        let sink = Sink::start().await;
+        sink.busy(Some("@"));
+        let world = World::still(kind, Some(sink.url())).await;
+        let run = flown(&world, 14).await;
+        world.tick(true).await;
+        let tried = sink.tried("@");
+        assert!((10..=14).contains(&tried), "{tried}");
+        assert_eq!(reason(&world, &run, "CHANNEL_PAUSED").await["until"], "2026-11-02T12:00:15+00:00");
+        // The messages' own retry is due after a minute, the channel's probes before.
+        for (second, next) in [(15, "2026-11-02T12:00:45+00:00"), (45, "2026-11-02T12:01:45+00:00")] {
+            world.force("UPDATE step SET available_at = '2026-11-02T12:30:00+00:00' WHERE kind = 'send_message' AND reason = 'PUT_OFF'").await;
+            let before = sink.tried("@");
+            world.clock.set(noon() + Duration::seconds(second));
+            world.tick(true).await;
+            assert_eq!(sink.tried("@"), before + 1, "one probe at {second}");
+            assert_eq!(reason(&world, &run, "CHANNEL_PAUSED").await["until"], next);
+        }
+        // A probe that nothing can be sent as is due from then on, and not in the past.
+        world.act("pauseRun", "run", json!({ "id": run })).await;
+        world.clock.set(noon() + Duration::seconds(106));
+        world.tick(true).await;
+        assert_eq!(reason(&world, &run, "CHANNEL_PAUSED").await["until"], "2026-11-02T12:01:46+00:00");
+        world.act("resumeRun", "run", json!({ "id": run })).await;
+        // Each waits for its own time, and all go as soon as one is accepted.
+        world.force("UPDATE step SET available_at = '2026-11-02T12:05:00+00:00' WHERE kind = 'send_message' AND reason = 'PUT_OFF'").await;
+        sink.busy(None);
+        world.tick(true).await;
+        assert_eq!(world.until_run(&run, "COMPLETED").await["outcome"], "14 of 14 sent, 0 failed, 0 skipped");
+        assert_eq!(sink.kept().len(), 14);
+        world.end().await;
+    }
+}
+
+both! {
+    async fn released_messages_follow_at_once_when_a_paused_channel_accepts_one(kind) {
+        let sink = Sink::start().await;
+        sink.busy(Some("@"));
+        let world = World::still(kind, Some(sink.url())).await;
+        let mut ids = Vec::new();
+        for i in 0..12 {
+            ids.push(world.create("record", json!({ "kind": "partnership", "name": format!("P{i}"), "email": format!("p{i}@p.example") })).await);
+        }
+        let (run, steps) = world.own_run(&[("write", "email", json!({ "subject": "Hello", "body": "Dear {{ name }}" }))], json!({})).await;
+        world.step_act("startStep", &steps[0], json!({})).await;
+        let send = "mutation($input: StepEmailInput!) { sendStepEmail(input: $input) { communications { id } } }";
+        world.ask(send, json!({ "input": { "stepId": steps[0], "recordIds": ids } })).await;
+        world.tick(true).await;
+        let tried = sink.tried("@");
+        assert!((10..=12).contains(&tried), "{tried}");
+        // None is due by itself when the probe is.
+        world.force("UPDATE posting SET available_at = '2026-11-02T12:05:00+00:00'").await;
+        world.clock.set(noon() + Duration::seconds(15));
+        world.tick(true).await;
+        assert_eq!(sink.tried("@"), tried + 1);
+        world.force("UPDATE posting SET available_at = '2026-11-02T12:05:00+00:00'").await;
+        sink.busy(None);
+        world.clock.set(noon() + Duration::seconds(45));
+        world.tick(true).await;
+        assert_eq!(sink.kept().len(), 12);
+        let sent = world.ask("query($id: ID!) { run(id: $id) { messagesOnWay } }", json!({ "id": run })).await;
+        assert_eq!(sent["run"]["messagesOnWay"], 0);
+        world.end().await;
+    }
+}
+
+both! {
     async fn a_server_that_is_away_fails_nobody(kind) {
         // A port without a listener, for now.
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();

@@ -173,6 +173,14 @@ both! {
         world.clock.set(noon() + Duration::hours(1));
         world.tick(true).await;
         assert_eq!(codes(&world, &run).await, ["PEOPLE"]);
+        // In a pause people can't start it: it waits for the pause alone.
+        world.act("pauseRun", "run", json!({ "id": run })).await;
+        assert_eq!(codes(&world, &run).await, ["RUN_PAUSED"]);
+        world.act("resumeRun", "run", json!({ "id": run })).await;
+        world.act("pauseCampaign", "campaign", json!({ "id": campaign })).await;
+        assert_eq!(codes(&world, &run).await, ["CAMPAIGN_PAUSED"]);
+        world.act("resumeCampaign", "campaign", json!({ "id": campaign })).await;
+        assert_eq!(codes(&world, &run).await, ["PEOPLE"]);
         let look = only_step(&world, &run, "look").await;
         world.act("skipStep", "step", json!({ "id": look["id"], "reason": "no need" })).await;
         world.tick(true).await;

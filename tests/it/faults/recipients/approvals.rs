@@ -205,6 +205,47 @@ both! {
 }
 
 both! {
+    async fn another_person_who_reviews_wants_another_approval(kind) {
+        let world = World::still(kind, None).await;
+        let plan = world.plan("EMAIL", 1).await;
+        world.activate(&plan).await;
+        let query = "query($id: ID!) { campaign(id: $id) { reviewer { id member { id } } } }";
+        let reviewer = world.ask(query, json!({ "id": plan.campaign })).await["campaign"]["reviewer"].clone();
+        let other = world.create("member", json!({ "name": "Olga", "email": "olga@example.com", "role": "REVIEWER" })).await;
+        let update = "mutation($id: ID!, $member: ID, $name: String) { updateReviewer(input: { id: $id, memberId: $member, name: $name }) { reviewer { id } } }";
+        let set = async |member: &Value, name: &str| {
+            world.ask(update, json!({ "id": reviewer["id"], "member": member, "name": name })).await;
+        };
+        // The name does not matter; who reviews does, until it is taken back or approved.
+        set(&reviewer["member"]["id"], "Another name").await;
+        assert!(fields(&state(&world, &plan.campaign).await).is_empty());
+        set(&json!(other), "Another name").await;
+        let now = state(&world, &plan.campaign).await;
+        assert_eq!((fields(&now), check(&now["preflight"]).0.as_str()), (vec!["reviewer"], "FAILED"));
+        assert_eq!(world.ask(RUN, json!({ "id": plan.campaign })).await["runCampaign"]["run"], Value::Null);
+        set(&reviewer["member"]["id"], "Another name").await;
+        assert!(fields(&state(&world, &plan.campaign).await).is_empty());
+        // Approved when the person was not stored: nothing has changed, whether the server has
+        // started since or not; then another person is a change.
+        let without = match kind {
+            crate::harness::Kind::Sqlite => "json_remove(approved, '$.reviewer.member')",
+            crate::harness::Kind::Postgres => "approved #- '{reviewer,member}'",
+        };
+        world.force(&format!("UPDATE campaign_approval SET approved = {without}")).await;
+        assert!(fields(&state(&world, &plan.campaign).await).is_empty());
+        for _ in 0..2 {
+            sortie::domain::plan::campaign::approval::store_missing_approvals(&world.db).await.unwrap();
+            assert!(fields(&state(&world, &plan.campaign).await).is_empty());
+        }
+        set(&json!(other), "Another name").await;
+        assert_eq!(fields(&state(&world, &plan.campaign).await), ["reviewer"]);
+        world.ask(APPROVE, json!({ "id": plan.campaign })).await;
+        assert!(world.ask(RUN, json!({ "id": plan.campaign })).await["runCampaign"]["run"]["id"].is_string());
+        world.end().await;
+    }
+}
+
+both! {
     async fn an_approval_is_of_what_was_seen(kind) {
         let world = World::still(kind, None).await;
         let plan = world.plan("EMAIL", 1).await;

@@ -154,3 +154,30 @@ fn a_range_beyond_the_field_is_told_its_bounds() {
         assert!(told.contains(text) && told.ends_with(bounds), "{text}: {told}");
     }
 }
+
+#[test]
+fn a_field_that_is_wrong_is_named_with_what_it_allows() {
+    for (cron, field, allowed) in [
+        ("60 * * * *", "minute `60`", "between 0 and 59"),
+        ("0 24 * * *", "hour `24`", "between 0 and 23"),
+        ("0 9 0 * *", "day of month `0`", "between 1 and 31"),
+        ("0 9 32W * *", "day of month `32W`", "between 1 and 31"),
+        ("0 9 * 13 *", "month `13`", "between 1 and 12"),
+        ("0 9 * * 8", "day of week `8`", "between 0 and 7"),
+        ("*/0 * * * *", "minute `*/0`", "1 to 60"),
+        ("0-59/61 * * * *", "minute `0-59/61`", "1 to 60"),
+        ("0 */25 * * *", "hour `*/25`", "1 to 24"),
+        ("0 9 * * */MON", "day of week `*/MON`", "1 to 7"),
+        ("5/10 * * * *", "minute `5/10`", "a range"),
+        ("0 9 * * MON#6", "day of week `MON#6`", "1 to 5"),
+        ("0 9 * * MON#0", "day of week `MON#0`", "1 to 5"),
+        ("X * * * *", "minute `X`", "0 to 59"),
+    ] {
+        let told = Pattern::parse(cron, "UTC", GapPolicy::Shift, FoldPolicy::Once).unwrap_err().message;
+        assert!(told.contains(field) && told.contains(allowed), "{cron}: {told}");
+        assert!(!told.contains("omponent"), "{cron}: {told}");
+    }
+    for cron in ["*/60 * * * *", "0 9 * jul-dec/12 *", "0 9 * * fril", "0 9 15W,L * *", "0 9 * * 7,MON#5"] {
+        Pattern::parse(cron, "UTC", GapPolicy::Shift, FoldPolicy::Once).unwrap_or_else(|err| panic!("{cron}: {err:?}"));
+    }
+}

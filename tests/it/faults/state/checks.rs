@@ -83,6 +83,68 @@ both! {
 }
 
 both! {
+    async fn columns_that_contradict_each_other_are_found(kind) {
+        let world = World::still(kind, None).await;
+        let plan = world.plan("EMAIL", 2).await;
+        world.activate(&plan).await;
+        // A completed run, a cancelled one, one in progress; guided work with a meeting and a
+        // follow-up; an occurrence that a person cancelled; an import.
+        let run = world.launch(&plan).await;
+        world.tick(true).await;
+        world.act("approveStep", "step", json!({ "id": world.until_review(&run).await })).await;
+        world.tick(true).await;
+        let cancelled = world.launch(&plan).await;
+        world.tick(true).await;
+        world.act("cancelRun", "run", json!({ "id": cancelled })).await;
+        world.tick(true).await;
+        world.launch(&plan).await;
+        world.tick(true).await;
+        let scheduled = world.ask("mutation($id: ID!) { scheduleCampaign(input: { campaignId: $id, cron: \"0 9 * * *\", timezone: \"UTC\" }) { run { id } } }", json!({ "id": plan.campaign })).await;
+        world.act("cancelRun", "run", json!({ "id": scheduled["scheduleCampaign"]["run"]["id"] })).await;
+        let oak = world.create("record", json!({ "kind": "partnership", "name": "Oak", "email": "oak@p.example" })).await;
+        let (_, steps) = world.own_run(&[("a", "custom", json!({}))], json!({})).await;
+        world.step_act("startStep", &steps[0], json!({})).await;
+        let at = noon() + chrono::Duration::days(1);
+        world.ask("mutation($s: ID!, $r: ID!, $at: DateTime!) { scheduleStepMeeting(input: { stepId: $s, title: \"M\", startsAt: $at, attendees: [{ recordId: $r }] }) { meeting { id } } }", json!({ "s": steps[0], "r": oak, "at": at })).await;
+        world.ask("mutation($s: ID!) { createStepFollowUp(input: { stepId: $s, title: \"F\" }) { followUp { id } } }", json!({ "s": steps[0] })).await;
+        world.tick(true).await;
+        assert_eq!(wrong(&world).await, []);
+        let completed = "run_id IN (SELECT id FROM run WHERE status = 'COMPLETED')";
+        let (outcome, step, active, kinds) = ("the outcome of a recipient", "each step belongs", "an active campaign", "the kind of each event");
+        let broken = [
+            ("UPDATE event SET kind = 'note.made' WHERE kind = 'follow_up.created'".to_owned(), "folding the log", "follow_up"),
+            ("UPDATE event SET kind = 'note.made' WHERE kind = 'meeting.booked'".to_owned(), "folding the log", "meeting"),
+            ("UPDATE event SET kind = 'note.made' WHERE kind = 'schedule.created'".to_owned(), "folding the log", "schedule"),
+            (format!("UPDATE run_record SET outcome = 'FAILED', reason = 'WORK_FAILED' WHERE {completed}"), outcome, ""),
+            (format!("UPDATE run_record SET outcome = 'SKIPPED', reason = NULL WHERE {completed}"), outcome, ""),
+            (format!("UPDATE run_record SET outcome = 'SKIPPED', reason = 'PERSON' WHERE {completed}"), outcome, ""),
+            ("UPDATE step SET record_id = (SELECT id FROM record WHERE record.id <> step.record_id LIMIT 1) WHERE kind = 'send_message'".to_owned(), step, ""),
+            ("UPDATE step SET run_id = (SELECT id FROM run WHERE run.id <> step.run_id LIMIT 1) WHERE kind = 'summarise'".to_owned(), step, ""),
+            ("UPDATE communication SET run_id = (SELECT id FROM run WHERE run.id <> communication.run_id LIMIT 1) WHERE status = 'SENT'".to_owned(), "each message belongs", "@"),
+            ("UPDATE campaign SET approved_version = NULL WHERE status = 'ACTIVE'".to_owned(), active, ""),
+            ("UPDATE campaign SET approved_version = 99 WHERE status = 'ACTIVE'".to_owned(), active, ""),
+            ("UPDATE event SET kind = 'step.skipped' WHERE kind = 'step.completed'".to_owned(), kinds, "says COMPLETED"),
+            ("UPDATE event SET kind = 'goal.held' WHERE kind = 'record.created'".to_owned(), kinds, "goal.held"),
+            ("UPDATE communication SET sent_at = NULL WHERE status = 'SENT'".to_owned(), "a sent message has the time", "@"),
+            ("UPDATE step SET reason = NULL WHERE status = 'SKIPPED'".to_owned(), "a skipped step", ""),
+            ("UPDATE step SET reason = 'BLAH' WHERE status = 'SKIPPED'".to_owned(), "a skipped step", ""),
+            ("UPDATE run SET audience_count = audience_count + 1 WHERE status = 'IN_PROGRESS'".to_owned(), "the audience of a run", ""),
+            ("UPDATE run SET ended_at = NULL WHERE status = 'COMPLETED'".to_owned(), "a run has the time at which it ended", ""),
+            ("UPDATE unfired SET count = count + 1".to_owned(), "occurrences that did not start are counted", ""),
+            ("INSERT INTO import (id, org_id, kind, file, status, rows, created, updated, unchanged, bad, actor, created_at, alive_at) \
+              SELECT id, org_id, 'lead', 'left.csv', 'RUNNING', 0, 0, 0, 0, 0, '{}', created_at, '2026-11-02T10:00:00+00:00' FROM goal LIMIT 1".to_owned(), "a running import", "left.csv"),
+        ];
+        for (sql, named, said) in broken {
+            world.force(&sql).await;
+            let found = wrong(&world).await;
+            let told = found.iter().any(|(what, examples)| what.starts_with(named) && examples.contains(said));
+            assert!(told, "{sql}: {found:#?}");
+        }
+        world.drop_unchecked().await;
+    }
+}
+
+both! {
     async fn what_was_seeded_may_be_changed_and_what_was_told_of_may_be_deleted(kind) {
         let world = World::still(kind, None).await;
         let size = sortie::app::seed::Size { campaigns: 4, runs: 300, steps_per_run: 2 };

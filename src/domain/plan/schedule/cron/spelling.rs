@@ -15,6 +15,14 @@ const NICKNAMES: [(&str, &str); 7] = [
 const MONTHS: [&str; 12] = ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"];
 const DAYS: [&str; 7] = ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"];
 const FIELDS: [&str; 5] = ["minute", "hour", "day of month", "month", "day of week"];
+/// The values that each field allows.
+const ALLOWED: [&str; 5] = [
+    "0 to 59",
+    "0 to 23",
+    "1 to 31, `L` for the last day, and the nearest weekday as in `15W`",
+    "1 to 12, or JAN to DEC",
+    "0 to 7, or SUN to SAT, also as in `MON#1` or `FRIL`",
+];
 /// Maximum number of characters of a pattern; no sensible one comes near.
 const CHARS: usize = 200;
 
@@ -63,6 +71,11 @@ fn without_sunday_range(field: &str) -> String {
     parts.collect::<Vec<_>>().join(",")
 }
 
+/// The reason for a field that looks valid, but is not.
+pub(super) fn invalid(index_of_field: usize, field: &str) -> String {
+    format!("{} `{field}` is not valid; allowed are {}", FIELDS[index_of_field], ALLOWED[index_of_field])
+}
+
 fn check_field(index_of_field: usize, field: &str) -> Result<(), String> {
     let (month_day, month, week_day) = (index_of_field == 2, index_of_field == 3, index_of_field == 4);
     let field = if week_day { field.strip_prefix('+').unwrap_or(field) } else { field };
@@ -83,12 +96,14 @@ fn check_field(index_of_field: usize, field: &str) -> Result<(), String> {
                 _ => false,
             };
             if !known {
-                return Err(format!("`{token}` is not valid in this field"));
+                return Err(format!("`{token}` is not valid in this field; allowed are {}", ALLOWED[index_of_field]));
             }
         }
         if part.contains('#') && !week_day {
             return Err("`#` is allowed only in the day of week, as in `MON#1`".to_owned());
         }
+        check_values(index_of_field, part)?;
+        check_step(index_of_field, part)?;
         check_range(index_of_field, part)?;
     }
     let lists = |token: &str| month_day && field.split(',').any(|part| part == token);
@@ -101,19 +116,55 @@ fn check_field(index_of_field: usize, field: &str) -> Result<(), String> {
 /// The minimum and maximum of each field; 7 also means Sunday at the end of a range.
 const BOUNDS: [(u32, u32); 5] = [(0, 59), (0, 23), (1, 31), (1, 12), (0, 6)];
 
+/// The value of a number or a name of a field.
+fn value(index_of_field: usize, text: &str) -> Option<u32> {
+    let index = |names: &[&str], first: u32| (first..).zip(names).find(|(_, name)| **name == text).map(|found| found.0);
+    let named = match index_of_field {
+        3 => index(&MONTHS, 1),
+        4 => index(&DAYS, 0),
+        _ => None,
+    };
+    named.or_else(|| text.parse().ok())
+}
+
+/// Rejects a single value beyond the field's bounds, and a week of a month other than the first five.
+fn check_values(index_of_field: usize, part: &str) -> Result<(), String> {
+    let (least, most) = BOUNDS[index_of_field];
+    let highest = if index_of_field == 4 { 7 } else { most };
+    let single = part.split(['/', '#']).next().unwrap_or_default();
+    let bare = single.strip_suffix(['W', 'L']).unwrap_or(single);
+    let found = value(index_of_field, single).or_else(|| value(index_of_field, bare));
+    if found.is_some_and(|value| !(least..=highest).contains(&value)) {
+        return Err(format!("`{single}`: must lie between {least} and {highest}"));
+    }
+    match part.split_once('#') {
+        Some((_, week)) if !week.parse().is_ok_and(|week: u32| (1..=5).contains(&week)) => {
+            Err(format!("`#{week}`: must be 1 to 5, as in `MON#1` for the first Monday of the month"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Rejects a step of 0, one beyond the number of the field's values, and one without a range.
+fn check_step(index_of_field: usize, part: &str) -> Result<(), String> {
+    let Some((range, step)) = part.split_once('/') else { return Ok(()) };
+    if range != "*" && !range.contains('-') {
+        return Err(format!("`{part}`: a step follows `*` or a range, as in `*/10` or `10-50/10`"));
+    }
+    let (least, most) = BOUNDS[index_of_field];
+    let count = most - least + 1;
+    match step.parse::<u32>() {
+        Ok(step) if (1..=count).contains(&step) => Ok(()),
+        _ => Err(format!("`/{step}`: a step must be 1 to {count}")),
+    }
+}
+
 /// Rejects a range beyond the field's bounds, and one that ends before it begins; the error of the
 /// latter shows the two ranges to write instead.
 fn check_range(index_of_field: usize, part: &str) -> Result<(), String> {
     let range = part.split(['/', '#']).next().unwrap_or_default();
     let Some((from, to)) = range.split_once('-') else { return Ok(()) };
-    let index =
-        |names: &[&str], first: u32, text: &str| (first..).zip(names).find(|(_, name)| **name == text).map(|at| at.0);
-    let value = |text: &str| match index_of_field {
-        3 => index(&MONTHS, 1, text).or_else(|| text.parse().ok()),
-        4 => index(&DAYS, 0, text).or_else(|| text.parse().ok()),
-        _ => text.parse().ok(),
-    };
-    let (Some(first), Some(last)) = (value(from), value(to)) else { return Ok(()) };
+    let (Some(first), Some(last)) = (value(index_of_field, from), value(index_of_field, to)) else { return Ok(()) };
     // Sunday at the end of a range is day seven.
     let last = if index_of_field == 4 && to == "SUN" && first > 0 { 7 } else { last };
     let (least, most) = BOUNDS[index_of_field];

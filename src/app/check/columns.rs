@@ -1,0 +1,86 @@
+//! Checks that columns agree with each other: those of one row, and those that say the same as a row
+//! they refer to.
+
+use entity::step::StepReason;
+
+use super::rows::{Rule, run};
+use super::{CheckedSnapshot, Violations};
+use crate::kernel::error::Result;
+use crate::kernel::limits;
+
+const RULES: &[Rule] = &[
+    (
+        "each step belongs to the phase and run of its task, and to the run and record of its recipient",
+        "SELECT COUNT(*) FROM step",
+        "SELECT s.key, s.run_id FROM step s JOIN task t ON t.id = s.task_id JOIN phase h ON h.id = t.phase_id \
+         LEFT JOIN run_record p ON p.id = s.run_record_id WHERE s.run_id <> t.run_id OR s.phase_id <> t.phase_id \
+         OR h.run_id <> t.run_id OR p.run_id <> s.run_id OR p.record_id <> s.record_id",
+    ),
+    (
+        "each message belongs to the run of its step and of its recipient",
+        "SELECT COUNT(*) FROM communication",
+        "SELECT c.to_address, c.run_id FROM communication c JOIN step s ON s.id = c.step_id \
+         JOIN run_record p ON p.id = c.run_record_id WHERE c.run_id <> s.run_id OR c.run_id <> p.run_id",
+    ),
+    (
+        "an active campaign has an approved version, one of those that it had",
+        "SELECT COUNT(*) FROM campaign WHERE status = 'ACTIVE'",
+        "SELECT name, id FROM campaign WHERE status = 'ACTIVE' AND (approved_version IS NULL OR approved_version > version)",
+    ),
+    (
+        "a sent message has the time at which it was sent",
+        "SELECT COUNT(*) FROM communication WHERE status = 'SENT'",
+        "SELECT to_address, run_id FROM communication WHERE status = 'SENT' AND sent_at IS NULL",
+    ),
+    (
+        "a run has the time at which it ended, if it has ended",
+        "SELECT COUNT(*) FROM run",
+        "SELECT name, id FROM run WHERE (status IN ('COMPLETED', 'FAILED', 'CANCELLED')) <> (ended_at IS NOT NULL)",
+    ),
+    (
+        "the audience of a run, once it is complete, has as many recipients as the run says",
+        "SELECT COUNT(*) FROM run WHERE audience_done",
+        "SELECT r.name, r.id FROM run r WHERE r.audience_done \
+         AND r.audience_count <> (SELECT COUNT(*) FROM run_record p WHERE p.run_id = r.id)",
+    ),
+    (
+        "occurrences that did not start are counted: one if the first is the last, else more",
+        "SELECT COUNT(*) FROM unfired",
+        "SELECT u.reason FROM unfired u WHERE u.count < 1 \
+         OR (u.reason <> 'NO_SUCH_LOCAL_TIME' AND (u.count = 1) <> (u.first_at = u.last_at))",
+    ),
+];
+
+pub(super) async fn check(snapshot: &CheckedSnapshot) -> Result<Vec<Violations>> {
+    let mut all = run(snapshot, RULES).await?;
+    let reasons: Vec<String> = StepReason::all().iter().map(|reason| format!("'{reason}'")).collect();
+    let skipped = format!(
+        "SELECT key, run_id FROM step WHERE (status = 'SKIPPED' AND reason IS NULL) OR reason NOT IN ({})",
+        reasons.join(", ")
+    );
+    let rule = (
+        "a skipped step has the code of its reason, and every code is known",
+        "SELECT COUNT(*) FROM step WHERE status = 'SKIPPED' OR reason IS NOT NULL",
+        skipped.as_str(),
+    );
+    all.extend(run(snapshot, &[rule]).await?);
+    all.push(imports(snapshot).await?);
+    Ok(all)
+}
+
+/// Checks that running imports have shown a sign of life: those of a process that has ended are
+/// ended by the server within minutes, or when it starts again.
+async fn imports(snapshot: &CheckedSnapshot) -> Result<Violations> {
+    let mut found = Violations::new("a running import has a process that works on it");
+    for row in snapshot.all("SELECT file, alive_at, ended_at FROM import WHERE status = 'RUNNING'").await? {
+        let file: String = row.try_get_by_index(0)?;
+        let alive: Option<chrono::DateTime<chrono::Utc>> = row.try_get_by_index(1)?;
+        let ended: Option<chrono::DateTime<chrono::Utc>> = row.try_get_by_index(2)?;
+        let lives = alive.is_some_and(|at| snapshot.now - at <= limits::IMPORT_SILENT * 6);
+        found.record(lives && ended.is_none(), || {
+            let since = alive.map_or_else(|| "its beginning".to_owned(), |at| at.to_rfc3339());
+            format!("{file}, without a sign of life since {since}; start the server, which ends it")
+        });
+    }
+    Ok(found)
+}

@@ -1,0 +1,18 @@
+//! Steps that people can't act on while the run or its campaign is paused.
+
+use entity::step::StepStatus;
+use entity::{CampaignStatus, RunStatus};
+
+use super::WaitContext;
+use super::step_waits::Group;
+use crate::domain::plan::run_template;
+
+impl WaitContext<'_> {
+    /// True if people can start or complete these steps. In a pause that is only the report of a call
+    /// that has begun.
+    pub(super) fn may_act_on(&self, group: &Group) -> bool {
+        let is_paused = self.run.status == RunStatus::Paused
+            || self.campaign.is_some_and(|campaign| campaign.status == CampaignStatus::Paused);
+        !is_paused || (group.kind == run_template::CALL && group.status == StepStatus::InProgress)
+    }
+}
