@@ -27,7 +27,7 @@ pub fn of(value: &impl Serialize) -> usize {
 }
 
 /// Counts values by the characters between them.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Measure {
     size: usize,
     within_text: bool,
@@ -36,18 +36,20 @@ struct Measure {
 
 impl Measure {
     fn take(&mut self, bytes: &[u8]) {
-        self.size += bytes.len();
+        let Self { mut size, mut within_text, mut escaped } = *self;
+        size += bytes.len();
         for byte in bytes {
             match byte {
-                _ if self.escaped => self.escaped = false,
-                b'\\' if self.within_text => self.escaped = true,
-                b'"' => self.within_text = !self.within_text,
-                _ if self.within_text => {}
-                b',' | b':' | b'[' => self.size += SLOT,
-                b'{' => self.size += OBJECT,
+                _ if escaped => escaped = false,
+                b'\\' if within_text => escaped = true,
+                b'"' => within_text = !within_text,
+                _ if within_text => {}
+                b',' | b':' | b'[' => size += SLOT,
+                b'{' => size += OBJECT,
                 _ => {}
             }
         }
+        *self = Self { size, within_text, escaped };
     }
 }
 

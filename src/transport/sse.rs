@@ -104,15 +104,15 @@ pub(super) async fn run(
 /// One serialised event, in pieces. Its data is one line, since serialised JSON has no line breaks.
 pub(super) type Event = Vec<Bytes>;
 
-/// A payload, counted for its key until it is written.
-struct CountedPayload {
-    payload: Payload,
+/// A text that is counted for its key until it is written.
+struct CountedText<T> {
+    text: T,
     _held: Option<Arc<cost::Request>>,
 }
 
-impl AsRef<[u8]> for CountedPayload {
+impl<T: AsRef<str>> AsRef<[u8]> for CountedText<T> {
     fn as_ref(&self) -> &[u8] {
-        self.payload.as_bytes()
+        self.text.as_ref().as_bytes()
     }
 }
 
@@ -120,10 +120,10 @@ impl AsRef<[u8]> for CountedPayload {
 /// piece of its own, which its readers share instead of copying it.
 fn next(id: Option<&str>, at: Option<&str>, payload: Payload, held: Option<Arc<cost::Request>>) -> Event {
     let (head, tail) = frame(id, at);
-    if payload.len() <= limits::COPY_FREE_BYTES {
-        return vec![format!("{head}{payload}{tail}").into()];
+    if payload.len() < limits::SHARED_PAYLOAD_BYTES {
+        return vec![Bytes::from_owner(CountedText { text: format!("{head}{payload}{tail}"), _held: held })];
     }
-    vec![head.into(), Bytes::from_owner(CountedPayload { payload, _held: held }), tail.into()]
+    vec![head.into(), Bytes::from_owner(CountedText { text: payload, _held: held }), tail.into()]
 }
 
 /// The event of an error.

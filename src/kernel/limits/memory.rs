@@ -8,7 +8,10 @@ pub const SHARED_BYTES: usize = 1024 * 1024;
 pub const SHARED_LEAST_BYTES: usize = 8 * 1024;
 /// Part of its memory from which a key, or an org, holds much: one half.
 pub const MUCH_HELD: usize = 2;
-/// Size up to which a copy of a response is not counted, in bytes.
+/// Size from which the payload of a server-sent event is shared by its readers, not copied, in
+/// bytes.
+pub const SHARED_PAYLOAD_BYTES: usize = 1024;
+/// Size up to which a socket's copy of a response is not counted, in bytes.
 pub const COPY_FREE_BYTES: usize = 16 * 1024;
 /// Approximate number of runs whose snapshot is cached in memory.
 pub const SNAPSHOTS_CACHED: usize = 1_000;

@@ -111,7 +111,7 @@ both! {
             assert_eq!((&item["a0"]["nth"], &item["a59"]["nth"]), (&json!(i), &json!(i)));
             cursors.push(item["cursor"].as_str().unwrap().to_owned());
         }
-        while String::from_utf8_lossy(&told).matches("event: next").count() < 5 || !told.ends_with(b"\n\n") {
+        while !told.ends_with(b"\n\n") || String::from_utf8_lossy(&told).matches("event: next").count() < 5 {
             told.extend_from_slice(&stream.chunk().await.unwrap().expect("the stream has ended"));
         }
         let told = String::from_utf8(told).unwrap();
