@@ -4,6 +4,7 @@
 use chrono::{DateTime, Duration, Utc};
 use serde_json::{Value, json};
 use sortie::channel::Mail;
+use sortie::step_kind::email::Email;
 
 use super::{codes, reason};
 use crate::harness::sink::Sink;
@@ -142,6 +143,39 @@ both! {
         assert_eq!(sink.kept().len(), 12);
         let sent = world.ask("query($id: ID!) { run(id: $id) { messagesOnWay } }", json!({ "id": run })).await;
         assert_eq!(sent["run"]["messagesOnWay"], 0);
+        world.end().await;
+    }
+}
+
+both! {
+    async fn email_steps_follow_at_once_when_a_paused_channel_accepts_one(kind) {
+        let sink = Sink::start().await;
+        sink.busy(Some("@"));
+        let world = World::still(kind, Some(sink.url())).await;
+        let mail = Mail::configured(&crate::harness::config(&world.folder, "", Some(sink.url()))).await.unwrap();
+        let email = Email::new(std::sync::Arc::new(mail), "sender.example".into());
+        let step = json!({ "key": "first", "type": "email", "assignedTo": "WORKFLOW", "trigger": "immediate", "config": { "subject": "s", "body": "b" } });
+        let phases = json!([{ "key": "all", "name": "All", "autonomous": true, "tasks": [{ "key": "mails", "name": "Mails", "fanOut": true, "steps": [step] }] }]);
+        world.apply(&json!({ "runTemplates": [{ "key": "letters", "name": "letters", "phases": phases }] }).to_string()).await;
+        let plan = world.plan("EMAIL", 12).await;
+        let run = world.fly("letters", json!({ "segmentId": plan.segment })).await;
+        world.tick(false).await;
+        world.perform(&email).await;
+        let tried = sink.tried("@");
+        assert!((10..=12).contains(&tried), "{tried}");
+        // None is due by itself when the probe is.
+        let later = "UPDATE step SET available_at = '2026-11-02T12:05:00+00:00' WHERE reason = 'PUT_OFF'";
+        world.force(later).await;
+        world.clock.set(noon() + Duration::seconds(15));
+        world.perform(&email).await;
+        assert_eq!(sink.tried("@"), tried + 1);
+        world.force(later).await;
+        sink.busy(None);
+        world.clock.set(noon() + Duration::seconds(45));
+        world.perform(&email).await;
+        assert_eq!(sink.kept().len(), 12);
+        world.tick(false).await;
+        world.until_run(&run, "COMPLETED").await;
         world.end().await;
     }
 }

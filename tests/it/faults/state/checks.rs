@@ -87,8 +87,8 @@ both! {
         let world = World::still(kind, None).await;
         let plan = world.plan("EMAIL", 2).await;
         world.activate(&plan).await;
-        // A completed run, a cancelled one, one in progress; guided work with a meeting and a
-        // follow-up; an occurrence that a person cancelled; an import.
+        // A completed run and a cancelled one; guided work with a meeting and a follow-up; an
+        // occurrence that a person cancelled.
         let run = world.launch(&plan).await;
         world.tick(true).await;
         world.act("approveStep", "step", json!({ "id": world.until_review(&run).await })).await;
@@ -96,8 +96,6 @@ both! {
         let cancelled = world.launch(&plan).await;
         world.tick(true).await;
         world.act("cancelRun", "run", json!({ "id": cancelled })).await;
-        world.tick(true).await;
-        world.launch(&plan).await;
         world.tick(true).await;
         let scheduled = world.ask("mutation($id: ID!) { scheduleCampaign(input: { campaignId: $id, cron: \"0 9 * * *\", timezone: \"UTC\" }) { run { id } } }", json!({ "id": plan.campaign })).await;
         world.act("cancelRun", "run", json!({ "id": scheduled["scheduleCampaign"]["run"]["id"] })).await;
