@@ -9,6 +9,11 @@ pub(crate) struct Migration;
 const KINDS: &str = "'UNSUBSCRIBE', 'CLOSE')";
 const WITH_FOLLOW: &str = "'UNSUBSCRIBE', 'CLOSE', 'FOLLOW')";
 
+const DOWN: &str = "
+UPDATE task SET fan_out_done = TRUE WHERE id IN (SELECT task_id FROM sweep WHERE kind = 'FOLLOW');
+DELETE FROM sweep WHERE kind = 'FOLLOW';
+";
+
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
     fn use_transaction(&self) -> Option<bool> {
@@ -20,7 +25,7 @@ impl MigrationTrait for Migration {
     }
 
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        crate::run(manager, "DELETE FROM sweep WHERE kind = 'FOLLOW'").await?;
+        crate::run(manager, DOWN).await?;
         change(manager, WITH_FOLLOW, KINDS).await
     }
 }

@@ -3,17 +3,12 @@
 
 mod settle;
 
-use std::collections::HashMap;
-
 use chrono::{DateTime, Utc};
-use entity::communication;
 use entity::id::*;
 use entity::queued_message::{COLUMN, Column, Entity, Model};
 use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
 use sea_orm::sea_query::{Expr, ExprTrait};
-use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QuerySelect, Statement};
-use tokio::sync::oneshot;
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, Statement};
 use tracing::Instrument;
 
 use super::failed_work::guarded;
@@ -109,7 +104,6 @@ async fn send_batch(context: &EngineContext, send: &Send, claimed: &[Model], hel
     let working = async {
         let answers = hand_over_all(context, send, claimed).await.into_iter().zip(claimed);
         let answers = answers.map(|(answer, message)| catch_panic(context, send, message, answer).boxed()).collect();
-        let answers = one_by_one(answers, &meetings(&context.db, claimed).await?);
         slots::settle_as_answered(answers, held, move |outcomes: Vec<(usize, SendOutcome)>| async move {
             settle::settle_batch(context, claimed, &outcomes).await
         })
@@ -122,48 +116,6 @@ async fn send_batch(context: &EngineContext, send: &Send, claimed: &[Model], hel
         }
     };
     outcome.instrument(tracing::info_span!("post", messages = claimed.len())).await
-}
-
-/// The meeting of each of these messages; none for other messages.
-async fn meetings(db: &Db, claimed: &[Model]) -> Result<Vec<Option<MeetingId>>> {
-    if claimed.len() < 2 {
-        return Ok(vec![None; claimed.len()]);
-    }
-    let found: Vec<(CommunicationId, Option<MeetingId>)> = communication::Entity::find()
-        .select_only()
-        .columns([communication::Column::Id, communication::Column::MeetingId])
-        .filter(any_of(db.dialect(), communication::COLUMN.id, claimed.iter().map(|message| message.communication_id)))
-        .filter(communication::COLUMN.meeting_id.is_not_null())
-        .into_tuple()
-        .all(db.read())
-        .await?;
-    let found: HashMap<_, _> = found.into_iter().collect();
-    Ok(claimed.iter().map(|message| found.get(&message.communication_id).copied().flatten()).collect())
-}
-
-/// Makes the messages about one meeting go out one after the other: an invitation arrives before its
-/// cancellation. All others go out at once.
-fn one_by_one<'a, A: 'a + std::marker::Send>(
-    answers: Vec<BoxFuture<'a, A>>,
-    meetings: &[Option<MeetingId>],
-) -> Vec<BoxFuture<'a, A>> {
-    let mut last: HashMap<MeetingId, oneshot::Receiver<()>> = HashMap::new();
-    let each = answers.into_iter().zip(meetings).map(|(answer, meeting)| {
-        let Some(meeting) = meeting else { return answer };
-        let (done, ended) = oneshot::channel::<()>();
-        let before = last.insert(*meeting, ended);
-        let turn = async move {
-            if let Some(before) = before {
-                // Ends with an error when the message before it is answered.
-                let _ = before.await;
-            }
-            let outcome = answer.await;
-            drop(done);
-            outcome
-        };
-        turn.boxed()
-    });
-    each.collect()
 }
 
 /// Awaits an answer. After a panic the message is sent once more: that attempt finds it if it was

@@ -2,6 +2,7 @@
 //! settled; a send begins when its reservation commits.
 
 pub(crate) mod forward;
+mod meeting_turns;
 mod message_lookup;
 mod readdress;
 mod reserve;
@@ -23,6 +24,7 @@ use serde_json::json;
 use tokio::sync::watch;
 use uuid::Uuid;
 
+use meeting_turns::MeetingTurns;
 pub(crate) use message_lookup::MessageLookup;
 pub(crate) use settle::{contacted, row, settle};
 
@@ -201,12 +203,19 @@ impl Send {
             last_time: reserved.last_time,
         });
         let waits = batch.refusing && !(fresh.is_empty() && leftover.is_empty());
+        let mut meetings = MeetingTurns::default();
         let answers = each.iter().map(|key| {
             let fresh = key.and_then(|id| fresh.remove(&id));
             let old = key.and_then(|id| leftover.remove(&id));
             match (fresh, old) {
-                (Some(message), _) => self.answer(db, message, false, batch.clone()).boxed(),
-                (None, Some(message)) => self.answer(db, message, true, batch.clone()).boxed(),
+                (Some(message), _) => {
+                    let meeting = message.meeting_id;
+                    meetings.after_the_one_before(meeting, self.answer(db, message, false, batch.clone()).boxed())
+                }
+                (None, Some(message)) => {
+                    let meeting = message.meeting_id;
+                    meetings.after_the_one_before(meeting, self.answer(db, message, true, batch.clone()).boxed())
+                }
                 (None, None) => {
                     let other = key.and_then(|id| others.get(&id)).cloned();
                     let why = key.and_then(|id| reserved.suppressed.get(&id));

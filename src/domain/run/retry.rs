@@ -18,7 +18,8 @@ use sea_orm::{
 use super::permissions::{Action, check_allowed};
 use super::step::{ActionInput, Change};
 use super::{
-    advance, apply_transition, interrupt, must_lock, phase, recipients, step_messages, sweep_queue, task, unreached,
+    advance, apply_transition, dependents, interrupt, must_lock, phase, recipients, step_messages, sweep_queue, task,
+    unreached,
 };
 use crate::domain::plan::run_template;
 use crate::kernel::db::batch::any_of;
@@ -84,6 +85,8 @@ pub async fn retry(db: &Db, viewer: &Viewer, id: RunId, expected: Option<i32>, r
                 sweep_queue::begin(tx, viewer, &run, Some(task.id), SweepKind::Retry, reason).await?;
             }
         }
+        let snapshot = super::snapshot::of(tx.db(), &run).await?;
+        dependents::follow::begin_all(tx, &run, &snapshot).await?;
         interrupt::apply_missed_events(tx, &run, failed_at).await?;
         advance::advance(tx, viewer, run).await
     })
@@ -188,7 +191,7 @@ pub(in crate::domain::run) async fn wait_again(
     snapshot: &super::snapshot::RunSnapshot,
     step: &step::Model,
 ) -> Result<()> {
-    super::dependents::restore(tx, run, snapshot, std::slice::from_ref(step)).await?;
+    dependents::restore(tx, run, snapshot, std::slice::from_ref(step)).await?;
     step_messages::wait_with(tx, run, std::slice::from_ref(step)).await?;
     recipients::clear_skipped(tx, step.run_record_id).await
 }
@@ -218,7 +221,7 @@ pub(in crate::domain::run) async fn requeue(
     let recipients: Vec<RunRecordId> = steps.iter().filter_map(|step| step.run_record_id).collect();
     let messages = step_messages::messages_of(tx, &steps);
     let snapshot = super::snapshot::of(tx.db(), run).await?;
-    super::dependents::restore(tx, run, &snapshot, &steps).await?;
+    dependents::restore(tx, run, &snapshot, &steps).await?;
     let reason = reason.map(str::to_owned);
     let change = |step| Change { step, from: Some(StepStatus::Failed), kind: "step.retried", reason: reason.clone() };
     let changes: Vec<Change> = steps.into_iter().map(change).collect();

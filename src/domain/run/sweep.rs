@@ -81,6 +81,7 @@ pub async fn chunk(db: &Db, sweep: &Model) -> Result<()> {
         }
         match (sweep.task_id, sweep.kind) {
             (Some(task_id), SweepKind::Retry) => super::task::retrying(tx, task_id, false).await?,
+            (Some(task_id), _) if sweep_queue::is_open_on(tx, task_id).await? => {}
             (Some(task_id), _) => super::task::fan_out_done(tx, task_id, true).await?,
             (None, _) => {}
         }

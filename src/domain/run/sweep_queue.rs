@@ -43,6 +43,13 @@ pub(crate) async fn begin_once(tx: &Tx, viewer: &Viewer, run: &run::Model, kind:
     Ok(())
 }
 
+/// True if a sweep that creates or changes a task's steps is still in progress; a retry has a mark of
+/// its own.
+pub(crate) async fn is_open_on(tx: &Tx, task: TaskId) -> Result<bool> {
+    let open = Entity::find().filter(COLUMN.task_id.eq(task)).filter(COLUMN.kind.ne(SweepKind::Retry));
+    Ok(open.one(tx.db()).await?.is_some())
+}
+
 /// True if a sweep of this kind is still in progress on the run.
 pub(crate) async fn is_open(tx: &Tx, run: RunId, kind: SweepKind) -> Result<bool> {
     let open = Entity::find().filter(COLUMN.run_id.eq(run)).filter(COLUMN.kind.eq(kind)).one(tx.db()).await?;

@@ -84,7 +84,7 @@ pub fn phone_in(field: &str, value: &str, region: Option<&str>) -> Result<(Strin
     let parsed = phonenumber::parse(region.filter(|_| local_code.is_some()), &given).map_err(|_| none())?;
     let extension = parsed.extension().map(ToString::to_string);
     let by_crate = digits(&parsed.format().mode(Mode::E164).to_string());
-    let has_letters = extension.is_none() && given.trim_start_matches("+tel:").chars().any(char::is_alphabetic);
+    let has_letters = extension.is_none() && given.trim_start_matches("tel:").chars().any(char::is_alphabetic);
     let all = if has_letters { by_crate.clone() } else { digits(&given) };
     let all = extension.as_deref().and_then(|extension| all.strip_suffix(extension)).unwrap_or(&all);
     let split = if has_letters { None } else { local_code.map(|code| (code, all)) };

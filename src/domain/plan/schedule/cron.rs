@@ -65,10 +65,15 @@ impl Occurrence {
     }
 }
 
+fn wrong(cron: &str, why: &dyn std::fmt::Display) -> Refusal {
+    Refusal::input("cron", format!("`{}`: {why}", validate::shown(cron)))
+}
+
 impl Pattern {
     /// Parses a pattern and a time zone. Errors: BAD_USER_INPUT naming `cron` or `timezone`, also
     /// for a pattern that never occurs.
     pub fn parse(cron: &str, time_zone: &str, gap: GapPolicy, fold: FoldPolicy) -> Result<Self, Refusal> {
+        spelling::check_steps(cron).map_err(|why| wrong(cron, &why))?;
         let pattern = Self::read(cron, time_zone, gap, fold)?;
         match pattern.next(DateTime::UNIX_EPOCH) {
             Some(_) => Ok(pattern),
@@ -85,8 +90,7 @@ impl Pattern {
                 format!("`{}` is not a time zone like Europe/Berlin", validate::shown(time_zone)),
             )
         })?;
-        let wrong = |why: &dyn std::fmt::Display| Refusal::input("cron", format!("`{}`: {why}", validate::shown(cron)));
-        let fields = spelling::fields(cron).map_err(|why| wrong(&why))?;
+        let fields = spelling::fields(cron).map_err(|why| wrong(cron, &why))?;
         let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
         // The parser does not say which field it means.
         let is_valid = |at: usize| {
@@ -95,8 +99,8 @@ impl Pattern {
             parser.parse(&alone.join(" ")).is_ok()
         };
         let cron = parser.parse(&fields.join(" ")).map_err(|err| match (0..5).find(|at| !is_valid(*at)) {
-            Some(at) => wrong(&spelling::invalid(at, &fields[at])),
-            None => wrong(&err),
+            Some(at) => wrong(cron, &spelling::invalid(at, &fields[at])),
+            None => wrong(cron, &err),
         })?;
         let values = |values: Vec<u16>| values.into_iter().map(u32::from).collect::<Vec<_>>();
         let (hours, minutes) = (values(cron.pattern.hours.values()), values(cron.pattern.minutes.values()));

@@ -74,20 +74,16 @@ async fn wait_again(
         let of = tasks.iter().filter(|task| task.key == declared.key).map(|task| task.id);
         any_of(tx.dialect(), step::COLUMN.task_id, of)
     };
+    let judged = step::COLUMN.status.eq(StepStatus::Skipped).and(step::COLUMN.reason.is_in(JUDGED));
     let queued = step::COLUMN.status.eq(StepStatus::Queued).and(step::COLUMN.lease_owner.is_null());
     let found = step::Entity::find()
         .filter(affected)
         .filter(step::COLUMN.run_id.eq(run.id))
         .filter(step::COLUMN.key.eq(key))
-        .filter(was_judged().or(queued))
+        .filter(judged.or(queued))
         .all(tx.db())
         .await?;
     return_to_pending(tx, run, snapshot, declared, &found).await
-}
-
-/// Condition for the steps that were skipped at the end of the step before.
-pub(super) fn was_judged() -> Expr {
-    step::COLUMN.status.eq(StepStatus::Skipped).and(step::COLUMN.reason.is_in(JUDGED))
 }
 
 /// Returns skipped and queued steps of a task to PENDING, but for those that an event has stopped

@@ -7,7 +7,7 @@ use entity::sweep::{Model, SweepKind};
 use entity::{run, task};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
-use super::again::{restore, return_to_pending, was_judged};
+use super::again::{WAITED, restore, return_to_pending};
 use super::{advance, enqueue};
 use crate::domain::run::snapshot::{self, RunSnapshot};
 use crate::domain::run::step::Change;
@@ -18,6 +18,17 @@ use crate::kernel::error::{Error, Result};
 use crate::kernel::limits;
 use crate::kernel::viewer::Viewer;
 
+/// Begins the sweeps of all completed single steps, for a failed run that is retried: those that it
+/// had when it failed are gone.
+pub(in crate::domain::run) async fn begin_all(tx: &Tx, run: &run::Model, snapshot: &RunSnapshot) -> Result<()> {
+    for key in snapshot.graph.dependents.keys().filter(|key| !snapshot.graph.fan_out_keys.contains(*key)) {
+        if single(tx, run, key).await?.is_some_and(|step| step.status == StepStatus::Completed) {
+            begin(tx, run, snapshot, key).await?;
+        }
+    }
+    Ok(())
+}
+
 /// Begins a sweep for each fan-out with steps that were skipped because this single step had not
 /// completed, and keeps its task open.
 pub(super) async fn begin(tx: &Tx, run: &run::Model, snapshot: &RunSnapshot, key: &str) -> Result<()> {
@@ -25,7 +36,9 @@ pub(super) async fn begin(tx: &Tx, run: &run::Model, snapshot: &RunSnapshot, key
         return Ok(());
     }
     let engine = Viewer::engine(run.org_id);
-    for task in crate::domain::run::task::of_runs(tx.db(), &engine, &[run.id]).await? {
+    // The fan-out of a task that has not begun creates its steps, and judges them, later.
+    let tasks = crate::domain::run::task::of_runs(tx.db(), &engine, &[run.id]).await?;
+    for task in tasks.into_iter().filter(|task| task.fan_out_begun) {
         if followers(tx, snapshot, &task, key).limit(1).one(tx.db()).await?.is_some() {
             crate::domain::run::task::hold_open(tx, task.id).await?;
             sweep_queue::begin(tx, &engine, run, Some(task.id), SweepKind::Follow, Some(key.to_owned())).await?;
@@ -42,7 +55,14 @@ fn followers(tx: &Tx, snapshot: &RunSnapshot, task: &task::Model, key: &str) -> 
     step::Entity::find()
         .filter(step::COLUMN.task_id.eq(task.id))
         .filter(any_of(tx.dialect(), step::Column::Key, keys))
-        .filter(was_judged())
+        .filter(step::COLUMN.status.eq(StepStatus::Skipped))
+        .filter(step::COLUMN.reason.is_in(WAITED))
+}
+
+/// The run's single step with a key.
+async fn single(tx: &Tx, run: &run::Model, key: &str) -> Result<Option<step::Model>> {
+    let of_key = step::Entity::find().filter(step::COLUMN.run_id.eq(run.id)).filter(step::COLUMN.key.eq(key));
+    Ok(of_key.filter(step::COLUMN.run_record_id.is_null()).one(tx.db()).await?)
 }
 
 /// Enqueues a chunk of the steps; ends if the single step is done again meanwhile.
@@ -50,9 +70,7 @@ pub(in crate::domain::run) async fn chunk(tx: &Tx, run: &run::Model, sweep: &Mod
     let (Some(task_id), Some(key)) = (sweep.task_id, sweep.reason.as_deref()) else {
         return Err(Error::internal("a sweep over followers without a task or a step"));
     };
-    let of_key = step::Entity::find().filter(step::COLUMN.run_id.eq(run.id)).filter(step::COLUMN.key.eq(key));
-    let single = of_key.filter(step::COLUMN.run_record_id.is_null()).one(tx.db()).await?;
-    if single.is_none_or(|step| step.status != StepStatus::Completed) {
+    if single(tx, run, key).await?.is_none_or(|step| step.status != StepStatus::Completed) {
         return Ok(None);
     }
     let task = task::Entity::find_by_id(task_id).one(tx.db()).await?.ok_or_else(|| Error::internal("no task"))?;

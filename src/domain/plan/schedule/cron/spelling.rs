@@ -103,7 +103,7 @@ fn check_field(index_of_field: usize, field: &str) -> Result<(), String> {
             return Err("`#` is allowed only in the day of week, as in `MON#1`".to_owned());
         }
         check_values(index_of_field, part)?;
-        check_step(index_of_field, part)?;
+        check_step_follows(part)?;
         check_range(index_of_field, part)?;
     }
     let lists = |token: &str| month_day && field.split(',').any(|part| part == token);
@@ -145,18 +145,29 @@ fn check_values(index_of_field: usize, part: &str) -> Result<(), String> {
     }
 }
 
-/// Rejects a step of 0, one beyond the number of the field's values, and one without a range.
-fn check_step(index_of_field: usize, part: &str) -> Result<(), String> {
-    let Some((range, step)) = part.split_once('/') else { return Ok(()) };
-    if range != "*" && !range.contains('-') {
-        return Err(format!("`{part}`: a step follows `*` or a range, as in `*/10` or `10-50/10`"));
+/// Rejects a step without a range.
+fn check_step_follows(part: &str) -> Result<(), String> {
+    match part.split_once('/') {
+        Some((range, _)) if range != "*" && !range.contains('-') => {
+            Err(format!("`{part}`: a step follows `*` or a range, as in `*/10` or `10-50/10`"))
+        }
+        _ => Ok(()),
     }
-    let (least, most) = BOUNDS[index_of_field];
-    let count = most - least + 1;
-    match step.parse::<u32>() {
-        Ok(step) if (1..=count).contains(&step) => Ok(()),
-        _ => Err(format!("`/{step}`: a step must be 1 to {count}")),
+}
+
+/// Rejects steps beyond the number of their field's values, in a new pattern; stored ones may have
+/// them.
+pub(super) fn check_steps(cron: &str) -> Result<(), String> {
+    for (at, field) in cron.split_whitespace().enumerate().take(BOUNDS.len()) {
+        let (least, most) = BOUNDS[at];
+        let count = most - least + 1;
+        for step in field.split(',').filter_map(|part| Some(part.split_once('/')?.1)) {
+            if !step.parse::<u32>().is_ok_and(|step| (1..=count).contains(&step)) {
+                return Err(format!("{} `{field}`: `/{step}`: a step must be 1 to {count}", FIELDS[at]));
+            }
+        }
     }
+    Ok(())
 }
 
 /// Rejects a range beyond the field's bounds, and one that ends before it begins; the error of the
