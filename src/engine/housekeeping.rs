@@ -15,7 +15,7 @@ pub(super) async fn run(context: EngineContext, mut wake: Wake) {
     let mut started_at = (context.db.dialect() == Dialect::Sqlite).then(|| context.db.now());
     loop {
         tick(&context, started_at.take()).await;
-        if !wake.pause(limits::FORGET_EVERY).await {
+        if !wake.pause(limits::HOUSEKEEPING_INTERVAL).await {
             return;
         }
     }
