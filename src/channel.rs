@@ -30,7 +30,7 @@ pub enum Delivery {
         term: RefusalPeriod,
     },
     /// Unknown if the receiving system has the message.
-    Lost {
+    Unknown {
         /// The reason.
         why: String,
     },

@@ -116,12 +116,12 @@ impl Engine {
         Ok(Self { context, loops, stop, ticker })
     }
 
-    /// Stops claiming and lets claimed work settle, for up to `limits::STOP`. Releases the leases
+    /// Stops claiming and lets claimed work settle, for up to `limits::SHUTDOWN_GRACE`. Releases the leases
     /// of what has not settled by then, so that other processes can claim it.
     pub async fn stop(mut self) {
         self.stop.send_replace(true);
         let all = async { while self.loops.join_next().await.is_some() {} };
-        if tokio::time::timeout(limits::STOP, all).await.is_err() {
+        if tokio::time::timeout(limits::SHUTDOWN_GRACE, all).await.is_err() {
             self.loops.shutdown().await;
             match rescue::release_leases(&self.context).await {
                 Ok(count) => tracing::warn!(count, "claimed work did not settle in time; its leases are released"),
@@ -175,7 +175,7 @@ impl Wake {
             _ = self.stop.changed() => {}
         }
         // Commits come close together: one read serves all of them.
-        self.pause(limits::GATHER).await
+        self.pause(limits::COLLECT_DELAY).await
     }
 
     /// Sleeps for a while; `false` if the loop is to stop.

@@ -22,7 +22,7 @@ pub mod limits;
 pub mod page;
 pub mod quote;
 pub mod references;
-pub(crate) mod room;
+pub(crate) mod row_limit;
 pub mod secret;
 pub mod storable;
 pub mod stuck;

@@ -76,7 +76,7 @@ pub struct App {
     /// Registered and persisted documents.
     pub documents: Documents,
     /// The open sockets, streams and subscriptions by principal.
-    pub presences: StreamQuotas,
+    pub stream_quotas: StreamQuotas,
     /// Maximum number of open sockets and streams of one key.
     pub streams_per_key: usize,
     /// Maximum time for a client to send its request or `connection_init`.
@@ -86,7 +86,7 @@ pub struct App {
     /// The region of imported telephone numbers without a country code; `None` if they need one.
     pub phone_region: Option<String>,
     /// The subscriptions that share their execution.
-    pub crowds: SharedSubscriptions,
+    pub shared_subscriptions: SharedSubscriptions,
     /// The imports in progress.
     pub uploads: uploads::ImportQuotas,
     /// The clients with one SSE stream for all their operations.
@@ -120,7 +120,7 @@ pub struct Admitted {
     /// The tracing span of the request.
     pub span: tracing::Span,
     /// A subscription's permit from its key's quota; `None` for other operations.
-    pub presence: Option<StreamPermit>,
+    pub stream_permit: Option<StreamPermit>,
 }
 
 /// The parts from which the same request is built again.
@@ -140,7 +140,7 @@ impl RequestContext {
 impl App {
     /// An empty count of bytes buffered for an address.
     pub fn load(&self, address: std::net::IpAddr) -> BufferedBytes {
-        self.addresses.load(address, self.authenticator.stands_for_many(address))
+        self.addresses.load(address, self.authenticator.is_shared_address(address))
     }
 
     /// Checks a request: its document, its operation's limits, and the principal's permissions.
@@ -199,7 +199,7 @@ impl App {
         // The memory that a subscription uses while open: a parsed document takes several times its
         // text.
         let held = parsed.text.len().saturating_mul(8).saturating_add(checked.bytes());
-        let presence = is_subscription.then(|| self.permit_subscription(principal, held)).transpose()?;
+        let stream_permit = is_subscription.then(|| self.permit_subscription(principal, held)).transpose()?;
         let again = is_subscription.then(|| RequestContext { checked, viewer: principal.viewer.clone() });
         let fields: Vec<&str> = operation.roots.iter().map(|root| root.field.as_str()).collect();
         let (kind, org) = (operation.kind, principal.viewer.org_id);
@@ -216,7 +216,7 @@ impl App {
             cost,
             way,
             span,
-            presence,
+            stream_permit,
         })
     }
 

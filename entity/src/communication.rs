@@ -51,13 +51,13 @@ pub enum CommunicationTransition {
     /// The upstream refused it permanently.
     Fail,
     /// The outcome is unknown.
-    Lose,
+    MarkUnknown,
     /// A person states that it was sent.
     ResolveSent,
     /// A person requests that it is sent again.
-    ResolveAgain,
+    ResolveSendAgain,
     /// A person states that it was not sent, and leaves it so.
-    ResolveNot,
+    ResolveNotSent,
     /// A person retries its step.
     Retry,
     /// The run was cancelled, or the record skipped.
@@ -77,10 +77,10 @@ impl StateMachine for CommunicationStatus {
             Accept,
             Release,
             Fail,
-            Lose,
+            MarkUnknown,
             ResolveSent,
-            ResolveAgain,
-            ResolveNot,
+            ResolveSendAgain,
+            ResolveNotSent,
             Retry,
             Cancel,
         ]
@@ -99,9 +99,11 @@ impl StateMachine for CommunicationStatus {
             (S::Draft, Reject) => Some(S::Rejected),
             (S::Draft, Cancel) => Some(S::Cancelled),
             (S::Draft, Suppress) => Some(S::Suppressed),
-            (S::Draft, Reserve | Accept | Release | Fail | Lose | ResolveSent | ResolveAgain | ResolveNot | Retry) => {
-                None
-            }
+            (
+                S::Draft,
+                Reserve | Accept | Release | Fail | MarkUnknown | ResolveSent | ResolveSendAgain | ResolveNotSent
+                | Retry,
+            ) => None,
             (S::Approved, Edit) => Some(S::Draft),
             (S::Approved, Reject) => Some(S::Rejected),
             (S::Approved, Reserve) => Some(S::Sending),
@@ -109,33 +111,35 @@ impl StateMachine for CommunicationStatus {
             (S::Approved, Cancel) => Some(S::Cancelled),
             (
                 S::Approved,
-                Approve | Accept | Release | Fail | Lose | ResolveSent | ResolveAgain | ResolveNot | Retry,
+                Approve | Accept | Release | Fail | MarkUnknown | ResolveSent | ResolveSendAgain | ResolveNotSent
+                | Retry,
             ) => None,
             (S::Sending, Accept) => Some(S::Sent),
             (S::Sending, Release) => Some(S::Approved),
             (S::Sending, Fail) => Some(S::Failed),
-            (S::Sending, Lose) => Some(S::Unknown),
+            (S::Sending, MarkUnknown) => Some(S::Unknown),
             (
                 S::Sending,
-                Edit | Approve | Reject | Reserve | Suppress | ResolveSent | ResolveAgain | ResolveNot | Retry | Cancel,
+                Edit | Approve | Reject | Reserve | Suppress | ResolveSent | ResolveSendAgain | ResolveNotSent | Retry
+                | Cancel,
             ) => None,
             (S::Unknown, ResolveSent) => Some(S::Sent),
-            (S::Unknown, ResolveAgain) => Some(S::Approved),
-            (S::Unknown, ResolveNot) => Some(S::Failed),
+            (S::Unknown, ResolveSendAgain) => Some(S::Approved),
+            (S::Unknown, ResolveNotSent) => Some(S::Failed),
             (
                 S::Unknown,
-                Edit | Approve | Reject | Reserve | Suppress | Accept | Release | Fail | Lose | Retry | Cancel,
+                Edit | Approve | Reject | Reserve | Suppress | Accept | Release | Fail | MarkUnknown | Retry | Cancel,
             ) => None,
             (S::Failed | S::Cancelled, Retry) => Some(S::Approved),
             (
                 S::Failed | S::Cancelled,
-                Edit | Approve | Reject | Reserve | Suppress | Accept | Release | Fail | Lose | ResolveSent
-                | ResolveAgain | ResolveNot | Cancel,
+                Edit | Approve | Reject | Reserve | Suppress | Accept | Release | Fail | MarkUnknown | ResolveSent
+                | ResolveSendAgain | ResolveNotSent | Cancel,
             ) => None,
             (
                 S::Rejected | S::Sent | S::Suppressed,
-                Edit | Approve | Reject | Reserve | Suppress | Accept | Release | Fail | Lose | ResolveSent
-                | ResolveAgain | ResolveNot | Retry | Cancel,
+                Edit | Approve | Reject | Reserve | Suppress | Accept | Release | Fail | MarkUnknown | ResolveSent
+                | ResolveSendAgain | ResolveNotSent | Retry | Cancel,
             ) => None,
         }
     }

@@ -43,9 +43,9 @@ text_enum! {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RunTransition {
     /// The run fell due and its preflight passed.
-    Due,
+    Enqueue,
     /// The run fell due and its preflight failed.
-    Refuse,
+    FailPreflight,
     /// A person changes its start time.
     Reschedule,
     /// The engine starts it.
@@ -69,7 +69,7 @@ impl StateMachine for RunStatus {
     type Transition = RunTransition;
     const TRANSITIONS: &'static [RunTransition] = {
         use RunTransition::*;
-        &[Due, Refuse, Reschedule, Start, Pause, Resume, Complete, Fail, Retry, Cancel]
+        &[Enqueue, FailPreflight, Reschedule, Start, Pause, Resume, Complete, Fail, Retry, Cancel]
     };
 
     fn states() -> Vec<Self> {
@@ -80,29 +80,35 @@ impl StateMachine for RunStatus {
         use RunStatus as S;
         use RunTransition::*;
         match (self, transition) {
-            (S::Scheduled, Due) => Some(S::Queued),
-            (S::Scheduled, Refuse) => Some(S::Failed),
+            (S::Scheduled, Enqueue) => Some(S::Queued),
+            (S::Scheduled, FailPreflight) => Some(S::Failed),
             (S::Scheduled, Reschedule) => Some(S::Scheduled),
             (S::Scheduled, Cancel) => Some(S::Cancelled),
             (S::Scheduled, Start | Pause | Resume | Complete | Fail | Retry) => None,
             (S::Queued, Start) => Some(S::InProgress),
             (S::Queued, Cancel) => Some(S::Cancelled),
-            (S::Queued, Due | Refuse | Reschedule | Pause | Resume | Complete | Fail | Retry) => None,
+            (S::Queued, Enqueue | FailPreflight | Reschedule | Pause | Resume | Complete | Fail | Retry) => None,
             (S::InProgress, Pause) => Some(S::Paused),
             (S::InProgress, Complete) => Some(S::Completed),
             (S::InProgress, Fail) => Some(S::Failed),
             (S::InProgress, Cancel) => Some(S::Cancelled),
-            (S::InProgress, Due | Refuse | Reschedule | Start | Resume | Retry) => None,
+            (S::InProgress, Enqueue | FailPreflight | Reschedule | Start | Resume | Retry) => None,
             (S::Paused, Resume) => Some(S::InProgress),
             (S::Paused, Cancel) => Some(S::Cancelled),
-            (S::Paused, Due | Refuse | Reschedule | Start | Pause | Complete | Fail | Retry) => None,
+            (S::Paused, Enqueue | FailPreflight | Reschedule | Start | Pause | Complete | Fail | Retry) => None,
             (S::Failed, Retry) => Some(S::InProgress),
-            (S::Failed, Due | Refuse | Reschedule | Start | Pause | Resume | Complete | Fail | Cancel) => None,
-            (S::Completed, Retry) => Some(S::InProgress),
-            (S::Completed, Due | Refuse | Reschedule | Start | Pause | Resume | Complete | Fail | Cancel) => None,
-            (S::Cancelled, Due | Refuse | Reschedule | Start | Pause | Resume | Complete | Fail | Retry | Cancel) => {
+            (S::Failed, Enqueue | FailPreflight | Reschedule | Start | Pause | Resume | Complete | Fail | Cancel) => {
                 None
             }
+            (S::Completed, Retry) => Some(S::InProgress),
+            (
+                S::Completed,
+                Enqueue | FailPreflight | Reschedule | Start | Pause | Resume | Complete | Fail | Cancel,
+            ) => None,
+            (
+                S::Cancelled,
+                Enqueue | FailPreflight | Reschedule | Start | Pause | Resume | Complete | Fail | Retry | Cancel,
+            ) => None,
         }
     }
 }

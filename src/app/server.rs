@@ -85,12 +85,12 @@ impl Server {
             authenticator: authenticator.clone(),
             addresses: Addresses::new(config.connections_per_address as usize),
             documents,
-            presences: Default::default(),
+            stream_quotas: Default::default(),
             streams_per_key: config.streams_per_key as usize,
             client_time: config.client_time(),
             ping: config.ping(),
             phone_region: config.phone_region.clone(),
-            crowds: Default::default(),
+            shared_subscriptions: Default::default(),
             uploads: Default::default(),
             sessions: Default::default(),
             stop: stop.subscribe(),
@@ -128,7 +128,7 @@ fn listen_error(address: SocketAddr, err: &std::io::Error) -> Error {
 async fn log_failures(authenticator: Authenticator, db: Arc<Db>, mut stop: watch::Receiver<bool>) {
     loop {
         tokio::select! {
-            () = tokio::time::sleep(limits::FORGET_EVERY) => authenticator.log_failures(db.now()),
+            () = tokio::time::sleep(limits::HOUSEKEEPING_INTERVAL) => authenticator.log_failures(db.now()),
             _ = stop.wait_for(|stop| *stop) => return,
         }
     }

@@ -49,13 +49,13 @@ pub(crate) struct ProbeAllowance {
 /// The pause between two probes of a paused channel: 15 seconds, doubled with each, ten minutes at
 /// most.
 pub fn probe_interval(tries: i32) -> Duration {
-    (limits::CHANNEL_AGAIN * (1 << (tries - 1).clamp(0, 10))).min(limits::CHANNEL_AGAIN_MOST)
+    (limits::CHANNEL_PROBE_DELAY * (1 << (tries - 1).clamp(0, 10))).min(limits::CHANNEL_PROBE_DELAY_MAX)
 }
 
 /// The backoff of a temporarily refused message: a minute, doubled with each refusal, half an hour
 /// at most.
 pub fn message_backoff(refusals: i32) -> Duration {
-    (limits::MAIL_AGAIN * (1 << (refusals - 1).clamp(0, 10))).min(limits::MAIL_AGAIN_MOST)
+    (limits::MAIL_RETRY_DELAY * (1 << (refusals - 1).clamp(0, 10))).min(limits::MAIL_RETRY_DELAY_MAX)
 }
 
 /// The channel's row, read without a lock; `None` if the channel accepted the last message.
@@ -178,7 +178,7 @@ impl AnswerOrder {
     pub(crate) async fn note(&self, db: &Db, channel: Channel, outcome: ChannelOutcome<'_>) -> Result<ChannelAfter> {
         let deliveries = [(outcome.to.to_owned(), outcome.delivery.clone())];
         match outcome.delivery {
-            Delivery::Lost { .. } => Ok(ChannelAfter::default()),
+            Delivery::Unknown { .. } => Ok(ChannelAfter::default()),
             Delivery::Accepted | Delivery::Refused { term: RefusalPeriod::ForGood, .. } => {
                 self.taken.fetch_max(self.begun.load(SeqCst), SeqCst);
                 if !outcome.refusing && !self.refused.load(SeqCst) {
@@ -228,7 +228,7 @@ async fn note(db: &Db, channel: Channel, refusing: bool, deliveries: &[(String, 
     }
     let refused = deliveries.iter().filter_map(|(to, delivery)| match delivery {
         Delivery::Refused { why, term } => Some((to, why, *term)),
-        Delivery::Accepted | Delivery::Lost { .. } => None,
+        Delivery::Accepted | Delivery::Unknown { .. } => None,
     });
     let refused: Vec<(&String, &String, RefusalPeriod)> = refused.collect();
     let Some((_, why, _)) = refused.last() else { return Ok(ChannelAfter::default()) };

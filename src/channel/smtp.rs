@@ -292,13 +292,13 @@ impl Smtp {
             }
             // An intermediate reply asks for more data, and there is none: the outcome is unknown.
             Ok(Ok(reply)) => {
-                Delivery::Lost { why: format!("the mail server answered {} to the message", reply.code()) }
+                Delivery::Unknown { why: format!("the mail server answered {} to the message", reply.code()) }
             }
             Ok(Err(err)) if err.is_permanent() || err.is_transient() => {
                 self.refused(connection, Refused::of_error(&err)).await
             }
-            Ok(Err(err)) => Delivery::Lost { why: format!("the connection was lost before the reply: {err}") },
-            Err(_) => Delivery::Lost { why: "the mail server did not answer in time after the message".into() },
+            Ok(Err(err)) => Delivery::Unknown { why: format!("the connection was lost before the reply: {err}") },
+            Err(_) => Delivery::Unknown { why: "the mail server did not answer in time after the message".into() },
         }
     }
 

@@ -97,8 +97,8 @@ pub(crate) async fn apply_transition(
     row.revision = Set(revision + 1);
     let run = row.update(tx.db()).await?;
     let kind = match transition {
-        RunTransition::Due => "run.queued",
-        RunTransition::Refuse | RunTransition::Fail => "run.failed",
+        RunTransition::Enqueue => "run.queued",
+        RunTransition::FailPreflight | RunTransition::Fail => "run.failed",
         RunTransition::Reschedule => "run.rescheduled",
         RunTransition::Start | RunTransition::Retry => "run.started",
         RunTransition::Pause => "run.paused",
@@ -141,7 +141,11 @@ pub(crate) async fn list_running(tx: &Tx, ids: &[RunId]) -> Result<Vec<Model>> {
         .await?;
     Ok(Entity::find()
         .filter(any_of(tx.dialect(), COLUMN.id, ids.iter().copied()))
-        .filter(unplanned().or(any_of(tx.dialect(), COLUMN.campaign_id, campaigns.iter().map(|campaign| campaign.id))))
+        .filter(has_no_campaign().or(any_of(
+            tx.dialect(),
+            COLUMN.campaign_id,
+            campaigns.iter().map(|campaign| campaign.id),
+        )))
         .filter(COLUMN.status.eq(RunStatus::InProgress))
         .order_by_asc(COLUMN.id)
         .lock_shared()
@@ -162,17 +166,17 @@ pub(crate) async fn list_sending(tx: &Tx, ids: &[RunId]) -> Result<Vec<Model>> {
 }
 
 /// SQL condition: the run has no campaign (guided work).
-fn unplanned() -> Expr {
+fn has_no_campaign() -> Expr {
     Expr::col((Entity, entity::run::Column::CampaignId)).is_null()
 }
 
 /// SQL condition: the run's campaign is not paused, or it has none.
-pub(crate) fn not_held() -> Expr {
-    unplanned().or(COLUMN.campaign_id.not_in_subquery(held_campaigns()))
+pub(crate) fn campaign_is_not_paused() -> Expr {
+    has_no_campaign().or(COLUMN.campaign_id.not_in_subquery(paused_campaigns()))
 }
 
 /// Subquery of the ids of paused campaigns.
-pub(crate) fn held_campaigns() -> sea_orm::sea_query::SelectStatement {
+pub(crate) fn paused_campaigns() -> sea_orm::sea_query::SelectStatement {
     let mut held = sea_orm::sea_query::Query::select();
     held.column(campaign::Column::Id)
         .from(campaign::Entity)

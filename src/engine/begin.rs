@@ -119,7 +119,7 @@ async fn queued(context: &EngineContext) -> Result<Vec<(OrgId, RunId)>> {
     let queued = run::Entity::find()
         // A literal, so that the partial index on queued runs is used.
         .filter(Expr::cust("run.status = 'QUEUED'"))
-        .filter(runs::not_held())
+        .filter(runs::campaign_is_not_paused())
         .filter(stuck::is_free(Expr::col((run::Entity, run::Column::Id)), &[StuckWork::Begin], context.db.now()));
     fair::in_turn(context.db.read(), queued, &["id"], 100).await
 }

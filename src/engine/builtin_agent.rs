@@ -148,7 +148,7 @@ async fn with_retries(
     let (begun, mut pause) = (Instant::now(), Duration::from_millis(50));
     loop {
         match settle::settle(&context.db, agent, outcomes).await {
-            Err(err) if err.is_transient() && begun.elapsed() < limits::KEEP => {
+            Err(err) if err.is_transient() && begun.elapsed() < limits::SETTLE_RETRY_TIME => {
                 log_failure!(warn, err, "the model's answers could not be settled; trying again");
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(limits::POLL);

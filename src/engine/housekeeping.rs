@@ -8,14 +8,14 @@ use crate::domain::import::report;
 use crate::kernel::db::dialect::Dialect;
 use crate::kernel::{audit, idempotency, limits, stuck};
 
-/// Runs `tick` every `limits::FORGET_EVERY` until the engine stops.
+/// Runs `tick` every `limits::HOUSEKEEPING_INTERVAL` until the engine stops.
 pub(super) async fn run(context: EngineContext, mut wake: Wake) {
     // Only one process at a time has an SQLite file open, so that imports of an earlier process
     // have certainly ended.
     let mut started_at = (context.db.dialect() == Dialect::Sqlite).then(|| context.db.now());
     loop {
         tick(&context, started_at.take()).await;
-        if !wake.pause(limits::FORGET_EVERY).await {
+        if !wake.pause(limits::HOUSEKEEPING_INTERVAL).await {
             return;
         }
     }

@@ -164,7 +164,7 @@ async fn catch_panic<'a, W: Work>(
 /// writes nothing.
 ///
 /// Orgs take turns, so that one with many due steps does not starve the others. A step whose lease
-/// lapsed `limits::DEATHS_IN_COMPANY` times is claimed alone: if it ends this process, too, no
+/// lapsed `limits::CRASHES_IN_BATCH` times is claimed alone: if it ends this process, too, no
 /// other step's lease lapses with it.
 async fn due<W: Work>(
     db: &Db,
@@ -177,7 +177,7 @@ async fn due<W: Work>(
 }
 
 /// Steps that look claimable at this time, as the engine's look finds them through a connection.
-pub async fn look<W: Work>(
+pub async fn find_claimable<W: Work>(
     connection: &impl ConnectionTrait,
     now: DateTime<Utc>,
     work: &W,
@@ -223,7 +223,7 @@ async fn due_on<W: Work>(
     let rows = fair::by_turns(each.collect::<Result<Vec<_>>>()?, most, |row| row.2);
     let mut found = Vec::with_capacity(rows.len());
     for (candidate, lapses, org) in rows {
-        let alone = lapses >= limits::DEATHS_IN_COMPANY;
+        let alone = lapses >= limits::CRASHES_IN_BATCH;
         if alone && found.is_empty() {
             return Ok(vec![candidate]);
         }
@@ -253,7 +253,7 @@ async fn begin_all<'a, W: Work>(
             }
             Err(err) if err.is_transient() => {
                 log_failure!(warn, err, kind = W::KIND, "performing failed; it is retried later");
-                let at = context.db.now() + limits::AWAY;
+                let at = context.db.now() + limits::UNREACHABLE_RETRY_DELAY;
                 let later = |_| at_once(Outcome::Later { at, why: "the database was unavailable".into(), note: None });
                 all.extend(part.iter().map(later));
             }

@@ -45,7 +45,7 @@ pub(super) async fn run(context: EngineContext, mut wake: Wake) {
 
 /// Takes back steps whose leases have expired. Returns their number.
 pub async fn tick(context: &EngineContext) -> Result<usize> {
-    take_back(context, LeaseSelection::Lapsed).await
+    release_batch(context, LeaseSelection::Lapsed).await
 }
 
 /// Releases the steps that this process holds, also as a built-in agent, when it stops. Returns
@@ -56,7 +56,7 @@ pub async fn release_leases(context: &EngineContext) -> Result<usize> {
     owners.extend(agents.iter().map(|agent| claim::owner(agent, &context.worker)));
     let mut count = 0;
     loop {
-        match take_back(context, LeaseSelection::Held(&owners)).await? {
+        match release_batch(context, LeaseSelection::Held(&owners)).await? {
             0 => return Ok(count),
             released => count += released,
         }
@@ -93,7 +93,7 @@ impl LeaseSelection<'_> {
     }
 }
 
-async fn take_back(context: &EngineContext, leases: LeaseSelection<'_>) -> Result<usize> {
+async fn release_batch(context: &EngineContext, leases: LeaseSelection<'_>) -> Result<usize> {
     let lapsed = step::Entity::find()
         .filter(leases.condition(context, context.db.now()))
         .filter(stuck::is_free(
@@ -112,7 +112,7 @@ async fn take_back(context: &EngineContext, leases: LeaseSelection<'_>) -> Resul
     let mut count = 0;
     let failed_work = FailedWork::read(context, &[StuckWork::Rescue]).await?;
     for ((org_id, run_id), ids) in by_run {
-        let outcome = guarded(take_from(context, leases, org_id, run_id, &ids)).await;
+        let outcome = guarded(release_in_run(context, leases, org_id, run_id, &ids)).await;
         let passes = outcome.as_ref().is_err_and(Error::is_transient);
         match failed_work.record(context, WorkItem::of_run(StuckWork::Rescue, org_id, run_id), outcome).await {
             Some(()) => {
@@ -129,7 +129,7 @@ async fn take_back(context: &EngineContext, leases: LeaseSelection<'_>) -> Resul
 }
 
 /// Takes back steps of one run.
-async fn take_from(
+async fn release_in_run(
     context: &EngineContext,
     leases: LeaseSelection<'_>,
     org_id: OrgId,
@@ -140,13 +140,13 @@ async fn take_from(
     transact!(context.db, |tx| {
         let run = runs::must_lock(tx, &engine, run_id, None).await?;
         let free = leases.condition(context, tx.now()).add(any_of(tx.dialect(), step::COLUMN.id, ids.iter().copied()));
-        let ours = ours(tx, org_id).await?;
+        let claimed_by_server = claimed_by_server(tx, org_id).await?;
         // A released lease has not lapsed and uses up none of the tries.
         let tries_left = match leases {
             LeaseSelection::Lapsed => {
                 Expr::col(step::Column::LapseCount)
                     .add(1)
-                    .lt(Expr::case(ours.clone(), limits::DEATHS).finally(limits::LAPSES))
+                    .lt(Expr::case(claimed_by_server.clone(), limits::CRASHES).finally(limits::LAPSES))
             }
             LeaseSelection::Held(_) => Expr::val(1).eq(1),
         };
@@ -169,7 +169,7 @@ async fn take_from(
             changes.extend(lapse(tx, unsure, leases, StepTransition::Submit, "step.awaiting_approval", &why).await?);
             let why = "POISONED: the server crashed or hung on it repeatedly; only a person can retry it";
             let why = ReasonText::new(StepReason::Poisoned, why);
-            changes.extend(lapse(tx, free.clone().add(ours), leases, never, "step.failed", &why).await?);
+            changes.extend(lapse(tx, free.clone().add(claimed_by_server), leases, never, "step.failed", &why).await?);
             let why = ReasonText::new(StepReason::LeaseLost, "LEASE_LOST: its lease expired too often");
             changes.extend(lapse(tx, free, leases, never, "step.failed", &why).await?);
             changes
@@ -218,7 +218,7 @@ async fn stopped(tx: &Tx, free: Condition, leases: LeaseSelection<'_>) -> Result
 
 /// The condition that a step is claimed by a server process: by the engine, or by one of an org's
 /// built-in agents.
-async fn ours(tx: &Tx, org_id: OrgId) -> Result<Expr> {
+async fn claimed_by_server(tx: &Tx, org_id: OrgId) -> Result<Expr> {
     let agents: Vec<AgentId> = agent::Entity::find()
         .select_only()
         .column(agent::Column::Id)
@@ -228,7 +228,7 @@ async fn ours(tx: &Tx, org_id: OrgId) -> Result<Expr> {
         .all(tx.db())
         .await?;
     let held = |id: AgentId| step::COLUMN.lease_owner.starts_with(format!("{id}/"));
-    Ok(agents.into_iter().fold(step::COLUMN.outside.eq(false), |ours, id| ours.or(held(id))))
+    Ok(agents.into_iter().fold(step::COLUMN.outside.eq(false), |claimed_by_server, id| claimed_by_server.or(held(id))))
 }
 
 /// Recipients of a run whose message is in flight.

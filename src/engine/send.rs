@@ -145,11 +145,11 @@ fn failed() -> SendOutcome {
 /// in progress, or completed with a meeting that still changes. This only reads, so that an idle
 /// loop writes nothing.
 async fn candidates(db: &Db, most: u64, latest_first: bool) -> Result<Vec<CommunicationId>> {
-    look(db.read(), db.now(), most, latest_first).await
+    find_claimable(db.read(), db.now(), most, latest_first).await
 }
 
 /// Messages that look due at this time, as the engine's look finds them through a connection.
-pub async fn look(
+pub async fn find_claimable(
     connection: &impl ConnectionTrait,
     now: DateTime<Utc>,
     most: u64,
@@ -214,7 +214,7 @@ async fn hand_over_all<'a>(context: &'a EngineContext, send: &'a Send, claimed: 
             Ok(answers) => all.extend(answers),
             Err(err) if err.is_transient() => {
                 log_failure!(warn, err, "sending failed; it is retried later");
-                let at = storable::after(context.db.now(), limits::AWAY);
+                let at = storable::after(context.db.now(), limits::UNREACHABLE_RETRY_DELAY);
                 let later = |_| at_once(Outcome::Later { at, why: "the database was unavailable".into(), note: None });
                 all.extend(part.iter().map(later));
             }

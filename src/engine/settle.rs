@@ -83,7 +83,7 @@ async fn with_retries<W: Work>(
     let mut pause = Duration::from_millis(50);
     loop {
         match guarded(settle(context, work, run_id, part)).await {
-            Err(err) if err.is_transient() && begun.elapsed() < limits::KEEP => {
+            Err(err) if err.is_transient() && begun.elapsed() < limits::SETTLE_RETRY_TIME => {
                 log_failure!(warn, err, kind = W::KIND, "work could not be settled; trying again");
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(limits::POLL);

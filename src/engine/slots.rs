@@ -84,22 +84,22 @@ pub(super) struct SlotGuard {
     freed: Arc<Notify>,
     /// The org of each item, by the item's index; `None` once the item's slot is released.
     orgs: Vec<Option<OrgId>>,
-    in_hand: SlotsInUse,
+    in_flight_by_org: SlotsInUse,
 }
 
 impl SlotGuard {
-    fn of(permit: OwnedSemaphorePermit, freed: Arc<Notify>, orgs: Vec<OrgId>, in_hand: SlotsInUse) -> Self {
-        let mut all = in_hand.lock().unwrap_or_else(PoisonError::into_inner);
+    fn of(permit: OwnedSemaphorePermit, freed: Arc<Notify>, orgs: Vec<OrgId>, in_flight_by_org: SlotsInUse) -> Self {
+        let mut all = in_flight_by_org.lock().unwrap_or_else(PoisonError::into_inner);
         for org in &orgs {
             *all.entry(*org).or_default() += 1;
         }
         drop(all);
-        Self { permit: Some(permit), freed, orgs: orgs.into_iter().map(Some).collect(), in_hand }
+        Self { permit: Some(permit), freed, orgs: orgs.into_iter().map(Some).collect(), in_flight_by_org }
     }
 
     /// Releases the slots of some items.
     fn release(&mut self, numbers: &[usize]) {
-        let mut all = self.in_hand.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.in_flight_by_org.lock().unwrap_or_else(PoisonError::into_inner);
         for number in numbers {
             let Some(org) = self.orgs.get_mut(*number).and_then(Option::take) else { continue };
             if let Some(count) = all.get_mut(&org) {
@@ -126,11 +126,11 @@ impl Drop for SlotGuard {
 pub(super) async fn run<L: QueueWorker>(worker: L, mut wake: Wake) {
     let (worker, freed) = (Arc::new(worker), Arc::new(Notify::new()));
     let slots = usize::try_from(worker.slots()).unwrap_or(1).max(1);
-    let (free, in_hand) = (Arc::new(Semaphore::new(slots)), SlotsInUse::default());
+    let (free, in_flight_by_org) = (Arc::new(Semaphore::new(slots)), SlotsInUse::default());
     let mut batches: JoinSet<()> = JoinSet::new();
     loop {
         wake.mark_seen();
-        let worked = match guarded(begin(&worker, &free, &freed, &in_hand, &mut batches, slots)).await {
+        let worked = match guarded(begin(&worker, &free, &freed, &in_flight_by_org, &mut batches, slots)).await {
             Ok(begun) => begun,
             Err(err) => {
                 failed::<L>(&err);
@@ -142,7 +142,7 @@ pub(super) async fn run<L: QueueWorker>(worker: L, mut wake: Wake) {
             || tokio::select! {
                 go_on = wake.wait() => go_on,
                 // Waits a little, so that slots released at about the same time make one batch.
-                () = freed.notified() => free.available_permits() == slots || wake.pause(limits::GATHER).await,
+                () = freed.notified() => free.available_permits() == slots || wake.pause(limits::COLLECT_DELAY).await,
             };
         if wake.stopping() || !go_on {
             while batches.join_next().await.is_some() {}
@@ -162,7 +162,7 @@ async fn begin<L: QueueWorker>(
     worker: &Arc<L>,
     free: &Arc<Semaphore>,
     freed: &Arc<Notify>,
-    in_hand: &SlotsInUse,
+    in_flight_by_org: &SlotsInUse,
     batches: &mut JoinSet<()>,
     slots: usize,
 ) -> Result<bool> {
@@ -172,9 +172,10 @@ async fn begin<L: QueueWorker>(
     if most == 0 {
         return Ok(false);
     }
-    let shares = worker
-        .is_shared()
-        .then(|| OrgSlots { free: most as u64, held: in_hand.lock().unwrap_or_else(PoisonError::into_inner).clone() });
+    let shares = worker.is_shared().then(|| OrgSlots {
+        free: most as u64,
+        held: in_flight_by_org.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+    });
     let taken = worker.take(most as u64, shares.as_ref()).await?;
     if taken.is_empty() {
         return Ok(false);
@@ -182,7 +183,7 @@ async fn begin<L: QueueWorker>(
     let count = u32::try_from(taken.len().min(most)).map_err(Error::internal)?;
     let permit = free.clone().try_acquire_many_owned(count).map_err(Error::internal)?;
     let orgs = taken.iter().map(L::org).collect();
-    let (worker, held) = (worker.clone(), SlotGuard::of(permit, freed.clone(), orgs, in_hand.clone()));
+    let (worker, held) = (worker.clone(), SlotGuard::of(permit, freed.clone(), orgs, in_flight_by_org.clone()));
     batches.spawn(async move {
         if let Err(err) = guarded(worker.finish(taken, held)).await {
             failed::<L>(&err);
@@ -213,7 +214,7 @@ where
             let Some(first) = open.next().await else { return outcome };
             ready.push(first);
         }
-        gather(&mut open, &mut ready, limits::GATHER).await;
+        gather(&mut open, &mut ready, limits::COLLECT_DELAY).await;
         let numbers: Vec<usize> = ready.iter().map(|(number, _)| *number).collect();
         let mut settling = Box::pin(settle(std::mem::take(&mut ready)));
         // Both are polled concurrently, so that a settle in progress delays no other hand-over.

@@ -224,7 +224,11 @@ impl Step {
         let run = must_load(ctx, self.0.run_id).await?;
         if run.run_type == entity::RunType::TestRun {
             let recipient = load(ctx, self.0.run_record_id).await?;
-            crate::domain::run::recipients::rehearse(&mut record, run.channel, recipient.and_then(|row| row.address));
+            crate::domain::run::recipients::use_test_address(
+                &mut record,
+                run.channel,
+                recipient.and_then(|row| row.address),
+            );
         }
         Ok(Some(Record(record)))
     }

@@ -220,7 +220,7 @@ fn held_ids<'a>(ids: impl Iterator<Item = &'a ID>) -> crate::kernel::error::Resu
 }
 
 fn lease(seconds: i32) -> crate::kernel::error::Result<Duration> {
-    if !limits::TAKE_LEASE.contains(&seconds) {
+    if !limits::CLAIM_LEASE_SECONDS.contains(&seconds) {
         return Err(Refusal::input("leaseSeconds", "must be 1 to 3600 seconds").into());
     }
     Ok(Duration::from_secs(u64::from(seconds.unsigned_abs())))

@@ -60,7 +60,7 @@ pub struct Db {
     answers: Option<&'static str>,
     door: watch::Sender<u64>,
     turns: Turns,
-    patient: bool,
+    yields_to_requests: bool,
     /// The changes that each org has in flight.
     shares: Arc<Mutex<HashMap<OrgId, Arc<Semaphore>>>>,
     statements: Arc<AtomicU64>,
@@ -107,7 +107,7 @@ impl Db {
             answers: None,
             door: watch::Sender::new(0),
             turns,
-            patient: false,
+            yields_to_requests: false,
             shares: Arc::default(),
             statements,
             floor: Arc::default(),
@@ -182,7 +182,7 @@ impl Db {
 
     /// A handle for the engine: on SQLite, requests' writes go first.
     pub fn for_engine(&self) -> Self {
-        Self { patient: true, ..self.clone() }
+        Self { yields_to_requests: true, ..self.clone() }
     }
 
     /// A handle whose transactions write this audit entry.

@@ -79,7 +79,7 @@ pub const FILES_MOST: u64 = 1_048_576;
 /// Interval of log lines about rejected connections.
 pub const LOG_INTERVAL: Duration = Duration::from_secs(10);
 /// Pause after a failed accept.
-pub const ACCEPT_AGAIN: Duration = Duration::from_millis(200);
+pub const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(200);
 /// Maximum size of a GraphQL document, in bytes.
 pub const DOCUMENT_BYTES: usize = 64 * 1024;
 /// Maximum nesting of brackets in a document; the parser is recursive.
@@ -109,15 +109,15 @@ pub const QUERY_ALIASES: usize = 200;
 /// Maximum number of root fields per operation.
 pub const QUERY_ROOTS: usize = 50;
 /// Time for which a verified key or token is trusted on a node that did not revoke it itself.
-pub const GUEST_KNOWN: Duration = Duration::from_secs(5);
+pub const AUTH_CACHE_TIME: Duration = Duration::from_secs(5);
 /// Number of keys and tokens whose principals are cached.
-pub const GUESTS_KEPT: usize = 10_000;
+pub const AUTH_CACHE_SIZE: usize = 10_000;
 /// Tolerance for the times in a token.
 pub const TOKEN_LEEWAY: Duration = Duration::from_secs(30);
 /// Interval of fetching an identity provider's keys.
 pub const JWKS_KEPT: Duration = Duration::from_secs(600);
 /// Minimum time between two fetches of an identity provider's keys.
-pub const JWKS_AGAIN: Duration = Duration::from_secs(10);
+pub const JWKS_MIN_INTERVAL: Duration = Duration::from_secs(10);
 /// Time for which fetched keys remain valid while the identity provider is unreachable.
 pub const JWKS_STALE: Duration = Duration::from_secs(24 * 3600);
 /// Time that a request waits for a fetch, from its start.
@@ -216,9 +216,9 @@ pub const SHOWN_CHARS: usize = 80;
 /// Consecutive lapses of an external worker's lease, after which the step fails with LEASE_LOST.
 pub const LAPSES: i32 = 20;
 /// Consecutive crashes or hangs of our process on a step before it is set aside with POISONED.
-pub const DEATHS: i32 = 5;
+pub const CRASHES: i32 = 5;
 /// Consecutive crashes after which a step is claimed alone, so that it can't affect others.
-pub const DEATHS_IN_COMPANY: i32 = 2;
+pub const CRASHES_IN_BATCH: i32 = 2;
 /// Number of messages per batch of the outbox.
 pub const OUTBOX_BATCH: u64 = 64;
 /// Number of messages handed to an SMTP server at once, and of its connections.
@@ -226,13 +226,13 @@ pub const SMTP_BATCH: u32 = 8;
 /// Consecutive recipients that a channel rejects temporarily, after which the channel is paused.
 pub const CHANNEL_REFUSALS: usize = 10;
 /// First retry delay of a paused channel; doubled each time.
-pub const CHANNEL_AGAIN: chrono::Duration = chrono::Duration::seconds(15);
+pub const CHANNEL_PROBE_DELAY: chrono::Duration = chrono::Duration::seconds(15);
 /// Maximum retry delay of a paused channel.
-pub const CHANNEL_AGAIN_MOST: chrono::Duration = chrono::Duration::minutes(10);
+pub const CHANNEL_PROBE_DELAY_MAX: chrono::Duration = chrono::Duration::minutes(10);
 /// First retry delay of a temporarily rejected message; doubled each time.
-pub const MAIL_AGAIN: chrono::Duration = chrono::Duration::minutes(1);
+pub const MAIL_RETRY_DELAY: chrono::Duration = chrono::Duration::minutes(1);
 /// Maximum retry delay of a message.
-pub const MAIL_AGAIN_MOST: chrono::Duration = chrono::Duration::minutes(30);
+pub const MAIL_RETRY_DELAY_MAX: chrono::Duration = chrono::Duration::minutes(30);
 /// Time for which connections stay at the number that a mail server has allowed.
 pub const SMTP_NARROW: Duration = Duration::from_secs(600);
 /// Time in which an idle connection reveals that the mail server has closed it.
@@ -240,9 +240,9 @@ pub const SMTP_STALE: Duration = Duration::from_secs(1);
 /// Time for which an idle SMTP connection is kept.
 pub const SMTP_IDLE: Duration = Duration::from_secs(30);
 /// Time for which settling finished work is retried while the database is unreachable.
-pub const KEEP: Duration = Duration::from_secs(120);
+pub const SETTLE_RETRY_TIME: Duration = Duration::from_secs(120);
 /// Time for running work to settle when the server stops.
-pub const STOP: Duration = Duration::from_secs(10);
+pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
 /// Maximum number of steps per claim of other work.
 pub const WORK_BATCH: u64 = 200;
 /// Failures of a built-in workflow step, after which it is given up.
@@ -252,7 +252,7 @@ pub const BACKOFF_BASE: Duration = Duration::from_secs(2);
 /// Maximum backoff.
 pub const BACKOFF_MAX: Duration = Duration::from_secs(600);
 /// Retry delay after the database was unreachable.
-pub const AWAY: chrono::Duration = chrono::Duration::seconds(1);
+pub const UNREACHABLE_RETRY_DELAY: chrono::Duration = chrono::Duration::seconds(1);
 /// Maximum backoff of work that fails repeatedly.
 pub const STUCK_MOST: chrono::Duration = chrono::Duration::minutes(10);
 /// Consecutive failures from which work counts as stuck.
@@ -262,9 +262,9 @@ pub const STUCK_SHOWN: u64 = 10;
 /// Time after its due retry, after which work that nobody retries is deleted.
 pub const STUCK_KEPT: chrono::Duration = chrono::Duration::hours(1);
 /// Delay of an idle loop after a commit, to collect more work.
-pub const GATHER: Duration = Duration::from_millis(10);
+pub const COLLECT_DELAY: Duration = Duration::from_millis(10);
 /// Delay of the sequencer after a commit, to number more events at once.
-pub const GATHER_NUMBERS: Duration = Duration::from_millis(2);
+pub const SEQUENCER_COLLECT_DELAY: Duration = Duration::from_millis(2);
 /// Polling interval of loops and followers that nothing wakes.
 pub const POLL: Duration = Duration::from_secs(1);
 /// Maximum number of WebSocket messages queued for a slow reader.
@@ -301,7 +301,7 @@ pub const FOLLOW_CHUNK: usize = 100;
 /// Time that a subscription's item may wait for a slow reader before the subscription is ended.
 pub const SOCKET_SLOW: Duration = Duration::from_secs(5);
 /// Interval of housekeeping.
-pub const FORGET_EVERY: Duration = Duration::from_secs(60);
+pub const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(60);
 /// Maximum size of a condition's source, in bytes.
 pub const CONDITION_BYTES: usize = 4 * 1024;
 /// Maximum size of a JSON Schema, in bytes.
@@ -330,15 +330,15 @@ pub const RETRY_AFTER_MOST: Duration = Duration::from_secs(3600);
 /// Maximum size of a step's result, in bytes.
 pub const RESULT_BYTES: usize = 64 * 1024;
 /// Maximum number of steps that an external worker claims, renews or settles at once.
-pub const TAKE: u64 = 500;
+pub const CLAIM_MAX: u64 = 500;
 /// Maximum number of queue scans per claim for steps that match a filter.
-pub const TAKE_LOOKS: usize = 20;
+pub const CLAIM_SCANS: usize = 20;
 /// Allowed lease of an external worker, in seconds.
-pub const TAKE_LEASE: std::ops::RangeInclusive<i32> = 1..=3600;
+pub const CLAIM_LEASE_SECONDS: std::ops::RangeInclusive<i32> = 1..=3600;
 /// Maximum number of runs per bulk operation.
 pub const BULK: u64 = 1_000;
 /// Maximum size of a step's result in its event, in bytes.
-pub const TOLD_BYTES: usize = 4 * 1024;
+pub const EVENT_RESULT_BYTES: usize = 4 * 1024;
 /// Number of compiled conditions in the cache, and of schemas.
 pub const CONDITIONS_KEPT: usize = 1_000;
 /// Number of connections for requests' reads on SQLite.

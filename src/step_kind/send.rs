@@ -91,7 +91,7 @@ impl Work for Send {
             let recipient_outcome = match (step.status, outcome.note()) {
                 (StepStatus::Completed, _) => Some((Some(RecipientOutcome::Sent), None)),
                 (StepStatus::Failed, _) => Some((Some(RecipientOutcome::Failed), step.error.clone())),
-                (StepStatus::AwaitingApproval, _) | (_, Some((_, Delivery::Lost { .. }))) => {
+                (StepStatus::AwaitingApproval, _) | (_, Some((_, Delivery::Unknown { .. }))) => {
                     Some((Some(RecipientOutcome::Unknown), step.error.clone()))
                 }
                 // Closed with its run, or by an event: these set the outcome, which is sent if
@@ -120,7 +120,9 @@ pub(crate) fn unstorable(
     why: &str,
 ) -> Outcome<(CommunicationId, Delivery)> {
     match outcome.note() {
-        Some((id, _)) => Outcome::Unknown { why: why.to_owned(), note: (*id, Delivery::Lost { why: why.to_owned() }) },
+        Some((id, _)) => {
+            Outcome::Unknown { why: why.to_owned(), note: (*id, Delivery::Unknown { why: why.to_owned() }) }
+        }
         None => Outcome::Failed { why: why.to_owned(), again: false, after: None, note: None },
     }
 }
@@ -297,7 +299,9 @@ impl Send {
         match self.mail.look_up(message).await {
             Some(true) => Delivery::Accepted,
             Some(false) => self.mail.deliver(message).await,
-            None => Delivery::Lost { why: "sending was cut short, and the mail server can't be asked about it".into() },
+            None => {
+                Delivery::Unknown { why: "sending was cut short, and the mail server can't be asked about it".into() }
+            }
         }
     }
 }
@@ -332,7 +336,7 @@ fn outcome(
             };
             Outcome::Later { at, why, note: Some((id, delivery)) }
         }
-        Delivery::Lost { why } => Outcome::Unknown { why, note: (id, delivery) },
+        Delivery::Unknown { why } => Outcome::Unknown { why, note: (id, delivery) },
     }
 }
 

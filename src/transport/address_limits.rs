@@ -80,11 +80,11 @@ impl Addresses {
 
     /// Counts a connection; `None` if the address has reached its limit. An address that stands for
     /// many clients, such as a proxy, is counted without a limit.
-    pub fn connect(&self, address: IpAddr, for_many: bool) -> Option<Connection> {
+    pub fn connect(&self, address: IpAddr, is_shared: bool) -> Option<Connection> {
         let net = Network::from(address);
         let mut table = self.lock();
         let held = table.by.entry(net).or_default();
-        if !for_many && held.connections >= self.0.connections_each {
+        if !is_shared && held.connections >= self.0.connections_each {
             return None;
         }
         held.connections += 1;
@@ -92,8 +92,8 @@ impl Addresses {
     }
 
     /// An empty count of bytes buffered for an address.
-    pub fn load(&self, address: IpAddr, for_many: bool) -> BufferedBytes {
-        BufferedBytes { addresses: self.clone(), net: address.into(), for_many, received: 0, counted: 0 }
+    pub fn load(&self, address: IpAddr, is_shared: bool) -> BufferedBytes {
+        BufferedBytes { addresses: self.clone(), net: address.into(), is_shared, received: 0, counted: 0 }
     }
 
     /// Number of addresses that use something.
@@ -122,7 +122,7 @@ impl Drop for Connection {
 pub struct BufferedBytes {
     addresses: Addresses,
     net: Network,
-    for_many: bool,
+    is_shared: bool,
     received: usize,
     counted: usize,
 }
@@ -140,7 +140,7 @@ impl BufferedBytes {
             return Err(RequestError::unavailable("too many large requests are in progress: retry in a moment", 1));
         }
         let held = table.by.get(&self.net).map_or(0, |held| held.bytes);
-        if !self.for_many && held.saturating_add(more) > limits::LOAD_BYTES_EACH {
+        if !self.is_shared && held.saturating_add(more) > limits::LOAD_BYTES_EACH {
             let message = "too many large requests from your address are in progress: retry in a moment";
             return Err(RequestError::busy(message).retry_after(1));
         }

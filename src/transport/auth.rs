@@ -98,7 +98,7 @@ impl Authenticator {
             origins: config.origins(),
             proxies: config.trusted_proxies.clone(),
             recheck_interval: config.recheck(),
-            known: Cache::new(limits::GUESTS_KEPT),
+            known: Cache::new(limits::AUTH_CACHE_SIZE),
             failures: Failures::default(),
         })))
     }
@@ -116,7 +116,7 @@ impl Authenticator {
     }
 
     /// True if this address may stand for many clients: it is on this machine, or a trusted proxy.
-    pub fn stands_for_many(&self, address: IpAddr) -> bool {
+    pub fn is_shared_address(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         address.is_loopback() || self.0.proxies.contains(&address)
     }
@@ -178,7 +178,7 @@ impl Authenticator {
         let is_current = |known: &Authenticated| known.until.is_none_or(|until| until > now);
         let cached = self.0.known.get(&digest);
         if let Some(cached) = &cached
-            && cached.at.elapsed() < limits::GUEST_KNOWN
+            && cached.at.elapsed() < limits::AUTH_CACHE_TIME
             && cached.changes == changes
             && is_current(&cached.known)
         {
@@ -195,8 +195,8 @@ impl Authenticator {
             return Err(RequestError::busy(message).retry_after(seconds));
         }
         let found = match tokens {
-            _ if is_key => db.unless_away(Viewer::of_key(db, credential)).await.map(Some),
-            Some(tokens) => db.unless_away(tokens.check(db, credential)).await,
+            _ if is_key => db.unless_unreachable(Viewer::of_key(db, credential)).await.map(Some),
+            Some(tokens) => db.unless_unreachable(tokens.check(db, credential)).await,
             None => Ok(Some(Err(Reason::Malformed.into()))),
         };
         match found {
@@ -285,12 +285,12 @@ impl App {
         let most = self.streams_per_key.max(limits::SOCKET_STREAMS);
         let count = held.div_ceil(limits::SUBSCRIPTION_BYTES).max(1);
         let what = "subscriptions (one with a long document or long variables counts as several)";
-        self.presences.enter(principal.name() + FOLLOWS, count, most, what)
+        self.stream_quotas.enter(principal.name() + FOLLOWS, count, most, what)
     }
 
     /// Counts a socket or stream towards the principal's quota until the permit is dropped.
     pub fn permit_stream(&self, principal: &Principal) -> Result<StreamPermit, RequestError> {
-        self.presences.enter(principal.name(), 1, self.streams_per_key, "sockets and streams")
+        self.stream_quotas.enter(principal.name(), 1, self.streams_per_key, "sockets and streams")
     }
 }
 

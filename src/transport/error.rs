@@ -37,7 +37,7 @@ pub enum Kind {
     /// Any other HTTP status.
     Http(StatusCode),
     /// An internal error.
-    Ours,
+    Internal,
 }
 
 impl RequestError {
@@ -64,7 +64,7 @@ impl RequestError {
 
     /// True if the error is temporary and says nothing about the principal.
     pub fn passes(&self) -> bool {
-        matches!(self.kind, Kind::Ours | Kind::Busy | Kind::Http(StatusCode::SERVICE_UNAVAILABLE))
+        matches!(self.kind, Kind::Internal | Kind::Busy | Kind::Http(StatusCode::SERVICE_UNAVAILABLE))
     }
 
     /// Creates an error for something that is not a GraphQL request.
@@ -111,7 +111,7 @@ impl RequestError {
         tracing::error!(error_id = id, error = %what, "a request failed");
         let message = format!("internal error; it is logged as {id}");
         let error = json!({ "message": message, "extensions": { "code": "INTERNAL", "id": id } });
-        Self { kind: Kind::Ours, retry: None, errors: vec![error] }
+        Self { kind: Kind::Internal, retry: None, errors: vec![error] }
     }
 
     /// Creates an error from those of the parser or the validation.
@@ -182,7 +182,7 @@ impl RequestError {
             Kind::Forbidden => StatusCode::FORBIDDEN,
             Kind::Busy => StatusCode::TOO_MANY_REQUESTS,
             Kind::Http(status) => status,
-            Kind::Ours => StatusCode::INTERNAL_SERVER_ERROR,
+            Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 }

@@ -99,7 +99,7 @@ async fn import(
     if let Err(error) = &done
         && !entry.is_noted()
     {
-        let outcome = if error.kind == Kind::Ours { AuditOutcome::Failed } else { AuditOutcome::Refused };
+        let outcome = if error.kind == Kind::Internal { AuditOutcome::Failed } else { AuditOutcome::Refused };
         if let Err(err) = audit::note(&app.db, &entry, outcome, Some(error.code())).await {
             log_failure!(error, err, "the audit log could not be written");
         }

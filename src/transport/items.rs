@@ -22,9 +22,9 @@ pub fn items(app: &App, admitted: Admitted) -> BoxStream<'static, Item> {
     let (way, kind) = (admitted.way, admitted.operation.kind.to_string());
     metrics::counter!("sortie_requests_total", "way" => way, "kind" => kind, "outcome" => "OK").increment(1);
     let mut admitted = admitted;
-    let presence = admitted.presence.take();
+    let stream_permit = admitted.stream_permit.take();
     let held = move |item| {
-        let _ = &presence;
+        let _ = &stream_permit;
         item
     };
     shared::items(app, admitted).map(held).boxed()

@@ -140,7 +140,7 @@ async fn run(app: App, key: Key, shared: Arc<SharedStream>, mut items: BoxStream
         let item = tokio::select! {
             item = items.next() => item,
             () = shared.wake.closed() => {
-                let mut all = app.crowds.lock();
+                let mut all = app.shared_subscriptions.lock();
                 // A subscriber joined in the meantime; keep running.
                 if shared.wake.receiver_count() > 0 {
                     continue;
@@ -164,7 +164,7 @@ async fn run(app: App, key: Key, shared: Arc<SharedStream>, mut items: BoxStream
         };
         if over {
             // Later subscribers start another stream.
-            app.crowds.lock().remove(&key);
+            app.shared_subscriptions.lock().remove(&key);
         }
         shared.wake.send_replace(());
         if over {
@@ -281,7 +281,7 @@ impl Subscriber {
         self.position = Some(position);
         let membership = match &mut self.membership {
             Some(membership) => membership,
-            None => self.membership.insert(Box::pin(self.app.crowds.join(&self.app, &self.share)).await?),
+            None => self.membership.insert(Box::pin(self.app.shared_subscriptions.join(&self.app, &self.share)).await?),
         };
         membership.wake.mark_unchanged();
         let lookup = membership.shared.buffer.read().unwrap_or_else(PoisonError::into_inner).after(position);

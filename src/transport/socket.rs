@@ -208,10 +208,10 @@ impl Dialogue {
     async fn authenticate(&mut self, payload: Value) -> Result<(), Close> {
         let (peer, headers) = (self.handshake.peer, &self.handshake.headers);
         let principal = self.app.socket_principal(peer, headers, &payload).await.map_err(forbidden)?;
-        let presence =
+        let stream_permit =
             self.app.permit_stream(&principal).map_err(|_| (1013, "too many sockets are open with this key"))?;
         self.handshake.permit.known(self.app.load(principal.address), self.app.client_time);
-        self.known = Some((principal, presence));
+        self.known = Some((principal, stream_permit));
         self.handshake.headers = HeaderMap::new();
         self.send(json!({ "type": "connection_ack" })).await;
         Ok(())
@@ -310,7 +310,7 @@ impl Dialogue {
 /// client.
 fn forbidden(error: RequestError) -> Close {
     match error.kind {
-        Kind::Ours => (1011, "internal error"),
+        Kind::Internal => (1011, "internal error"),
         _ if error.passes() => (1013, "try again later"),
         _ => (4403, "Forbidden"),
     }

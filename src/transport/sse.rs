@@ -42,13 +42,13 @@ pub(super) async fn distinct(app: &App, principal: Principal, mut admitted: Admi
             Err(err) => return self::error_stream(app, &err.into()),
         }
     }
-    let presence = match app.permit_stream(&principal) {
-        Ok(presence) => presence,
+    let stream_permit = match app.permit_stream(&principal) {
+        Ok(stream_permit) => stream_permit,
         Err(error) => return refuse(Type::Json, &error),
     };
     let (out, queue) = mpsc::channel(limits::STREAM_QUEUE);
     let work = tokio::spawn(run(app.clone(), principal, admitted, out, None));
-    respond(app.ping, queue, EndOnDrop { work: work.abort_handle(), _presence: Some(presence) })
+    respond(app.ping, queue, EndOnDrop { work: work.abort_handle(), _stream_permit: Some(stream_permit) })
 }
 
 /// Responds with a stream that has an error only.
@@ -171,7 +171,7 @@ pub(super) fn respond(ping: Duration, queue: mpsc::Receiver<Event>, gone: impl S
 /// Ends the task of a stream when it is dropped.
 pub(super) struct EndOnDrop {
     pub(super) work: AbortHandle,
-    pub(super) _presence: Option<StreamPermit>,
+    pub(super) _stream_permit: Option<StreamPermit>,
 }
 
 impl Drop for EndOnDrop {

@@ -34,7 +34,7 @@ struct Session {
     out: mpsc::Sender<Event>,
     /// The events' queue, taken when the stream is opened.
     queue: Option<mpsc::Receiver<Event>>,
-    presence: Option<StreamPermit>,
+    stream_permit: Option<StreamPermit>,
     running: HashMap<String, AbortHandle>,
 }
 
@@ -75,13 +75,14 @@ pub async fn reserve(State(app): State<App>, Extension(peer): Extension<Peer>, h
         Ok(principal) => principal,
         Err(error) => return refuse(Type::Json, &error),
     };
-    let presence = match app.permit_stream(&principal) {
-        Ok(presence) => presence,
+    let stream_permit = match app.permit_stream(&principal) {
+        Ok(stream_permit) => stream_permit,
         Err(error) => return refuse(Type::Json, &error),
     };
     let token = uuid::Uuid::new_v4().simple().to_string();
     let (out, queue) = mpsc::channel(limits::SOCKET_QUEUE);
-    let session = Session { principal, out, queue: Some(queue), presence: Some(presence), running: HashMap::new() };
+    let session =
+        Session { principal, out, queue: Some(queue), stream_permit: Some(stream_permit), running: HashMap::new() };
     app.sessions.lock().insert(token.clone(), session);
     // An unused reservation expires.
     let (sessions, reserved) = (app.sessions.clone(), token.clone());
@@ -107,7 +108,7 @@ pub async fn open(app: State<App>, peer: Extension<Peer>, headers: HeaderMap, Ra
     let Some(session) = sessions.get_mut(&token).filter(|session| session.principal.is_same(&principal)) else {
         return no_stream();
     };
-    let (Some(queue), presence) = (session.queue.take(), session.presence.take()) else {
+    let (Some(queue), stream_permit) = (session.queue.take(), session.stream_permit.take()) else {
         return refuse(
             Type::Json,
             &RequestError::new(Kind::Http(StatusCode::CONFLICT), "CONFLICT", "the stream is already open"),
@@ -123,7 +124,7 @@ pub async fn open(app: State<App>, peer: Extension<Peer>, headers: HeaderMap, Ra
         }
         app_state.sessions.end(&session_token);
     });
-    let watch = EndOnDrop { work: watch.abort_handle(), _presence: presence };
+    let watch = EndOnDrop { work: watch.abort_handle(), _stream_permit: stream_permit };
     respond(app.ping, queue, LeaveOnDrop { sessions: app.sessions.clone(), token, _watch: watch })
 }
 

@@ -201,12 +201,12 @@ impl World {
     }
 
     /// A world whose server authenticates by API keys; its client uses an admin's.
-    pub async fn guarded(kind: Kind) -> Self {
+    pub async fn with_auth(kind: Kind) -> Self {
         Self::with_doors(kind, |_| {}).await
     }
 
     /// The same, with further settings of authentication and limits.
-    pub async fn with_doors(kind: Kind, change: impl FnOnce(&mut Config)) -> Self {
+    pub async fn with_config(kind: Kind, change: impl FnOnce(&mut Config)) -> Self {
         let (folder, url) = place(kind).await;
         let clock = Clock::set_to(noon());
         let db = Arc::new(Db::connect(&url, clock.clone()).await.unwrap());
@@ -235,12 +235,12 @@ impl World {
     }
 
     /// A world in which work advances only by `tick`.
-    pub async fn still(kind: Kind, smtp: Option<String>) -> Self {
+    pub async fn without_server(kind: Kind, smtp: Option<String>) -> Self {
         Self::made(kind, smtp, None).await
     }
 
     /// The same, with a limit of mails per minute.
-    pub async fn paced(kind: Kind, smtp: Option<String>, per_minute: u32) -> Self {
+    pub async fn with_mail_rate(kind: Kind, smtp: Option<String>, per_minute: u32) -> Self {
         Self::made(kind, smtp, Some(per_minute)).await
     }
 
@@ -252,7 +252,7 @@ impl World {
         let viewer = Viewer::developer(&db).await.unwrap();
         sortie::domain::plan::run_template::sync_built_in(&db).await.unwrap();
         let mail = Mail::configured(&Config { mail_per_minute, ..config(&folder, &url, smtp) }).await.unwrap();
-        let gear = EngineContext {
+        let engine_context = EngineContext {
             db: db.clone(),
             clock: clock.clone(),
             lease: Duration::from_secs(60),
@@ -262,21 +262,21 @@ impl World {
             Draft { takes: DraftSelection::All, domain: "sender.example".into(), model: None },
             Send { mail: Arc::new(mail) },
         );
-        let way = Way::Still(Box::new((sortie::graphql::schema(Some(db.clone())), gear, draft, send)));
+        let way = Way::Still(Box::new((sortie::graphql::schema(Some(db.clone())), engine_context, draft, send)));
         Self { db, clock, viewer, folder, address: "127.0.0.1:0".parse().unwrap(), shown: None.into(), way }
     }
 
     /// Advances a still world until nothing is left to do, or only until work is queued.
     pub async fn tick(&self, and_work: bool) {
         let Way::Still(still) = &self.way else { panic!("this world moves by itself") };
-        let (_, gear, draft, send) = &**still;
+        let (_, engine_context, draft, send) = &**still;
         loop {
-            let mut done = begin::tick(gear).await.unwrap();
+            let mut done = begin::tick(engine_context).await.unwrap();
             if and_work {
-                done += perform::tick(gear, draft).await.unwrap();
-                done += perform::tick(gear, send).await.unwrap();
-                done += send::tick(gear, send).await.unwrap();
-                done += perform::tick(gear, &Summarise).await.unwrap();
+                done += perform::tick(engine_context, draft).await.unwrap();
+                done += perform::tick(engine_context, send).await.unwrap();
+                done += send::tick(engine_context, send).await.unwrap();
+                done += perform::tick(engine_context, &Summarise).await.unwrap();
             }
             if done == 0 {
                 return;
@@ -292,11 +292,11 @@ impl World {
 
     /// Deletes expired rows in a still world.
     pub async fn forget(&self) {
-        sortie::engine::housekeeping::tick(self.gear(), None).await;
+        sortie::engine::housekeeping::tick(self.engine_context(), None).await;
     }
 
     /// Context of the engine's loops in a still world.
-    pub fn gear(&self) -> &EngineContext {
+    pub fn engine_context(&self) -> &EngineContext {
         let Way::Still(still) = &self.way else { panic!("this world moves by itself") };
         &still.1
     }

@@ -90,7 +90,7 @@ pub(super) async fn metrics(State(app): State<App>, Extension(peer): Extension<P
             json!({ "because": "the metrics recorder could not be installed" }),
         );
     };
-    metrics::gauge!("sortie_streams").set(app.presences.count() as f64);
+    metrics::gauge!("sortie_streams").set(app.stream_quotas.count() as f64);
     metrics::gauge!("sortie_log_followers").set(app.db.followers() as f64);
     metrics::counter!("sortie_statements_total").absolute(app.db.statements());
     for (pool, open, idle) in app.db.pools() {

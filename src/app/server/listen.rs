@@ -41,7 +41,7 @@ pub(super) async fn serve(listener: TcpListener, routes: Router, app: App, conne
                 Err(err) => {
                     // For example out of files: a later attempt may succeed, but not immediately.
                     rejected.note(&err.to_string());
-                    tokio::time::sleep(limits::ACCEPT_AGAIN).await;
+                    tokio::time::sleep(limits::ACCEPT_RETRY_DELAY).await;
                     continue;
                 }
             },
@@ -51,7 +51,7 @@ pub(super) async fn serve(listener: TcpListener, routes: Router, app: App, conne
             rejected.note(&format!("the maximum of {connections} connections is reached"));
             continue;
         };
-        let Some(connection) = app.addresses.connect(peer.ip(), app.authenticator.stands_for_many(peer.ip())) else {
+        let Some(connection) = app.addresses.connect(peer.ip(), app.authenticator.is_shared_address(peer.ip())) else {
             rejected.note(&format!("{} has reached the maximum number of connections per address", peer.ip()));
             continue;
         };

@@ -155,7 +155,7 @@ pub(crate) async fn lift(tx: &Tx, id: RecordId) -> Result<()> {
 
 /// Returns the suppressed addresses among `keys` (normalised) on a channel, with the recipient's
 /// skip reason.
-pub(crate) async fn among(
+pub(crate) async fn find_suppressed(
     db: &impl ConnectionTrait,
     org_id: OrgId,
     channel: Channel,

@@ -13,7 +13,7 @@ use crate::kernel::db::{Db, Tx, error_codes};
 use crate::kernel::error::{Error, Refusal, Result};
 use crate::kernel::references::is;
 use crate::kernel::viewer::Viewer;
-use crate::kernel::{budget, limits, room, validate};
+use crate::kernel::{budget, limits, row_limit, validate};
 use crate::transact;
 
 scoped!(agent, AgentId, "agent");
@@ -77,7 +77,7 @@ pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<Model> 
 pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Result<Model> {
     let name = check_name(fields.name.as_deref().unwrap_or_default())?;
     let mine = Entity::find().filter(COLUMN.org_id.eq(viewer.org_id));
-    room::check(tx, viewer.org_id, mine, limits::AGENTS_OF_ORG, "name", "agents").await?;
+    row_limit::check_below(tx, viewer.org_id, mine, limits::AGENTS_OF_ORG, "name", "agents").await?;
     let row = ActiveModel {
         id: Set(AgentId::new()),
         org_id: Set(viewer.org_id),

@@ -20,7 +20,7 @@ use crate::kernel::error::{Refusal, Result};
 use crate::kernel::event::{self, Event};
 use crate::kernel::page::{Args, Page, Window};
 use crate::kernel::viewer::Viewer;
-use crate::kernel::{limits, page, room, storable, validate};
+use crate::kernel::{limits, page, row_limit, storable, validate};
 
 scoped!(schedule, ScheduleId, "schedule");
 saved!(schedule, ScheduleId, "schedule");
@@ -74,8 +74,15 @@ pub(crate) async fn new_schedule(
     let live = Entity::find()
         .filter(COLUMN.org_id.eq(viewer.org_id))
         .filter(COLUMN.status.is_in([ScheduleStatus::Active, ScheduleStatus::Paused]));
-    room::check(tx, viewer.org_id, live, limits::SCHEDULES_OF_ORG, field, "schedules that are active or paused")
-        .await?;
+    row_limit::check_below(
+        tx,
+        viewer.org_id,
+        live,
+        limits::SCHEDULES_OF_ORG,
+        field,
+        "schedules that are active or paused",
+    )
+    .await?;
     let next = when.check(tx.now())?;
     let (at, cron, time_zone, gap, fold) = match when {
         ScheduleTime::At(at) => (Some(*at), None, "UTC".to_owned(), GapPolicy::Shift, FoldPolicy::Once),

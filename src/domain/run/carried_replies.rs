@@ -13,7 +13,7 @@ use crate::kernel::error::Result;
 use crate::kernel::viewer::Viewer;
 
 /// Event kind of a reply.
-const RECEIVED: &str = "reply.received";
+const REPLY_RECEIVED: &str = "reply.received";
 
 /// Passes a reply of a record on to the runs that repeat the failed part of the run it answers. Those
 /// that have ended apply it when they are retried.
@@ -41,7 +41,7 @@ pub(crate) async fn in_repeats(tx: &Tx, viewer: &Viewer, run: &run::Model, recor
         if recipients.is_empty() {
             continue;
         }
-        interrupt::interrupt(tx, other, &recipients, RECEIVED).await?;
+        interrupt::interrupt(tx, other, &recipients, REPLY_RECEIVED).await?;
     }
     Ok(())
 }
@@ -49,7 +49,7 @@ pub(crate) async fn in_repeats(tx: &Tx, viewer: &Viewer, run: &run::Model, recor
 /// Stores for a run the replies that its records gave to earlier runs, so that its steps are
 /// created with knowledge of them.
 pub(super) async fn before(tx: &Tx, run: &run::Model, family: &Family, records: &[RecordId]) -> Result<()> {
-    if !early_events::is_heard(&*snapshot::of(tx.db(), run).await?, RECEIVED) {
+    if !early_events::affects_run(&*snapshot::of(tx.db(), run).await?, REPLY_RECEIVED) {
         return Ok(());
     }
     let found: Vec<Option<RecordId>> = reply::Entity::find()
@@ -61,5 +61,5 @@ pub(super) async fn before(tx: &Tx, run: &run::Model, family: &Family, records: 
         .into_tuple()
         .all(tx.db())
         .await?;
-    early_events::keep(tx, run, found.into_iter().flatten(), RECEIVED).await
+    early_events::store(tx, run, found.into_iter().flatten(), REPLY_RECEIVED).await
 }

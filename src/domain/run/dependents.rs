@@ -273,7 +273,7 @@ pub(crate) async fn skip(
     }
     if all.iter().any(|step| run_template::MESSAGES.contains(&step.kind.as_str())) {
         let snapshot = super::snapshot::of(tx.db(), run).await?;
-        super::step_messages::cancel_with(tx, run, &snapshot, &all).await?;
+        super::step_messages::cancel_skipped(tx, run, &snapshot, &all).await?;
     }
     Ok(all)
 }

@@ -22,14 +22,14 @@ use crate::kernel::storable;
 
 /// Event that a person always sees when it arrives: without a step, it becomes a follow-up. Steps
 /// created later do not wait for an earlier one.
-pub(super) const SEEN: &str = "reply.received";
+pub(super) const REPLY_RECEIVED: &str = "reply.received";
 
 /// Prefix of the event's name in the reason of interrupted steps.
-pub(super) const BY: &str = "interrupted by ";
+pub(super) const INTERRUPTED_BY: &str = "interrupted by ";
 
 /// Reason of interrupted steps.
-pub(super) fn why(name: &str) -> ReasonText {
-    ReasonText::new(StepReason::Interrupted, format!("{BY}{name}"))
+pub(super) fn interrupted_by(name: &str) -> ReasonText {
+    ReasonText::new(StepReason::Interrupted, format!("{INTERRUPTED_BY}{name}"))
 }
 
 /// Event that a step waits for.
@@ -40,20 +40,20 @@ pub(super) fn awaited(step: &StepDef) -> Option<&str> {
     }
 }
 
-fn is_heard_in(phase: &PhaseDef, name: &str) -> bool {
+fn affects_phase(phase: &PhaseDef, name: &str) -> bool {
     let steps = phase.tasks.iter().flat_map(|task| &task.steps);
     phase.interrupt_events.iter().any(|event| event == name)
         || steps.into_iter().any(|step| awaited(step) == Some(name))
 }
 
 /// True if an event has an effect in some phase of the run.
-pub(super) fn is_heard(snapshot: &RunSnapshot, name: &str) -> bool {
-    snapshot.definition.phases.iter().any(|phase| is_heard_in(phase, name))
+pub(super) fn affects_run(snapshot: &RunSnapshot, name: &str) -> bool {
+    snapshot.definition.phases.iter().any(|phase| affects_phase(phase, name))
 }
 
 /// Stores an event about some records, with the time and number of its first and its latest
 /// occurrence. Requires the run's lock.
-pub(super) async fn keep(
+pub(super) async fn store(
     tx: &Tx,
     run: &run::Model,
     records: impl IntoIterator<Item = RecordId>,
@@ -80,7 +80,7 @@ pub(super) async fn keep(
 }
 
 /// Stores an event about the run as a whole. Requires the run's lock.
-pub(super) async fn keep_of_run(tx: &Tx, run: &run::Model, name: &str) -> Result<()> {
+pub(super) async fn store_for_run(tx: &Tx, run: &run::Model, name: &str) -> Result<()> {
     let number = next_number(tx, run).await?;
     let row = of_run::ActiveModel {
         run_id: Set(run.id),

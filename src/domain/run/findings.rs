@@ -140,7 +140,7 @@ async fn drift(db: &Db, viewer: &Viewer, run: &Model, all: &mut Vec<Finding>) ->
 
 /// Adds recipients that were not reached, and failed steps: counts by reason, and some examples.
 async fn recipients(db: &Db, run: &Model, all: &mut Vec<Finding>) -> Result<()> {
-    let recipients = grouped::places(db, run.id).await?;
+    let recipients = grouped::recipients(db, run.id).await?;
     for (outcome, code, severity, description) in [
         (Outcome::Failed, "FAILED", FindingSeverity::Error, "failed"),
         (Outcome::Suppressed, "SUPPRESSED", FindingSeverity::Warning, "suppressed"),

@@ -30,13 +30,13 @@ use crate::transact;
 
 /// Due schedules that are not paused: a few per org, earliest first.
 pub async fn due(db: &Db) -> Result<Vec<(OrgId, ScheduleId)>> {
-    let unplanned = Expr::col((Entity, Column::CampaignId)).is_null();
+    let has_no_campaign = Expr::col((Entity, Column::CampaignId)).is_null();
     let due = Entity::find()
         // A literal, so that the partial index applies.
         .filter(Expr::cust("schedule.status = 'ACTIVE'"))
         // Old rows may have times before the year 1 or after 9999, which don't sort as text.
         .filter(COLUMN.next_at.between(first_of_all(), db.now()))
-        .filter(unplanned.or(COLUMN.campaign_id.not_in_subquery(super::held_campaigns())))
+        .filter(has_no_campaign.or(COLUMN.campaign_id.not_in_subquery(super::paused_campaigns())))
         .filter(stuck::is_free(Expr::col((Entity, Column::Id)), &[StuckWork::Fire], db.now()));
     fair::in_turn(db.read(), due, &["next_at", "id"], limits::CHUNK).await
 }
@@ -114,7 +114,7 @@ async fn start(tx: &Tx, viewer: &Viewer, run: Model, parts: Option<(CampaignPart
             let version = parts.campaign.version;
             let payload = serde_json::to_value(report)?;
             snapshot::emit(tx, run.id, payload, Some((instructions, parts.resolved.definition.clone()))).await?;
-            super::apply_transition(tx, viewer, run, RunTransition::Due, None, |row| {
+            super::apply_transition(tx, viewer, run, RunTransition::Enqueue, None, |row| {
                 row.queued_at = Set(Some(at));
                 row.campaign_version = Set(version);
             })
@@ -123,7 +123,7 @@ async fn start(tx: &Tx, viewer: &Viewer, run: Model, parts: Option<(CampaignPart
         Some((_, report)) => {
             let why = format!("preflight failed when it fell due: {}", report.failures());
             snapshot::emit(tx, run.id, serde_json::to_value(report)?, None).await?;
-            super::apply_transition(tx, viewer, run, RunTransition::Refuse, Some(&why), |row| {
+            super::apply_transition(tx, viewer, run, RunTransition::FailPreflight, Some(&why), |row| {
                 row.ended_at = Set(Some(at));
                 row.failure = Set(Some(why.clone()));
             })

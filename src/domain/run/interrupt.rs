@@ -40,12 +40,12 @@ pub(crate) async fn interrupt(tx: &Tx, run: run::Model, recipients: &[RunRecordI
         return Ok(());
     }
     let snapshot = super::snapshot::of(tx.db(), &run).await?;
-    if !early_events::is_heard(&snapshot, name) {
+    if !early_events::affects_run(&snapshot, name) {
         return Ok(());
     }
-    early_events::keep(tx, &run, records_of(tx, recipients).await?, name).await?;
+    early_events::store(tx, &run, records_of(tx, recipients).await?, name).await?;
     if recipients.is_empty() {
-        early_events::keep_of_run(tx, &run, name).await?;
+        early_events::store_for_run(tx, &run, name).await?;
     }
     if !ended && apply_event(tx, &run, &snapshot, recipients, name, true).await? {
         advance::advance(tx, &Viewer::engine(run.org_id), run).await?;
@@ -67,7 +67,7 @@ pub(super) async fn apply_missed_events(tx: &Tx, run: &run::Model, failed_at: Da
             .all(tx.db())
             .await?;
         if recipients.is_empty() == records.is_empty() {
-            apply_event(tx, run, &snapshot, &recipients, &name, name != early_events::SEEN).await?;
+            apply_event(tx, run, &snapshot, &recipients, &name, name != early_events::REPLY_RECEIVED).await?;
         }
     }
     Ok(())
@@ -133,7 +133,7 @@ async fn apply_event(
         .filter(|step| step.status != StepStatus::AwaitingApproval)
         .partition(|step| step.lease_owner.is_some());
     if !leased.is_empty() {
-        mark_interrupted(tx, &leased, &early_events::why(name)).await?;
+        mark_interrupted(tx, &leased, &early_events::interrupted_by(name)).await?;
         let in_hand: Vec<RunRecordId> = leased.iter().filter_map(|step| step.run_record_id).collect();
         crate::domain::message::communication::cancel_unsent(tx, &engine, run, &in_hand, name).await?;
     }
@@ -156,13 +156,13 @@ async fn records_of(tx: &Tx, recipients: &[RunRecordId]) -> Result<Vec<RecordId>
 }
 
 /// Stores an event about records that may not have been added as recipients yet.
-async fn keep_early(tx: &Tx, run: &run::Model, records: &[RecordId], name: &str) -> Result<()> {
+async fn store_early(tx: &Tx, run: &run::Model, records: &[RecordId], name: &str) -> Result<()> {
     if run.audience_done || !AT_WORK.contains(&run.status) {
         return Ok(());
     }
     let snapshot = super::snapshot::of(tx.db(), run).await?;
-    if early_events::is_heard(&snapshot, name) {
-        early_events::keep(tx, run, records.iter().copied(), name).await
+    if early_events::affects_run(&snapshot, name) {
+        early_events::store(tx, run, records.iter().copied(), name).await
     } else {
         Ok(())
     }
@@ -194,7 +194,7 @@ pub(crate) async fn settled<'a>(
         if step.status == StepStatus::Skipped && step.reason == Some(StepReason::Interrupted) {
             let reason = step.error.as_deref().unwrap_or_default();
             by_event
-                .entry(reason.strip_prefix(early_events::BY).unwrap_or(reason))
+                .entry(reason.strip_prefix(early_events::INTERRUPTED_BY).unwrap_or(reason))
                 .or_default()
                 .extend(step.run_record_id);
         }
@@ -278,7 +278,7 @@ pub(crate) async fn interrupt_records(tx: &Tx, viewer: &Viewer, records: &[Recor
             .all(tx.db())
             .await?;
         let recipients: Vec<RunRecordId> = recipients.into_iter().map(|recipient| recipient.id).collect();
-        keep_early(tx, &run, records, name).await?;
+        store_early(tx, &run, records, name).await?;
         // None of the records may be a recipient yet.
         if !recipients.is_empty() {
             interrupt(tx, run, &recipients, name).await?;

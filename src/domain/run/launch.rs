@@ -16,7 +16,7 @@ use crate::domain::plan::campaign_snapshot::{CampaignParts, CampaignSnapshot};
 use crate::kernel::db::{Db, Tx};
 use crate::kernel::error::{Error, Refusal, Result};
 use crate::kernel::viewer::Viewer;
-use crate::kernel::{failpoint, limits, room, validate};
+use crate::kernel::{failpoint, limits, row_limit, validate};
 use crate::transact;
 
 /// Launch request.
@@ -141,7 +141,8 @@ pub(super) async fn room_to_queue(tx: &Tx, viewer: &Viewer) -> Result<()> {
     let queued = entity::run::Entity::find()
         .filter(entity::run::COLUMN.org_id.eq(viewer.org_id))
         .filter(entity::run::COLUMN.status.eq(RunStatus::Queued));
-    room::check(tx, viewer.org_id, queued, limits::QUEUED_RUNS_OF_ORG, "status", "runs that are QUEUED").await
+    row_limit::check_below(tx, viewer.org_id, queued, limits::QUEUED_RUNS_OF_ORG, "status", "runs that are QUEUED")
+        .await
 }
 
 async fn insert(tx: &Tx, viewer: &Viewer, parts: &CampaignParts, run_type: RunType, draft: Draft) -> Result<Model> {

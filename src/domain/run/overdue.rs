@@ -104,7 +104,7 @@ fn at_work() -> SelectStatement {
         .from(run::Entity)
         .and_where(Expr::col((run::Entity, run::Column::Id)).equals((phase::Entity, phase::Column::RunId)))
         .and_where(run::COLUMN.status.eq(RunStatus::InProgress))
-        .and_where(super::not_held());
+        .and_where(super::campaign_is_not_paused());
     run
 }
 

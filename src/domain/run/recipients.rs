@@ -67,7 +67,7 @@ pub(crate) fn has_message(status: CommunicationStatus) -> Expr {
 
 /// Replaces a record's addresses the way a test run does: the test address on its channel, none on
 /// the other.
-pub(crate) fn rehearse(record: &mut record::Model, channel: Channel, address: Option<String>) {
+pub(crate) fn use_test_address(record: &mut record::Model, channel: Channel, address: Option<String>) {
     (record.email, record.phone) = match channel {
         Channel::Email => (address, None),
         Channel::Sms | Channel::Phone => (None, address),

@@ -65,11 +65,13 @@ pub async fn resolve(
         let (transition, step_transition, outcome) = match resolution {
             Resolution::Sent => (CommunicationTransition::ResolveSent, StepTransition::Approve, Some(Outcome::Sent)),
             Resolution::SendAgain => {
-                (CommunicationTransition::ResolveAgain, StepTransition::Reject { again: true }, None)
+                (CommunicationTransition::ResolveSendAgain, StepTransition::Reject { again: true }, None)
             }
-            Resolution::NotSent => {
-                (CommunicationTransition::ResolveNot, StepTransition::Reject { again: false }, Some(Outcome::Failed))
-            }
+            Resolution::NotSent => (
+                CommunicationTransition::ResolveNotSent,
+                StepTransition::Reject { again: false },
+                Some(Outcome::Failed),
+            ),
         };
         let to = from.next(transition).ok_or_else(|| Refusal::transition("communication", from, transition))?;
         let mut row = found.into_active_model();

@@ -192,7 +192,7 @@ pub(in crate::domain::run) async fn wait_again(
     step: &step::Model,
 ) -> Result<()> {
     dependents::restore(tx, run, snapshot, std::slice::from_ref(step)).await?;
-    step_messages::wait_with(tx, run, std::slice::from_ref(step)).await?;
+    step_messages::reapprove_waiting(tx, run, std::slice::from_ref(step)).await?;
     recipients::clear_skipped(tx, step.run_record_id).await
 }
 

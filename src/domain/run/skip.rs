@@ -57,5 +57,5 @@ pub(super) async fn interrupted(tx: &Tx, run: &run::Model, open: Vec<step::Model
     let stopped: Vec<RunRecordId> = open.iter().filter_map(|step| step.run_record_id).collect();
     communication::cancel_unsent(tx, &engine, run, &stopped, name).await?;
     close::interrupted(tx, &stopped, name).await?;
-    skip(tx, &engine, run, open, &early_events::why(name)).await
+    skip(tx, &engine, run, open, &early_events::interrupted_by(name)).await
 }

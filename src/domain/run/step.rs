@@ -198,7 +198,7 @@ pub(crate) async fn record_changes(
         match step.status {
             // Only a small result goes into the event; the step holds the full one.
             StepStatus::Completed => {
-                let small = |result: &&serde_json::Value| result.to_string().len() <= limits::TOLD_BYTES;
+                let small = |result: &&serde_json::Value| result.to_string().len() <= limits::EVENT_RESULT_BYTES;
                 if let Some(result) = step.result.as_ref().filter(small) {
                     payload["result"] = result.clone();
                 }

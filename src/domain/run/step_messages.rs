@@ -39,7 +39,7 @@ pub(super) fn messages_of(tx: &Tx, steps: &[step::Model]) -> Condition {
 
 /// Approves messages again that were cancelled with their steps, as the steps wait again; sent
 /// messages stay sent.
-pub(super) async fn wait_with(tx: &Tx, run: &run::Model, steps: &[step::Model]) -> Result<()> {
+pub(super) async fn reapprove_waiting(tx: &Tx, run: &run::Model, steps: &[step::Model]) -> Result<()> {
     if !steps.iter().any(|step| run_template::is_message(&step.kind) || is_mail_of_engine(run, step)) {
         return Ok(());
     }
@@ -55,7 +55,7 @@ pub(in crate::domain::run) fn is_mail_of_engine(run: &run::Model, step: &step::M
 
 /// Cancels the approved messages of steps that were skipped, with the steps' reasons. Several steps
 /// that could send the same message leave it to the end of the run.
-pub(super) async fn cancel_with(
+pub(super) async fn cancel_skipped(
     tx: &Tx,
     run: &run::Model,
     snapshot: &RunSnapshot,
@@ -71,7 +71,7 @@ pub(super) async fn cancel_with(
 
 /// Cancels the messages of recipients whose step to send them was skipped, at the end of the run:
 /// nothing sends them any more.
-pub(super) async fn cancel_left(tx: &Tx, run: &run::Model, recipients: &[RunRecordId]) -> Result<()> {
+pub(super) async fn cancel_leftovers(tx: &Tx, run: &run::Model, recipients: &[RunRecordId]) -> Result<()> {
     let skipped = step::Entity::find()
         .filter(any_of(tx.dialect(), step::COLUMN.run_record_id, recipients.iter().copied()))
         .filter(step::COLUMN.status.eq(StepStatus::Skipped))

@@ -70,7 +70,7 @@ pub async fn chunk(db: &Db, sweep: &Model) -> Result<()> {
             SweepKind::Follow => dependents::follow::chunk(tx, &run, sweep).await?,
             SweepKind::Close => {
                 let open = close::open(tx, &run, sweep).await?;
-                step_messages::cancel_left(tx, &run, &open).await?;
+                step_messages::cancel_leftovers(tx, &run, &open).await?;
                 close::chunk(tx, &open).await?
             }
             SweepKind::Unsubscribe => return Err(Error::internal("a sweep over records has no run")),

@@ -21,9 +21,9 @@ pub struct Values {
     base: Map<String, Value>,
     records: HashMap<RecordId, Value>,
     single: Map<String, Value>,
-    of_place: HashMap<RunRecordId, Map<String, Value>>,
+    results_by_recipient: HashMap<RunRecordId, Map<String, Value>>,
     /// Test runs only: the field of the channel's address, and each recipient's test address.
-    rehearsed: Option<(&'static str, HashMap<RunRecordId, Option<String>>)>,
+    test_addresses: Option<(&'static str, HashMap<RunRecordId, Option<String>>)>,
 }
 
 impl Values {
@@ -60,7 +60,7 @@ impl Values {
             ));
             let addresses =
                 addresses.all(db).await?.into_iter().map(|recipient| (recipient.id, recipient.address)).collect();
-            values.rehearsed = Some((field, addresses));
+            values.test_addresses = Some((field, addresses));
         }
         // Uses the index on recipients and the few tasks that are not fan-outs: never scans all
         // steps of a run.
@@ -82,7 +82,7 @@ impl Values {
         for row in closed.all(db).await? {
             let Some(result) = row.result else { continue };
             match row.run_record_id.filter(|_| snapshot.graph.fan_out_keys.contains(&row.key)) {
-                Some(recipient) => values.of_place.entry(recipient).or_default().insert(row.key, result),
+                Some(recipient) => values.results_by_recipient.entry(recipient).or_default().insert(row.key, result),
                 None => values.single.insert(row.key, result),
             };
         }
@@ -94,14 +94,14 @@ impl Values {
         let mut all = self.base.clone();
         let mut record = record.and_then(|id| self.records.get(&id)).cloned().unwrap_or_else(|| json!({}));
         // A test run exposes its own address: a worker must not reach the real one.
-        if let (Some((field, addresses)), Some(recipient)) = (&self.rehearsed, recipient)
+        if let (Some((field, addresses)), Some(recipient)) = (&self.test_addresses, recipient)
             && let Some(address) = addresses.get(&recipient)
         {
             record[*field] = json!(address);
         }
         all.insert("record".into(), record);
         let mut results = self.single.clone();
-        if let Some(own) = recipient.and_then(|recipient| self.of_place.get(&recipient)) {
+        if let Some(own) = recipient.and_then(|recipient| self.results_by_recipient.get(&recipient)) {
             results.extend(own.clone());
         }
         all.insert("results".into(), Value::Object(results));

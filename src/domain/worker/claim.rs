@@ -99,7 +99,7 @@ pub async fn lease_holder_of(db: &Db, viewer: &Viewer, named: Option<&str>, held
         return agent_of(db, viewer, named).await;
     }
     let mut holders: Vec<AgentId> = Vec::new();
-    for ids in held.chunks(limits::TAKE as usize) {
+    for ids in held.chunks(limits::CLAIM_MAX as usize) {
         let steps = crate::domain::run::step::find_all(db.read(), viewer, ids).await?;
         let of = |owner: &str| owner.split_once('/')?.0.parse::<AgentId>().ok();
         holders.extend(steps.iter().filter_map(|step| step.lease_owner.as_deref().and_then(of)));
@@ -121,14 +121,14 @@ pub async fn lease_holder_of(db: &Db, viewer: &Viewer, named: Option<&str>, held
 /// LIMIT_EXCEEDED.
 pub async fn claim(db: &Db, agent: &Agent, request: &ClaimRequest) -> Result<Vec<StepClaim>> {
     let worker = validate::name("worker", &request.worker)?;
-    if request.limit == 0 || request.limit > limits::TAKE {
-        return Err(Refusal::limit_for_field("limit", format!("must be 1 to {}", limits::TAKE)).into());
+    if request.limit == 0 || request.limit > limits::CLAIM_MAX {
+        return Err(Refusal::limit_for_field("limit", format!("must be 1 to {}", limits::CLAIM_MAX)).into());
     }
     let filter = Condition::parse(&agent.filter).map_err(|why| Refusal::input("filter", why))?;
     let _guard = claim_lock(agent.org_id).await?;
     let mut taken = Vec::new();
     let mut search = Search { agent, request, filter, rejected: Vec::new(), groups: HashMap::new(), lost: Vec::new() };
-    for _ in 0..limits::TAKE_LOOKS {
+    for _ in 0..limits::CLAIM_SCANS {
         let left = request.limit - taken.len() as u64;
         let Some(found) = search.candidates(db, left).await? else { break };
         if found.is_empty() {
@@ -205,7 +205,7 @@ impl Search<'_> {
         let mut admitted = "r.status = 'IN_PROGRESS' AND c.status <> 'PAUSED' AND p.status = 'ACTIVE'".to_owned();
         admitted += &one_of("q.kind", "", types);
         admitted += &one_of("q.run_id", "", runs);
-        let page = if per_record { limits::TAKE.max(most) } else { most };
+        let page = if per_record { limits::CLAIM_MAX.max(most) } else { most };
         let queue = Queue {
             table: "step",
             id: "id",

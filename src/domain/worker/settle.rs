@@ -65,8 +65,8 @@ pub async fn renew(
 /// Checks the number of steps, and that none occurs twice: two outcomes of one step would be
 /// ambiguous.
 fn check<'a>(steps: impl ExactSizeIterator<Item = &'a HeldStep>) -> Result<()> {
-    if steps.len() == 0 || steps.len() as u64 > limits::TAKE {
-        return Err(Refusal::limit_for_field("steps", format!("must have 1 to {} entries", limits::TAKE)).into());
+    if steps.len() == 0 || steps.len() as u64 > limits::CLAIM_MAX {
+        return Err(Refusal::limit_for_field("steps", format!("must have 1 to {} entries", limits::CLAIM_MAX)).into());
     }
     let mut seen = HashSet::new();
     for (i, held) in steps.enumerate() {
@@ -100,7 +100,7 @@ pub async fn give_back(db: &Db, agent: &Agent, held: Vec<HeldStep>) {
     let plain = db.with_idempotency(None).with_audit_entry(None);
     let mut ends = held.into_iter().map(|held| (held, WorkerOutcome::GivenBack)).collect::<Vec<_>>();
     while !ends.is_empty() {
-        let rest = ends.split_off(ends.len().min(limits::TAKE as usize));
+        let rest = ends.split_off(ends.len().min(limits::CLAIM_MAX as usize));
         if let Err(err) = settle(&plain, agent, &ends).await {
             tracing::warn!(error = %err, steps = ends.len(), "returning claimed steps to the queue failed; their leases will expire");
         }

@@ -79,7 +79,7 @@ async fn with_retries(
     let mut pause = std::time::Duration::from_millis(50);
     loop {
         match guarded(settle(context, org_id, run_id, part)).await {
-            Err(err) if err.is_transient() && begun.elapsed() < limits::KEEP => {
+            Err(err) if err.is_transient() && begun.elapsed() < limits::SETTLE_RETRY_TIME => {
                 log_failure!(warn, err, "messages could not be settled; trying again");
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(limits::POLL);

@@ -63,7 +63,7 @@ pub(super) async fn claim(
     loop {
         let limit = portion.min(claim_request.limit.saturating_sub(steps.len() as u64));
         // A limit above the maximum is rejected as a whole.
-        let limit = if claim_request.limit > limits::TAKE { claim_request.limit } else { limit };
+        let limit = if claim_request.limit > limits::CLAIM_MAX { claim_request.limit } else { limit };
         let taken = Box::pin(noun::claim(noted, agent, &ClaimRequest { limit, ..claim_request.clone() })).await?;
         let (count, mut rest) = (taken.len() as u64, taken.into_iter());
         let held: Vec<HeldStep> = rest.as_slice().iter().map(held_step).collect();

@@ -32,7 +32,7 @@ impl Reachability {
 
     /// Runs work that may wait for a connection; fails with a connection error when the database is
     /// unreachable.
-    pub(crate) async fn unless_away<T, E: From<DbErr>>(
+    pub(crate) async fn unless_unreachable<T, E: From<DbErr>>(
         &self,
         work: impl Future<Output = Result<T, E>>,
     ) -> Result<T, E> {

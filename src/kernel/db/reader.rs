@@ -157,7 +157,7 @@ impl OnLane {
         let Some(ended) = self.turn.as_ref().map(Turn::ended) else {
             return Err(DbErr::Custom("the lane is gone".into()));
         };
-        let work = self.requests.reach.unless_away(work);
+        let work = self.requests.reach.unless_unreachable(work);
         let bounded = async {
             match self.request.timed {
                 true => Some(work.await),

@@ -35,8 +35,8 @@ impl Db {
 
     /// Runs work that may wait for a connection; fails with a connection error when the database is
     /// unreachable.
-    pub(crate) async fn unless_away<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
-        self.reach.unless_away(work).await
+    pub(crate) async fn unless_unreachable<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        self.reach.unless_unreachable(work).await
     }
 
     /// Pings the database over connections that wait for no request. Errors: the cause.

@@ -25,7 +25,7 @@ impl Db {
     /// A permit among the concurrent changes of the request's org; the limit leaves connections for
     /// other orgs. Errors: LIMIT_EXCEEDED.
     async fn share(&self) -> Result<Option<OwnedSemaphorePermit>> {
-        let Some(request) = cost::current().filter(|_| !self.patient) else { return Ok(None) };
+        let Some(request) = cost::current().filter(|_| !self.yields_to_requests) else { return Ok(None) };
         let most = if self.dialect == Dialect::Sqlite { 1 } else { limits::WRITERS_PER_ORG };
         let share = {
             let mut all = self.shares.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
@@ -46,12 +46,12 @@ impl Db {
             options.sqlite_transaction_mode = Some(SqliteTransactionMode::Immediate);
         }
         let share = self.share().await?;
-        let inner = if self.patient {
+        let inner = if self.yields_to_requests {
             self.turns.wait_for_requests().await;
             self.pools.engine.begin_with_options(options).await?
         } else {
             let _waiting = self.turns.request_waiting();
-            self.reach.unless_away(self.pools.writer.begin_with_options(options)).await?
+            self.reach.unless_unreachable(self.pools.writer.begin_with_options(options)).await?
         };
         let (now, kept) = (self.clock.now(), Mutex::default());
         let (once, entry) = (self.once.clone(), self.entry.clone());

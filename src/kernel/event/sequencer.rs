@@ -182,7 +182,7 @@ pub(crate) async fn run(
         let pause = if left { Duration::from_millis(3) } else { limits::POLL };
         if tokio::time::timeout(pause, written.changed()).await.is_ok() {
             // A single writer waits this long; with many writers, one numbering serves them all.
-            tokio::time::sleep(limits::GATHER_NUMBERS).await;
+            tokio::time::sleep(limits::SEQUENCER_COLLECT_DELAY).await;
         }
     }
 }

@@ -122,7 +122,7 @@ impl KeySet {
         let now = Instant::now();
         if !self.running {
             // After a failure the next fetch keeps to the backoff.
-            if self.failed || self.begun.is_some_and(|at| at.elapsed() < limits::JWKS_AGAIN) {
+            if self.failed || self.begun.is_some_and(|at| at.elapsed() < limits::JWKS_MIN_INTERVAL) {
                 return None;
             }
             (self.running, self.begun) = (true, Some(now));

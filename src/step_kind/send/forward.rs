@@ -34,7 +34,7 @@ pub(super) async fn all(db: &Db) -> Result<()> {
     );
     transact!(db, |tx| {
         let backend = tx.db().get_database_backend();
-        let [now, until] = window(tx.now(), limits::CHANNEL_AGAIN_MOST);
+        let [now, until] = window(tx.now(), limits::CHANNEL_PROBE_DELAY_MAX);
         let kinds = [Value::from(run_template::SEND), Value::from(kind::EMAIL)];
         let values = [now.clone(), until.clone()].into_iter().chain(kinds);
         tx.db().execute_raw(Statement::from_sql_and_values(backend, &steps, values)).await?;
@@ -81,7 +81,7 @@ pub(crate) async fn probe_released(db: &Db) -> Result<bool> {
 
 /// The first id that a query finds.
 async fn first<I: sea_orm::TryGetable>(db: &Db, sql: &str, kind: Option<&str>) -> Result<Option<I>> {
-    let values = window(db.now(), limits::MAIL_AGAIN_MOST).into_iter().chain(kind.map(Value::from));
+    let values = window(db.now(), limits::MAIL_RETRY_DELAY_MAX).into_iter().chain(kind.map(Value::from));
     let statement = Statement::from_sql_and_values(db.read().get_database_backend(), sql, values);
     let found = db.read().query_one_raw(statement).await?;
     Ok(found.map(|row| row.try_get_by_index(0)).transpose()?)

@@ -125,7 +125,7 @@ async fn suppressed(tx: &Tx, waiting: &[communication::Model]) -> Result<HashMap
         let group: Vec<&communication::Model> =
             waiting.iter().filter(|message| message.org_id == org_id && message.channel == channel).collect();
         let keys: Vec<String> = group.iter().map(|message| suppression::key(&message.to_address)).collect();
-        let suppressed = suppression::among(tx.db(), org_id, channel, &keys).await?;
+        let suppressed = suppression::find_suppressed(tx.db(), org_id, channel, &keys).await?;
         let awaited = unsubscribe::pending_addresses(tx, org_id, channel, &keys).await?;
         let records: Vec<RecordId> =
             group.iter().filter(|message| !message.test).filter_map(|message| message.record_id).collect();

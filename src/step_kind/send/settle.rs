@@ -22,7 +22,7 @@ pub(crate) fn row(id: CommunicationId, delivery: &Delivery, step: StepStatus, tx
     let more = i32::from(matches!(delivery, Delivery::Refused { term: RefusalPeriod::ForNow, .. }));
     let (status, error, sent_at) = match (delivery, step) {
         (Delivery::Accepted, _) => (CommunicationStatus::Sent, None, Some(dialect::time(tx.now()))),
-        (Delivery::Lost { why }, _) => (CommunicationStatus::Unknown, Some(why), None),
+        (Delivery::Unknown { why }, _) => (CommunicationStatus::Unknown, Some(why), None),
         (Delivery::Refused { why, .. }, StepStatus::Queued) => (CommunicationStatus::Approved, Some(why), None),
         (Delivery::Refused { why, .. }, _) => (CommunicationStatus::Failed, Some(why), None),
     };

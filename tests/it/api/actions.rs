@@ -91,7 +91,7 @@ async fn campaign(world: &World, plan: &Plan, verbs: &[&str]) -> String {
 
 both! {
     async fn campaigns(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let plan = world.plan("EMAIL", 1).await;
         let (submit, approve) = ("submitCampaign", "approveCampaign");
         let states: [(&str, &[&str]); 6] = [
@@ -145,7 +145,7 @@ both! {
 
 both! {
     async fn runs(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let plan = world.plan("EMAIL", 1).await;
         world.activate(&plan).await;
         let mut done = Vec::new();
@@ -213,7 +213,7 @@ async fn run_in(world: &World, plan: &Plan, state: &str) -> String {
 
 both! {
     async fn steps_that_people_do(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let plan = world.plan("PHONE", 60).await;
         world.activate(&plan).await;
         let run = world.launch(&plan).await;
@@ -288,7 +288,7 @@ both! {
 
 both! {
     async fn reviews_and_the_steps_of_workers(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let plan = world.plan("EMAIL", 2).await;
         world.activate(&plan).await;
         let mut done = Vec::new();
@@ -330,7 +330,7 @@ both! {
 both! {
     async fn communications(kind) {
         let sink = Sink::start().await;
-        let world = World::still(kind, Some(sink.url())).await;
+        let world = World::without_server(kind, Some(sink.url())).await;
         let plan = world.plan("EMAIL", 2).await;
         world.activate(&plan).await;
         let mut done = Vec::new();

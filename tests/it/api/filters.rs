@@ -16,7 +16,7 @@ async fn names(world: &World, filter: Value) -> Vec<String> {
 
 both! {
     async fn every_operator(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         for (name, input) in [
             ("Ada", json!({ "kind": "lead", "stage": "New", "email": "ada@example.com", "lastContactedAt": "2026-10-01T00:00:00Z", "attributes": { "size": 10, "vip": true, "city": "Berlin", "since": "2026-10-01" } })),
             ("Ben", json!({ "kind": "lead", "stage": "Won", "phone": "+4930123456", "lastContactedAt": "2026-11-01T00:00:00Z", "attributes": { "size": 200, "vip": false, "city": "Bern" } })),

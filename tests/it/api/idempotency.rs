@@ -8,7 +8,7 @@ const LAUNCH: &str = "mutation($id: ID!, $key: String, $name: String) { runCampa
 
 both! {
     async fn one_key_has_one_effect(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let plan = world.plan("EMAIL", 2).await;
         // A failed preflight stores nothing: the same key launches once preflight passes.
         let held = world.ask(LAUNCH, json!({ "id": plan.campaign, "key": "k" })).await["runCampaign"].clone();
@@ -90,7 +90,7 @@ const TWICE: [(&str, &str); 14] = [
 
 both! {
     async fn every_mutation_may_be_asked_twice(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let plan = world.plan("EMAIL", 1).await;
         world.activate(&plan).await;
         for (name, mutation) in TWICE {

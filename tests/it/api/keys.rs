@@ -15,7 +15,7 @@ const ME: &str = "{ viewer { role } }";
 
 both! {
     async fn nobody_is_let_in_without_a_key(kind) {
-        let world = World::guarded(kind).await;
+        let world = World::with_auth(kind).await;
         assert_eq!(world.ask(ME, json!({})).await["viewer"]["role"], "ADMIN");
         let viewer = world.key(Role::Viewer).await;
         assert_eq!(world.post_as(&viewer, ME, json!({})).await.1["data"]["viewer"]["role"], "VIEWER");
@@ -50,7 +50,7 @@ both! {
 
 both! {
     async fn what_is_open_ends_with_its_key(kind) {
-        let world = World::guarded(kind).await;
+        let world = World::with_auth(kind).await;
         let until = noon() + Duration::hours(1);
         let short_lived = key(&world.db, &world.viewer, Role::Viewer, Some(until)).await;
         let (revoked, demoted, kept) = (world.key(Role::Viewer).await, world.key(Role::Manager).await, world.key(Role::Viewer).await);
@@ -128,7 +128,7 @@ const FOR_ADMINS: &[&str] = &["ApiKey", "AuditEntry"];
 
 both! {
     async fn every_field_with_every_role(kind) {
-        let world = World::guarded(kind).await;
+        let world = World::with_auth(kind).await;
         let listed: Vec<(Role, BTreeSet<&str>)> = [(Role::Viewer, VIEWER), (Role::Operator, OPERATOR), (Role::Reviewer, REVIEWER), (Role::Manager, MANAGER), (Role::Admin, ADMIN)]
             .map(|(role, fields)| (role, fields.split_whitespace().collect()))
             .into();
@@ -216,7 +216,7 @@ const OBJECTS: usize = 185;
 
 both! {
     async fn every_mutation_is_in_the_audit(kind) {
-        let world = World::guarded(kind).await;
+        let world = World::with_auth(kind).await;
         let viewer = world.key(Role::Viewer).await;
         let long = "x".repeat(5_000);
         let create = "mutation($d: String) { createGoal(input: { name: \"One\", description: $d, idempotencyKey: \"k\" }) { goal { id } } }";

@@ -40,7 +40,7 @@ async fn runs(world: &World) -> String {
 
 both! {
     async fn walking_either_way_gives_the_list(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         runs(&world).await;
         let fields = ["CREATED_AT", "CAMPAIGN", "CHANNEL", "STATUS", "TYPE", "SCHEDULED_FOR", "STARTED_AT"];
         let strategy = (0..fields.len(), any::<bool>(), 1i32..5, any::<bool>(), any::<bool>());
@@ -82,7 +82,7 @@ both! {
 
 both! {
     async fn orders_counts_and_refusals(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let campaign = runs(&world).await;
         let sorted = "query($by: RunOrder!) { runs(orderBy: $by) { nodes { scheduledFor status type } } }";
         let by = |field: &str, direction: &str| json!({ "by": { "field": field, "direction": direction } });

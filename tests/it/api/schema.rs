@@ -16,7 +16,7 @@ fn the_golden_file_is_current() {
 
 both! {
     async fn everything_has_a_description(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let query = "{ __schema { types { kind name description fields { name description args { name } } inputFields { name description } enumValues { name description } } } }";
         let data = world.ask(query, json!({})).await;
         let mut bare = Vec::new();
@@ -77,7 +77,7 @@ both! {
 
 both! {
     async fn any_object_by_its_id(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let plan = world.plan("EMAIL", 1).await;
         let query = "query($ids: [ID!]!) { nodes(ids: $ids) { __typename id } viewer { role member { name } } }";
         let gone = "goal_01h455vb4pex5vsknk084sn02q";

@@ -79,7 +79,7 @@ impl Schema {
 
 /// Creates a world with `count` objects of every kind.
 async fn filled(kind: Kind, count: usize) -> World {
-    let world = World::still(kind, None).await;
+    let world = World::without_server(kind, None).await;
     world.leads(count).await;
     for i in 0..count {
         let name = |what: &str| format!("{what} {i}");
@@ -213,7 +213,7 @@ both! {
 
 both! {
     async fn an_answer_comes_though_the_runtime_wants_its_turn(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         world.leads(3).await;
         for _ in 0..20 {
             // Earlier work of this task has used up tokio's cooperative budget: the next await

@@ -16,7 +16,7 @@ async fn wrong(world: &World) -> Vec<&'static str> {
 
 both! {
     async fn what_is_broken_is_named(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let plan = world.plan("EMAIL", 2).await;
         world.activate(&plan).await;
         let run = world.launch(&plan).await;

@@ -21,7 +21,7 @@ async fn take(world: &World, bytes: &[u8]) -> (entity::import::Model, Vec<Proble
 
 both! {
     async fn a_broken_file_goes_in_as_far_as_it_is_good(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let dirty = std::fs::read("tests/data/leads-dirty.csv").unwrap();
         let (report, problems) = take(&world, &dirty).await;
         let told: Vec<String> = problems
@@ -72,7 +72,7 @@ both! {
 
 both! {
     async fn a_contact_of_a_time_to_come_is_told_and_left_out(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let soon = (world.clock.now() + chrono::Duration::hours(1)).to_rfc3339();
         let file = format!("external_id,name,employees,last_contacted_at\nA,Ann,1,{soon}\nB,Bob,1,2026-01-02T03:04:05Z\nC,Cat,1,9999-12-31T23:59:59Z\n");
         let (report, problems) = take(&world, file.as_bytes()).await;
@@ -87,7 +87,7 @@ both! {
 
 both! {
     async fn many_chunks_and_a_change(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let csv = sortie::app::demo::leads(1_234, world.db.now());
         assert_eq!(take(&world, csv.as_bytes()).await.0.created, 1_234);
         assert_eq!(take(&world, csv.as_bytes()).await.0.unchanged, 1_234);

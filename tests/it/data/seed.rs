@@ -7,7 +7,7 @@ use crate::harness::World;
 
 both! {
     async fn rows_to_measure_on(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let size = Size { campaigns: 10, runs: 300, steps_per_run: 5 };
         let mut heard = Vec::new();
         sortie::app::seed::seed(&world.db, &world.viewer, size, |runs| heard.push(runs)).await.unwrap();
@@ -46,7 +46,7 @@ both! {
             ("mutation { createGoal(input: { name: \"G\" }) { goal { id } } }", "goals"),
             ("mutation { createApiKey(input: { name: \"k\", role: ADMIN }) { apiKey { id } } }", "keys"),
         ] {
-            let world = World::still(kind, None).await;
+            let world = World::without_server(kind, None).await;
             world.ask(create, json!({})).await;
             let refused = sortie::app::seed::seed(&world.db, &world.viewer, size, |_| {}).await.unwrap_err().to_string();
             assert!(refused.contains(noun) && refused.contains("seed an empty database"), "{refused}");
@@ -64,7 +64,7 @@ both! {
         use sortie::kernel::page::Args;
         use sortie::domain::run::list::{SortBy, RunFilter, plan, window};
 
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let size = Size { campaigns: 10, runs: 3_000, steps_per_run: 1 };
         sortie::app::seed::seed(&world.db, &world.viewer, size, |_| {}).await.unwrap();
         let tx = world.db.read().connection().begin().await.unwrap();

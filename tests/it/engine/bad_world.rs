@@ -32,7 +32,7 @@ const TREATED: [(&str, &str); 13] = [
 both! {
     async fn a_mail_server_that_behaves_badly(kind) {
         let sink = Sink::start().await;
-        let world = World::still(kind, Some(sink.url())).await;
+        let world = World::without_server(kind, Some(sink.url())).await;
         let plan = world.plan("EMAIL", 0).await;
         for (how, _) in TREATED {
             let input = json!({ "kind": "lead", "externalId": how, "name": how, "email": format!("{how}@example.com"), "attributes": { "first_name": how, "company": "Acme" } });

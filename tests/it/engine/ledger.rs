@@ -23,7 +23,7 @@ async fn reviewed(world: &World, run: &str) {
 both! {
     async fn a_failed_run_goes_on_where_it_failed(kind) {
         let sink = Sink::start().await;
-        let world = World::still(kind, Some(sink.url())).await;
+        let world = World::without_server(kind, Some(sink.url())).await;
         let plan = world.plan("EMAIL", 3).await;
         world.activate(&plan).await;
         let run = world.launch(&plan).await;
@@ -61,7 +61,7 @@ both! {
 both! {
     async fn a_failed_step_is_done_again_while_its_run_is_at_work(kind) {
         let sink = Sink::start().await;
-        let world = World::still(kind, Some(sink.url())).await;
+        let world = World::without_server(kind, Some(sink.url())).await;
         let plan = world.plan("EMAIL", 2).await;
         let paul = json!({ "kind": "lead", "externalId": "P", "name": "Paul", "email": "paul@refused.example", "attributes": { "first_name": "Paul", "company": "Acme" } });
         world.create("record", paul).await;
@@ -95,7 +95,7 @@ both! {
 
 both! {
     async fn who_asks_to_be_left_alone_is_written_to_by_nothing(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let plan = world.plan("EMAIL", 8).await;
         world.activate(&plan).await;
         let suppress = "mutation($to: String!) { suppressAddress(input: { channel: EMAIL, address: $to, reason: \"bounced\" }) { suppression { id address } } }";
@@ -143,7 +143,7 @@ both! {
 
 both! {
     async fn a_sweep_that_has_not_come_to_a_record_rules_it_already(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let plan = world.plan("EMAIL", 2).await;
         world.activate(&plan).await;
         let run = world.launch(&plan).await;
@@ -170,7 +170,7 @@ both! {
 both! {
     async fn a_channel_is_used_no_faster_than_it_may(kind) {
         let sink = Sink::start().await;
-        let world = World::paced(kind, Some(sink.url()), 6).await;
+        let world = World::with_mail_rate(kind, Some(sink.url()), 6).await;
         let plan = world.plan("EMAIL", 5).await;
         world.activate(&plan).await;
         let run = world.launch(&plan).await;
@@ -197,7 +197,7 @@ both! {
 
 both! {
     async fn a_refresh_mends_what_was_derived_and_nothing_else(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let plan = world.plan("EMAIL", 2).await;
         world.activate(&plan).await;
         let run = world.launch(&plan).await;

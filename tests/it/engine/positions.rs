@@ -11,7 +11,7 @@ async fn what_had_to_wait_is_not_passed_over() {
     if !postgres::available() {
         return;
     }
-    let world = World::still(Kind::Postgres, None).await;
+    let world = World::without_server(Kind::Postgres, None).await;
     // Also read before any event exists.
     for _ in 0..4 {
         assert_eq!(world.db.raise_floor().await.unwrap(), 0);

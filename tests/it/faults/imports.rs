@@ -57,7 +57,7 @@ async fn record(world: &World, id: &str) -> Value {
 
 both! {
     async fn a_column_that_is_not_in_the_file_changes_nothing(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let full = "external_id,name,email,phone,timezone,stage,last_contacted_at,company,city\n\
                     L-1,Ada,ada@example.com,+4930123456,Europe/Berlin,New,2026-10-01T09:00:00Z,Acme,Bonn\n";
         assert_eq!(take(&world, full.as_bytes()).await.0.created, 1);
@@ -87,7 +87,7 @@ both! {
 
 both! {
     async fn columns_are_recognised_as_people_write_them(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let none = Options::default();
         for (header, fields) in [
             ("External ID,Name,E-Mail Address,Phone Number,Time zone,Last contacted at,Stage", "external_id name email phone time_zone last_contacted_at stage"),
@@ -139,7 +139,7 @@ both! {
 
 both! {
     async fn delimiters_and_encodings_are_detected_or_told(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let none = Options::default();
         let rows = "external_id,name,city\nL-1,Jürgen,Köln\nL-2,山田,東京\n";
         let wide = |text: &str, little: bool| -> Vec<u8> {
@@ -219,7 +219,7 @@ both! {
 
 both! {
     async fn an_open_quote_is_found_and_nothing_is_swallowed(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let none = Options::default();
         let row = |i: usize| format!("Q-{i},Person {i},p{i}@example.com,Company {i}\n");
         let file = |open: usize, rows: usize, more: &dyn Fn(usize) -> Option<String>| -> String {
@@ -265,7 +265,7 @@ both! {
 
 both! {
     async fn a_bad_field_costs_the_field_and_not_the_person(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let us = Options { region: Some("us".into()), ..Options::default() };
         let de = Options { region: Some("DE".into()), ..Options::default() };
         let none = Options::default();
@@ -348,7 +348,7 @@ both! {
 
 both! {
     async fn types_are_told_or_found_and_reported(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let none = Options::default();
         let kinds = |report: &entity::import::Model| -> Vec<String> { report.columns.0.iter().filter_map(|column| column.kind.clone()).collect() };
         let text = "external_id,name,employees,rate,zip,plain,active,since,crm_id,mixed,plus,big,blank,huge\n\
@@ -392,7 +392,7 @@ both! {
 
 both! {
     async fn an_opt_out_in_a_file_is_honoured_and_never_lifted(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let none = Options::default();
         let gone = async |id: &str| !record(&world, id).await["unsubscribedAt"].is_null();
         for (at, (cell, out, clear)) in [
@@ -428,7 +428,7 @@ both! {
 
 both! {
     async fn an_opt_out_in_a_file_takes_the_address_out_of_a_run_that_waits(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let plan = world.plan("EMAIL", 5).await;
         let gone = json!({ "kind": "contact", "externalId": "C-1", "name": "Gone", "email": "gone@example.com" });
         let gone = world.create("record", gone).await;

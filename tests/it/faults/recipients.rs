@@ -53,7 +53,7 @@ async fn reviewed(world: &World, run: &str) {
 }
 
 /// Outcomes of a run's recipients: record's name, outcome, reason.
-async fn fates(world: &World, run: &str) -> Vec<[String; 3]> {
+async fn recipient_outcomes(world: &World, run: &str) -> Vec<[String; 3]> {
     let query = "query($id: ID!) { run(id: $id) { records(first: 500) { nodes { record { name } outcome reason } } } }";
     let data = world.ask(query, json!({ "id": run })).await;
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();

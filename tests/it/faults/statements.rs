@@ -52,7 +52,7 @@ fn template(steps: usize) -> Value {
 
 both! {
     async fn a_fan_out_of_any_size_begins_and_is_called_off(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let templates: Vec<Value> = (1..=8).map(template).collect();
         world.apply(&json!({ "agents": [{ "name": "looker" }], "runTemplates": templates }).to_string()).await;
         for (records, steps) in [(1, 8), (499, 1), (443, 2), (500, 3), (501, 5), (501, 8), (1_000, 4), (251, 6), (72, 7), (5_000, 1), (20_000, 1)] {
@@ -96,7 +96,7 @@ async fn outcomes(world: &World, run: &str) -> Vec<Vec<String>> {
 
 both! {
     async fn five_hundred_and_two_are_drafted_again_sent_repeated_and_left_alone(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let plan = world.plan("EMAIL", 1).await;
         world.many_records(kind, "lead", 501).await;
         world.activate(&plan).await;
@@ -130,7 +130,7 @@ both! {
 
 both! {
     async fn long_lists_are_answered_together(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         world.many_records(kind, "lead", 10_001).await;
         let (mut ids, mut names): (Vec<String>, Vec<String>) = Default::default();
         let mut after = Value::Null;
@@ -174,7 +174,7 @@ both! {
 
 both! {
     async fn lists_below_many_nodes_take_long_filters(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let size = sortie::app::seed::Size { campaigns: 120, runs: 360, steps_per_run: 1 };
         sortie::app::seed::seed(&world.db, &world.viewer, size, |_| {}).await.unwrap();
         let id = |i: u128| entity::id::RecordId(uuid::Uuid::from_u128(i)).to_string();
@@ -207,7 +207,7 @@ both! {
     async fn one_that_the_database_refuses_is_told_of_that_one(kind) {
         use sea_orm::{EntityTrait, QueryFilter, sea_query::Expr};
         use sortie::kernel::page::{Args, Window};
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         world.leads(3).await;
         let window = |name: &str, met: &'static str| Window::<entity::record::Entity> {
             select: entity::record::Entity::find().filter(Expr::cust(met)),

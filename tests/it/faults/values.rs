@@ -58,7 +58,7 @@ const NUMBERS: [&[&str]; 17] = [
 
 both! {
     async fn numbers_are_exact_to_64_bits(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let mut all: Vec<(usize, String)> = Vec::new();
         for (group, texts) in NUMBERS.iter().enumerate() {
             for (i, text) in texts.iter().enumerate() {
@@ -209,7 +209,7 @@ const NOT: [&str; 40] = [
 
 both! {
     async fn only_dates_are_long_ago(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         for (i, text) in LONG_AGO.iter().enumerate() {
             world.with_it(&format!("a{i:02}"), json!(text)).await;
         }
@@ -235,7 +235,7 @@ both! {
 
 both! {
     async fn a_search_finds_every_spelling(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let names = ["Jos\u{e9} A", "Jose\u{301} B", "Stra\u{df}e C", "STRASSE D", "\u{130}stanbul E", "i\u{307}stanbul F", "\u{fb01}ne G", "FINE H", "\u{3a3}\u{399}\u{3a3} J", "100%_\\ K"];
         for name in names {
             world.create("record", json!({ "kind": "lead", "name": name, "externalId": format!("id {name}"), "stage": name })).await;
@@ -281,7 +281,7 @@ both! {
 
 both! {
     async fn every_name_of_an_attribute_can_be_asked_for(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let names = [
             "First Name", "$", "a[0]", "a.b", "it's", "say \"x\"", "back\\slash", "", "日本", "tab\there", "$.x", "#", "0", "\\\"", "Caf\u{e9}",
             "'; DROP TABLE record; --", "{}", "\u{1f600}", "a\u{7f}b", "new\nline", "?", "$1", "x".repeat(300).leak(),
@@ -316,7 +316,7 @@ both! {
 
 both! {
     async fn filters_and_orders_hold_to_the_ends_of_time(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         for (name, at) in [("first", json!("0001-01-01T00:00:00Z")), ("last", json!("9999-12-31T23:59:59.999999Z")), ("now", json!("2026-11-02T12:00:00.5Z")), ("whole", json!("2026-11-02T12:00:00Z")), ("never", json!(null))] {
             world.create("record", json!({ "kind": "lead", "name": name, "lastContactedAt": at })).await;
         }

@@ -41,7 +41,7 @@ fn names(list: &Value) -> Vec<&str> {
 
 both! {
     async fn each_run_has_multiple_steps_with_different_action_types(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let ids = partnerships(&world).await;
         let run = world.guided("weekly-pipeline-review", json!({})).await;
         // "Each run has multiple steps with different action types:"
@@ -107,7 +107,7 @@ both! {
 
 both! {
     async fn tasks_notes_and_custom_steps(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let ids = partnerships(&world).await;
         // "`create_task` - Create follow-up tasks": "Create task steps → Task creation form": what it asks for is suggested.
         let run = world.guided("new-lead-intake", json!({})).await;
@@ -140,7 +140,7 @@ both! {
 
 both! {
     async fn the_workflow_of_a_step_shows_what_its_type_and_config_say(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let ids = partnerships(&world).await;
         // "1. Go to Runs page": the list of templates and runs, from which one is started. '2.
         // Click "Start Run" on any template', '4. Click "Create"', "5. You're redirected to the run

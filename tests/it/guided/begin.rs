@@ -215,7 +215,7 @@ both! {
 
 both! {
     async fn the_second_to_complete_a_step_is_shown_who_did_it_and_when(kind) {
-        let world = World::guarded(kind).await;
+        let world = World::with_auth(kind).await;
         let (first, second) = (world.key(entity::member::Role::Operator).await, world.key(entity::member::Role::Operator).await);
         let run = world.guided("weekly-pipeline-review", json!({})).await;
         let step = world.guided_step(&run, "review_at_risk").await;

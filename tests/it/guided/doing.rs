@@ -86,7 +86,7 @@ async fn traces(world: &World) -> Vec<i64> {
 
 both! {
     async fn actions_are_logged_automatically_and_results_are_saved_in_step_result(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let (record, run, step) = begun(&world).await;
         world.step_act("startStep", &step, json!({})).await;
         let mut expected = serde_json::Map::new();
@@ -128,7 +128,7 @@ both! {
 
 both! {
     async fn actions_are_refused_clearly_when_the_step_is_not_in_progress(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let (record, run, step) = begun(&world).await;
         // Actions are not allowed in steps of a campaign's run.
         let plan = world.plan("EMAIL", 1).await;
@@ -174,7 +174,7 @@ both! {
 
 both! {
     async fn bad_input_to_an_action_names_the_field_and_does_nothing(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let (record, _, step) = begun(&world).await;
         world.step_act("startStep", &step, json!({})).await;
         let before = traces(&world).await;
@@ -255,7 +255,7 @@ both! {
 
 both! {
     async fn stages_and_their_order_are_the_orgs(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let set = "mutation($kind: String!, $stages: [String!]!) { setStages(input: { recordKind: $kind, stages: $stages }) { pipeline { recordKind stages own } } }";
         let own = world.ask(set, json!({ "kind": "partnership", "stages": ["Cold", "Warm", "Hot"] })).await;
         assert_eq!(own["setStages"]["pipeline"], json!({ "recordKind": "partnership", "stages": ["Cold", "Warm", "Hot"], "own": true }));
@@ -336,7 +336,7 @@ both! {
 
 both! {
     async fn scheduled_guided_work_that_can_not_begin_says_why(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let yaml = "phases:\n  - name: Day\n    tasks:\n      - name: All\n        steps:\n          - { name: Look, type: review, assignedTo: human, trigger: manual, config: { records: { linked: true } } }\n";
         let create = "mutation($input: CreateRunTemplateInput!) { createRunTemplate(input: $input) { runTemplate { id } } }";
         world.ask(create, json!({ "input": { "name": "Daily look", "kind": "GUIDED", "yaml": yaml } })).await;

@@ -42,7 +42,7 @@ async fn on_way(world: &World, run: &str) -> Value {
 
 both! {
     async fn steps_can_actually_send_emails_from_a_template_or_free_text(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let ids = people(&world, &["a@p.example", "b@p.example"]).await;
         let template = world.create("messageTemplate", json!({ "name": "Spring", "subject": "Spring, {{ name }}", "body": "Dear {{ contact }},\nspring is here. {{ sender.name }}" })).await;
         let by_phone = world.create("messageTemplate", json!({ "name": "Script", "channel": "PHONE", "body": "Hello" })).await;
@@ -104,7 +104,7 @@ both! {
     /// A person asked for it to be sent; a skipped step withdraws nothing, before its first mail is
     /// settled or after.
     async fn mail_goes_out_though_its_step_is_skipped_and_restarted(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let ids = people(&world, &["a@p.example", "b@p.example", "c@p.example"]).await;
         let (run, step) = writing(&world).await;
         let send = |ids: &[String], key: &str| json!({ "input": { "stepId": step, "recordIds": ids, "idempotencyKey": key } });
@@ -126,7 +126,7 @@ both! {
 
 both! {
     async fn who_asks_to_be_left_alone_is_not_written_to_from_a_step_either(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let ids = people(&world, &["a@p.example", "b@p.example", "c@p.example"]).await;
         let (run, step) = writing(&world).await;
         let suppress = "mutation { suppressAddress(input: { channel: EMAIL, address: \"A@P.example\", reason: \"bounced\" }) { suppression { id } } }";
@@ -152,7 +152,7 @@ both! {
 both! {
     async fn what_the_mail_server_refuses_is_tried_again_or_counted_as_failed(kind) {
         let sink = Sink::start().await;
-        let world = World::still(kind, Some(sink.url())).await;
+        let world = World::without_server(kind, Some(sink.url())).await;
         let ids = people(&world, &["grey@p.example", "refused@p.example", "fine@p.example", "busy@p.example"]).await;
         let (run, step) = writing(&world).await;
         world.ask(SEND, json!({ "input": { "stepId": step, "recordIds": ids } })).await;
@@ -182,7 +182,7 @@ both! {
 both! {
     async fn a_person_says_what_became_of_mail_whose_fate_is_unknown(kind) {
         let sink = Sink::start().await;
-        let world = World::still(kind, Some(sink.url())).await;
+        let world = World::without_server(kind, Some(sink.url())).await;
         let ids = people(&world, &["dropdot@a.example", "dropdot@b.example", "garbage@c.example"]).await;
         let (run, step) = writing(&world).await;
         world.ask(SEND, json!({ "input": { "stepId": step, "recordIds": ids } })).await;
@@ -217,7 +217,7 @@ both! {
 
 both! {
     async fn a_paused_run_holds_its_mail_and_a_cancelled_one_sends_none(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let ids = people(&world, &["a@p.example", "b@p.example"]).await;
         let (run, step) = writing(&world).await;
         world.ask(SEND, json!({ "input": { "stepId": step, "recordIds": [ids[0]] } })).await;
@@ -242,7 +242,7 @@ both! {
 both! {
     async fn mail_of_people_keeps_to_the_limits_of_the_channel(kind) {
         let sink = Sink::start().await;
-        let world = World::paced(kind, Some(sink.url()), 6).await;
+        let world = World::with_mail_rate(kind, Some(sink.url()), 6).await;
         let ids = people(&world, &["a@p.example", "b@p.example", "c@p.example"]).await;
         let (_, step) = writing(&world).await;
         world.ask(SEND, json!({ "input": { "stepId": step, "recordIds": ids } })).await;

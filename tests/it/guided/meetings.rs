@@ -30,7 +30,7 @@ async fn booked(world: &World, asked: Value) -> Value {
 
 both! {
     async fn who_is_invited_is_told_once_at_the_address_that_is_said(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let (oak, _, step) = begun(&world).await;
         let mute = world.create("record", json!({ "kind": "partnership", "name": "Mute" })).await;
         for (attendees, field) in [
@@ -62,7 +62,7 @@ both! {
 
 both! {
     async fn a_change_is_told_when_its_run_may_send(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let (oak, run, step) = begun(&world).await;
         let one = booked(&world, booking(&step, "One", 2, json!([{ "recordId": oak }]))).await;
         let two = booked(&world, booking(&step, "Two", 4, json!([{ "recordId": oak }]))).await;
@@ -128,7 +128,7 @@ both! {
 
 both! {
     async fn the_messages_of_a_meeting_come_in_the_order_in_which_they_were_written(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let (oak, _, step) = begun(&world).await;
         let guests = json!([{ "recordId": oak }, { "email": "a@us.example" }, { "email": "b@us.example" }]);
         let meeting = booked(&world, booking(&step, "Call", 20, guests)).await;
@@ -171,7 +171,7 @@ both! {
 both! {
     async fn messages_about_one_meeting_go_one_after_the_other(kind) {
         let sink = Sink::start().await;
-        let world = World::still(kind, Some(sink.url())).await;
+        let world = World::without_server(kind, Some(sink.url())).await;
         let (oak, _, step) = begun(&world).await;
         let elm = world.create("record", json!({ "kind": "partnership", "name": "Elm", "email": "elm@p.example" })).await;
         let one = booked(&world, booking(&step, "One", 2, json!([{ "recordId": oak }]))).await;

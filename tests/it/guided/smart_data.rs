@@ -58,7 +58,7 @@ fn sorted<K: Ord>(
 
 both! {
     async fn steps_automatically_fetch_relevant_data_based_on_action_type_and_config(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let all = partners(&world).await;
         world.create("record", json!({ "kind": "lead", "name": "No partner", "stage": "MOU Sent", "attributes": { "priority": 50 } })).await;
         let ids: Vec<&str> = all.iter().take(4).map(|one| one.id.as_str()).collect();
@@ -135,7 +135,7 @@ both! {
 
 both! {
     async fn new_lead_intake_process_new_introductions_and_create_partnership_records(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         for (name, ago) in [("Late", 9), ("Early", 2), ("Fresh", 0)] {
             world.clock.set(noon() - Duration::days(ago));
             world.create("record", json!({ "kind": "lead", "name": name, "email": format!("{name}@leads.example") })).await;
@@ -199,7 +199,7 @@ both! {
 
 both! {
     async fn mou_sprint_push_all_mou_stage_partnerships_toward_signed_agreements(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         for (name, stage, priority) in [("Oak", "MOU Sent", 1), ("Pine", "MOU Drafted", 5), ("Rowan", "New Lead", 9)] {
             let input = json!({ "kind": "partnership", "name": name, "stage": stage, "email": format!("{}@p.example", name.to_lowercase()), "attributes": { "priority": priority } });
             world.create("record", input).await;
@@ -255,7 +255,7 @@ both! {
 
 both! {
     async fn seasonal_planning_check_review_okr_progress_and_adjust_priorities(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         for (name, stage, priority) in [("Ten signed MOUs", "On Track", 3), ("Two new regions", "At Risk", 8), ("Old goal", "Achieved", 1)] {
             world.create("record", json!({ "kind": "objective", "name": name, "stage": stage, "attributes": { "priority": priority, "progress": 0.4 } })).await;
         }

@@ -120,7 +120,7 @@ both! {
         if !crate::transport::clients::plain_python() {
             return;
         }
-        let world = World::guarded(kind).await;
+        let world = World::with_auth(kind).await;
         world.apply(OUTREACH).await;
         let leads = world.leads(3).await;
         let key = world.agent_key("email-drafter").await;
@@ -189,7 +189,7 @@ both! {
 
 both! {
     async fn tickets_are_routed_and_refunds_need_two(kind) {
-        let world = World::guarded(kind).await;
+        let world = World::with_auth(kind).await;
         world.apply(TICKETS).await;
         let key = world.agent_key("classifier").await;
         let mut runs = Vec::new();
@@ -276,7 +276,7 @@ both! {
         let api = Api::start(Answer::json(201, json!({ "id": "R-7", "shelf": "B3", "tracking": "T-99" }))).await;
         // The warehouse is down twice.
         api.then([Answer::json(503, json!({ "error": "down" })), Answer::Says(429, Some(("retry-after", "5".into())), "slow".into())]);
-        let world = World::with_doors(kind, |config| {
+        let world = World::with_config(kind, |config| {
             let file = config.data.join("secrets.toml");
             std::fs::write(&file, "warehouse = \"hidden-token\"\n").unwrap();
             config.call_secrets = Some(file);
@@ -370,7 +370,7 @@ impl World {
 
 both! {
     async fn the_sources_own_yaml_is_a_manifest(kind) {
-        let world = World::guarded(kind).await;
+        let world = World::with_auth(kind).await;
         world.apply(include_str!("../source.yaml")).await;
         let lead = world.leads(1).await.remove(0);
         // A live instance of one lead, with variables and one more layer of its own.

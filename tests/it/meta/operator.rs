@@ -230,7 +230,7 @@ async fn health_and_metrics() {
 
 both! {
     async fn a_file_over_http(kind) {
-        let world = World::guarded(kind).await;
+        let world = World::with_auth(kind).await;
         let post = async |key: &str, path: &str, kind: &str, body: Vec<u8>| {
             let request = client().post(format!("http://{}{path}", world.address)).bearer_auth(key).header("content-type", kind.to_owned());
             let answer = request.body(body).send().await.unwrap();

@@ -17,7 +17,7 @@ impl World {
 
 both! {
     async fn the_refusal_to_delete_a_member_names_what_uses_it(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let member = world.create("member", json!({ "name": "Mia", "email": "mia@example.com", "role": "OPERATOR" })).await;
         let guided = "mutation($input: ScheduleGuidedRunInput!) { scheduleGuidedRun(input: $input) { schedule { id } run { id } } }";
         let input = json!({ "templateKey": "weekly-pipeline-review", "cron": "0 9 * * MON", "timezone": "Europe/Berlin", "assigneeId": member, "name": "Monday review" });
@@ -31,7 +31,7 @@ both! {
 
 both! {
     async fn what_is_in_use_is_not_deleted(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let plan = world.plan("EMAIL", 2).await;
         let ids = "query($id: ID!) { campaign(id: $id) { goal { id } writer { id } reviewer { id member { id } } } }";
         let parts = world.ask(ids, json!({ "id": plan.campaign })).await["campaign"].clone();
@@ -85,7 +85,7 @@ both! {
 
 both! {
     async fn versions_are_kept_and_brought_back(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let plan = world.plan("EMAIL", 1).await;
         let template = "mutation($id: ID!, $body: String) { updateMessageTemplate(input: { id: $id, body: $body }) { messageTemplate { version versions { totalCount nodes { version changes { field from to } actor { name } } } } } }";
         let before = world.ask("query($id: ID!) { messageTemplate(id: $id) { body } }", json!({ "id": plan.template })).await["messageTemplate"]["body"].clone();
@@ -142,7 +142,7 @@ both! {
 both! {
     /// A template without a base takes no overrides: they would have no effect.
     async fn overrides_are_for_templates_with_a_base(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let step = json!({ "key": "s", "type": "review", "assignedTo": "HUMAN" });
         let yaml = json!({ "phases": [{ "key": "p", "tasks": [{ "key": "t", "steps": [step] }] }] }).to_string();
         let alone = world.create("runTemplate", json!({ "name": "Alone", "yaml": yaml })).await;

@@ -18,7 +18,7 @@ fn only<'a>(of: &'a Value, key: &str, value: &str) -> Vec<&'a Value> {
 
 both! {
     async fn a_rejected_review_is_drafted_again(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let plan = world.plan("EMAIL", 3).await;
         world.activate(&plan).await;
         let run = world.launch(&plan).await;
@@ -50,7 +50,7 @@ both! {
 
 both! {
     async fn a_policy_of_all_wants_a_verdict_on_each(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let plan = world.plan("EMAIL", 2).await;
         let all = "mutation($id: ID!) { updateReviewer(input: { id: $id, policy: ALL }) { reviewer { policy } } }";
         let reviewer = world.ask("{ reviewers { nodes { id } } }", json!({})).await["reviewers"]["nodes"][0]["id"].clone();
@@ -76,7 +76,7 @@ both! {
 both! {
     async fn refusals_of_the_server_are_tried_again_or_given_up(kind) {
         let sink = Sink::start().await;
-        let world = World::still(kind, Some(sink.url())).await;
+        let world = World::without_server(kind, Some(sink.url())).await;
         let plan = world.plan("EMAIL", 1).await;
         for (id, address) in [("R", "refused@example.com"), ("B", "busy@example.com")] {
             world.create("record", json!({ "kind": "lead", "externalId": id, "name": id, "email": address, "attributes": { "first_name": id, "company": "C" } })).await;
@@ -115,7 +115,7 @@ both! {
 
 both! {
     async fn an_address_gets_one_message_and_some_get_none(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let plan = world.plan("EMAIL", 2).await;
         let twin = json!({ "kind": "lead", "externalId": "twin", "name": "Twin", "email": "LEAD0@example.com", "attributes": { "first_name": "T", "company": "C" } });
         world.create("record", twin).await;
@@ -141,7 +141,7 @@ both! {
 
 both! {
     async fn a_reply_stops_what_is_open_and_wakes_what_waits(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let plan = world.plan("PHONE", 2).await;
         world.activate(&plan).await;
         let run = world.launch(&plan).await;
@@ -180,7 +180,7 @@ both! {
 
 both! {
     async fn what_is_held_or_called_off_starts_nothing(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let plan = world.plan("EMAIL", 4).await;
         world.activate(&plan).await;
         let run = world.launch(&plan).await;
@@ -214,7 +214,7 @@ both! {
 
 both! {
     async fn a_lost_lease_is_taken_back_and_the_late_are_fenced_out(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let plan = world.plan("EMAIL", 1).await;
         world.activate(&plan).await;
         let run = world.launch(&plan).await;
@@ -237,7 +237,7 @@ both! {
 both! {
     async fn a_hand_over_that_was_cut_short_is_never_repeated_by_itself(kind) {
         let sink = Sink::start().await;
-        let world = World::still(kind, Some(sink.url())).await;
+        let world = World::without_server(kind, Some(sink.url())).await;
         let plan = world.plan("EMAIL", 4).await;
         world.activate(&plan).await;
         let cut = "UPDATE communication SET status = 'SENDING' WHERE status = 'APPROVED'";
@@ -289,7 +289,7 @@ both! {
 both! {
     async fn the_mail_server_is_told_who_we_are(kind) {
         let sink = Sink::start().await;
-        let world = World::still(kind, Some(format!("smtp://user:pa%20ss@127.0.0.1:{}", sink.port))).await;
+        let world = World::without_server(kind, Some(format!("smtp://user:pa%20ss@127.0.0.1:{}", sink.port))).await;
         let plan = world.plan("EMAIL", 3).await;
         let test = "mutation($id: ID!) { testRunCampaign(input: { campaignId: $id, recipients: [\"t@example.com\"], sample: 3 }) { run { id } } }";
         world.ask(test, json!({ "id": plan.campaign })).await;

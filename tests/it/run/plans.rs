@@ -35,7 +35,7 @@ async fn fill(world: &World, count: usize) {
 
 both! {
     async fn what_a_step_shows_is_answered_from_an_index(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         fill(&world, MANY).await;
         world.force("UPDATE record SET last_replied_at = last_contacted_at WHERE priority < 100").await;
         // Postgres maintains its statistics itself; SQLite has none without ANALYZE.
@@ -71,7 +71,7 @@ const RARE: &str = "UPDATE step SET status = 'AWAITING_APPROVAL', assigned_to = 
 
 both! {
     async fn each_condition_on_steps_is_answered_from_an_index(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let member = world.ask("{ members(first: 1) { nodes { id } } }", json!({})).await["members"]["nodes"][0]["id"].clone();
         let size = sortie::app::seed::Size { campaigns: 10, runs: 2_000, steps_per_run: 5 };
         sortie::app::seed::seed(&world.db, &world.viewer, size, |_| {}).await.unwrap();
@@ -143,7 +143,7 @@ async fn cost(world: &World, step: &str, shown: usize) -> u64 {
 
 both! {
     async fn what_is_shown_of_each_record_is_loaded_with_as_many_statements_for_many_as_for_few(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         fill(&world, 60).await;
         let ids = world.ask("{ records(first: 60, filter: { kind: { eq: \"partnership\" } }) { nodes { id } } }", json!({})).await["records"]["nodes"].clone();
         let ids: Vec<&str> = ids.as_array().unwrap().iter().map(|one| one["id"].as_str().unwrap()).collect();

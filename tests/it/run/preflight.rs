@@ -36,7 +36,7 @@ fn of(table: &[String], code: &str) -> String {
 
 both! {
     async fn the_table(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let (ok, no, warn, failed) = ("PASSED", "NOT_APPLICABLE", "WARNING", "FAILED");
         // Checks of an empty campaign, per channel and action: all at once.
         for channel in ["EMAIL", "SMS", "PHONE"] {
@@ -103,7 +103,7 @@ async fn unreachable(world: &World) -> String {
 
 both! {
     async fn a_failed_preflight_is_data_and_makes_nothing(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let bare = world.create("campaign", json!({ "name": "Bare" })).await;
         let launches = [
             "testRunCampaign(input: { campaignId: $id, recipients: [\"nonsense\"] })",

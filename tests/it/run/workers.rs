@@ -31,7 +31,7 @@ fn work(agent: &str) -> String {
 
 both! {
     async fn each_sees_what_its_filter_admits_and_nothing_beyond(kind) {
-        let world = World::guarded(kind).await;
+        let world = World::with_auth(kind).await;
         world.apply(&work("writer")).await;
         world.leads(3).await;
         let segment = world.create("segment", json!({ "name": "All", "filter": { "all": true } })).await;
@@ -281,7 +281,7 @@ both! {
             wrote("{ \"subject\": 5 }", "stop"),
         ]);
         let url = api.url();
-        let world = World::with_doors(kind, move |config| {
+        let world = World::with_config(kind, move |config| {
             config.model_url = Some(format!("{url}/v1"));
             config.model_key = Some("secret".into());
             config.model_seconds = 1;
@@ -350,7 +350,7 @@ both! {
 both! {
     async fn what_failed_is_repeated_alone(kind) {
         let api = Api::start(Answer::json(200, json!({}))).await;
-        let world = World::guarded(kind).await;
+        let world = World::with_auth(kind).await;
         let manifest = json!({ "runTemplates": [{ "key": "calls", "name": "Calls", "phases": [
             { "key": "first", "autonomous": true, "tasks": [{ "key": "decide", "steps": [{ "key": "decide", "type": "decision", "assignedTo": "WORKFLOW", "config": { "cases": [{ "when": "true", "skip": [] }] } }] }] },
             { "key": "second", "autonomous": true, "tasks": [{ "key": "call", "fanOut": true, "failWhen": "ANY", "steps": [
@@ -398,7 +398,7 @@ both! {
 
 both! {
     async fn events_from_outside_wake_and_nothing_else_does(kind) {
-        let world = World::guarded(kind).await;
+        let world = World::with_auth(kind).await;
         let manifest = json!({ "runTemplates": [{ "key": "paid", "name": "Paid", "phases": [{ "key": "all", "autonomous": true, "openFor": "1 day", "tasks": [
             { "key": "wait", "steps": [
                 { "key": "paid", "type": "update_record", "assignedTo": "WORKFLOW", "trigger": "event:payment.received", "config": { "stage": "Paid" } },
@@ -429,7 +429,7 @@ both! {
 
 both! {
     async fn a_settle_under_a_key_is_of_one_run(kind) {
-        let world = World::guarded(kind).await;
+        let world = World::with_auth(kind).await;
         world.apply(&work("writer")).await;
         world.leads(3).await;
         let segment = world.create("segment", json!({ "name": "All", "filter": { "all": true } })).await;

@@ -72,7 +72,7 @@ async fn what_fails_is_null_where_its_type_allows_it() {
 
 both! {
     async fn null_goes_up_to_the_next_place_that_takes_it(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let record = world.create("record", json!({ "kind": "lead", "name": "Ann" })).await;
         world.create("record", json!({ "kind": "lead", "name": "Ben" })).await;
         let wrong = "communications(first: -1) { nodes { id } }";
@@ -97,7 +97,7 @@ both! {
 
 both! {
     async fn an_object_of_which_nothing_is_wanted_is_empty(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         world.create("record", json!({ "kind": "lead", "name": "Ann" })).await;
         for (query, data) in [
             ("{ __typename @skip(if: true) }", json!({})),

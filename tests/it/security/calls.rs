@@ -8,7 +8,7 @@ use crate::harness::World;
 both! {
     /// An unknown host name, and one with a forbidden address, give the same error.
     async fn a_call_does_not_tell_which_names_there_are(kind) {
-        let world = World::with_doors(kind, |config| config.call_private = Vec::new()).await;
+        let world = World::with_config(kind, |config| config.call_private = Vec::new()).await;
         let hosts = ["localhost", "no-such-name.invalid", "127.0.0.1", "[::1]", "169.254.169.254"];
         let steps: Vec<_> = hosts.iter().enumerate().map(|(i, host)| json!({
             "key": format!("s{i}"), "type": "api_call", "assignedTo": "WORKFLOW", "maxAttempts": 1,
@@ -30,7 +30,7 @@ both! {
 both! {
     /// `Host` and the headers that frame a request can't be set by users, in any spelling.
     async fn no_step_sets_the_headers_of_the_connection(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let apply = "mutation($yaml: String!) { applyManifest(input: { yaml: $yaml, dryRun: true }) { problems { path message } } }";
         let manifest = |name: &str| {
             let config = json!({ "method": "POST", "url": "https://example.com/", "headers": { name: "x" } });

@@ -47,7 +47,7 @@ const STEPS: &str = "query($run: ID!) { run(id: $run) { status waitingFor { code
 
 both! {
     async fn a_step_that_ends_the_process_is_set_aside_alone(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let steps = json!([{ "key": "s", "name": "Look", "type": "look", "assignedTo": "AGENT", "trigger": "immediate" }]);
         let tasks = json!([{ "key": "t", "name": "T", "fanOut": true, "steps": steps }]);
         let template = json!({ "key": "looks", "name": "Look", "phases": [{ "key": "p", "name": "P", "autonomous": true, "tasks": tasks }] });
@@ -71,7 +71,7 @@ both! {
                         deaths += 1;
                         break;
                     }
-                    worked = perform::tick(world.gear(), &deadly) => if worked.unwrap() == 0 { break },
+                    worked = perform::tick(world.engine_context(), &deadly) => if worked.unwrap() == 0 { break },
                 }
             }
             let now = world.clock.now();

@@ -12,7 +12,7 @@ use crate::harness::socket::Socket;
 
 both! {
     async fn like_subscriptions_tell_each_member_their_own_actions(kind) {
-        let world = World::guarded(kind).await;
+        let world = World::with_auth(kind).await;
         let (ann, ben) = (world.key(Role::Operator).await, world.key(Role::Operator).await);
         let (run, steps) = world.own_run(&[("a", "custom", json!({})), ("b", "custom", json!({}))], json!({})).await;
         let me = world.post_as(&ann, "{ viewer { member { id } } }", json!({})).await.1["data"]["viewer"]["member"]["id"].clone();
@@ -68,7 +68,7 @@ fn what_is_about_the_one_who_asks_is_known_by_name() {
 
 both! {
     async fn events_of_keys_are_for_admins(kind) {
-        let world = World::guarded(kind).await;
+        let world = World::with_auth(kind).await;
         let (viewer, admin) = (world.key(Role::Viewer).await, world.key(Role::Admin).await);
         let query = "query($k: [String!]) { events(filter: { kinds: $k }, first: 100) { nodes { kind } pageInfo { hasNextPage } } }";
         let kinds = json!({ "k": ["api_key.created", "api_key.revoked", "record.created"] });
@@ -136,7 +136,7 @@ both! {
 
 both! {
     async fn what_is_for_admins_is_no_node_for_others(kind) {
-        let world = World::guarded(kind).await;
+        let world = World::with_auth(kind).await;
         let (viewer, admin) = (world.key(Role::Viewer).await, world.key(Role::Admin).await);
         world.post_as(&admin, "mutation { createGoal(input: { name: \"G\" }) { goal { id } } }", json!({})).await;
         let lists = "{ apiKeys(first: 1) { nodes { id } } audit(first: 1) { nodes { id } } }";

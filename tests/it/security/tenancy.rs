@@ -9,7 +9,7 @@ use crate::harness::World;
 
 both! {
     async fn nothing_crosses(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let plan = world.plan("EMAIL", 2).await;
         world.activate(&plan).await;
         let run = world.launch(&plan).await;

@@ -25,7 +25,7 @@ const NAMED: [&str; 9] = [
 
 both! {
     async fn names_show_as_they_are(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         for mutation in NAMED {
             for c in DECEIVING {
                 // White space around a name is cut off, line separators included.

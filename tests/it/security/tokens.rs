@@ -55,7 +55,7 @@ async fn issuer() -> (String, Arc<AtomicUsize>) {
 both! {
     async fn only_those_that_count(kind) {
         let (url, asked) = issuer().await;
-        let world = World::with_doors(kind, |config| {
+        let world = World::with_config(kind, |config| {
             config.jwt_issuer = Some("https://issuer.example".into());
             config.jwt_audience = Some("sortie".into());
             config.jwt_jwks = Some(url);
@@ -122,7 +122,7 @@ both! {
     /// On the node where a key is revoked, what it has open ends at once, long before the next
     /// check.
     async fn a_revoked_key_ends_its_streams_at_once(kind) {
-        let world = World::with_doors(kind, |config| config.recheck_seconds = 3_600).await;
+        let world = World::with_config(kind, |config| config.recheck_seconds = 3_600).await;
         let key = world.key(Role::Viewer).await;
         let live = "subscription { events { kind } }";
         let mut socket = Socket::open_as(world.address, &key).await;

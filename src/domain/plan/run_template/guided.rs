@@ -148,54 +148,54 @@ impl GuidedConfig {
     /// Checks the settings of a step of a kind. Returns pairs of field and message.
     fn problems(&self, kind: &str) -> Vec<(String, String)> {
         let mut all = Vec::new();
-        let mut say = |field: &str, why: String| all.push((field.to_owned(), why));
+        let mut push_problem = |field: &str, why: String| all.push((field.to_owned(), why));
         for (field, there, kinds) in self.settings_by_kind() {
             if there && !kinds.contains(&kind) {
-                say(field, format!("is for {} only", kinds.join(", ")));
+                push_problem(field, format!("is for {} only", kinds.join(", ")));
             }
         }
         if self.message_template.is_some() && (self.subject.is_some() || self.body.is_some()) {
-            say("messageTemplate", "replaces `subject` and `body`: give one or the other".into());
+            push_problem("messageTemplate", "replaces `subject` and `body`: give one or the other".into());
         }
         if self.subject.is_some() != self.body.is_some() {
-            say("subject", "`subject` and `body` must be given together".into());
+            push_problem("subject", "`subject` and `body` must be given together".into());
         }
         for (field, text) in [("subject", &self.subject), ("body", &self.body), ("title", &self.title)] {
             if let Some(Err(err)) = text.as_ref().map(|text| templating::check(field, text)) {
-                say(field, err.to_string());
+                push_problem(field, err.to_string());
             }
         }
         if let Some(Err(err)) = self.to.as_ref().map(|to| validate::name("to", to)) {
-            say("to", err.to_string());
+            push_problem("to", err.to_string());
         }
         if self.minutes.is_some_and(|minutes| !(1..=limits::MEETING_MINUTES).contains(&minutes)) {
-            say("minutes", format!("must be 1 to {}", limits::MEETING_MINUTES));
+            push_problem("minutes", format!("must be 1 to {}", limits::MEETING_MINUTES));
         }
         if let Err(why) = self.hours() {
-            say("from", why);
+            push_problem("from", why);
         }
         if let Some(Err(err)) = self.timezone.as_ref().map(|zone| validate::time_zone("timezone", zone)) {
-            say("timezone", err.to_string());
+            push_problem("timezone", err.to_string());
         }
         if let Some(Err(err)) = self.create.as_ref().map(|kind| audience::kind::check("create", kind)) {
-            say("create", err.to_string());
+            push_problem("create", err.to_string());
         }
         let Some(source) = &self.records else { return all };
-        let mut say = |field: &str, why: String| all.push((format!("records.{field}"), why));
+        let mut push_problem = |field: &str, why: String| all.push((format!("records.{field}"), why));
         if source.ids.is_none() && source.segment.is_none() && source.filter.is_none() && !source.linked {
-            say("filter", "give at least one of `ids`, `segment`, `filter`, `linked`".into());
+            push_problem("filter", "give at least one of `ids`, `segment`, `filter`, `linked`".into());
         }
         if source.limit.is_some_and(|limit| limit == 0 || limit > limits::PAGE_MAX as u64) {
-            say("limit", format!("must be 1 to {}", limits::PAGE_MAX));
+            push_problem("limit", format!("must be 1 to {}", limits::PAGE_MAX));
         }
         if source.ids.as_ref().is_some_and(|ids| ids.len() > limits::PAGE_MAX) {
-            say("ids", format!("at most {}", limits::PAGE_MAX));
+            push_problem("ids", format!("at most {}", limits::PAGE_MAX));
         }
         if let Some(filter) = &source.filter
             && let Err(err) = filter::condition(filter, Dialect::Sqlite, chrono::DateTime::UNIX_EPOCH)
                 .and_then(|_| filter.require_condition())
         {
-            say("filter", err.to_string());
+            push_problem("filter", err.to_string());
         }
         all
     }
@@ -240,25 +240,25 @@ pub fn problems(definition: &Definition) -> Vec<Problem> {
 }
 
 fn step_problems(step: &StepDef, at: &str, all: &mut Vec<Problem>) {
-    let mut say = |field: &str, why: String| all.push(Problem::new(format!("{at}.{field}"), why));
+    let mut push_problem = |field: &str, why: String| all.push(Problem::new(format!("{at}.{field}"), why));
     if !KINDS.contains(&step.kind.as_str()) {
-        say("type", format!("must be one of {}", KINDS.join(", ")));
+        push_problem("type", format!("must be one of {}", KINDS.join(", ")));
     }
     if step.assigned_to != Executor::Human {
-        say("assignedTo", "must be HUMAN: guided work is done by people".into());
+        push_problem("assignedTo", "must be HUMAN: guided work is done by people".into());
     }
     if !matches!(step.trigger, Trigger::Immediate | Trigger::Manual) {
-        say("trigger", "must be `manual` or `immediate`: a person starts the steps of guided work".into());
+        push_problem("trigger", "must be `manual` or `immediate`: a person starts the steps of guided work".into());
     }
     if step.when.is_some() {
-        say("when", "not allowed in guided work: a person decides which steps are skipped".into());
+        push_problem("when", "not allowed in guided work: a person decides which steps are skipped".into());
     }
     match GuidedConfig::of(step) {
         Ok(guide) => {
             for (field, why) in guide.problems(&step.kind) {
-                say(&format!("config.{field}"), why);
+                push_problem(&format!("config.{field}"), why);
             }
         }
-        Err(why) => say("config", why),
+        Err(why) => push_problem("config", why),
     }
 }

@@ -111,7 +111,7 @@ struct Found<'a> {
 }
 
 impl Found<'_> {
-    fn say(&mut self, field: &str, why: impl Into<String>) {
+    fn push_problem(&mut self, field: &str, why: impl Into<String>) {
         let at = if field.is_empty() { "config".to_owned() } else { format!("config.{field}") };
         self.problems.push((at, why.into()));
     }
@@ -120,7 +120,7 @@ impl Found<'_> {
         let unknown: Vec<String> =
             self.config.as_object().into_iter().flatten().map(|(name, _)| name.clone()).collect();
         for name in unknown.into_iter().filter(|name| !known.contains(&name.as_str())) {
-            self.say(&name, format!("is unknown; known fields: {}", known.join(", ")));
+            self.push_problem(&name, format!("is unknown; known fields: {}", known.join(", ")));
         }
     }
 
@@ -130,10 +130,10 @@ impl Found<'_> {
         match text {
             Some(text) => {
                 if let Err(err) = templating::check(field, text) {
-                    self.say(field, err.to_string());
+                    self.push_problem(field, err.to_string());
                 }
             }
-            None if needed => self.say(field, "is required: a text, optionally with placeholders"),
+            None if needed => self.push_problem(field, "is required: a text, optionally with placeholders"),
             None => {}
         }
     }
@@ -144,53 +144,56 @@ impl Found<'_> {
             None => Err("is required: a condition in CEL".into()),
         };
         if let Err(why) = checked {
-            self.say(field, why);
+            self.push_problem(field, why);
         }
     }
 
     fn api_call(&mut self) {
         let method = self.config["method"].as_str().unwrap_or("GET");
         if !["GET", "POST", "PUT", "PATCH", "DELETE"].contains(&method) {
-            self.say("method", "must be GET, POST, PUT, PATCH or DELETE");
+            self.push_problem("method", "must be GET, POST, PUT, PATCH or DELETE");
         }
         self.template("url", true);
         if let Some(url) = self.config["url"].as_str()
             && !["http://", "https://", "{{"].iter().any(|begins| url.starts_with(begins))
         {
-            self.say("url", "must begin with http:// or https://, or with a placeholder");
+            self.push_problem("url", "must begin with http:// or https://, or with a placeholder");
         }
         let headers = self.config["headers"].as_object().cloned().unwrap_or_default();
         for (name, value) in &headers {
             if FRAMING.iter().any(|framing| name.eq_ignore_ascii_case(framing)) {
-                self.say(&format!("headers.{name}"), "is set by the server itself");
+                self.push_problem(&format!("headers.{name}"), "is set by the server itself");
                 continue;
             }
             let checked = value.as_str().ok_or_else(|| "must be a string".to_owned());
             let checked = checked.and_then(|text| templating::check(name, text).map_err(|err| err.to_string()));
             if let Err(why) = checked {
-                self.say(&format!("headers.{name}"), why);
+                self.push_problem(&format!("headers.{name}"), why);
             }
         }
         for (field, text) in texts(&self.config["body"]) {
             if let Err(err) = templating::check("body", &text) {
-                self.say(&format!("body{field}"), err.to_string());
+                self.push_problem(&format!("body{field}"), err.to_string());
             }
         }
         let statuses = &self.config["expect"];
         let fits = |value: &Value| value.as_u64().is_some_and(|code| (100..600).contains(&code));
         if !statuses.is_null() && !statuses.as_array().is_some_and(|all| !all.is_empty() && all.iter().all(fits)) {
-            self.say("expect", "must be a list of HTTP statuses, like [200, 201]");
+            self.push_problem("expect", "must be a list of HTTP statuses, like [200, 201]");
         }
         let output = self.config["output"].as_object().cloned().unwrap_or_default();
         for (name, pointer) in &output {
             if !pointer.as_str().is_some_and(|pointer| pointer.is_empty() || pointer.starts_with('/')) {
-                self.say(&format!("output.{name}"), "must be a JSON pointer into the response body, like /data/id");
+                self.push_problem(
+                    &format!("output.{name}"),
+                    "must be a JSON pointer into the response body, like /data/id",
+                );
             }
         }
         if let Some(timeout) = self.config["timeout"].as_str() {
             match timeout.parse::<Span>() {
                 Ok(span) if span.0 <= crate::kernel::limits::CALL_MOST => {}
-                _ => self.say("timeout", format!("must be at most {:?}", crate::kernel::limits::CALL_MOST)),
+                _ => self.push_problem("timeout", format!("must be at most {:?}", crate::kernel::limits::CALL_MOST)),
             }
         }
     }
@@ -199,15 +202,15 @@ impl Found<'_> {
         match (self.config["duration"].as_str(), self.config["until"].as_str()) {
             (Some(span), None) => {
                 if let Err(why) = span.parse::<Span>() {
-                    self.say("duration", why);
+                    self.push_problem("duration", why);
                 }
             }
             (None, Some(until)) => {
                 if let Err(err) = templating::check("until", until) {
-                    self.say("until", err.to_string());
+                    self.push_problem("until", err.to_string());
                 }
             }
-            _ => self.say("", "give either `duration` or `until` (a time, or a template for one)"),
+            _ => self.push_problem("", "give either `duration` or `until` (a time, or a template for one)"),
         }
     }
 
@@ -215,15 +218,15 @@ impl Found<'_> {
         let tasks: Vec<&TaskDef> = definition.phases.iter().flat_map(|phase| &phase.tasks).collect();
         let cases = self.config["cases"].as_array().cloned().unwrap_or_default();
         if cases.is_empty() {
-            self.say("cases", "is required: a list of {when, skip}");
+            self.push_problem("cases", "is required: a list of {when, skip}");
         }
         let skips = |found: &mut Self, field: &str, value: &Value| {
             for key in names(value) {
                 match tasks.iter().find(|task| task.key == key) {
-                    None => found.say(field, format!("there is no task `{key}`")),
-                    Some(task) if task.key == mine.key => found.say(field, "must not skip its own task"),
+                    None => found.push_problem(field, format!("there is no task `{key}`")),
+                    Some(task) if task.key == mine.key => found.push_problem(field, "must not skip its own task"),
                     Some(task) if mine.fan_out && !task.fan_out => {
-                        found.say(
+                        found.push_problem(
                             field,
                             format!("a decision for one record can't skip `{key}`, a task for the whole run"),
                         );
@@ -243,16 +246,16 @@ impl Found<'_> {
     fn update_record(&mut self) {
         let config = self.config;
         if config["stage"].is_null() && config["attributes"].is_null() && config["lastContacted"].is_null() {
-            self.say("", "give at least one of `stage`, `attributes`, `lastContacted`");
+            self.push_problem("", "give at least one of `stage`, `attributes`, `lastContacted`");
         }
         self.template("stage", false);
         if !config["attributes"].is_null() {
             match record::check_attributes("attributes", &config["attributes"]) {
-                Err(err) => self.say("attributes", err.to_string()),
+                Err(err) => self.push_problem("attributes", err.to_string()),
                 Ok(attributes) => {
                     for (name, text) in texts(&attributes) {
                         if let Err(err) = templating::check("attributes", &text) {
-                            self.say(&format!("attributes{name}"), err.to_string());
+                            self.push_problem(&format!("attributes{name}"), err.to_string());
                         }
                     }
                 }

@@ -33,30 +33,36 @@ struct LocatedStep<'a> {
 }
 
 impl<'a> Check<'a> {
-    fn say(&mut self, at: &str, message: impl Into<String>) {
+    fn push_problem(&mut self, at: &str, message: impl Into<String>) {
         self.problems.push(Problem::new(at, message));
     }
 
     fn all(&mut self) {
         let phases = &self.definition.phases;
         if phases.is_empty() {
-            self.say("phases", "the structure has no phase");
+            self.push_problem("phases", "the structure has no phase");
         }
         let parts: usize =
             phases.iter().map(|phase| 1 + phase.tasks.iter().map(|task| 1 + task.steps.len()).sum::<usize>()).sum();
         if parts > limits::DEFINITION_PARTS {
-            self.say("phases", format!("must have at most {} phases, tasks and steps", limits::DEFINITION_PARTS));
+            self.push_problem(
+                "phases",
+                format!("must have at most {} phases, tasks and steps", limits::DEFINITION_PARTS),
+            );
         }
         let steps = phases.iter().flat_map(|phase| &phase.tasks).flat_map(|task| &task.steps);
         if steps.filter(|step| step.result_schema.is_some()).count() > limits::DEFINITION_SCHEMAS {
-            self.say("phases", format!("at most {} steps may have a `resultSchema`", limits::DEFINITION_SCHEMAS));
+            self.push_problem(
+                "phases",
+                format!("at most {} steps may have a `resultSchema`", limits::DEFINITION_SCHEMAS),
+            );
             return;
         }
         let mut keys = Keys::default();
         for phase in phases {
             let at = format!("phases.{}", phase.key);
             if !keys.phases.insert(&phase.key) {
-                self.say(&at, "duplicate key");
+                self.push_problem(&at, "duplicate key");
             }
             self.phase(phase, &at, &mut keys);
         }
@@ -74,28 +80,28 @@ impl<'a> Check<'a> {
 
     fn phase(&mut self, phase: &'a PhaseDef, at: &str, keys: &mut Keys<'a>) {
         if phase.tasks.is_empty() {
-            self.say(&format!("{at}.tasks"), "the phase has no task");
+            self.push_problem(&format!("{at}.tasks"), "the phase has no task");
         }
         for task in &phase.tasks {
             let at = format!("{at}.tasks.{}", task.key);
             if !keys.tasks.insert(&task.key) {
-                self.say(&at, "duplicate key");
+                self.push_problem(&at, "duplicate key");
             }
             if task.steps.is_empty() {
-                self.say(&format!("{at}.steps"), "the task has no step");
+                self.push_problem(&format!("{at}.steps"), "the task has no step");
             }
             for on in &task.depends_on {
                 if !phase.tasks.iter().any(|other| other.key == *on) {
-                    self.say(&format!("{at}.dependsOn"), format!("`{on}` is not a task of this phase"));
+                    self.push_problem(&format!("{at}.dependsOn"), format!("`{on}` is not a task of this phase"));
                 }
             }
             if reaches(phase, &task.key, &task.key) {
-                self.say(&format!("{at}.dependsOn"), "depends on itself, through other tasks");
+                self.push_problem(&format!("{at}.dependsOn"), "depends on itself, through other tasks");
             }
             self.when(&format!("{at}.when"), task.when.as_deref());
             for step in &task.steps {
                 if !keys.steps.insert(&step.key) {
-                    self.say(&format!("{at}.steps.{}", step.key), "duplicate key");
+                    self.push_problem(&format!("{at}.steps.{}", step.key), "duplicate key");
                 }
             }
             let on_event = |step: &StepDef| matches!(step.trigger, Trigger::Event(_));
@@ -107,7 +113,7 @@ impl<'a> Check<'a> {
                     if !on_event(step) && !follows {
                         let message =
                             "in a fan-out task with an event, every step must wait for an event or follow such a step";
-                        self.say(&format!("{at}.steps.{}.trigger", step.key), message);
+                        self.push_problem(&format!("{at}.steps.{}.trigger", step.key), message);
                     }
                 }
             }
@@ -124,30 +130,33 @@ impl<'a> Check<'a> {
     ) {
         let human = step.assigned_to == Executor::Human;
         if phase.autonomous && human && !matches!(step.trigger, Trigger::Event(_)) {
-            self.say(&format!("{at}.trigger"), "a human step in an autonomous phase needs an `event:` trigger");
+            self.push_problem(
+                &format!("{at}.trigger"),
+                "a human step in an autonomous phase needs an `event:` trigger",
+            );
         }
         if step.max_attempts < 1 || step.max_attempts > 100 {
-            self.say(&format!("{at}.maxAttempts"), "must be 1 to 100");
+            self.push_problem(&format!("{at}.maxAttempts"), "must be 1 to 100");
         }
         if let Some(approval) = &step.approval
             && !(1..=20).contains(&approval.needed)
         {
-            self.say(&format!("{at}.approval.needed"), "must be 1 to 20");
+            self.push_problem(&format!("{at}.approval.needed"), "must be 1 to 20");
         }
         if let Some(retry) = &step.retry {
             if retry.jitter.is_some_and(|jitter| !(0..=100).contains(&jitter)) {
-                self.say(&format!("{at}.retry.jitter"), "must be 0 to 100 percent");
+                self.push_problem(&format!("{at}.retry.jitter"), "must be 0 to 100 percent");
             }
             if let (Some(pause), Some(most)) = (retry.pause, retry.most)
                 && pause.0 > most.0
             {
-                self.say(&format!("{at}.retry.most"), "must not be shorter than `pause`");
+                self.push_problem(&format!("{at}.retry.most"), "must not be shorter than `pause`");
             }
         }
         if let Some(schema) = &step.result_schema
             && let Err(why) = result_schema::check(&schema.0)
         {
-            self.say(&format!("{at}.resultSchema"), why);
+            self.push_problem(&format!("{at}.resultSchema"), why);
         }
         self.when(&format!("{at}.when"), step.when.as_deref());
         self.trigger(phase, task, step, at, steps_by_key);
@@ -170,7 +179,7 @@ impl<'a> Check<'a> {
             let mine = phases.iter().position(|one| one.key == phase.key);
             if (here && !reaches(phase, &key, &task.key)) || of < mine {
                 let message = format!("`{key}` does not wait for the decision: make it depend on `{}`", task.key);
-                self.say(&format!("{at}.config"), message);
+                self.push_problem(&format!("{at}.config"), message);
             }
         }
     }
@@ -179,7 +188,7 @@ impl<'a> Check<'a> {
         if let Some(source) = when
             && let Err(why) = cel::check(source, VARIABLES)
         {
-            self.say(at, why);
+            self.push_problem(at, why);
         }
     }
 
@@ -194,15 +203,15 @@ impl<'a> Check<'a> {
         let Trigger::After(key) = &step.trigger else { return };
         let at = format!("{at}.trigger");
         let Some(before) = steps_by_key.get(key.as_str()) else {
-            self.say(&at, format!("there is no step `{key}`"));
+            self.push_problem(&at, format!("there is no step `{key}`"));
             return;
         };
         let mine = self.definition.phases.iter().position(|one| one.key == phase.key).unwrap_or_default();
         if before.phase > mine {
-            self.say(&at, format!("`{key}` belongs to a later phase"));
+            self.push_problem(&at, format!("`{key}` belongs to a later phase"));
         }
         if before.task.on_event() && before.task.key != task.key {
-            self.say(
+            self.push_problem(
                 &at,
                 format!("`{key}` waits for an event, which may never occur: only steps of its own task can follow it"),
             );
@@ -211,19 +220,22 @@ impl<'a> Check<'a> {
         if task.fan_out && !before.task.fan_out && before.phase == mine && !waits(task, before.task) {
             let message =
                 format!("`{key}` runs once, this step once per record: make the task depend on `{}`", before.task.key);
-            self.say(&at, message);
+            self.push_problem(&at, message);
         }
         if before.phase == mine && before.task.key != task.key && waits(before.task, task) {
-            self.say(&at, format!("`{key}` belongs to a task that depends on this one"));
+            self.push_problem(&at, format!("`{key}` belongs to a task that depends on this one"));
         }
     }
 
     fn executor(&mut self, step: &StepDef, at: &str) {
         if step.agent.is_some() && step.assigned_to == Executor::Human {
-            self.say(&format!("{at}.agent"), "not allowed: the step is assigned to a person");
+            self.push_problem(&format!("{at}.agent"), "not allowed: the step is assigned to a person");
         }
         if step.assignee.is_some() && step.assigned_to != Executor::Human {
-            self.say(&format!("{at}.assignee"), "only people are assigned by address; give an `agent` instead");
+            self.push_problem(
+                &format!("{at}.assignee"),
+                "only people are assigned by address; give an `agent` instead",
+            );
         }
         let Some(executors) = self.executors else { return };
         match step.assigned_to {
@@ -231,14 +243,14 @@ impl<'a> Check<'a> {
                 if let Some(email) = &step.assignee
                     && !executors.members.contains_key(&email.to_lowercase())
                 {
-                    self.say(&format!("{at}.assignee"), format!("there is no member {email}"));
+                    self.push_problem(&format!("{at}.assignee"), format!("there is no member {email}"));
                 }
             }
             Executor::Agent | Executor::Workflow => {
                 let built_in = step.assigned_to == Executor::Workflow && kind::is_built_in(&step.kind);
                 match &step.agent {
                     Some(name) if !executors.agents.contains_key(name) => {
-                        self.say(&format!("{at}.agent"), format!("there is no agent {name}"));
+                        self.push_problem(&format!("{at}.agent"), format!("there is no agent {name}"));
                     }
                     None if step.assigned_to == Executor::Workflow && !built_in && !executors.functions => {
                         let message = format!(
@@ -246,10 +258,10 @@ impl<'a> Check<'a> {
                             step.kind,
                             kind::BUILT_IN.join(", ")
                         );
-                        self.say(&format!("{at}.type"), message);
+                        self.push_problem(&format!("{at}.type"), message);
                     }
                     None if step.assigned_to == Executor::Agent && executors.agents.is_empty() => {
-                        self.say(&format!("{at}.assignedTo"), "the org has no agent");
+                        self.push_problem(&format!("{at}.assignedTo"), "the org has no agent");
                     }
                     _ => {}
                 }

@@ -19,8 +19,12 @@ use crate::kernel::error::Result;
 /// Creates the fan-out steps for events that arrived earlier. Returns true if any were created.
 pub(super) async fn early(tx: &Tx, run: &run::Model, snapshot: &RunSnapshot, task: &task::Model) -> Result<bool> {
     let Some(declared) = snapshot.task(&task.key) else { return Ok(false) };
-    let names: BTreeSet<&str> =
-        declared.steps.iter().filter_map(early_events::awaited).filter(|name| *name != early_events::SEEN).collect();
+    let names: BTreeSet<&str> = declared
+        .steps
+        .iter()
+        .filter_map(early_events::awaited)
+        .filter(|name| *name != early_events::REPLY_RECEIVED)
+        .collect();
     let mut any = false;
     for name in names {
         let event = Arrival { name, numbers: early_events::records(tx, run, name).await? };
@@ -57,7 +61,7 @@ pub(super) async fn arrived_early(
     let mut all = Vec::new();
     for step in waiting.iter().filter(unbegun) {
         if let Ok(Trigger::Event(name)) = step.trigger.parse()
-            && name != early_events::SEEN
+            && name != early_events::REPLY_RECEIVED
             && early_events::has_come(tx, run, &name).await?
         {
             all.push(step.id);

@@ -126,7 +126,7 @@ pub(super) async fn return_to_pending(
             .exec_with_returning(tx.db())
             .await?;
         if from == StepStatus::Skipped {
-            step_messages::wait_with(tx, run, &waiting).await?;
+            step_messages::reapprove_waiting(tx, run, &waiting).await?;
         }
         let change =
             |step: &step::Model| Change { step: step.clone(), from: Some(from), kind: "step.reset", reason: None };
@@ -154,7 +154,7 @@ pub(crate) async fn trigger_again(
         && is_single
     {
         // An earlier reply has become a follow-up.
-        let since = phase.started_at.filter(|_| name == early_events::SEEN).unwrap_or(storable::FIRST);
+        let since = phase.started_at.filter(|_| name == early_events::REPLY_RECEIVED).unwrap_or(storable::FIRST);
         if early_events::has_come_since(tx, run, &name, since).await? {
             enqueue(tx, run, snapshot, vec![step.clone()], tx.now()).await?;
         }

@@ -35,7 +35,7 @@ pub(super) struct RecipientGroups {
 }
 
 /// Recipients that failed, were suppressed or skipped.
-pub(super) async fn places(db: &Db, run: RunId) -> Result<RecipientGroups> {
+pub(super) async fn recipients(db: &Db, run: RunId) -> Result<RecipientGroups> {
     const THESE: &str = "run_id = $1 AND outcome IN ('FAILED', 'SUPPRESSED', 'SKIPPED')";
     let totals = format!("SELECT outcome, COUNT(*) FROM run_record WHERE {THESE} GROUP BY outcome");
     let mut all = RecipientGroups { groups: Vec::new(), totals: Vec::new() };

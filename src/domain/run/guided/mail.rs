@@ -58,7 +58,7 @@ pub struct Preview {
 pub async fn preview(db: &Db, viewer: &Viewer, mail: &GuidedMail) -> Result<Vec<Preview>> {
     let (records, drafts) = render_drafts(db, viewer, mail).await?;
     let keys: Vec<String> = records.iter().filter_map(|record| record.email.as_deref()).map(suppression::key).collect();
-    let suppressed = suppression::among(db.read(), viewer.org_id, Channel::Email, &keys).await?;
+    let suppressed = suppression::find_suppressed(db.read(), viewer.org_id, Channel::Email, &keys).await?;
     let earlier_messages = earlier_messages(db.read(), mail.step_id).await?;
     let each = records.into_iter().zip(drafts).map(|(record, draft)| {
         let written_at = earlier_messages.to(&record).map(|message| message.sent_at.unwrap_or(message.created_at));

@@ -136,12 +136,14 @@ pub(in crate::domain::run) async fn fire(tx: &Tx, viewer: &Viewer, run: Model) -
     if problems.is_empty() {
         let instructions = serde_json::to_value(&guided)?;
         runs::snapshot::emit(tx, run.id, serde_json::Value::Null, Some((instructions, definition))).await?;
-        return runs::apply_transition(tx, viewer, run, RunTransition::Due, None, |row| row.queued_at = Set(Some(at)))
-            .await;
+        return runs::apply_transition(tx, viewer, run, RunTransition::Enqueue, None, |row| {
+            row.queued_at = Set(Some(at))
+        })
+        .await;
     }
     let all: Vec<String> = problems.iter().map(Problem::to_string).collect();
     let why = format!("{} could not begin when it fell due: {}", template.name, all.join("; "));
-    runs::apply_transition(tx, viewer, run, RunTransition::Refuse, Some(&why), |row| {
+    runs::apply_transition(tx, viewer, run, RunTransition::FailPreflight, Some(&why), |row| {
         row.ended_at = Set(Some(at));
         row.failure = Set(Some(why.clone()));
     })

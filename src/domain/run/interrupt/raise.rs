@@ -5,7 +5,7 @@ use entity::run_record;
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
 use serde_json::Value;
 
-use super::{interrupt, interrupt_records, keep_early};
+use super::{interrupt, interrupt_records, store_early};
 use crate::domain::run::must_lock;
 use crate::kernel::db::Db;
 use crate::kernel::db::batch::any_of;
@@ -60,7 +60,7 @@ pub async fn raise(
             recipients = recipients.filter(any_of(tx.dialect(), run_record::COLUMN.record_id, records.iter().copied()));
             let recipients: Vec<RunRecordId> =
                 recipients.all(tx.db()).await?.into_iter().map(|recipient| recipient.id).collect();
-            keep_early(tx, &run, records, &name).await?;
+            store_early(tx, &run, records, &name).await?;
             interrupt(tx, run, &recipients, &name).await?;
         }
         for id in records {

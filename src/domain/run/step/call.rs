@@ -109,7 +109,7 @@ async fn readdress(
 async fn check_call_allowed(tx: &Tx, run: &run::Model, step: &Model, number: &str) -> Result<()> {
     suppression::lock_shared(tx, run.org_id).await?;
     let keys = [suppression::key(number)];
-    let mut closed = suppression::among(tx.db(), run.org_id, Channel::Phone, &keys).await?.remove(&keys[0]);
+    let mut closed = suppression::find_suppressed(tx.db(), run.org_id, Channel::Phone, &keys).await?.remove(&keys[0]);
     if closed.is_none() {
         let mine: Vec<_> = step.record_id.filter(|_| run.run_type != RunType::TestRun).into_iter().collect();
         let unsubscribed = !unsubscribe::among(tx, run.org_id, &mine).await?.is_empty()

@@ -186,7 +186,7 @@ async fn recipients(
         Some(family) => family.reached(tx.db(), &keys).await?,
         None => HashMap::new(),
     };
-    let suppressed = suppression::among(tx.db(), run.org_id, run.channel, &keys).await?;
+    let suppressed = suppression::find_suppressed(tx.db(), run.org_id, run.channel, &keys).await?;
     let each = records.iter().map(|record| {
         let address = crate::domain::audience::record::address(record, run.channel);
         let excluded = match &address {

@@ -139,7 +139,8 @@ pub(in crate::domain::run) async fn make(
         let is_event = matches!(of.trigger, Trigger::Event(_));
         let by = step.run_record_id.and_then(|recipient| decided.get(&recipient));
         let skip_reason = by.map(|by| ReasonText::new(StepReason::LeftOutByDecision, format!("left out by {by}")));
-        let skip_reason = skip_reason.or_else(|| interrupted(step.record_id, &step.key).map(early_events::why));
+        let skip_reason =
+            skip_reason.or_else(|| interrupted(step.record_id, &step.key).map(early_events::interrupted_by));
         let skip_reason = skip_reason.or(why.filter(|_| !waits)).or_else(|| match end {
             Some((key, end)) if end != DependencyEnd::Completed => Some(dependents::dependency_reason(key, end)),
             _ => None,
@@ -177,7 +178,7 @@ pub(in crate::domain::run) async fn make(
     }
     let skipped: Vec<_> = changes.into_iter().filter(|change| change.step.status == StepStatus::Skipped).collect();
     let steps: Vec<step::Model> = skipped.iter().map(|change| change.step.clone()).collect();
-    step_messages::cancel_with(tx, run, snapshot, &steps).await?;
+    step_messages::cancel_skipped(tx, run, snapshot, &steps).await?;
     repeat::carry_over_drafts(tx, run, snapshot, &ancestors, &drafts, &carried_over).await?;
     dependents::advance(tx, run, snapshot, &skipped).await?;
     Ok(count)

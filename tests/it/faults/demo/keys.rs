@@ -62,7 +62,7 @@ both! {
 
 both! {
     async fn no_change_of_a_member_locks_admins_out(kind) {
-        let world = World::guarded(kind).await;
+        let world = World::with_auth(kind).await;
         let admin = world.ask("{ viewer { member { id } } }", json!({})).await["viewer"]["member"]["id"].clone();
         // Another admin, with no key and no subject: demoting the one with the key would lock everybody out.
         let update = "mutation($input: UpdateMemberInput!) { updateMember(input: $input) { member { role } } }";

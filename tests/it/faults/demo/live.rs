@@ -252,7 +252,7 @@ both! {
 
 both! {
     async fn a_demo_is_not_made_beside_other_people_s_work(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         assert!(!demo::is_foreign(&world.db, &world.viewer).await.unwrap());
         world.ask("mutation { createCampaign(input: { name: \"Mine\" }) { campaign { id } } }", json!({})).await;
         assert!(demo::is_foreign(&world.db, &world.viewer).await.unwrap());

@@ -6,7 +6,7 @@ use crate::harness::{Kind, World};
 
 both! {
     async fn phases_of_held_runs_take_no_place_among_those_that_can_be_closed(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let (held, paused, open) = (world.plan("EMAIL", 1).await, world.plan("EMAIL", 0).await, world.plan("EMAIL", 0).await);
         let mut runs = Vec::new();
         for plan in [&held, &paused, &open, &open] {

@@ -15,7 +15,7 @@ async fn stuck(world: &World, work: &str) -> i64 {
 
 both! {
     async fn a_claim_that_passes_again_is_stuck_no_more(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let plan = world.plan("EMAIL", 2).await;
         world.activate(&plan).await;
         refuse(&world, kind, "no_claim", "UPDATE", "step", "NEW.status = 'IN_PROGRESS'").await;
@@ -35,7 +35,7 @@ both! {
 
 both! {
     async fn a_good_step_does_not_hide_the_failures_of_a_bad_one(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let wait = || step("wait", json!({ "until": "2026-11-02T11:00:00Z" }));
         let after = |seconds: i64| {
             let mut later = wait();
@@ -74,7 +74,7 @@ const SETTLE: &str =
 
 both! {
     async fn what_a_worker_can_not_settle_holds_up_no_built_in_step_of_its_run(kind) {
-        let world = World::guarded(kind).await;
+        let world = World::with_auth(kind).await;
         let look = json!({ "type": "look", "assignedTo": "AGENT", "resultSchema": {} });
         let wait = step("wait", json!({ "until": "2026-11-02T12:00:00.400Z" }));
         let mut manifest: Value = serde_json::from_str(&template("looks", false, &[("look", look.clone()), ("other", look), ("wait", wait)])).unwrap();
@@ -117,7 +117,7 @@ both! {
 both! {
     async fn a_letter_that_can_not_be_handed_over_holds_up_no_other_and_comes_to_an_end(kind) {
         let sink = Sink::start().await;
-        let world = World::still(kind, Some(sink.url())).await;
+        let world = World::without_server(kind, Some(sink.url())).await;
         let mut ids = Vec::new();
         for name in ["a", "b", "c"] {
             ids.push(world.create("record", json!({ "kind": "partnership", "name": name, "email": format!("{name}@p.example") })).await);

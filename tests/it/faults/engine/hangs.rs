@@ -113,7 +113,7 @@ both! {
         let model = Api::start(Answer::json(200, json!({ "model": "m", "choices": [choice], "usage": {} }))).await;
         model.then([Answer::Silent]);
         let url = model.url();
-        let world = World::with_doors(kind, move |config| {
+        let world = World::with_config(kind, move |config| {
             config.model_url = Some(format!("{url}/v1"));
             config.model_seconds = 120;
         })
@@ -171,7 +171,7 @@ both! {
         let choice = json!({ "message": { "content": mail }, "finish_reason": "stop" });
         let model = Api::start(Answer::json(200, json!({ "model": "m", "choices": [choice], "usage": {} }))).await;
         let url = model.url();
-        let world = World::with_doors(kind, move |config| {
+        let world = World::with_config(kind, move |config| {
             config.model_url = Some(format!("{url}/v1"));
             config.model_seconds = 120;
         })

@@ -44,7 +44,7 @@ async fn take(world: &World, agent: &str, worker: &str) {
 
 both! {
     async fn a_step_ends_with_the_reason_of_who_held_it(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let step = async |run: &str, key: &str| {
             let query = "query($run: ID!) { steps(filter: { runIds: [$run] }) { nodes { key status reasonCode error } } }";
             let data = world.ask(query, json!({ "run": run })).await;
@@ -68,14 +68,14 @@ both! {
 
 both! {
     async fn a_server_that_stops_gives_back_what_its_built_in_agents_hold(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let run = working(&world, &["ghost", "looker", "counter"]).await;
         // An external worker may use the server's own name.
         for agent in ["ghost", "looker"] {
             take(&world, agent, "still").await;
         }
         take(&world, "counter", "elsewhere").await;
-        assert_eq!(rescue::release_leases(world.gear()).await.unwrap(), 1);
+        assert_eq!(rescue::release_leases(world.engine_context()).await.unwrap(), 1);
         let states = world.sql("SELECT key, status, COALESCE(reason, '-'), lapse_count FROM step ORDER BY key").await;
         assert_eq!(states, [["counter", "IN_PROGRESS", "-", "0"], ["ghost", "QUEUED", "WORKER_STOPPED", "0"], ["looker", "IN_PROGRESS", "-", "0"]]);
         world.act("cancelRun", "run", json!({ "id": run })).await;

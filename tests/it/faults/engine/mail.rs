@@ -34,7 +34,7 @@ both! {
     async fn a_server_that_refuses_everybody_pauses_the_channel_until_it_takes_one(kind) {
         let sink = Sink::start().await;
         sink.busy(Some("@"));
-        let world = World::still(kind, Some(sink.url())).await;
+        let world = World::without_server(kind, Some(sink.url())).await;
         let run = flown(&world, 30).await;
         world.tick(true).await;
         // Ten different recipients rejected in a row are enough: the rest is not tried.
@@ -84,7 +84,7 @@ both! {
     async fn a_paused_channel_is_probed_though_everybody_was_refused_and_all_follow_at_once(kind) {
         let sink = Sink::start().await;
         sink.busy(Some("@"));
-        let world = World::still(kind, Some(sink.url())).await;
+        let world = World::without_server(kind, Some(sink.url())).await;
         let run = flown(&world, 14).await;
         world.tick(true).await;
         let tried = sink.tried("@");
@@ -119,7 +119,7 @@ both! {
     async fn released_messages_follow_at_once_when_a_paused_channel_accepts_one(kind) {
         let sink = Sink::start().await;
         sink.busy(Some("@"));
-        let world = World::still(kind, Some(sink.url())).await;
+        let world = World::without_server(kind, Some(sink.url())).await;
         let mut ids = Vec::new();
         for i in 0..12 {
             ids.push(world.create("record", json!({ "kind": "partnership", "name": format!("P{i}"), "email": format!("p{i}@p.example") })).await);
@@ -151,7 +151,7 @@ both! {
     async fn email_steps_follow_at_once_when_a_paused_channel_accepts_one(kind) {
         let sink = Sink::start().await;
         sink.busy(Some("@"));
-        let world = World::still(kind, Some(sink.url())).await;
+        let world = World::without_server(kind, Some(sink.url())).await;
         let mail = Mail::configured(&crate::harness::config(&world.folder, "", Some(sink.url()))).await.unwrap();
         let email = Email::new(std::sync::Arc::new(mail), "sender.example".into());
         let step = json!({ "key": "first", "type": "email", "assignedTo": "WORKFLOW", "trigger": "immediate", "config": { "subject": "s", "body": "b" } });
@@ -184,7 +184,7 @@ both! {
     async fn a_server_that_is_away_fails_nobody(kind) {
         // A port without a listener, for now.
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let world = World::still(kind, Some(format!("smtp://127.0.0.1:{port}"))).await;
+        let world = World::without_server(kind, Some(format!("smtp://127.0.0.1:{port}"))).await;
         let run = flown(&world, 20).await;
         world.tick(true).await;
         let told = reason(&world, &run, "CHANNEL_PAUSED").await;
@@ -207,7 +207,7 @@ both! {
 both! {
     async fn a_server_that_stays_away_fails_them_in_the_end_and_those_who_come_later_have_their_own_time(kind) {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let world = World::still(kind, Some(format!("smtp://127.0.0.1:{port}"))).await;
+        let world = World::without_server(kind, Some(format!("smtp://127.0.0.1:{port}"))).await;
         let run = flown(&world, 12).await;
         world.tick(true).await;
         world.clock.set(noon() + Duration::hours(23));
@@ -240,7 +240,7 @@ both! {
     async fn one_who_is_refused_for_now_is_tried_for_a_day_and_holds_up_nobody(kind) {
         let sink = Sink::start().await;
         sink.busy(Some("lead0@"));
-        let world = World::still(kind, Some(sink.url())).await;
+        let world = World::without_server(kind, Some(sink.url())).await;
         let run = flown(&world, 3).await;
         world.tick(true).await;
         assert_eq!(sink.kept().len(), 2);
@@ -296,7 +296,8 @@ async fn the_address_of_the_mail_server_says_who_logs_in_and_where() {
     }
     // If this machine has such an address, mail is sent there.
     if let Some(sink) = Sink::at("[::1]:0").await {
-        let world = World::still(crate::harness::Kind::Sqlite, Some(format!("smtp://[::1]:{}", sink.port))).await;
+        let world =
+            World::without_server(crate::harness::Kind::Sqlite, Some(format!("smtp://[::1]:{}", sink.port))).await;
         let run = flown(&world, 2).await;
         world.tick(true).await;
         assert_eq!(world.until_run(&run, "COMPLETED").await["outcome"], "2 of 2 sent, 0 failed, 0 skipped");
@@ -309,7 +310,7 @@ both! {
     async fn a_few_who_are_refused_for_ever_do_not_hold_up_the_others(kind) {
         let sink = Sink::start().await;
         sink.busy(Some("@bad"));
-        let world = World::still(kind, Some(sink.url())).await;
+        let world = World::without_server(kind, Some(sink.url())).await;
         let plan = world.plan("EMAIL", 0).await;
         let create = "mutation($input: CreateRecordInput!) { createRecord(input: $input) { record { id } } }";
         let person = async |kind: &str, email: String| {

@@ -71,7 +71,7 @@ both! {
 
 both! {
     async fn what_a_worker_brings_is_kept_as_given(kind) {
-        let world = World::guarded(kind).await;
+        let world = World::with_auth(kind).await;
         let look = json!({ "type": "look", "assignedTo": "AGENT", "resultSchema": {} });
         let mut manifest: Value = serde_json::from_str(&template("looks", true, &[("look", look)])).unwrap();
         manifest["agents"] = json!([{ "name": "looker", "filter": "true" }]);

@@ -19,7 +19,7 @@ const LAUNCH: &str =
 
 both! {
     async fn what_one_org_has_to_begin_leaves_the_others_theirs(kind) {
-        let mut world = World::still(kind, None).await;
+        let mut world = World::without_server(kind, None).await;
         let plan = world.plan("EMAIL", 1).await;
         world.activate(&plan).await;
         for _ in 0..40 {
@@ -30,7 +30,7 @@ both! {
         let plan = world.plan("EMAIL", 1).await;
         world.activate(&plan).await;
         let mine = world.ask(LAUNCH, json!({ "id": plan.campaign })).await["runCampaign"]["run"]["id"].clone();
-        begin::tick(world.gear()).await.unwrap();
+        begin::tick(world.engine_context()).await.unwrap();
         let status = "query($id: ID!) { run(id: $id) { status } }";
         assert_eq!(world.ask(status, json!({ "id": mine })).await["run"]["status"], "IN_PROGRESS");
         world.viewer = large;
@@ -45,7 +45,7 @@ both! {
 
 both! {
     async fn steps_of_one_org_leave_the_others_theirs(kind) {
-        let mut world = World::still(kind, None).await;
+        let mut world = World::without_server(kind, None).await;
         let step = json!({ "key": "update", "type": "update_record", "assignedTo": "WORKFLOW", "trigger": "immediate", "config": { "attributes": { "seen": "yes" } } });
         let phases = json!([{ "key": "all", "name": "All", "autonomous": true, "tasks": [{ "key": "t", "name": "T", "fanOut": true, "steps": [step] }] }]);
         let template = json!({ "runTemplates": [{ "key": "marks", "name": "marks", "phases": phases }] }).to_string();
@@ -117,7 +117,7 @@ async fn counted<T>(world: &World, kind: Kind, look: impl AsyncFnOnce(&DatabaseT
 
 both! {
     async fn due_steps_of_a_paused_run_hold_up_no_other_run(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let step = |key: &str, kind: &str, by: &str| {
             let config = if kind == "update_record" { json!({ "attributes": { "seen": "yes" } }) } else { json!({}) };
             json!({ "key": key, "type": kind, "assignedTo": by, "trigger": "immediate", "config": config })
@@ -136,7 +136,7 @@ both! {
         world.copies(kind, "step", 20_000, &[("key", "t.key || n.i")]).await;
         assert_eq!(world.number("SELECT COUNT(*) FROM step WHERE status = 'QUEUED'").await, 40_002);
         let work = &sortie::step_kind::update_record::UpdateRecord;
-        let (found, cost) = counted(&world, kind, async |tx| perform::look(tx, world.clock.now(), work).await.unwrap()).await;
+        let (found, cost) = counted(&world, kind, async |tx| perform::find_claimable(tx, world.clock.now(), work).await.unwrap()).await;
         assert!(found.len() > 10, "its steps are found while it is in progress: {}", found.len());
         println!("{kind:?}: a look at a run in progress costs {cost}");
 
@@ -146,13 +146,13 @@ both! {
         }
         world.act("pauseRun", "run", json!({ "id": paused })).await;
         world.clock.set(world.clock.now() + chrono::Duration::minutes(1));
-        let (found, cost) = counted(&world, kind, async |tx| perform::look(tx, world.clock.now(), work).await.unwrap()).await;
+        let (found, cost) = counted(&world, kind, async |tx| perform::find_claimable(tx, world.clock.now(), work).await.unwrap()).await;
         println!("{kind:?}: a look past 20,000 steps of a paused run costs {cost}");
         assert!(found.is_empty(), "{found:?}");
         let flown = world.fly("marks", input).await;
         world.tick(false).await;
         let mine: RunId = flown.parse().unwrap();
-        let (found, cost) = counted(&world, kind, async |tx| perform::look(tx, world.clock.now(), work).await.unwrap()).await;
+        let (found, cost) = counted(&world, kind, async |tx| perform::find_claimable(tx, world.clock.now(), work).await.unwrap()).await;
         println!("{kind:?}: a look past them at another run's step costs {cost}");
         assert_eq!(found.iter().map(|(_, run)| *run).collect::<Vec<_>>(), [mine]);
         assert!(cost < 5_000, "a look costs by runs and not by steps: {cost}");
@@ -170,7 +170,7 @@ both! {
 
 both! {
     async fn a_step_is_claimed_though_many_groups_of_older_steps_are_for_others(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let step = |key: &str| json!({ "key": key, "type": key, "assignedTo": "AGENT", "trigger": "immediate" });
         let task = |key: String| json!({ "key": key, "name": key, "steps": [step(&key)] });
         let of = |tasks: serde_json::Value| json!([{ "key": "all", "name": "All", "autonomous": true, "tasks": tasks }]);
@@ -205,7 +205,7 @@ both! {
 
 both! {
     async fn messages_of_a_paused_run_hold_up_no_other_run(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let plan = world.plan("EMAIL", 1).await;
         world.activate(&plan).await;
         let launch = "mutation($id: ID!) { runCampaign(input: { campaignId: $id, evenIfOpen: true }) { run { id } } }";
@@ -231,7 +231,7 @@ both! {
             // As autovacuum would, once a table has grown.
             world.force("ANALYZE").await;
         }
-        let look = async |tx: &DatabaseTransaction| send::look(tx, world.clock.now(), 100, false).await.unwrap();
+        let look = async |tx: &DatabaseTransaction| send::find_claimable(tx, world.clock.now(), 100, false).await.unwrap();
         let (found, cost) = counted(&world, kind, &look).await;
         println!("{kind:?}: a look past 10,000 messages of a paused run costs {cost}");
         assert_eq!(found.len(), 1, "{found:?}");

@@ -35,7 +35,7 @@ async fn only_step(world: &World, run: &str, key: &str) -> Value {
 
 both! {
     async fn people_are_waited_for_as_many_as_could_begin(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let member = "mutation { createMember(input: { name: \"Ann\", email: \"ann@example.com\", role: MANAGER }) { member { id } } }";
         world.ask(member, json!({})).await;
         let tasks = json!([
@@ -100,7 +100,7 @@ both! {
 
 both! {
     async fn workers_times_retries_and_events_are_told_with_their_time(kind) {
-        let world = World::guarded(kind).await;
+        let world = World::with_auth(kind).await;
         let tasks = json!([
             { "key": "t_look", "name": "Look", "fanOut": true, "steps": [{ "key": "look", "type": "look", "assignedTo": "AGENT" }] },
             { "key": "t_wait", "name": "Rest", "fanOut": true, "steps": [{ "key": "rest", "type": "wait", "assignedTo": "WORKFLOW", "config": { "duration": "1h" } }] },
@@ -157,7 +157,7 @@ both! {
 
 both! {
     async fn a_run_that_is_scheduled_or_at_its_gate_says_so(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let tasks = json!([{ "key": "t", "name": "T", "steps": [{ "key": "look", "type": "look", "assignedTo": "HUMAN" }] }]);
         world.apply(&phase("gate", json!({ "autonomous": false }), tasks)).await;
         let record = lead(&world, "a").await;
@@ -231,7 +231,7 @@ both! {
 both! {
     async fn findings_of_a_flight_name_whom_it_did_not_reach(kind) {
         let sink = crate::harness::sink::Sink::start().await;
-        let world = World::still(kind, Some(sink.url())).await;
+        let world = World::without_server(kind, Some(sink.url())).await;
         let plan = world.plan("EMAIL", 8).await;
         for input in [json!({ "id": plan.records[0], "email": null }), json!({ "id": plan.records[1], "unsubscribed": true })] {
             world.ask("mutation($input: UpdateRecordInput!) { updateRecord(input: $input) { record { id } } }", json!({ "input": input })).await;
@@ -261,7 +261,7 @@ both! {
 
 both! {
     async fn a_mail_that_is_to_go_later_is_a_delay(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let mail = |key: &str, trigger: &str| json!({ "key": key, "type": "email", "assignedTo": "WORKFLOW", "trigger": trigger, "config": { "subject": "s", "body": "b" } });
         let tasks = json!([{ "key": "t", "name": "Mails", "steps": [mail("later", "delay:3 days")] }]);
         world.apply(&phase("mails", json!({}), tasks)).await;
@@ -282,7 +282,7 @@ both! {
 both! {
     /// Undoing a skip also restores the steps that were skipped because of it.
     async fn a_restarted_step_is_waited_for_again(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let look = json!({ "key": "look", "name": "Look", "type": "look", "assignedTo": "HUMAN", "trigger": "immediate" });
         let mail = json!({ "key": "mail", "name": "Mail", "type": "email", "assignedTo": "WORKFLOW", "trigger": "after:look", "config": { "subject": "Hello", "body": "A word." } });
         let task = json!({ "key": "t", "name": "T", "fanOut": true, "steps": [look, mail] });

@@ -14,7 +14,7 @@ fn kind_of<'a>(report: &'a entity::import::Model, column: &str) -> &'a str {
 
 both! {
     async fn thousands_never_become_small_numbers(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         // Decimal commas elsewhere in the file: `1.200` is 1200.
         let text = "id;Name;Preis;Menge;Umsatz\nq1;A;12,50;1.000;1.234,56\nq2;B;3,20;2.500;-2.000.000\nq3;C;1;950;7\n";
         let (report, problems) = take(&world, text.as_bytes()).await;
@@ -66,7 +66,7 @@ both! {
 
 both! {
     async fn texts_keep_their_lines_and_blanks(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let note = "line 1\nline 2\n\n  indented   x\tand a tab, \u{a0}a hard blank";
         let text = format!("external_id,name,note\na1,\"Ada\n  Baker\",\"{note}\"\n");
         assert_eq!(take(&world, text.as_bytes()).await.0.created, 1);
@@ -79,7 +79,7 @@ both! {
 
 both! {
     async fn opt_outs_are_heard_in_other_languages(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         for (at, (column, cell)) in [
             ("Abgemeldet", "ja"), ("Abgemeldet am", "24.12.2025"), ("Keine Werbung", "x"), ("Werbesperre", "ja"), ("E-Mail-Abmeldung", "24.12.2025"), ("Nicht kontaktieren", "wahr"),
             ("Désabonné", "oui"), ("Désinscrit", "vrai"), ("Ne pas contacter", "oui"), ("Date de désabonnement", "2025-12-24"), ("No contactar", "sí"), ("Dado de baja", "si"), ("Fecha de baja", "24.12.2025"),
@@ -111,7 +111,7 @@ both! {
 
 both! {
     async fn people_are_named_in_other_languages(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let de = Options { region: Some("DE".into()), ..Options::default() };
         for (at, header) in ["Vorname;Nachname;E-Mail-Adresse;Telefon", "Prénom;Nom de famille;Courriel;Numéro de téléphone", "Nombre;Apellidos;Correo electrónico;Teléfono", "Nome;Cognome;Indirizzo e-mail;Telefono"].into_iter().enumerate() {
             let text = format!("id;{header}\nv{at};Ada;Baker;ada{at}@example.com;030 123456\n");
@@ -126,7 +126,7 @@ both! {
 
 both! {
     async fn where_there_is_no_id_the_address_is_it(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let (report, problems) = take(&world, b"Name,Email\nAda,Ada@example.com\nBo,bo@example.com\nCy,\nDi,nobody\nAda again,ada@example.com\n").await;
         let told: Vec<(u64, Option<&str>)> = problems.iter().map(|problem| (problem.line, problem.column.as_deref())).collect();
         assert_eq!((report.created, report.bad, told), (2, 3, vec![(4, Some("Email")), (5, Some("Email")), (6, Some("external_id"))]));
@@ -151,7 +151,7 @@ both! {
 
 both! {
     async fn days_are_read_in_the_order_that_is_shown_or_told(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let read = async |id: &str| record(&world, id).await["lastContactedAt"].as_str().map(|at| at[..10].to_owned());
         let none = Options::default();
         let told = |dates: &str| Options { dates: Some(dates.into()), ..Options::default() };

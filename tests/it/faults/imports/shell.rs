@@ -214,7 +214,7 @@ async fn what_can_t_be_reached_is_named_within_seconds() {
 
 both! {
     async fn what_is_exported_can_be_applied(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         sortie::app::demo::seed(&world.db, &world.viewer).await.unwrap();
         let text = sortie::domain::manifest::export(&world.db, &world.viewer).await.unwrap();
         let apply = async |viewer: &sortie::kernel::viewer::Viewer, text: &str| {
@@ -277,7 +277,7 @@ both! {
 
 both! {
     async fn seeded_rows_are_told_apart_by_the_checker(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         sortie::app::seed::seed(&world.db, &world.viewer, Size { campaigns: 3, runs: 300, steps_per_run: 4 }, |_| {}).await.unwrap();
         let wrong = async || -> Vec<String> {
             let found = sortie::app::check::check(&world.db).await.unwrap();

@@ -12,7 +12,7 @@ use crate::harness::{Kind, World};
 
 both! {
     async fn two_imports_at_once_lose_nothing_and_tell_everything_once(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let count = 1_200;
         let file = |header: &str, cell: &str| {
             (0..count).fold(format!("external_id,name,{header}\n"), |all, i| all + &format!("R-{i},N {i},{cell}{i}\n"))
@@ -49,7 +49,7 @@ both! {
 
 both! {
     async fn an_import_that_was_cut_off_is_ended(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         take(&world, b"external_id,name\nA-1,Ada\n").await;
         // The state that a kill leaves.
         world.force("UPDATE import SET status = 'RUNNING', ended_at = NULL").await;
@@ -70,7 +70,7 @@ both! {
 
 both! {
     async fn open_quotes_are_found_in_narrow_files(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let rows = |name: &str, count: usize| (0..count).fold(String::new(), |all, i| all + &format!("{name}-{i},x\n"));
         for between in [0, 1, 5, 300] {
             for end in ["rz,5\" pipe\n", "rz,12\"\n", "rz-1,\"closed\"\n"] {
@@ -107,7 +107,7 @@ both! {
 
 both! {
     async fn what_is_no_text_is_named(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let (report, problems) = take(&world, b"external_id,city\nN-1,a\0b\nN-2,Bonn\n").await;
         assert_eq!((report.created, report.fields_left_out), (2, 1));
         assert!(problems[0].why.contains("U+0000") && problems[0].column.as_deref() == Some("city"), "{problems:?}");
@@ -145,7 +145,7 @@ both! {
 both! {
     /// Two concurrent applies of the same manifest create it once; the second finds it.
     async fn one_manifest_applied_by_several_at_once(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let yaml = "goals: [{ name: G }]\nwriters: [{ name: W, kind: TEMPLATED, body: x }]\nsegments: [{ name: S, filter: { kind: { eq: lead } } }]\n\
                     agents: [{ name: ag }]\nrunTemplates:\n  - key: t\n    name: T\n    phases: [{ key: p, tasks: [{ key: t, steps: [{ key: s, type: look, assignedTo: HUMAN }] }] }]\n";
         let apply = "mutation($y: String!) { applyManifest(input: { yaml: $y }) { applied changes { action } problems { message } } }";

@@ -29,7 +29,7 @@ pub(super) async fn repeat(world: &World, run: &str) -> String {
 /// A world with a mail server, and an approved campaign over leads of which some are rejected.
 pub(super) async fn world_of(kind: Kind, fine: usize, refused: usize) -> (World, Sink, Plan) {
     let sink = Sink::start().await;
-    let world = World::still(kind, Some(sink.url())).await;
+    let world = World::without_server(kind, Some(sink.url())).await;
     let plan = world.plan("EMAIL", 0).await;
     for i in 0..fine {
         person(&world, &format!("fine{i}"), &format!("fine{i}@example.com")).await;

@@ -26,7 +26,7 @@ fn fields(state: &Value) -> Vec<&str> {
 
 both! {
     async fn what_matters_and_changed_wants_another_approval(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let plan = world.plan("EMAIL", 1).await;
         let draft = state(&world, &plan.campaign).await;
         assert_eq!((&draft["approvedVersion"], fields(&draft), check(&draft["preflight"]).0), (&Value::Null, vec![], "NOT_APPLICABLE".into()));
@@ -96,7 +96,7 @@ both! {
 
 both! {
     async fn what_falls_due_unapproved_fails_with_its_report(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let plan = world.plan("EMAIL", 1).await;
         world.activate(&plan).await;
         let schedule = "mutation($id: ID!) { scheduleCampaign(input: { campaignId: $id, cron: \"0 13 * * *\" }) { run { id } } }";
@@ -120,7 +120,7 @@ both! {
 
 both! {
     async fn an_approved_campaign_is_deleted_with_its_approvals(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let plan = world.plan("EMAIL", 1).await;
         world.activate(&plan).await;
         world.ask("mutation($id: ID!) { updateCampaign(input: { id: $id, instructions: \"louder\" }) { campaign { id } } }", json!({ "id": plan.campaign })).await;
@@ -141,7 +141,7 @@ both! {
 
 both! {
     async fn what_was_approved_before_approvals_were_kept_is_held_to_what_it_was(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let (plan, other) = (world.plan("EMAIL", 1).await, world.plan("EMAIL", 0).await);
         world.activate(&plan).await;
         world.activate(&other).await;
@@ -173,7 +173,7 @@ both! {
 
 both! {
     async fn an_approval_holds_the_list_that_it_saw(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let plan = world.plan("EMAIL", 3).await;
         let list = |ids: &[String]| json!({ "id": plan.segment, "ids": ids });
         let set = "mutation($id: ID!, $ids: [ID!]) { updateSegment(input: { id: $id, recordIds: $ids }) { segment { id } } }";
@@ -206,7 +206,7 @@ both! {
 
 both! {
     async fn another_person_who_reviews_wants_another_approval(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let plan = world.plan("EMAIL", 1).await;
         world.activate(&plan).await;
         let query = "query($id: ID!) { campaign(id: $id) { reviewer { id member { id } } } }";
@@ -247,7 +247,7 @@ both! {
 
 both! {
     async fn an_approval_is_of_what_was_seen(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let plan = world.plan("EMAIL", 1).await;
         world.act("submitCampaign", "campaign", json!({ "id": plan.campaign })).await;
         let query = "query($id: ID!) { campaign(id: $id) { revision preflight(action: RUN) { contentVersion } } }";

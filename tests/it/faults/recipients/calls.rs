@@ -27,7 +27,7 @@ pub(super) async fn calling(world: &World, leads: usize) -> (String, Vec<String>
 
 both! {
     async fn a_call_that_was_made_is_told_everywhere(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let (run, records, calls) = calling(&world, 3).await;
         for call in &calls[..2] {
             world.act("startStep", "step", json!({ "id": call["id"] })).await;
@@ -68,7 +68,7 @@ both! {
 
 both! {
     async fn a_number_that_was_closed_meanwhile_is_not_called(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let (run, records, calls) = calling(&world, 3).await;
         // A record with the first lead's number opts out: the call is closed. The second number is
         // suppressed.
@@ -94,7 +94,7 @@ both! {
 
 both! {
     async fn a_test_calls_no_number_that_is_closed(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let plan = world.plan("PHONE", 1).await;
         world.activate(&plan).await;
         let list = "mutation { suppressAddress(input: { channel: PHONE, address: \"+15559990000\", reason: \"ours\" }) { suppression { id } } }";
@@ -127,7 +127,7 @@ both! {
 both! {
     async fn a_message_that_a_person_sends_again_uses_up_no_attempt(kind) {
         let sink = crate::harness::sink::Sink::start().await;
-        let world = World::still(kind, Some(sink.url())).await;
+        let world = World::without_server(kind, Some(sink.url())).await;
         let plan = world.plan("EMAIL", 0).await;
         person(&world, "Dot", "dropdot@example.com").await;
         world.activate(&plan).await;
@@ -150,7 +150,7 @@ both! {
 
 both! {
     async fn a_number_that_was_corrected_is_called(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let (run, records, calls) = calling(&world, 3).await;
         let update = "mutation($id: ID!, $phone: String) { updateRecord(input: { id: $id, phone: $phone }) { record { phone } } }";
         for (id, phone) in records.iter().zip([json!("+15559990000"), json!(null), json!("+15550000000")]) {
@@ -178,7 +178,7 @@ both! {
 
 both! {
     async fn a_call_that_is_being_made_is_told_whatever_the_record_asks_meanwhile(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let (run, records, calls) = calling(&world, 2).await;
         world.act("startStep", "step", json!({ "id": calls[0]["id"] })).await;
         for id in &records {
@@ -201,7 +201,7 @@ both! {
 
 both! {
     async fn a_call_that_was_skipped_and_is_taken_up_again_is_made_once(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let (run, records, calls) = calling(&world, 2).await;
         let states = "SELECT status, COUNT(*) FROM communication GROUP BY status ORDER BY status";
         world.act("skipStep", "step", json!({ "id": calls[0]["id"], "reason": "later" })).await;
@@ -223,7 +223,7 @@ both! {
 
 both! {
     async fn a_message_that_an_event_cancelled_stays_so_when_its_step_is_restarted(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         // The mail of each of two records waits for a person's approval; a human task runs beside
         // it.
         let mut plan = world.plan("EMAIL", 2).await;

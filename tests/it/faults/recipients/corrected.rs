@@ -8,7 +8,7 @@ use sortie::channel::Mail;
 use sortie::step_kind::email::Email;
 
 use super::again::{RETRY, repeat, taken, through, world_of};
-use super::{fates, person, reviewed, update, written_to};
+use super::{person, recipient_outcomes, reviewed, update, written_to};
 use crate::harness::sink::Sink;
 use crate::harness::{Kind, World, config};
 
@@ -16,7 +16,7 @@ const SUPPRESS: &str = "mutation { suppressAddress(input: { channel: EMAIL, addr
 
 both! {
     async fn between_draft_and_hand_over(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let plan = world.plan("EMAIL", 0).await;
         let mut ids = Vec::new();
         for name in ["same", "moved", "case", "empty", "swap1", "swap2", "shut", "twin", "pair1", "pair2"] {
@@ -37,7 +37,7 @@ both! {
         }
         world.act("approveStep", "step", json!({ "id": review })).await;
         through(&world, &run, "COMPLETED").await;
-        let all = fates(&world, &run).await;
+        let all = recipient_outcomes(&world, &run).await;
         let of = |name: &str| all.iter().find(|one| one[0] == name).map(|one| (one[1].clone(), one[2].clone())).unwrap();
         for name in ["same", "moved", "case", "swap1", "swap2"] {
             assert_eq!(of(name), ("SENT".into(), String::new()), "{name}");
@@ -82,7 +82,7 @@ both! {
         update(&world, &id("bad1"), json!({ "email": "fine1@example.com" })).await;
         world.ask(RETRY, json!({ "id": run })).await;
         through(&world, &run, "COMPLETED").await;
-        let all = fates(&world, &run).await;
+        let all = recipient_outcomes(&world, &run).await;
         let of = |name: &str| all.iter().find(|one| one[0] == name).map(|one| (one[1].clone(), one[2].clone())).unwrap();
         assert_eq!(of("bad0").0, "SENT");
         assert!(of("bad1").1.starts_with("DUPLICATE_ADDRESS"), "{all:?}");
@@ -92,8 +92,8 @@ both! {
         update(&world, &id("bad2"), json!({ "email": "mended@example.com" })).await;
         let second = repeat(&world, &run).await;
         through(&world, &second, "COMPLETED").await;
-        let fates = fates(&world, &second).await;
-        assert!(fates.len() == 1 && fates[0][2].starts_with("DUPLICATE_ADDRESS"), "{fates:?}");
+        let recipient_outcomes = recipient_outcomes(&world, &second).await;
+        assert!(recipient_outcomes.len() == 1 && recipient_outcomes[0][2].starts_with("DUPLICATE_ADDRESS"), "{fates:?}");
         assert_eq!(taken(&sink, "@example.com"), 4);
         world.end().await;
     }
@@ -101,7 +101,7 @@ both! {
 
 both! {
     async fn of_letters_that_wait(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let config = json!({ "subject": "Hello {{ name }}", "body": "Dear {{ name }}" });
         let (run, steps) = world.own_run(&[("write", "email", config)], json!({})).await;
         world.step_act("startStep", &steps[0], json!({})).await;
@@ -160,7 +160,7 @@ async fn two_mails(world: &World, people: &[(&str, &str)]) -> (String, Vec<Strin
 
 both! {
     async fn the_mails_of_one_record_follow_it_together(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let (run, ids) = two_mails(&world, &[("ann", "ann@example.com"), ("bob", "bob@example.com")]).await;
         update(&world, &ids[0], json!({ "email": "new@example.com" })).await;
         send_all(&world, &email(&world, None).await).await;
@@ -176,7 +176,7 @@ both! {
 both! {
     async fn each_unknown_mail_of_a_record_is_resolved_by_itself(kind) {
         let sink = Sink::start().await;
-        let world = World::still(kind, Some(sink.url())).await;
+        let world = World::without_server(kind, Some(sink.url())).await;
         let (run, _) = two_mails(&world, &[("dropdot", "dropdot.ann@example.com")]).await;
         let sends = email(&world, Some(sink.url())).await;
         send_all(&world, &sends).await;
@@ -194,7 +194,7 @@ both! {
         world.drop_unchecked().await;
         // Resolving one mail does not affect the next phase's mail.
         let sink = Sink::start().await;
-        let world = World::still(kind, Some(sink.url())).await;
+        let world = World::without_server(kind, Some(sink.url())).await;
         let (run, _) = two_mails(&world, &[("dropdot", "dropdot.ann@example.com")]).await;
         let sends = email(&world, Some(sink.url())).await;
         send_all(&world, &sends).await;
@@ -213,7 +213,7 @@ both! {
     /// The queries for a run's messages to given addresses, and for suppressed addresses, use an
     /// index, however many messages the run has.
     async fn addresses_are_found_by_an_index(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let plan = world.plan("EMAIL", 1).await;
         world.many_records(kind, "lead", 3_000).await;
         world.activate(&plan).await;

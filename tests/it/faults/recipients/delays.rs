@@ -52,7 +52,7 @@ both! {
             (true, vec!["skipStep"], "restartStep"), (true, vec!["startStep", "failStep"], "retryStep"), (true, vec!["startStep", "completeStep"], "resetStep"),
             (false, vec!["skipStep"], "restartStep"), (false, vec!["startStep", "failStep"], "retryStep"), (false, vec!["startStep", "completeStep"], "resetStep"),
         ] {
-            let world = World::still(kind, None).await;
+            let world = World::without_server(kind, None).await;
             person(&world, "ann", "ann@example.com").await;
             let [first, remind, _] = reminding(&world, fan_out, None).await;
             for verb in ends {
@@ -82,7 +82,7 @@ both! {
 both! {
     async fn a_condition_is_judged_at_each_end_of_the_step_before(kind) {
         for fan_out in [true, false] {
-            let world = World::still(kind, None).await;
+            let world = World::without_server(kind, None).await;
             person(&world, "ann", "ann@example.com").await;
             let [first, remind, again] = reminding(&world, fan_out, Some("results.first.open == true")).await;
             assert_eq!(states(&world).await[1..], ["remind PENDING -", "again PENDING -"], "{fan_out}");

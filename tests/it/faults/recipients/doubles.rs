@@ -14,7 +14,7 @@ const STEPS: &str = "query($id: ID!) { run(id: $id) { steps(first: 100) { nodes 
 both! {
     async fn an_address_gets_one_mail_of_a_step_in_a_run_over_phone_too(kind) {
         let sink = Sink::start().await;
-        let world = World::still(kind, Some(sink.url())).await;
+        let world = World::without_server(kind, Some(sink.url())).await;
         let mail = Mail::configured(&config(&world.folder, "", Some(sink.url()))).await.unwrap();
         let email = Email::new(Arc::new(mail), "sender.example".into());
         let mail = |key: &str, trigger: &str| json!({ "key": key, "type": "email", "assignedTo": "WORKFLOW", "trigger": trigger, "config": { "subject": key, "body": "Hello" } });

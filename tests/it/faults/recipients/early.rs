@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::{fates, person};
+use super::{person, recipient_outcomes};
 use crate::harness::World;
 
 const RAISE: &str =
@@ -31,7 +31,7 @@ async fn counts(world: &World) -> Vec<String> {
 
 both! {
     async fn events_while_a_run_is_made_stop_what_is_made_later(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let ids = world.leads(520).await;
         let run = launched(&world, json!([waiting()])).await;
         let raise = async |numbers: &[usize]| {
@@ -51,7 +51,7 @@ both! {
         raise(&[1, 517]).await;
         world.tick(false).await;
         assert_eq!(counts(&world).await, ["paid PENDING - 5", "w QUEUED - 515", "w SKIPPED INTERRUPTED 5"]);
-        let stopped = fates(&world, &run).await.into_iter().filter(|one| one[1..] == ["SKIPPED", "INTERRUPTED: payment.received"]).count();
+        let stopped = recipient_outcomes(&world, &run).await.into_iter().filter(|one| one[1..] == ["SKIPPED", "INTERRUPTED: payment.received"]).count();
         let all = "SELECT COUNT(*) FROM run_record WHERE outcome = 'SKIPPED' AND reason = 'INTERRUPTED: payment.received'";
         assert!(stopped <= 5 && world.number(all).await == 5);
         world.end().await;
@@ -60,7 +60,7 @@ both! {
 
 both! {
     async fn an_event_before_a_phase_begins_stops_what_it_would_do(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let ann = person(&world, "ann", "ann@example.com").await;
         person(&world, "bob", "bob@example.com").await;
         let look = json!({ "key": "look", "name": "Look", "type": "custom", "assignedTo": "HUMAN" });
@@ -78,14 +78,14 @@ both! {
         }
         world.tick(false).await;
         assert_eq!(counts(&world).await, ["paid PENDING - 1", "w QUEUED - 1", "w SKIPPED INTERRUPTED 1"]);
-        assert_eq!(fates(&world, &run).await, [["ann", "SKIPPED", "INTERRUPTED: payment.received"], ["bob", "", ""]]);
+        assert_eq!(recipient_outcomes(&world, &run).await, [["ann", "SKIPPED", "INTERRUPTED: payment.received"], ["bob", "", ""]]);
         world.end().await;
     }
 }
 
 both! {
     async fn a_single_step_is_woken_by_what_came_before_its_phase(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let ann = person(&world, "ann", "ann@example.com").await;
         let stranger = world.create("record", json!({ "kind": "contact", "name": "Eve" })).await;
         let look = |key: &str| json!({ "key": key, "name": key, "type": "custom", "assignedTo": "HUMAN" });
@@ -146,7 +146,7 @@ both! {
 
 both! {
     async fn what_comes_while_a_run_has_failed_is_told_when_it_goes_on(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let mut ids = Vec::new();
         for name in ["ann", "bob", "cat", "dan"] {
             ids.push(person(&world, name, &format!("{name}@example.com")).await);
@@ -184,8 +184,8 @@ both! {
         assert_eq!(counts(&world).await, ["paid PENDING - 2", "w PENDING - 1", "w QUEUED - 1", "w SKIPPED INTERRUPTED 2"]);
         let single = world.sql("SELECT key, status FROM step WHERE run_record_id IS NULL ORDER BY key").await;
         assert_eq!(single, [["bad", "QUEUED"], ["order", "QUEUED"]]);
-        let fates = fates(&world, &run).await;
-        assert_eq!(fates.iter().map(|fate| fate[1].as_str()).collect::<Vec<_>>(), ["SKIPPED", "SKIPPED", "", ""], "{fates:?}");
+        let recipient_outcomes = recipient_outcomes(&world, &run).await;
+        assert_eq!(recipient_outcomes.iter().map(|fate| fate[1].as_str()).collect::<Vec<_>>(), ["SKIPPED", "SKIPPED", "", ""], "{fates:?}");
         world.end().await;
     }
 }
@@ -213,7 +213,7 @@ async fn steps_of(world: &World, key: &str) -> Vec<String> {
 
 both! {
     async fn a_restarted_step_whose_trigger_has_fired_can_be_done(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         world.leads(1).await;
         launched(&world, json!([in_turn()])).await;
         world.tick(false).await;
@@ -237,7 +237,7 @@ both! {
 
 both! {
     async fn what_waits_again_was_stopped_by_what_came_meanwhile(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let ids = world.leads(2).await;
         launched(&world, json!([in_turn()])).await;
         world.tick(false).await;

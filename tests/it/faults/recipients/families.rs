@@ -9,7 +9,7 @@ use sortie::step_kind::email::Email;
 use sortie::step_kind::{draft::Draft, send::Send};
 
 use super::again::{REPEAT, RETRY, repeat, taken, through, world_of};
-use super::{fates, person, reviewed};
+use super::{person, recipient_outcomes, reviewed};
 use crate::harness::sink::Sink;
 use crate::harness::{World, config, noon};
 
@@ -33,11 +33,11 @@ both! {
                 world.vanish_with::<Draft>().await;
             }
             cancel(&world, &run).await;
-            assert!(fates(&world, &run).await.iter().all(|fate| fate[1].is_empty()), "{held}: they are still in hand");
+            assert!(recipient_outcomes(&world, &run).await.iter().all(|fate| fate[1].is_empty()), "{held}: they are still in hand");
             world.clock.set(noon() + chrono::Duration::minutes(2));
             world.rescue().await;
             world.tick(true).await;
-            let all = fates(&world, &run).await;
+            let all = recipient_outcomes(&world, &run).await;
             assert!(all.iter().all(|fate| fate[1] == "SKIPPED" && fate[2] == "RUN_CANCELLED"), "{held}: {all:?}");
             // Rows in the former format, and beside them one that stays closed because of an
             // interrupt.
@@ -102,7 +102,7 @@ fn letters() -> String {
 both! {
     async fn a_mail_that_a_run_sent_is_not_sent_by_the_repeat_of_its_repeat(kind) {
         let sink = Sink::start().await;
-        let world = World::still(kind, Some(sink.url())).await;
+        let world = World::without_server(kind, Some(sink.url())).await;
         let mail = Mail::configured(&config(&world.folder, "", Some(sink.url()))).await.unwrap();
         let email = Email::new(Arc::new(mail), "sender.example".into());
         world.apply(&letters()).await;
@@ -126,7 +126,7 @@ both! {
         sink.refuse("lead2@");
         first(&email).await;
         world.until_run(&run, "COMPLETED").await;
-        let all = fates(&world, &run).await;
+        let all = recipient_outcomes(&world, &run).await;
         assert_eq!((all[0][1].as_str(), all[1][1].as_str(), all[2][1].as_str()), ("SENT", "SENT", "FAILED"), "{all:?}");
         sink.refuse("nobody");
         // The repeat is cancelled before it has created a step.
@@ -159,7 +159,7 @@ both! {
         let again = repeat(&world, &run).await;
         world.tick(true).await;
         let sends = "SELECT COUNT(*) FROM step WHERE kind = 'send_message' AND status = 'QUEUED'";
-        assert_eq!(world.number(sends).await, 2, "{:?}", fates(&world, &again).await);
+        assert_eq!(world.number(sends).await, 2, "{:?}", recipient_outcomes(&world, &again).await);
         sink.busy(None);
         assert_eq!(through(&world, &again, "COMPLETED").await["outcome"], "2 of 2 sent, 0 failed, 0 skipped");
         world.end().await;

@@ -57,7 +57,7 @@ async fn end(world: &World, key: &str, verbs: [&str; 2]) {
 both! {
     async fn they_are_done_once_the_single_step_completes_after_a_retry(kind) {
         for records in [3, 501] {
-            let world = World::still(kind, None).await;
+            let world = World::without_server(kind, None).await;
             let run = preparing(&world, records).await;
             end(&world, "other", ["startStep", "completeStep"]).await;
             end(&world, "prepare", ["startStep", "failStep"]).await;
@@ -87,7 +87,7 @@ both! {
 
 both! {
     async fn one_of_them_that_is_restarted_is_done_if_the_single_step_has_completed(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         preparing(&world, 2).await;
         for key in ["other", "prepare"] {
             end(&world, key, ["startStep", "completeStep"]).await;

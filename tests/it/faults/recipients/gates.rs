@@ -10,7 +10,7 @@ use crate::harness::{Kind, World};
 
 both! {
     async fn every_opt_out_waits_for_the_reservations_that_are_under_way(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let ann = person(&world, "Ann", "ann@example.com").await;
         person(&world, "Bob", "bob@example.com").await;
         let asked = [

@@ -10,7 +10,7 @@ use sortie::step_kind::email::Email;
 
 use super::again::repeat;
 use super::calls::calling;
-use super::{fates, person, reviewed};
+use super::{person, recipient_outcomes, reviewed};
 use crate::harness::sink::{Sink, Stage};
 use crate::harness::{Kind, World, config, noon};
 
@@ -25,7 +25,7 @@ const FOLLOW_UPS: &str = "{ followUps { nodes { note record { name } } } }";
 /// interrupt it, and with `listens` also trigger a person's step.
 async fn reminding(kind: Kind, listens: bool, people: &[&str]) -> (World, Sink, String, Vec<String>) {
     let sink = Sink::start().await;
-    let world = World::still(kind, Some(sink.url())).await;
+    let world = World::without_server(kind, Some(sink.url())).await;
     let mail = |key: &str, trigger: &str| json!({ "key": key, "type": "email", "assignedTo": "WORKFLOW", "trigger": trigger, "config": { "subject": key, "body": "Hello" } });
     let on = |key: &str, event: &str| json!({ "key": key, "type": "custom", "assignedTo": "HUMAN", "trigger": format!("event:{event}") });
     let mails = json!({ "key": "send", "name": "Send", "fanOut": true, "failWhen": "PERCENT(100)", "steps": [mail("first", "immediate"), mail("second", "delay:1 hour")] });
@@ -68,7 +68,7 @@ async fn in_hand(kind: Kind, name: &str, stage: Stage, goes_on: bool) -> (World,
     let event = async {
         trapped.await.unwrap();
         world.ask(RAISE, json!({ "ids": ids })).await;
-        assert_eq!(fates(&world, &run).await, [[name, "", ""]], "its message may go out yet");
+        assert_eq!(recipient_outcomes(&world, &run).await, [[name, "", ""]], "its message may go out yet");
         sink.let_go(goes_on);
     };
     tokio::join!(world.perform_once(&email), event);
@@ -88,7 +88,7 @@ both! {
         assert_eq!((sink.kept().len(), sink.tried("latebusy")), (0, 1));
         assert_eq!(steps(&world).await, ["first SKIPPED INTERRUPTED", "second SKIPPED INTERRUPTED"]);
         assert_eq!(world.sql("SELECT status FROM communication").await, [["CANCELLED"]]);
-        assert_eq!(fates(&world, &run).await, [["latebusy", "SKIPPED", "INTERRUPTED: payment.received"]]);
+        assert_eq!(recipient_outcomes(&world, &run).await, [["latebusy", "SKIPPED", "INTERRUPTED: payment.received"]]);
         world.end().await;
     }
 }
@@ -99,7 +99,7 @@ both! {
         world.until_run(&run, "COMPLETED").await;
         assert_eq!(sink.kept().len(), 1);
         assert_eq!(steps(&world).await, ["first COMPLETED -", "second SKIPPED INTERRUPTED"]);
-        assert_eq!(fates(&world, &run).await, [["fine", "SENT", ""]]);
+        assert_eq!(recipient_outcomes(&world, &run).await, [["fine", "SENT", ""]]);
         world.end().await;
     }
 }
@@ -115,10 +115,10 @@ both! {
             // A later event does not change the recipient's outcome, which follows the message,
             // either.
             world.ask("mutation($id: ID!) { recordReply(input: { communicationId: $id, body: \"?\" }) { reply { id } } }", json!({ "id": found["id"] })).await;
-            assert_eq!(fates(&world, &run).await[0][1], "");
+            assert_eq!(recipient_outcomes(&world, &run).await[0][1], "");
             world.ask(RESOLVE, json!({ "id": found["id"], "to": to })).await;
             world.tick(true).await;
-            assert_eq!(fates(&world, &run).await[0][1], outcome);
+            assert_eq!(recipient_outcomes(&world, &run).await[0][1], outcome);
             world.end().await;
         }
     }
@@ -135,7 +135,7 @@ both! {
         world.perform(&email).await;
         assert_eq!(sink.kept().iter().map(|mail| mail.to.clone()).collect::<Vec<_>>(), ["bob@example.com"]);
         assert_eq!(steps(&world).await, ["first COMPLETED -", "first SKIPPED INTERRUPTED", "second QUEUED -", "second SKIPPED INTERRUPTED"]);
-        assert_eq!(fates(&world, &run).await, [["ann", "SKIPPED", "INTERRUPTED: payment.received"], ["bob", "", ""]]);
+        assert_eq!(recipient_outcomes(&world, &run).await, [["ann", "SKIPPED", "INTERRUPTED: payment.received"], ["bob", "", ""]]);
         world.end().await;
     }
 }
@@ -167,7 +167,7 @@ both! {
 
 both! {
     async fn a_reply_to_a_test_changes_no_record(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let plan = world.plan("EMAIL", 1).await;
         world.activate(&plan).await;
         let test = "mutation($id: ID!) { testRunCampaign(input: { campaignId: $id, recipients: [\"me@example.com\"], sample: 1 }) { run { id } } }";
@@ -187,7 +187,7 @@ both! {
 both! {
     async fn replies_that_nobody_has_handled_are_somebodys_when_their_run_is_called_off(kind) {
         for campaign in [false, true] {
-            let world = World::still(kind, None).await;
+            let world = World::without_server(kind, None).await;
             let plan = world.plan("EMAIL", 4).await;
             let open = json!([{ "path": "phases.in_flight.openFor", "value": "14 days" }]);
             let update = "mutation($input: UpdateCampaignInput!) { updateCampaign(input: $input) { campaign { id } } }";
@@ -234,7 +234,7 @@ fn blocked(step: &Value, action: &str) -> Option<String> {
 
 both! {
     async fn no_call_begins_in_a_campaign_that_is_held(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let (run, _, calls) = calling(&world, 3).await;
         let campaign = world.ask("query($id: ID!) { run(id: $id) { campaign { id } } }", json!({ "id": run })).await["run"]["campaign"]["id"].clone();
         world.act("startStep", "step", json!({ "id": calls[0]["id"] })).await;

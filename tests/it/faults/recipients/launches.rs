@@ -15,7 +15,7 @@ fn open_run(answer: &Value) -> Value {
 
 both! {
     async fn a_run_that_is_open_is_told_and_a_second_one_wants_a_word(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let plan = world.plan("EMAIL", 2).await;
         world.activate(&plan).await;
         // Test runs and scheduled runs don't count as open.

@@ -19,7 +19,7 @@ async fn writing(world: &World) -> String {
 
 both! {
     async fn a_second_letter_wants_a_word(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let (a, b) = (person(&world, "A", "a@example.com").await, person(&world, "B", "b@example.com").await);
         let twin = person(&world, "Twin of A", "A@example.com").await;
         let step = writing(&world).await;
@@ -83,7 +83,7 @@ both! {
 
 both! {
     async fn a_letter_to_an_address_that_another_record_opted_out_is_held_back(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let (a, twin) = (person(&world, "A", "a@example.com").await, person(&world, "Twin", "A@Example.com").await);
         let (b, late) = (person(&world, "B", "b@example.com").await, person(&world, "Late", "B@example.com").await);
         update(&world, &twin, json!({ "unsubscribed": true })).await;

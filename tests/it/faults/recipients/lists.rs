@@ -18,7 +18,7 @@ fn names(step: &Value) -> Vec<String> {
 
 both! {
     async fn it_stays_while_one_works_in_it(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let mut ids = Vec::new();
         for (i, name) in ["A", "B", "C", "D", "E"].iter().enumerate() {
             let id = person(&world, name, &format!("{name}@example.com")).await;

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::{fates, person, reviewed, update, written_to};
+use super::{person, recipient_outcomes, reviewed, update, written_to};
 use crate::harness::{World, noon};
 
 const PREFLIGHT: &str = "query($id: ID!) { preflight(campaignId: $id, action: RUN) { ready checks { code status message } audience { total reachable noAddress unsubscribed suppressed duplicateAddress } } }";
@@ -23,7 +23,7 @@ async fn unsubscribe(world: &World, id: &str) {
 
 both! {
     async fn preflight_counts_who_can_be_reached_and_who_shares_an_address(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let plan = world.plan("EMAIL", 0).await;
         let none = preflight(&world, &plan.campaign).await;
         assert_eq!(none["audience"], json!({ "total": 0, "reachable": 0, "noAddress": 0, "unsubscribed": 0, "suppressed": 0, "duplicateAddress": 0 }));
@@ -53,7 +53,7 @@ both! {
         reviewed(&world, &run).await;
         world.tick(true).await;
         assert_eq!(world.until_run(&run, "COMPLETED").await["outcome"], "3 of 8 sent, 0 failed, 2 skipped, 3 suppressed");
-        let who: Vec<_> = fates(&world, &run).await.into_iter().filter(|[_, outcome, _]| outcome != "SENT").collect();
+        let who: Vec<_> = recipient_outcomes(&world, &run).await.into_iter().filter(|[_, outcome, _]| outcome != "SENT").collect();
         assert_eq!(who, [
             ["Gone", "SUPPRESSED", "UNSUBSCRIBED"],
             ["Listed", "SUPPRESSED", "SUPPRESSED: bounced"],
@@ -67,7 +67,7 @@ both! {
 
 both! {
     async fn at_every_moment_up_to_the_hand_over(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let plan = world.plan("EMAIL", 0).await;
         let mut twins = Vec::new();
         for i in 0..6 {
@@ -98,7 +98,7 @@ both! {
         assert_eq!(written_to(&world), ["r5@example.com"]);
         world.tick(true).await;
         assert_eq!(world.until_run(&run, "COMPLETED").await["outcome"], "1 of 6 sent, 0 failed, 0 skipped, 5 suppressed");
-        let reasons: Vec<String> = fates(&world, &run).await.into_iter().map(|[_, _, reason]| reason).collect();
+        let reasons: Vec<String> = recipient_outcomes(&world, &run).await.into_iter().map(|[_, _, reason]| reason).collect();
         assert_eq!(reasons, ["UNSUBSCRIBED", "UNSUBSCRIBED", "UNSUBSCRIBED", "UNSUBSCRIBED", "UNSUBSCRIBED", ""]);
         assert_eq!(written_to(&world), ["r5@example.com"]);
         world.end().await;
@@ -107,7 +107,7 @@ both! {
 
 both! {
     async fn it_stays_with_the_address_and_is_lifted_only_by_who_caused_it(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let (a, b) = (person(&world, "A", "one@example.com").await, person(&world, "B", "One@example.com").await);
         let c = person(&world, "C", "one@EXAMPLE.com").await;
         let plan = world.plan("EMAIL", 0).await;
@@ -161,7 +161,7 @@ both! {
 
 both! {
     async fn a_whole_list_opts_out_in_chunks(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let plan = world.plan("EMAIL", 0).await;
         for i in 0..501 {
             let input = json!({ "kind": "contact", "externalId": format!("C{i}"), "name": format!("C{i}"), "email": format!("c{i}@example.com"), "phone": format!("+4930{:06}", i) });
@@ -181,7 +181,7 @@ both! {
 both! {
     async fn an_opt_out_from_before_the_list_stands_on_it_after_the_upgrade(kind) {
         use migration::{Migrator, MigratorTrait};
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let a = person(&world, "A", "A@example.com").await;
         update(&world, &a, json!({ "phone": "+4930123456", "unsubscribed": true })).await;
         let names = Migrator::migrations();
@@ -207,7 +207,7 @@ both! {
 
 both! {
     async fn the_checker_finds_who_was_written_to_all_the_same(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let plan = world.plan("EMAIL", 2).await;
         world.activate(&plan).await;
         let run = world.launch(&plan).await;
@@ -239,7 +239,7 @@ both! {
     /// A suppressed address gets no test message either, however it is spelled; and each address
     /// gets one.
     async fn test_recipients_are_known_by_their_addresses(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let suppress = "mutation($c: Channel!, $a: String!) { suppressAddress(input: { channel: $c, address: $a, reason: \"asked\" }) { suppression { id } } }";
         for (channel, address) in [("EMAIL", "ann@ex.com"), ("EMAIL", "bob@Bücher.example"), ("PHONE", "+4930123456")] {
             world.ask(suppress, json!({ "c": channel, "a": address })).await;
@@ -261,7 +261,7 @@ both! {
         assert!(refused["run"].is_null() && check["message"].as_str().unwrap().contains("recipients[1]"), "{refused}");
         world.end().await;
         // Calls.
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         world.ask(suppress, json!({ "c": "PHONE", "a": "+4930123456" })).await;
         let calls = world.plan("PHONE", 1).await;
         let numbers = json!(["+4930123456", "+49 30 123456", "tel:+4930123456", "004930123456"]);
@@ -281,7 +281,7 @@ both! {
     /// An opt-out in the change that takes the address away, or gives another one, closes the address
     /// that the record had: other records with it get nothing.
     async fn the_address_that_a_record_had_is_closed_with_it(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let closed = async || -> Vec<String> {
             world.sql("SELECT address_key FROM suppression ORDER BY address_key").await.into_iter().map(|row| row[0].clone()).collect()
         };

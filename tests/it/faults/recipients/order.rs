@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::{fates, person};
+use super::{person, recipient_outcomes};
 use crate::harness::World;
 
 fn human(key: &str, trigger: &str) -> Value {
@@ -52,7 +52,7 @@ both! {
     async fn events_count_in_their_order_whatever_the_run_is_doing(kind) {
         let (paid, first, last) = ("payment.received", "alarm.raised", "zone.closed");
         for doing in ["work", "pause", "failure", "earlier phase"] {
-            let world = World::still(kind, None).await;
+            let world = World::without_server(kind, None).await;
             let mut ids = Vec::new();
             for name in ["ann", "bob", "cat", "dan", "eve", "fay"] {
                 ids.push(person(&world, name, &format!("{name}@example.com")).await);
@@ -110,7 +110,7 @@ both! {
             assert_eq!(states(&world, "'w', 'paid'").await, wanted, "{doing}");
             let why = world.sql("SELECT s.error FROM step s JOIN record r ON r.id = s.record_id WHERE s.key = 'w' AND r.name = 'bob'").await;
             assert_eq!(why, [["interrupted by alarm.raised"]], "{doing}");
-            let stopped = fates(&world, &run).await.into_iter().filter(|fate| fate[1] == "SKIPPED").count();
+            let stopped = recipient_outcomes(&world, &run).await.into_iter().filter(|fate| fate[1] == "SKIPPED").count();
             assert_eq!(stopped, 5, "{doing}");
             world.end().await;
         }
@@ -120,7 +120,7 @@ both! {
 both! {
     async fn each_event_of_a_task_creates_its_own_steps(kind) {
         for early in [false, true] {
-            let world = World::still(kind, None).await;
+            let world = World::without_server(kind, None).await;
             let (ann, bob) = (person(&world, "ann", "ann@example.com").await, person(&world, "bob", "bob@example.com").await);
             let steps = json!([human("thank", "after:paid"), human("paid", "event:payment.received"), human("claim", "event:claim.made")]);
             let before = json!({ "key": "q", "name": "Q", "tasks": [task("l", false, json!([human("look", "immediate")]))] });
@@ -151,7 +151,7 @@ both! {
 
 both! {
     async fn a_single_step_whose_event_has_come_is_queued_when_it_is_done_again(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         person(&world, "ann", "ann@example.com").await;
         let tasks = json!([task("o", false, json!([human("order", "event:order.paid")])), task("h", false, json!([human("hold", "immediate")]))]);
         let run = launched(&world, json!([{ "key": "p", "name": "P", "openFor": "9 days", "tasks": tasks }]), everybody(&world).await).await;
@@ -173,7 +173,7 @@ both! {
 
 both! {
     async fn what_stopped_a_record_stops_the_later_phases_of_its_run(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let ann = person(&world, "ann", "ann@example.com").await;
         let phase = |key: &str| {
             let steps = json!([human(&format!("{key}1"), "immediate"), human(&format!("{key}2"), &format!("after:{key}1"))]);
@@ -190,7 +190,7 @@ both! {
 
 both! {
     async fn what_comes_after_the_end_counts_when_the_run_is_retried(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let (ann, bob) = (person(&world, "ann", "ann@example.com").await, person(&world, "bob", "bob@example.com").await);
         person(&world, "cat", "cat@example.com").await;
         let phase = json!({ "key": "p", "name": "P", "interruptEvents": ["payment.received"], "tasks": [task("t", true, json!([human("w", "immediate")]))] });
@@ -227,7 +227,7 @@ both! {
     /// that waits for it.
     async fn an_event_stops_the_other_steps_of_the_task_that_waits_for_it(kind) {
         for early in [false, true] {
-            let world = World::still(kind, None).await;
+            let world = World::without_server(kind, None).await;
             let ann = person(&world, "ann", "ann@example.com").await;
             let steps = json!([
                 human("paid", "event:payment.received"), human("thank", "delay:2 days"),
@@ -266,7 +266,7 @@ both! {
 both! {
     /// The same in a run about one record, whose steps are single ones.
     async fn an_answer_stops_the_reminder_beside_the_step_that_handles_it(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let ann = person(&world, "ann", "ann@example.com").await;
         let steps = json!([
             human("first", "immediate"), human("remind", "delay:2 days"), human("handle", "event:payment.received"),

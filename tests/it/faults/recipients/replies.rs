@@ -17,7 +17,7 @@ async fn sent(world: &World, run: &str) -> Value {
 
 both! {
     async fn a_reply_to_a_run_that_is_done_is_somebodys_to_do(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let plan = world.plan("EMAIL", 2).await;
         world.activate(&plan).await;
         let run = world.launch(&plan).await;
@@ -34,7 +34,7 @@ both! {
 
 both! {
     async fn a_phase_that_stays_open_for_replies_makes_a_step_of_them(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let plan = world.plan("EMAIL", 2).await;
         let open = json!([{ "path": "phases.in_flight.openFor", "value": "14 days" }]);
         let update = "mutation($input: UpdateCampaignInput!) { updateCampaign(input: $input) { campaign { id } } }";
@@ -64,7 +64,7 @@ both! {
 
 both! {
     async fn a_test_run_shows_and_uses_no_real_address(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let plan = world.plan("PHONE", 1).await;
         world.activate(&plan).await;
         let test = "mutation($id: ID!) { testRunCampaign(input: { campaignId: $id, recipients: [\"+4930999999\"], sample: 1 }) { run { id } } }";
@@ -89,7 +89,7 @@ both! {
 
 both! {
     async fn an_id_of_a_reply_is_that_reply_s_alone(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let plan = world.plan("EMAIL", 2).await;
         world.activate(&plan).await;
         let run = world.launch(&plan).await;

@@ -8,7 +8,7 @@ use sortie::channel::Mail;
 use sortie::step_kind::email::Email;
 
 use super::again::{REPEAT, repeat, taken, through, world_of};
-use super::{fates, person, reviewed, update};
+use super::{person, recipient_outcomes, reviewed, update};
 use crate::harness::sink::Sink;
 use crate::harness::{World, config};
 
@@ -64,7 +64,7 @@ async fn left_out(world: &World, run: &str) -> Vec<String> {
 both! {
     async fn a_second_mail_that_falls_out_is_told_and_made_up_for(kind) {
         let sink = Sink::start().await;
-        let world = World::still(kind, Some(sink.url())).await;
+        let world = World::without_server(kind, Some(sink.url())).await;
         let (run, ids) = three_mails(&world, &["ann", "bob", "cat", "dan"]).await;
         let email = sends(&world, &sink).await;
         world.tick(false).await;
@@ -76,7 +76,7 @@ both! {
         update(&world, &ids[0], json!({ "email": null })).await;
         update(&world, &ids[1], json!({ "email": "cat@example.com" })).await;
         on(&world, &email, &run).await;
-        let all = fates(&world, &run).await;
+        let all = recipient_outcomes(&world, &run).await;
         let outcomes: Vec<&str> = all.iter().map(|one| one[1].as_str()).collect();
         assert_eq!(outcomes, ["SKIPPED", "SKIPPED", "SENT", "SENT"], "{all:?}");
         assert!(all[0][2].starts_with("NO_ADDRESS") && all[1][2].starts_with("DUPLICATE_ADDRESS"), "{all:?}");
@@ -96,7 +96,7 @@ both! {
         assert!(allowed("REPEAT_FAILED") && !allowed("RETRY"), "{data}");
         let second = repeat(&world, &run).await;
         on(&world, &email, &second).await;
-        assert_eq!(fates(&world, &second).await.iter().map(|one| one[1].as_str()).collect::<Vec<_>>(), ["SENT", "SENT"]);
+        assert_eq!(recipient_outcomes(&world, &second).await.iter().map(|one| one[1].as_str()).collect::<Vec<_>>(), ["SENT", "SENT"]);
         assert_eq!((got(&sink, "ann@example.com"), got(&sink, "bob2@example.com")), (vec!["first".into(), "second".into(), "third".into()], vec!["second".to_owned(), "third".into()]));
         assert_eq!((got(&sink, "bob@example.com"), got(&sink, "cat@example.com").len(), got(&sink, "dan@example.com").len()), (vec!["first".into()], 3, 3));
         assert_eq!(world.refused(REPEAT, json!({ "id": run, "only": true })).await.0, "CONFLICT");
@@ -109,7 +109,7 @@ both! {
         // Cancelled before the second mail, and before the third one's phase started.
         for sent in [1, 2] {
             let sink = Sink::start().await;
-            let world = World::still(kind, Some(sink.url())).await;
+            let world = World::without_server(kind, Some(sink.url())).await;
             let (run, _) = three_mails(&world, &["ann", "bob"]).await;
             let email = sends(&world, &sink).await;
             world.tick(false).await;
@@ -118,7 +118,7 @@ both! {
             }
             world.act("cancelRun", "run", json!({ "id": run })).await;
             world.tick(true).await;
-            let all = fates(&world, &run).await;
+            let all = recipient_outcomes(&world, &run).await;
             assert!(all.iter().all(|one| one[1] == "SKIPPED" && one[2].starts_with("RUN_CANCELLED")), "{sent}: {all:?}");
             assert_eq!(got(&sink, "ann@example.com").len(), sent);
             let second = repeat(&world, &run).await;
@@ -144,7 +144,7 @@ both! {
         through(&world, &run, "COMPLETED").await;
         let outcomes = |all: &[[String; 3]]| all.iter().map(|one| (one[0].clone(), one[1].clone())).collect::<Vec<_>>();
         let of = |pairs: &[(&str, &str)]| pairs.iter().map(|(name, outcome)| ((*name).to_owned(), (*outcome).to_owned())).collect::<Vec<_>>();
-        assert_eq!(outcomes(&fates(&world, &run).await), of(&[("bad0", "FAILED"), ("empty", "SKIPPED"), ("fine0", "SENT"), ("pair", "SKIPPED"), ("twin", "SKIPPED")]));
+        assert_eq!(outcomes(&recipient_outcomes(&world, &run).await), of(&[("bad0", "FAILED"), ("empty", "SKIPPED"), ("fine0", "SENT"), ("pair", "SKIPPED"), ("twin", "SKIPPED")]));
         // They get addresses of their own; one of them gets that of a reached recipient.
         update(&world, &empty, json!({ "email": "empty@example.com" })).await;
         update(&world, &pair, json!({ "email": "pair@example.com" })).await;
@@ -152,26 +152,26 @@ both! {
         world.tick(true).await;
         reviewed(&world, &second).await;
         through(&world, &second, "COMPLETED").await;
-        assert_eq!(outcomes(&fates(&world, &second).await), of(&[("bad0", "FAILED"), ("empty", "SENT"), ("pair", "SENT")]));
+        assert_eq!(outcomes(&recipient_outcomes(&world, &second).await), of(&[("bad0", "FAILED"), ("empty", "SENT"), ("pair", "SENT")]));
         // A failed recipient with a corrected address: skipped, then with an address of its own.
         let data = world.ask("{ records(first: 50) { nodes { id name } } }", json!({})).await;
         let bad = data["records"]["nodes"].as_array().unwrap().iter().find(|one| one["name"] == "bad0").unwrap()["id"].as_str().unwrap().to_owned();
         update(&world, &bad, json!({ "email": "empty@example.com" })).await;
         let third = repeat(&world, &second).await;
         through(&world, &third, "COMPLETED").await;
-        assert_eq!(outcomes(&fates(&world, &third).await), of(&[("bad0", "SKIPPED")]));
+        assert_eq!(outcomes(&recipient_outcomes(&world, &third).await), of(&[("bad0", "SKIPPED")]));
         assert_eq!(world.refused(REPEAT, json!({ "id": third, "only": true })).await.0, "CONFLICT");
         update(&world, &bad, json!({ "email": "bad0@example.com" })).await;
         update(&world, &twin, json!({ "email": "twin@example.com" })).await;
         let fourth = repeat(&world, &third).await;
         through(&world, &fourth, "COMPLETED").await;
-        assert_eq!(outcomes(&fates(&world, &fourth).await), of(&[("bad0", "SENT")]));
+        assert_eq!(outcomes(&recipient_outcomes(&world, &fourth).await), of(&[("bad0", "SENT")]));
         // One recipient of the first run is left to repeat.
         let fifth = repeat(&world, &run).await;
         world.tick(true).await;
         reviewed(&world, &fifth).await;
         through(&world, &fifth, "COMPLETED").await;
-        assert_eq!(outcomes(&fates(&world, &fifth).await), of(&[("twin", "SENT")]));
+        assert_eq!(outcomes(&recipient_outcomes(&world, &fifth).await), of(&[("twin", "SENT")]));
         assert_eq!(taken(&sink, "@example.com"), 5);
         world.end().await;
     }

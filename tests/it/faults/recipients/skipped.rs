@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::{fates, person, reviewed, update, written_to};
+use super::{person, recipient_outcomes, reviewed, update, written_to};
 use crate::harness::World;
 
 const FINDINGS: &str = "query($id: ID!) { run(id: $id) { findings { code message count recordIds } } }";
@@ -22,7 +22,7 @@ async fn cancelled(world: &World) -> Vec<String> {
 
 both! {
     async fn a_message_whose_step_is_skipped_is_cancelled_with_its_reason(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         // The mail of each record waits for a person's word.
         let plan = world.plan("EMAIL", 4).await;
         let human = |key: &str| json!({ "key": key, "name": key, "type": "custom", "assignedTo": "HUMAN" });
@@ -53,7 +53,7 @@ both! {
         world.step_act("skipStep", &of("send", 0), json!({ "reason": "no thanks" })).await;
         world.step_act("skipStep", &of("ok", 1), json!({ "reason": "not now" })).await;
         assert_eq!(messages(&world).await, state(["CANCELLED", "CANCELLED", "APPROVED", "APPROVED"]));
-        assert_eq!(fates(&world, &run).await[0], ["Lead 0", "SKIPPED", "PERSON: no thanks"]);
+        assert_eq!(recipient_outcomes(&world, &run).await[0], ["Lead 0", "SKIPPED", "PERSON: no thanks"]);
         world.step_act("restartStep", &of("ok", 1), json!({})).await;
         assert_eq!(messages(&world).await, state(["CANCELLED", "APPROVED", "APPROVED", "APPROVED"]));
         world.step_act("skipStep", &of("ok", 1), json!({ "reason": "not now" })).await;
@@ -70,7 +70,7 @@ both! {
         let why = cancelled(&world).await;
         assert_eq!(why, ["PERSON: no thanks".to_owned(), format!("WAITED_FOR_SKIPPED: {waited}"), format!("WAITED_FOR_SKIPPED: {waited}"), format!("CONDITION_FALSE: {condition}")]);
         assert_eq!(messages(&world).await, state(["CANCELLED", "CANCELLED", "CANCELLED", "SENT"]));
-        assert_eq!(fates(&world, &run).await, [
+        assert_eq!(recipient_outcomes(&world, &run).await, [
             ["Lead 0", "SKIPPED", "PERSON: no thanks"].map(str::to_owned),
             ["Lead 1".into(), "SKIPPED".into(), format!("NO_MESSAGE: {waited}")],
             ["Lead 2".into(), "SKIPPED".into(), format!("NO_MESSAGE: {condition}")],
@@ -85,7 +85,7 @@ both! {
 
 both! {
     async fn conditions_that_can_not_be_evaluated_are_found(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let ann = person(&world, "ann", "ann@example.com").await;
         let step = json!({ "key": "w", "name": "Look", "type": "custom", "assignedTo": "HUMAN", "when": "record.attributes.size > 3" });
         let phase = json!({ "key": "p", "name": "P", "tasks": [{ "key": "t", "name": "t", "fanOut": true, "steps": [step] }] });
@@ -105,7 +105,7 @@ both! {
 
 both! {
     async fn conditions_can_ask_for_empty_fields_of_the_record(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         person(&world, "ann", "ann@example.com").await;
         let bob = person(&world, "bob", "bob@example.com").await;
         update(&world, &bob, json!({ "phone": "+4930123456", "timeZone": "Europe/Berlin" })).await;

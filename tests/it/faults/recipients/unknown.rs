@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use super::again::{RETRY, repeat, taken, world_of};
-use super::{fates, person, reviewed};
+use super::{person, recipient_outcomes, reviewed};
 use crate::harness::sink::{Sink, Stage};
 use crate::harness::{Kind, World};
 
@@ -27,7 +27,7 @@ async fn cancelled(kind: Kind, hangs: &str, stage: Stage) -> (World, Sink, Strin
     trapped.await.unwrap();
     world.act("cancelRun", "run", json!({ "id": run })).await;
     swept(&world).await;
-    let all = fates(&world, &run).await;
+    let all = recipient_outcomes(&world, &run).await;
     assert_eq!(all[0], ["fine", "SENT", ""], "only what was called off is because of that");
     assert_eq!(all[1], ["hangs", "", ""], "it may go out yet");
     (world, sink, run, steps[0].clone())
@@ -65,14 +65,14 @@ both! {
         let (world, sink, run, step) = cancelled(kind, "hangs@example.com", Stage::Dot).await;
         sink.let_go(true);
         settled(&world, &run, "SENT", 2).await;
-        assert_eq!(fates(&world, &run).await, [["fine", "SENT", ""], ["hangs", "SENT", ""]]);
+        assert_eq!(recipient_outcomes(&world, &run).await, [["fine", "SENT", ""], ["hangs", "SENT", ""]]);
         assert_eq!((result(&world, &step).await, world.number("SELECT COUNT(*) FROM posting").await), (json!({ "emailsSent": 2 }), 0));
         world.end().await;
         // A temporary rejection is final in a cancelled run.
         let (world, sink, run, step) = cancelled(kind, "latebusy@example.com", Stage::Data).await;
         sink.let_go(true);
         settled(&world, &run, "CANCELLED", 1).await;
-        assert_eq!(fates(&world, &run).await, [["fine", "SENT", ""], ["hangs", "SKIPPED", "RUN_CANCELLED"]]);
+        assert_eq!(recipient_outcomes(&world, &run).await, [["fine", "SENT", ""], ["hangs", "SKIPPED", "RUN_CANCELLED"]]);
         assert_eq!((result(&world, &step).await, world.number("SELECT COUNT(*) FROM posting").await), (json!({ "emailsSent": 1 }), 0));
         world.end().await;
     }
@@ -87,13 +87,13 @@ both! {
             let (world, sink, run, step) = cancelled(kind, "hangs@example.com", Stage::Dot).await;
             sink.let_go(false);
             settled(&world, &run, "UNKNOWN", 1).await;
-            assert_eq!(fates(&world, &run).await[1], ["hangs", "UNKNOWN", "OUTCOME_UNKNOWN"]);
+            assert_eq!(recipient_outcomes(&world, &run).await[1], ["hangs", "UNKNOWN", "OUTCOME_UNKNOWN"]);
             let id = unknown(&world, &run).await;
             let (code, told) = world.refused(RESOLVE, json!({ "id": id, "to": "SEND_AGAIN" })).await;
             assert!(code == "CONFLICT" && told.contains("CANCELLED") && told.contains("SENT or NOT_SENT"), "{told}");
             let done = world.ask(RESOLVE, json!({ "id": id, "to": to })).await["resolveCommunication"]["communication"].clone();
             assert_eq!((&done["status"], done["error"].is_null()), (&json!(status), to == "SENT"), "{done}");
-            assert_eq!(json!(fates(&world, &run).await[1]), place);
+            assert_eq!(json!(recipient_outcomes(&world, &run).await[1]), place);
             assert_eq!((result(&world, &step).await, world.number("SELECT COUNT(*) FROM run WHERE on_way <> 0").await), (counted, 0));
             for again in ["SENT", "NOT_SENT", "SEND_AGAIN"] {
                 let (code, told) = world.refused(RESOLVE, json!({ "id": id, "to": again })).await;
@@ -121,17 +121,17 @@ both! {
             sink.let_go(false);
             settled(&world, &run, "UNKNOWN", 1).await;
             let id = unknown(&world, &run).await;
-            assert_eq!(fates(&world, &run).await.iter().filter(|one| one[1] == "UNKNOWN" && one[2].starts_with("OUTCOME_UNKNOWN")).count(), 1);
+            assert_eq!(recipient_outcomes(&world, &run).await.iter().filter(|one| one[1] == "UNKNOWN" && one[2].starts_with("OUTCOME_UNKNOWN")).count(), 1);
             assert_eq!(world.refused(RESOLVE, json!({ "id": id, "to": "SEND_AGAIN" })).await.0, "CONFLICT");
             world.ask(RESOLVE, json!({ "id": id, "to": to })).await;
-            let all = fates(&world, &run).await;
+            let all = recipient_outcomes(&world, &run).await;
             assert_eq!(all.iter().filter(|one| one[1..] == ["SENT", ""]).count(), 3 - again, "{all:?}");
             if again > 0 {
                 let before = sink.kept().len();
                 let second = repeat(&world, &run).await;
                 world.until_run(&second, "COMPLETED").await;
                 assert_eq!(sink.kept().len(), before + again, "exactly the one that did not go out");
-                assert_eq!(fates(&world, &second).await.len(), again);
+                assert_eq!(recipient_outcomes(&world, &second).await.len(), again);
             } else {
                 let repeat = "mutation($id: ID!) { repeatRun(input: { id: $id, onlyFailed: true }) { run { id } } }";
                 assert_eq!(world.refused(repeat, json!({ "id": run })).await.0, "CONFLICT");

@@ -87,7 +87,7 @@ async fn what_it_costs() {
     use sortie::graphql::document::Plan;
     use std::time::Instant;
 
-    let world = World::still(crate::harness::Kind::Sqlite, None).await;
+    let world = World::without_server(crate::harness::Kind::Sqlite, None).await;
     world.leads(50).await;
     let query = "query Q($filter: RecordFilterInput, $first: Int, $after: String, $order: RecordOrder) { records(filter: $filter, first: $first, after: $after, orderBy: $order) { nodes { id kind externalId name email phone timeZone stage attributes createdAt updatedAt revision } pageInfo { hasNextPage endCursor } } }";
     let variables = json!({ "filter": { "kind": { "eq": "lead" }, "createdAt": { "since": "2026-01-01T00:00:00Z" } }, "first": 50 });

@@ -7,7 +7,7 @@ use crate::harness::World;
 
 both! {
     async fn nothing_is_done_of_a_request_that_does_not_fit(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let goal = "mutation($n: String! PARAMETERS) { a: createGoal(input: { name: $n }) { goal { id } } b: createSegment(input: { name: \"half\", filter: FILTER }) { segment { id } } }";
         let literal = |filter: &str| goal.replace(" PARAMETERS", "").replace("FILTER", filter);
         let mut cases: Vec<(String, Value, String)> = Vec::new();
@@ -59,7 +59,7 @@ both! {
 both! {
     /// A time has the precision that both databases store, whatever way it comes in.
     async fn times_are_cut_to_microseconds(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let create = "mutation($input: CreateRecordInput!) { createRecord(input: $input) { record { id lastContactedAt } } }";
         let last = |answer: &Value| answer["createRecord"]["record"]["lastContactedAt"].as_str().unwrap().trim_end_matches("+00:00").trim_end_matches('Z').to_owned();
         for (given, kept) in [

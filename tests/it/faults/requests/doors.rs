@@ -94,7 +94,7 @@ fn signed(claims: &Value) -> String {
 
 both! {
     async fn numeric_dates_with_a_fraction(kind) {
-        let world = World::with_doors(kind, |config| {
+        let world = World::with_config(kind, |config| {
             config.jwt_issuer = Some("https://issuer.example".into());
             config.jwt_audience = Some("sortie".into());
             config.jwt_jwks = Some("tests/data/tokens/jwks.json".into());

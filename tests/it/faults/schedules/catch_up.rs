@@ -17,7 +17,7 @@ fn every_minute(more: Value) -> Value {
 
 both! {
     async fn three_days_stop(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let plan = world.plan("EMAIL", 1).await;
         world.activate(&plan).await;
         let last = world.schedule(&plan, every_minute(json!({}))).await;
@@ -66,7 +66,7 @@ both! {
 
 both! {
     async fn a_months_stop_is_one_quick_record(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let plan = world.plan("EMAIL", 1).await;
         world.activate(&plan).await;
         let id = world.schedule(&plan, every_minute(json!({ "timezone": "America/New_York" }))).await;
@@ -85,7 +85,7 @@ both! {
 
 both! {
     async fn single_times_and_moved_runs(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let plan = world.plan("EMAIL", 1).await;
         world.activate(&plan).await;
         let at = json!({ "at": "2026-11-02T13:00:00Z" });
@@ -152,7 +152,7 @@ both! {
 
 both! {
     async fn a_clock_change_in_the_stop_is_recorded(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let plan = world.plan("EMAIL", 1).await;
         world.activate(&plan).await;
         let id = world.schedule(&plan, json!({ "cron": "*/15 2 * * *", "timezone": "America/New_York" })).await;

@@ -21,7 +21,7 @@ impl World {
 
 both! {
     async fn what_fell_due_before_a_change_starts_or_is_recorded(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let plan = world.plan("EMAIL", 1).await;
         world.activate(&plan).await;
         let every = async |policy: &str| world.schedule(&plan, json!({ "cron": "* * * * *", "catchUp": policy })).await;
@@ -60,7 +60,7 @@ both! {
 
 both! {
     async fn a_gap_that_is_to_come_is_recorded_once_however_often_the_pattern_is_changed(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let plan = world.plan("EMAIL", 1).await;
         world.activate(&plan).await;
         world.clock.set("2027-03-13T12:00:00Z".parse().unwrap());
@@ -81,7 +81,7 @@ both! {
 
 both! {
     async fn a_run_that_was_renamed_with_its_schedule_is_found(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let plan = world.plan("EMAIL", 1).await;
         world.activate(&plan).await;
         let id = world.schedule(&plan, json!({ "cron": "0 9 * * *" })).await;
@@ -96,7 +96,7 @@ both! {
 
 both! {
     async fn the_checker_looks_at_the_newest_of_many_and_at_single_times(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let plan = world.plan("EMAIL", 1).await;
         world.activate(&plan).await;
         let once = world.schedule(&plan, json!({ "at": "2026-11-02T13:00:00Z" })).await;

@@ -11,7 +11,7 @@ use crate::harness::{Kind, World, postgres};
 
 both! {
     async fn in_the_middle_of_a_catch_up(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let now = || Clock::real().now();
         world.clock.set(now() - chrono::Duration::minutes(20));
         let plan = world.plan("EMAIL", 1).await;

@@ -18,7 +18,7 @@ impl World {
 
 both! {
     async fn next_at_is_true_and_the_cron_goes_on(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let plan = world.plan("EMAIL", 1).await;
         world.activate(&plan).await;
         let id = world.schedule(&plan, json!({ "cron": "0 * * * *" })).await;
@@ -66,7 +66,7 @@ both! {
 
 both! {
     async fn pause_and_resume(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let plan = world.plan("EMAIL", 1).await;
         world.activate(&plan).await;
         let id = world.schedule(&plan, json!({ "cron": "*/10 * * * *" })).await;
@@ -129,7 +129,7 @@ both! {
 
 both! {
     async fn update(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let plan = world.plan("EMAIL", 1).await;
         world.activate(&plan).await;
         let id = world.schedule(&plan, json!({ "cron": "0 9 * * *", "timezone": "Europe/Berlin", "name": "Daily" })).await;
@@ -211,7 +211,7 @@ both! {
 
 both! {
     async fn with_its_campaign(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let plan = world.plan("EMAIL", 1).await;
         world.activate(&plan).await;
         let id = world.schedule(&plan, json!({ "cron": "*/10 * * * *" })).await;

@@ -315,7 +315,7 @@ const NEXT: &str = "query($cron: String!, $zone: String!, $after: DateTime, $cou
 
 both! {
     async fn next_fire_times_are_annotated(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let ask = async |input: serde_json::Value| world.ask(NEXT, input).await["nextFireTimes"].clone();
         // A fold: which of the two, and at which offset.
         let fold = ask(json!({ "cron": "@daily", "zone": "America/Havana", "after": "2026-10-31T12:00:00Z", "count": 2 })).await;

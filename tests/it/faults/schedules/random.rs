@@ -25,7 +25,7 @@ impl Dice {
 
 both! {
     async fn any_order_of_changes(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let plan = world.plan("EMAIL", 1).await;
         world.activate(&plan).await;
         let mut dice = Dice(17);

@@ -9,7 +9,7 @@ use crate::harness::{World, noon};
 
 both! {
     async fn extreme_times(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let plan = world.plan("EMAIL", 1).await;
         world.activate(&plan).await;
         for at in ["9999-12-31T23:59:59-05:00", "-0001-01-01T00:00:00Z", "+12000-01-01T00:00:00Z"] {
@@ -39,7 +39,7 @@ both! {
 
 both! {
     async fn the_last_minutes(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let plan = world.plan("EMAIL", 1).await;
         world.activate(&plan).await;
         world.clock.set("9999-12-31T23:57:10Z".parse().unwrap());

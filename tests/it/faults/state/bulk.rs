@@ -24,7 +24,7 @@ async fn both_ways(world: &World, verb: &str, filter: Value) -> Value {
 
 both! {
     async fn a_dry_run_counts_what_is_done(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let plan = world.plan("EMAIL", 1).await;
         world.activate(&plan).await;
         assert_eq!(both_ways(&world, "cancelRuns", json!({ "all": true })).await, json!({ "matched": 0, "count": 0, "done": null, "refused": [], "refusedCounts": [] }));
@@ -76,7 +76,7 @@ async fn progress(world: &World, run: &str) -> Value {
 
 both! {
     async fn progress_agrees_with_its_counts(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let plan = world.plan("EMAIL", 4).await;
         world.activate(&plan).await;
         let run = world.launch(&plan).await;

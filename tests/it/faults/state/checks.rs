@@ -12,7 +12,7 @@ async fn wrong(world: &World) -> Vec<(&'static str, String)> {
 
 both! {
     async fn each_fault_of_the_state_is_found(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let plan = world.plan("EMAIL", 2).await;
         world.activate(&plan).await;
         // A completed run, a cancelled one, one in progress; and guided work with a meeting and a
@@ -84,7 +84,7 @@ both! {
 
 both! {
     async fn columns_that_contradict_each_other_are_found(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let plan = world.plan("EMAIL", 2).await;
         world.activate(&plan).await;
         // A completed run and a cancelled one; guided work with a meeting and a follow-up; an
@@ -144,7 +144,7 @@ both! {
 
 both! {
     async fn what_was_seeded_may_be_changed_and_what_was_told_of_may_be_deleted(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let size = sortie::app::seed::Size { campaigns: 4, runs: 300, steps_per_run: 2 };
         sortie::app::seed::seed(&world.db, &world.viewer, size, |_| {}).await.unwrap();
         assert_eq!(wrong(&world).await, []);

@@ -24,7 +24,7 @@ fn told(run: &Value) -> (Vec<String>, Vec<String>) {
 
 both! {
     async fn a_cancelled_run_leaves_nothing_open(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let plan = world.plan("EMAIL", 3).await;
         world.activate(&plan).await;
         // Before its start; started, with nothing drafted; with its review pending; paused.
@@ -75,7 +75,7 @@ both! {
 
 both! {
     async fn what_a_worker_holds_of_a_cancelled_run_settles_and_then_all_is_closed(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let plan = world.plan("EMAIL", 2).await;
         world.activate(&plan).await;
         let run = world.launch(&plan).await;

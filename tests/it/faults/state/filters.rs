@@ -19,7 +19,7 @@ fn the_documentation_names_every_kind() {
 
 both! {
     async fn a_kind_of_which_no_event_can_come_is_refused(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let query = "query($kinds: [String!]) { events(filter: { kinds: $kinds }) { nodes { kind } } }";
         for (wrong, words) in [("step.complete", "step.completed"), ("step", "step.completed"), ("", "noun"), (".", "noun"), ("run.begun", "run.started"), ("sweep.ended", "sweep.begun")] {
             let (code, told) = world.refused(query, json!({ "kinds": ["run.created", wrong] })).await;
@@ -34,7 +34,7 @@ both! {
 
 both! {
     async fn a_guided_step_without_a_limit_shows_all(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let text = (0..120).fold(String::from("external_id,name\n"), |text, i| text + &format!("L-{i},Lead {i}\n"));
         sortie::domain::import::import(&world.db, &world.viewer, "lead", "leads.csv", text.as_bytes(), |_, _| {}).await.unwrap();
         let of = |more: serde_json::Value| {

@@ -36,7 +36,7 @@ fn every_kind_in_the_source_is_reserved() {
 
 both! {
     async fn an_event_of_ours_can_not_be_raised(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let record = world.create("record", json!({ "kind": "lead", "name": "L" })).await;
         let raise = "mutation($name: String!, $id: ID!) { raiseEvent(input: { name: $name, recordIds: [$id] }) { name } }";
         let mut wrong: Vec<String> = NOUNS.iter().map(|noun| format!("{noun}.begun")).collect();

@@ -128,7 +128,7 @@ both! {
 
 both! {
     async fn recipients_have_codes_and_texts_apart(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let plan = world.plan("PHONE", 3).await;
         world.activate(&plan).await;
         let run = world.launch(&plan).await;

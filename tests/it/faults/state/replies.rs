@@ -10,7 +10,7 @@ const RECORD: &str =
 
 both! {
     async fn a_reply_finds_its_message_however_its_id_is_written(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let plan = world.plan("EMAIL", 2).await;
         world.activate(&plan).await;
         let run = world.launch(&plan).await;

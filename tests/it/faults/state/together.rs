@@ -50,7 +50,7 @@ async fn at_once(world: &World, noun: &str, id: &str, change: &Value) -> (String
 
 both! {
     async fn what_was_deleted_meanwhile_is_not_found(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         // A run whose audience is still being loaded is notified of all changes of records.
         world.leads(520).await;
         let on = |key: &str, event: &str| json!({ "key": key, "name": key, "fanOut": true, "steps": [{ "key": key, "type": "custom", "assignedTo": "HUMAN", "trigger": format!("event:{event}") }] });
@@ -83,7 +83,7 @@ both! {
 
 both! {
     async fn what_refers_to_what_was_deleted_meanwhile_is_told_so(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         for round in 0..25 {
             let goal = world.create("goal", json!({ "name": format!("G{round}") })).await;
             let campaign = "mutation($goal: ID!, $name: String!) { createCampaign(input: { name: $name, goalId: $goal }) { campaign { id } } }";

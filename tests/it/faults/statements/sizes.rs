@@ -27,7 +27,7 @@ fn csv(header: &str, rows: usize, line: impl Fn(usize) -> String) -> String {
 
 both! {
     async fn files_and_opt_outs_of_any_size(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         for rows in SIZES.into_iter().chain([20_000]) {
             let of = format!("of{}", "x".repeat(rows.to_string().len()) + &"y".repeat(rows % 10));
             let n = rows as i64;
@@ -88,7 +88,7 @@ async fn ended(world: &World, run: &str) -> Value {
 
 both! {
     async fn retries_and_repeats_of_any_size(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let steps = json!([{ "key": "s", "name": "Look", "type": "look", "assignedTo": "AGENT", "trigger": "immediate" }]);
         let tasks = json!([{ "key": "t", "name": "T", "fanOut": true, "steps": steps }]);
         let template = json!({ "key": "looks", "name": "Look", "phases": [{ "key": "p", "name": "P", "autonomous": true, "tasks": tasks }] });
@@ -125,7 +125,7 @@ both! {
 
 both! {
     async fn bulk_actions_on_any_number_of_runs(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let cancel = "mutation($filter: RunFilter!, $dry: Boolean) { cancelRuns(input: { filter: $filter, dryRun: $dry }) { matched count refusedCounts { code count } } }";
         let schedule = "mutation($id: ID!) { scheduleCampaign(input: { campaignId: $id, at: \"2027-01-01T00:00:00Z\" }) { run { id } } }";
         let plan = world.plan("EMAIL", 1).await;
@@ -201,7 +201,7 @@ async fn columns_of(world: &World, table: &str) -> Vec<String> {
 both! {
     /// A run has a maximum of steps per record times records.
     async fn a_run_makes_so_many_steps(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let steps = |count: usize| -> Vec<Value> {
             (0..count).map(|i| json!({ "key": format!("s{i}"), "name": "Look", "type": "look", "assignedTo": "AGENT" })).collect()
         };

@@ -27,7 +27,7 @@ impl World {
 
 both! {
     async fn a_condition_without_a_value_is_refused_everywhere(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         world.create("record", json!({ "kind": "lead", "name": "Ann", "email": "ann@example.com" })).await;
         let segment = world.create("segment", json!({ "name": "Leads", "filter": { "kind": { "eq": "lead" } } })).await;
         let update = format!("mutation($f: RecordFilterInput!) {{ updateSegment(input: {{ id: \"{segment}\", filter: $f }}) {{ segment {{ id }} }} }}");
@@ -69,7 +69,7 @@ both! {
 
 both! {
     async fn a_filter_without_a_condition_does_not_act(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         for name in ["Ann", "Ben"] {
             world.create("record", json!({ "kind": "lead", "name": name })).await;
         }
@@ -132,7 +132,7 @@ both! {
     /// Segments stored before the rule keep working as before, and are exported in a form that is
     /// valid today.
     async fn segments_of_old_go_on(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         for name in ["Ann", "Ben"] {
             world.create("record", json!({ "kind": "lead", "name": name, "attributes": { "n": 1 } })).await;
         }
@@ -166,7 +166,7 @@ both! {
     /// Whole numbers that a client with floats can't write are found by their text form, beside
     /// texts.
     async fn whole_numbers_are_found_by_their_texts(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         for (name, it) in [
             ("number", json!(9007199254740993_i64)), ("text", json!("9007199254740993")), ("less", json!(9007199254740992_i64)), ("more", json!(9007199254740994_i64)),
             ("minus", json!(-9007199254740993_i64)), ("last", json!(i64::MAX)), ("first", json!(i64::MIN)), ("safe", json!(9007199254740991_i64)), ("small", json!(7)),

@@ -147,7 +147,7 @@ async fn of_records() {
     let filters = record_filters();
     for kind in [Kind::Sqlite, Kind::Postgres].into_iter().filter(|kind| *kind == Kind::Sqlite || postgres::available())
     {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let all = filled(&world).await;
         let mut each = Vec::new();
         for filter in &filters {
@@ -209,7 +209,7 @@ async fn of_runs() {
     let mut found: Vec<Vec<Vec<String>>> = Vec::new();
     for kind in [Kind::Sqlite, Kind::Postgres].into_iter().filter(|kind| *kind == Kind::Sqlite || postgres::available())
     {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let size = sortie::app::seed::Size { campaigns: 7, runs: 150, steps_per_run: 1 };
         sortie::app::seed::seed(&world.db, &world.viewer, size, |_| {}).await.unwrap();
         for _ in 0..3 {

@@ -14,7 +14,7 @@ impl World {
 
 both! {
     async fn what_does_not_fit_in_a_filter_is_named(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         world.create("record", json!({ "kind": "lead", "name": "Ann", "attributes": { "n": 9007199254740993_i64 } })).await;
         for (condition, path, message) in [
             ("{name: n, eq: .inf}", ".attributes[0].eq", "is not a number"),
@@ -71,7 +71,7 @@ both! {
 
 both! {
     async fn names_are_compared_as_they_are_kept(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let (one, other) = ("Zo\u{eb}", "Zoe\u{308}");
         let manifest = |name: &str| format!("goals: [{{name: \"{name}\"}}]\nwriters: [{{name: \"{name}\"}}]\nmessageTemplates: [{{name: \" {name} \", channel: EMAIL, subject: S, body: B}}]\nsegments: [{{name: \"{name}\", filter: {{all: true}}}}]\n");
         for (name, action) in [(other, "CREATE"), (other, "UNCHANGED"), (one, "UNCHANGED"), (other, "UNCHANGED")] {

@@ -194,7 +194,7 @@ async fn only_the_requested_operation_is_counted_with_values() {
     let documents: serde_json::Map<String, Value> =
         PAIRS.iter().enumerate().map(|(i, (query, _))| (format!("d{i}"), json!(query))).collect();
     std::fs::write(&folder, Value::Object(documents).to_string()).unwrap();
-    let world = World::with_doors(Kind::Sqlite, |config| config.documents = Some(folder.clone())).await;
+    let world = World::with_config(Kind::Sqlite, |config| config.documents = Some(folder.clone())).await;
     for (i, (query, variables)) in PAIRS.iter().enumerate() {
         let told = first(&world, json!({ "documentId": format!("d{i}") }), variables).await;
         assert!(told.get("errors").is_none() && told["data"].is_object(), "{query}: {told}");

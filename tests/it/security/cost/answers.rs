@@ -27,7 +27,7 @@ async fn too_large(world: &World, key: &str, query: &str, variables: Value) {
 
 both! {
     async fn answers_are_bounded(kind) {
-        let world = World::guarded(kind).await;
+        let world = World::with_auth(kind).await;
         world.fill(kind, &world.viewer, 500, 15_000).await;
         let key = world.key(Role::Viewer).await;
         let of = |fields: &str| format!("{{ records(first: 500) {{ nodes {{ {fields} }} }} }}");
@@ -76,7 +76,7 @@ both! {
     /// Subscription items over WebSocket and SSE have the same bound, and so have queries over
     /// these.
     async fn items_are_bounded(kind) {
-        let world = World::with_doors(kind, |config| config.answer_mib = 1).await;
+        let world = World::with_config(kind, |config| config.answer_mib = 1).await;
         let key = world.key(Role::Operator).await;
         world.fill(kind, &world.viewer, 200, 15_000).await;
         let query = "{ records(first: 200) { nodes { attributes } } }";
@@ -96,7 +96,7 @@ both! {
 /// The responses in flight of one key have a bound together, too; memory stays flat.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_large_answers_at_once_are_bounded() {
-    let world = World::guarded(Kind::Sqlite).await;
+    let world = World::with_auth(Kind::Sqlite).await;
     world.fill(Kind::Sqlite, &world.viewer, 500, 15_000).await;
     let key = world.key(Role::Viewer).await;
     let query = format!("{{ records(first: 500) {{ nodes {{ {} }} }} }}", aliases("attributes", 2));
@@ -116,7 +116,7 @@ async fn many_large_answers_at_once_are_bounded() {
 /// A response counts for its key until the client has read it, over every transport.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn answers_that_nobody_reads_are_counted() {
-    let world = World::guarded(Kind::Sqlite).await;
+    let world = World::with_auth(Kind::Sqlite).await;
     world.fill(Kind::Sqlite, &world.viewer, 500, 15_000).await;
     let key = world.key(Role::Viewer).await;
     let query = format!("{{ records(first: 500) {{ nodes {{ {} }} }} }}", aliases("attributes", 2));

@@ -10,7 +10,7 @@ use crate::harness::{World, noon};
 
 both! {
     async fn refusals_are_counted(kind) {
-        let world = World::guarded(kind).await;
+        let world = World::with_auth(kind).await;
         let key = world.key(Role::Viewer).await;
         let before = world.number("SELECT COUNT(*) FROM audit").await;
         let roots: String =
@@ -46,7 +46,7 @@ both! {
     /// Audit entries that could not be written keep being counted, and are written once the
     /// database accepts them again.
     async fn refusals_outlast_a_database_that_refuses(kind) {
-        let world = World::guarded(kind).await;
+        let world = World::with_auth(kind).await;
         let key = world.key(Role::Viewer).await;
         let refused = async |count: usize| {
             let roots: String =

@@ -12,7 +12,7 @@ const CLAIM: &str = "claimSteps(input: { worker: \"w\", limit: 40, leaseSeconds:
 /// A world with a step per record, with contexts of a multiple of 15,000 bytes, and the agent's
 /// key.
 async fn world(kind: Kind, records: usize, times: usize) -> (World, String) {
-    let world = World::with_doors(kind, |config| config.answer_mib = 1).await;
+    let world = World::with_config(kind, |config| config.answer_mib = 1).await;
     let shown: String = (0..times).map(|i| format!("a{i}: attributes ")).collect();
     let look = json!({ "key": "look", "type": "look", "assignedTo": "AGENT", "agent": "looker", "resultSchema": {} });
     let phases = json!([{ "key": "all", "name": "All", "autonomous": true, "tasks": [{ "key": "t", "name": "T", "fanOut": true, "steps": [look] }] }]);

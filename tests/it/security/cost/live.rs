@@ -38,7 +38,7 @@ fn what_is_taken_is_given_back_by_time() {
 
 both! {
     async fn many_large_subscriptions_of_one_key_hold_up_nobody(kind) {
-        let world = World::guarded(kind).await;
+        let world = World::with_auth(kind).await;
         let (greedy, other) = (world.key(Role::Viewer).await, world.key(Role::Manager).await);
         let steps: Vec<String> = (0..50).map(|i| format!("s{i}")).collect();
         let given: Vec<(&str, &str, serde_json::Value)> = steps.iter().map(|key| (key.as_str(), "custom", json!({}))).collect();
@@ -81,7 +81,7 @@ both! {
 
 both! {
     async fn a_key_has_so_many_subscriptions_open(kind) {
-        let world = World::with_doors(kind, |config| config.streams_per_key = 5).await;
+        let world = World::with_config(kind, |config| config.streams_per_key = 5).await;
         let key = world.key(Role::Viewer).await;
         let mut sockets = Vec::new();
         for _ in 0..2 {
@@ -120,7 +120,7 @@ both! {
     /// Memory held by a subscription counts for as long as it is open; an operation's id has a
     /// maximum length.
     async fn long_subscriptions_count_as_several(kind) {
-        let world = World::with_doors(kind, |config| config.streams_per_key = 5).await;
+        let world = World::with_config(kind, |config| config.streams_per_key = 5).await;
         let key = world.key(Role::Viewer).await;
         let mut socket = Socket::open_as(world.address, &key).await;
         assert_eq!(socket.message().await["type"], "connection_ack");
@@ -194,7 +194,7 @@ both! {
     /// Executions shared by several keys count for their org alone: a key that holds too much ends
     /// its own streams only.
     async fn a_key_that_holds_too_much_ends_no_stream_of_another(kind) {
-        let world = World::with_doors(kind, |config| config.answer_mib = 6).await;
+        let world = World::with_config(kind, |config| config.answer_mib = 6).await;
         world.fill(kind, &world.viewer, 370, 15_000).await;
         let (greedy, other, operator) =
             (world.key(Role::Viewer).await, world.key(Role::Viewer).await, world.key(Role::Operator).await);

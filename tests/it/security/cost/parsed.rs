@@ -52,7 +52,7 @@ async fn runs(world: &World, number: usize) -> Vec<String> {
 
 both! {
     async fn rows_count_with_their_json_parsed(kind) {
-        let world = World::with_doors(kind, |config| config.answer_mib = 1).await;
+        let world = World::with_config(kind, |config| config.answer_mib = 1).await;
         runs(&world, 5).await;
         let query = "query($first: Int) { runs(first: $first, filter: { types: [GUIDED] }) { nodes { definition { template } } } }";
         // 250 KB of text are six megabytes parsed, of four that a request may read.

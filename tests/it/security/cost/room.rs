@@ -46,7 +46,7 @@ fn is_refused(told: &Value, field: &str, most: u64) {
 
 both! {
     async fn schedules_agents_and_queued_runs_have_a_bound(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let plan = world.plan("EMAIL", 1).await;
         world.activate(&plan).await;
         let schedule = "mutation($id: ID!) { scheduleCampaign(input: { campaignId: $id, cron: \"0 9 * * *\" }) { schedule { id } } }";
@@ -104,7 +104,7 @@ both! {
 both! {
     /// The same for runs, of campaigns of their own: those of one campaign wait for its row.
     async fn sixteen_runs_at_once_pass_no_bound(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let mut plan = world.plan("EMAIL", 1).await;
         world.activate(&plan).await;
         let parts = "query($id: ID!) { campaign(id: $id) { goal { id } writer { id } reviewer { id } } }";
@@ -136,7 +136,7 @@ both! {
     /// The bound refuses people's requests. What is due by a schedule is not lost, and does not
     /// fail: it waits among the queued runs.
     async fn what_falls_due_at_the_bound_is_not_lost(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let plan = world.plan("EMAIL", 1).await;
         world.activate(&plan).await;
         let launch = "mutation($id: ID!) { runCampaign(input: { campaignId: $id, evenIfOpen: true }) { run { id } } }";

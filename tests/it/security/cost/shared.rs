@@ -45,7 +45,7 @@ both! {
     /// The newest item of a shared subscription is kept for its readers, and counted.
     async fn items_that_are_kept_for_readers_are_counted(kind) {
         const BEGUN: &str = "subscription($id: ID) { stepStatusChanged(runId: $id, filter: { to: [IN_PROGRESS] }) { step { records(first: 50) { nodes { attributes } } } } }";
-        let world = World::with_doors(kind, |config| config.answer_mib = 1).await;
+        let world = World::with_config(kind, |config| config.answer_mib = 1).await;
         world.fill(kind, &world.viewer, 50, 15_000).await;
         let (reader, operator) = (world.key(Role::Viewer).await, world.key(Role::Operator).await);
         let about_all = json!({ "records": { "filter": { "kind": { "eq": "lead" } }, "limit": 50 } });

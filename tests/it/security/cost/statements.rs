@@ -16,7 +16,7 @@ both! {
     /// One org's keys send as many requests as they can; others, authentication and health are not
     /// affected, and nothing keeps running when the clients are gone.
     async fn heavy_queries_leave_others_alone_and_end_with_their_askers(kind) {
-        let world = World::guarded(kind).await;
+        let world = World::with_auth(kind).await;
         world.fill(kind, &world.viewer, 60_000, 200).await;
         let (_, neighbour) = world.tenant("neighbour").await;
         let keys = [world.key(Role::Viewer).await, world.key(Role::Viewer).await];
@@ -56,7 +56,7 @@ both! {
 both! {
     /// Orgs that together use all connections make room for one without any request in flight.
     async fn an_org_that_asks_little_is_let_through(kind) {
-        let world = World::guarded(kind).await;
+        let world = World::with_auth(kind).await;
         let (_, neighbour) = world.tenant("neighbour").await;
         let mut askers = Vec::new();
         for name in ["first", "second", "third"] {
@@ -81,7 +81,7 @@ both! {
 both! {
     /// The queue of waiting requests is bounded; a rejection says when to retry.
     async fn what_waits_is_bounded(kind) {
-        let world = World::guarded(kind).await;
+        let world = World::with_auth(kind).await;
         world.fill(kind, &world.viewer, 40_000, 200).await;
         let key = world.key(Role::Viewer).await;
         let mut sockets = Vec::new();
@@ -154,7 +154,7 @@ async fn changes_of_one_org_leave_room_for_others() {
     if !crate::harness::postgres::available() {
         return;
     }
-    let world = World::guarded(Kind::Postgres).await;
+    let world = World::with_auth(Kind::Postgres).await;
     let (admin, _) = world.tenant("neighbour").await;
     let neighbour = crate::harness::key(&world.db, &admin, Role::Manager, None).await;
     let goal = world.create("goal", json!({ "name": "Held", "description": "d" })).await;

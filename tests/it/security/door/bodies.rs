@@ -37,7 +37,7 @@ impl World {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn strangers_are_refused_before_their_body() {
     // The response does not wait for the body's time limit.
-    let world = World::with_doors(Kind::Sqlite, |config| config.client_seconds = 600).await;
+    let world = World::with_config(Kind::Sqlite, |config| config.client_seconds = 600).await;
     let wrong = bearer("sortie_01h455vb4pex5vsknk084sn02q_wrong");
     for path in ["/graphql", "/graphql/stream", "/graphql/stream?token=abc", "/import/records?kind=lead"] {
         for shown in ["", wrong.as_str(), "Authorization: Basic YTpi\r\n", "Expect: 100-continue\r\n"] {
@@ -67,7 +67,7 @@ async fn strangers_are_refused_before_their_body() {
 /// Bodies that lack their last byte: of one address, and of many.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bytes_under_way_are_bounded() {
-    let world = World::with_doors(Kind::Sqlite, |config| config.client_seconds = 600).await;
+    let world = World::with_config(Kind::Sqlite, |config| config.client_seconds = 600).await;
     let key = world.own_key();
     let held = async |address: String| {
         let named = format!("X-Forwarded-For: {address}\r\n{}", bearer(&key));
@@ -104,7 +104,7 @@ async fn bytes_under_way_are_bounded() {
 /// Bodies that trickle in are aborted, also uploads.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn drops_are_not_waited_for() {
-    let world = World::with_doors(Kind::Sqlite, |config| config.client_seconds = 1).await;
+    let world = World::with_config(Kind::Sqlite, |config| config.client_seconds = 1).await;
     let key = bearer(&world.own_key());
     for (path, kind) in [("/graphql", "application/json"), ("/import/records?kind=lead", "text/csv")] {
         let stream = said(world.address, &post(path, kind, MIB - 1, &key)).await;
@@ -147,7 +147,7 @@ async fn socket(world: &World, named: &str) -> TcpStream {
 /// afterwards within the same bounds.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn messages_of_sockets_are_bounded() {
-    let world = World::with_doors(Kind::Sqlite, |config| config.client_seconds = 600).await;
+    let world = World::with_config(Kind::Sqlite, |config| config.client_seconds = 600).await;
     let mut stranger = socket(&world, "").await;
     let _ = stranger.write_all(&[frame(MIB - 1), vec![b' '; 200_000]].concat()).await;
     rest(&mut stranger).await;
@@ -179,7 +179,7 @@ async fn messages_of_sockets_are_bounded() {
 /// A message that is never completed closes its socket, whatever comes between its fragments.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn messages_of_sockets_come_in_time() {
-    let world = World::with_doors(Kind::Sqlite, |config| config.client_seconds = 1).await;
+    let world = World::with_config(Kind::Sqlite, |config| config.client_seconds = 1).await;
     let named = bearer(&world.own_key());
     let mut stream = socket(&world, &named).await;
     let init = br#"{"type":"connection_init"}"#;
@@ -203,7 +203,7 @@ async fn messages_of_sockets_come_in_time() {
 /// A compressed body is refused as such, before it is read as JSON or as a file.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn compressed_bodies_are_refused() {
-    let world = World::guarded(Kind::Sqlite).await;
+    let world = World::with_auth(Kind::Sqlite).await;
     let key = world.own_key();
     let kinds = [
         ("/graphql", "application/json"),

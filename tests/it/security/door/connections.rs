@@ -20,7 +20,7 @@ const ALIVE: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
 /// An HTTP/2 preface, whole, in pieces or as an upgrade, does not give a connection without limits.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn http_2_is_not_spoken() {
-    let world = World::with_doors(Kind::Sqlite, |config| config.client_seconds = 2).await;
+    let world = World::with_config(Kind::Sqlite, |config| config.client_seconds = 2).await;
     for bytes in [PREFACE, &PREFACE[..16], &PREFACE[..24], &PREFACE[..3]] {
         let mut stream = said(world.address, bytes).await;
         let told = rest(&mut stream).await;
@@ -41,7 +41,7 @@ async fn http_2_is_not_spoken() {
 /// Hundreds of connections that idle in different ways are closed after the client timeout.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn idle_connections_end() {
-    let world = World::with_doors(Kind::Sqlite, |config| config.client_seconds = 1).await;
+    let world = World::with_config(Kind::Sqlite, |config| config.client_seconds = 1).await;
     let mut idle = Vec::new();
     for i in 0..300 {
         let bytes: &[u8] = match i % 6 {
@@ -78,7 +78,7 @@ fn own() -> Option<IpAddr> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_address_has_so_many() {
-    let world = World::with_doors(Kind::Sqlite, |config| {
+    let world = World::with_config(Kind::Sqlite, |config| {
         config.listen = "0.0.0.0:0".parse().unwrap();
         config.connections_per_address = 4;
     })
@@ -203,7 +203,7 @@ async fn open_files_run_short() {
 /// A ping's payload is returned in the pong, before and after authentication.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pings_are_given_back() {
-    let world = World::guarded(Kind::Sqlite).await;
+    let world = World::with_auth(Kind::Sqlite).await;
     let key = world.shown.lock().unwrap().clone().unwrap();
     let mut socket = Socket::connect(world.address).await;
     for payload in [json!({ "at": 17 }), json!({ "nested": { "list": [1, "two", null] } }), json!({})] {
@@ -226,7 +226,7 @@ async fn pings_are_given_back() {
 async fn quiet_sockets_live_on() {
     use futures_util::StreamExt;
     use tokio_tungstenite::tungstenite::Message;
-    let world = World::with_doors(Kind::Sqlite, |config| {
+    let world = World::with_config(Kind::Sqlite, |config| {
         config.client_seconds = 1;
         config.ping_seconds = 1;
     })

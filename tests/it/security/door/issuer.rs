@@ -53,7 +53,7 @@ async fn issuer(shows: watch::Receiver<Value>) -> (String, Arc<AtomicUsize>) {
 }
 
 async fn world(url: String) -> World {
-    let world = World::with_doors(Kind::Sqlite, |config| {
+    let world = World::with_config(Kind::Sqlite, |config| {
         config.jwt_issuer = Some("https://issuer.example".into());
         config.jwt_audience = Some("sortie".into());
         config.jwt_jwks = Some(url);

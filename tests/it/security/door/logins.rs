@@ -20,7 +20,7 @@ async fn status(world: &World, shown: &str, from: &str) -> (u16, Option<String>)
 
 both! {
     async fn failures_are_counted_and_slowed(kind) {
-        let world = World::guarded(kind).await;
+        let world = World::with_auth(kind).await;
         sortie::app::telemetry::metrics();
         let (known, fresh) = (world.key(Role::Viewer).await, world.key(Role::Viewer).await);
         assert_eq!(status(&world, &known, "203.0.113.5").await.0, 200);
@@ -66,7 +66,7 @@ both! {
 
 both! {
     async fn keys_shown_in_vain_are_in_the_audit(kind) {
-        let world = World::guarded(kind).await;
+        let world = World::with_auth(kind).await;
         let expired = crate::harness::key(&world.db, &world.viewer, Role::Viewer, Some(noon() + chrono::Duration::seconds(10))).await;
         let revoked = world.key(Role::Operator).await;
         let id = |key: &str| format!("api_key_{}", key.split('_').nth(1).unwrap());

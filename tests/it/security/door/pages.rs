@@ -79,7 +79,7 @@ async fn development_mode_is_for_this_machine() {
 /// Two credentials are refused, even if both are valid: a proxy might have read the other one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_has_one_credential() {
-    let world = World::guarded(Kind::Sqlite).await;
+    let world = World::with_auth(Kind::Sqlite).await;
     let key = world.shown.lock().unwrap().clone().unwrap();
     let own = format!("Authorization: Bearer {key}\r\n");
     for (shown, status) in
@@ -95,7 +95,7 @@ async fn a_request_has_one_credential() {
 /// An ambiguous host is rejected before all else, whatever the key.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_has_one_host() {
-    let world = World::guarded(Kind::Sqlite).await;
+    let world = World::with_auth(Kind::Sqlite).await;
     let key = world.shown.lock().unwrap().clone().unwrap();
     let asked = async |version: &str, target: &str, hosts: &[&str]| {
         let hosts: String = hosts.iter().map(|host| format!("Host: {host}\r\n")).collect();
@@ -138,7 +138,7 @@ async fn a_request_has_one_host() {
 /// `/metrics` of a server with keys is open to this machine under its own name, and to admins.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn metrics_are_for_this_machine_and_admins() {
-    let world = World::guarded(Kind::Sqlite).await;
+    let world = World::with_auth(Kind::Sqlite).await;
     let shown = format!("Bearer {}", world.shown.lock().unwrap().clone().unwrap());
     assert_eq!(get(&world, "/metrics", &[]).await.0, 200);
     let from_elsewhere = PROXIED.into_iter().chain([("Host", "evil.example"), ("Host", "sortie.example")]);
@@ -156,7 +156,7 @@ async fn metrics_are_for_this_machine_and_admins() {
 async fn pages_elsewhere_ask_nothing() {
     let open = World::new(Kind::Sqlite).await;
     let guarded =
-        World::with_doors(Kind::Sqlite, |config| config.allow_origins = vec!["https://app.example".into()]).await;
+        World::with_config(Kind::Sqlite, |config| config.allow_origins = vec!["https://app.example".into()]).await;
     let shown = format!("Bearer {}", guarded.shown.lock().unwrap().clone().unwrap());
     let shown = ("Authorization", shown.as_str());
     let site = |site| ("Sec-Fetch-Site", site);
@@ -182,7 +182,7 @@ async fn pages_elsewhere_ask_nothing() {
 /// Every response, also an error, forbids content sniffing and caching.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn answers_carry_their_headers() {
-    let world = World::guarded(Kind::Sqlite).await;
+    let world = World::with_auth(Kind::Sqlite).await;
     let shown = format!("Authorization: Bearer {}\r\n", world.shown.lock().unwrap().clone().unwrap());
     let told = async |request: &str| head(&mut said(world.address, request.as_bytes()).await).await;
     let get = |path: &str, more: &str| format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{more}\r\n");

@@ -188,7 +188,7 @@ fn no_line_break_adds_a_header() {
 both! {
     /// A subject is one line, whatever its template and the record's values have.
     async fn a_subject_is_one_line(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let record = world.create("record", json!({ "kind": "lead", "name": "Ann", "email": "ann@example.com", "attributes": { "company": "Acme", "first_name": "Ann\r\nBcc: eve@evil.example" } })).await;
         let plan = world.plan("EMAIL", 1).await;
         let template = "mutation($id: ID!, $subject: String!) { updateMessageTemplate(input: { id: $id, subject: $subject }) { messageTemplate { id } } }";

@@ -161,7 +161,7 @@ fn macros_can_be_used() {
 
 both! {
     async fn a_managers_condition_ends_nobody(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let create = "mutation($input: CreateAgentInput!) { createAgent(input: $input) { agent { id } } }";
         let filters = ["1".to_owned() + &"+1".repeat(1_900) + " == 1", format!("['aaaaaaaaaa']{} == []", ".map(record,record+record)".repeat(60))];
         for (i, filter) in filters.into_iter().enumerate() {
@@ -199,7 +199,7 @@ both! {
     /// Conditions that can be evaluated alone are evaluated, however many there are and whatever
     /// their total time.
     async fn conditions_of_many_steps_do_not_spend_each_other_s_time(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let orders: Map<String, Value> = (0..180).map(|i| (format!("o{i}"), json!(i))).collect();
         let rows: Vec<Value> = (0..420).map(|i| json!({ "kind": "lead", "name": format!("R{i}"), "attributes": orders })).collect();
         for row in rows {

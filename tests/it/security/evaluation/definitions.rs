@@ -33,7 +33,7 @@ const RECORD: &str = "mutation { createRecord(input: { kind: \"lead\", name: \"G
 
 both! {
     async fn what_takes_long_to_be_judged_holds_up_no_other_write(kind) {
-        let world = World::guarded(kind).await;
+        let world = World::with_auth(kind).await;
         let (manager, operator) = (world.key(Role::Manager).await, world.key(Role::Operator).await);
         let (_, other) = world.tenant("other").await;
         let yaml = json!({ "phases": phases((0..6).map(slow).collect()) }).to_string();
@@ -81,7 +81,7 @@ both! {
 
 both! {
     async fn a_definition_has_so_many_schemas_and_texts(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let many = json!({ "phases": phases((0..201).map(|i| json!({ "const": i })).collect()) }).to_string();
         let (code, told) = world.refused(CREATE, json!({ "name": "many", "yaml": many })).await;
         assert!(code == "BAD_USER_INPUT" && told.contains("at most 200"), "{code} {told}");

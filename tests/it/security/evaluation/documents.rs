@@ -68,7 +68,7 @@ fn json_has_bounds() {
 
 both! {
     async fn problems_are_bounded_too(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let fields: String = (0..10_000).map(|i| format!("    f{i}: 1\n")).collect();
         let text = format!("phases:\n  - name: {}\n{fields}", "p".repeat(100_000));
         let query = "mutation($input: CreateRunTemplateInput!) { createRunTemplate(input: $input) { runTemplate { id } } }";

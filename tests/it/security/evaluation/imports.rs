@@ -51,7 +51,7 @@ async fn until(world: &World, key: &str, status: u16, open: &mut [(TcpStream, &s
 both! {
     async fn slow_uploads_hold_up_nobody(kind) {
         // The uploads last longer than the test.
-        let world = World::with_doors(kind, |config| config.client_seconds = 60).await;
+        let world = World::with_config(kind, |config| config.client_seconds = 60).await;
         let (one, other, third) = (world.key(Role::Manager).await, world.key(Role::Manager).await, world.key(Role::Manager).await);
         let mut open = vec![(begun(&world, &one).await, one.as_str()), (begun(&world, &one).await, one.as_str())];
         let told = until(&world, &one, 429, &mut open).await;

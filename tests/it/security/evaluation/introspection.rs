@@ -11,7 +11,7 @@ use crate::harness::World;
 both! {
     /// The largest allowed introspection query, eight times at once.
     async fn the_schema_holds_no_async_thread(kind) {
-        let world = World::guarded(kind).await;
+        let world = World::with_auth(kind).await;
         let (_, other) = world.tenant("other").await;
         let whole = format!("{{ {} {} }}", whole_schema("a: "), whole_schema("b: "));
         let all = join_all((0..8).map(|_| world.post(&whole, json!({}))));

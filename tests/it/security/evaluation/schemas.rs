@@ -129,7 +129,7 @@ fn what_is_admitted_judges_in_time() {
 
 both! {
     async fn an_operators_schema_holds_up_nobody(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let create = "mutation($input: CreateAgentInput!) { createAgent(input: $input) { agent { id } } }";
         let mut schema = doubling(24, "allOf");
         schema["unevaluatedProperties"] = json!(false);

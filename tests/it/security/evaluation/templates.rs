@@ -175,7 +175,7 @@ async fn many_at_once_leave_the_async_threads_free() {
 
 both! {
     async fn a_viewers_preview_ends_nobody(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         world.create("record", json!({ "kind": "partnership", "name": "Oak", "stage": "MOU Sent", "email": "oak@p.example" })).await;
         let run = world.guided("mou-sprint", json!({})).await;
         let review = world.guided_step(&run, "review_mous").await;

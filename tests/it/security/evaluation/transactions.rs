@@ -15,7 +15,7 @@ both! {
     /// Each of 400 steps has a condition that takes the maximum time: together more than half a
     /// minute.
     async fn conditions_of_one_transaction_have_a_bound_together(kind) {
-        let world = World::still(kind, None).await;
+        let world = World::without_server(kind, None).await;
         let numbers: Vec<String> = (0..140).map(|i| i.to_string()).collect();
         let numbers = numbers.join(", ");
         let when = format!("[{numbers}].all(a, [{numbers}].all(b, a + b >= 0))");
@@ -44,7 +44,7 @@ both! {
 
 both! {
     async fn results_are_judged_before_their_transaction(kind) {
-        let world = World::guarded(kind).await;
+        let world = World::with_auth(kind).await;
         let (admin, _) = world.tenant("other").await;
         let other = crate::harness::key(&world.db, &admin, Role::Manager, None).await;
         let ways: Vec<Value> = (0..400).map(|i| json!({ "enum": [i] })).collect();
@@ -111,7 +111,7 @@ both! {
 both! {
     /// A person's results are judged before their transaction, too: meanwhile others change the run.
     async fn results_of_people_are_judged_before_their_transaction(kind) {
-        let world = World::guarded(kind).await;
+        let world = World::with_auth(kind).await;
         let ways: Vec<Value> = (0..400).map(|i| json!({ "enum": [i] })).collect();
         let schema = json!({ "properties": { "x": { "items": { "anyOf": ways } } } });
         let look = json!({ "key": "look", "type": "look", "assignedTo": "HUMAN", "trigger": "immediate", "resultSchema": schema });

@@ -83,7 +83,7 @@ impl Checks {
             }
         }
         let keys: Vec<String> = launch.recipients.iter().filter_map(|given| key_of(channel, given)).collect();
-        let suppressed = suppression::among(db.read(), campaign.org_id, channel, &keys).await?;
+        let suppressed = suppression::find_suppressed(db.read(), campaign.org_id, channel, &keys).await?;
         if problems.is_empty() && !suppressed.is_empty() {
             let some: Vec<&str> = suppressed.keys().take(limits::USES_SHOWN as usize).map(String::as_str).collect();
             let message = format!(

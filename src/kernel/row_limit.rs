@@ -11,7 +11,7 @@ use crate::kernel::error::{Refusal, Result};
 /// Rejects another row if the org has `most` of these (LIMIT_EXCEEDED with the field); `rows`
 /// selects the org's. Those who create rows of one kind in one org do so one after the other, until
 /// their transactions end: each sees the rows of those before it.
-pub(crate) async fn check<E: EntityTrait>(
+pub(crate) async fn check_below<E: EntityTrait>(
     tx: &Tx,
     org: OrgId,
     rows: Select<E>,
