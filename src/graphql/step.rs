@@ -223,12 +223,8 @@ impl Step {
         let Some(mut record) = load(ctx, self.0.record_id).await? else { return Ok(None) };
         let run = must_load(ctx, self.0.run_id).await?;
         if run.run_type == entity::RunType::TestRun {
-            let recipient = load(ctx, self.0.run_record_id).await?;
-            crate::domain::run::recipients::use_test_address(
-                &mut record,
-                run.channel,
-                recipient.and_then(|row| row.address),
-            );
+            let address = load(ctx, self.0.run_record_id).await?.and_then(|row| row.address);
+            crate::domain::run::recipients::use_test_address(&mut record, run.channel, address);
         }
         Ok(Some(Record(record)))
     }
