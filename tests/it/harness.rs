@@ -202,7 +202,7 @@ impl World {
 
     /// A world whose server authenticates by API keys; its client uses an admin's.
     pub async fn with_auth(kind: Kind) -> Self {
-        Self::with_doors(kind, |_| {}).await
+        Self::with_config(kind, |_| {}).await
     }
 
     /// The same, with further settings of authentication and limits.

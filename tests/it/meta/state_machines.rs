@@ -60,8 +60,8 @@ fn campaign() {
 #[test]
 fn run() {
     check::<RunStatus>(&[
-        "SCHEDULED due QUEUED",
-        "SCHEDULED refuse FAILED",
+        "SCHEDULED enqueue QUEUED",
+        "SCHEDULED fail preflight FAILED",
         "SCHEDULED reschedule SCHEDULED",
         "QUEUED start IN_PROGRESS",
         "IN_PROGRESS pause PAUSED",
@@ -136,10 +136,10 @@ fn communication() {
         "SENDING accept SENT",
         "SENDING release APPROVED",
         "SENDING fail FAILED",
-        "SENDING lose UNKNOWN",
+        "SENDING mark unknown UNKNOWN",
         "UNKNOWN resolve sent SENT",
-        "UNKNOWN resolve again APPROVED",
-        "UNKNOWN resolve not FAILED",
+        "UNKNOWN resolve send again APPROVED",
+        "UNKNOWN resolve not sent FAILED",
         "DRAFT cancel CANCELLED",
         "APPROVED cancel CANCELLED",
         "APPROVED suppress SUPPRESSED",

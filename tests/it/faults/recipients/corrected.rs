@@ -93,7 +93,7 @@ both! {
         let second = repeat(&world, &run).await;
         through(&world, &second, "COMPLETED").await;
         let recipient_outcomes = recipient_outcomes(&world, &second).await;
-        assert!(recipient_outcomes.len() == 1 && recipient_outcomes[0][2].starts_with("DUPLICATE_ADDRESS"), "{fates:?}");
+        assert!(recipient_outcomes.len() == 1 && recipient_outcomes[0][2].starts_with("DUPLICATE_ADDRESS"), "{recipient_outcomes:?}");
         assert_eq!(taken(&sink, "@example.com"), 4);
         world.end().await;
     }

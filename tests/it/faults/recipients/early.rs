@@ -185,7 +185,7 @@ both! {
         let single = world.sql("SELECT key, status FROM step WHERE run_record_id IS NULL ORDER BY key").await;
         assert_eq!(single, [["bad", "QUEUED"], ["order", "QUEUED"]]);
         let recipient_outcomes = recipient_outcomes(&world, &run).await;
-        assert_eq!(recipient_outcomes.iter().map(|fate| fate[1].as_str()).collect::<Vec<_>>(), ["SKIPPED", "SKIPPED", "", ""], "{fates:?}");
+        assert_eq!(recipient_outcomes.iter().map(|fate| fate[1].as_str()).collect::<Vec<_>>(), ["SKIPPED", "SKIPPED", "", ""], "{recipient_outcomes:?}");
         world.end().await;
     }
 }
