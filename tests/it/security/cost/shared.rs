@@ -35,7 +35,7 @@ fn a_text_counts_as_what_is_left_of_its_response() {
 async fn about(socket: &mut Socket, subscription: usize) -> Value {
     loop {
         let message = socket.message().await;
-        if message["id"] == subscription.to_string() {
+        if message["id"].as_str() == Some(subscription.to_string().as_str()) {
             return message;
         }
     }
