@@ -14,7 +14,7 @@ use crate::kernel::secret::hidden;
 /// The failure of [`read`].
 #[derive(Debug)]
 pub struct Unreadable {
-    /// What is wrong, or the help that was asked for.
+    /// The problem, or the help that was asked for.
     pub error: clap::Error,
     /// The format in which to report it.
     pub format: LogFormat,

@@ -36,7 +36,7 @@ pub(super) struct QueuedItem {
     pub(super) shared: bool,
     /// The log position after which to resume if the item can't be written.
     pub(super) resume: Option<i64>,
-    /// Its cost until it is written.
+    /// Cost of the item until it is written.
     pub(super) _held: Option<Arc<cost::Request>>,
 }
 
