@@ -87,7 +87,8 @@ pub fn phone_in(field: &str, value: &str, region: Option<&str>) -> Result<(Strin
     let has_letters = extension.is_none() && given.trim_start_matches("tel:").chars().any(char::is_alphabetic);
     let all = if has_letters { by_crate.clone() } else { digits(&given) };
     let all = extension.as_deref().and_then(|extension| all.strip_suffix(extension)).unwrap_or(&all);
-    let split = if has_letters { None } else { local_code.map(|code| (code, all)) };
+    // A number may begin with its country code without a `+`, as spreadsheets leave it.
+    let split = local_code.filter(|_| by_crate != all).map(|code| (code, all));
     let (code, national) = split.or_else(|| country_code(all)).ok_or_else(none)?;
     let countries = DATABASE.by_code(&code).ok_or_else(none)?;
     let is_possible = |national: &str| countries.iter().any(|country| has_length(country, national));
