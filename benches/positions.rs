@@ -3,7 +3,7 @@
 //! step transition with its event, the engine's smallest transaction.
 
 // A program: printing is its purpose.
-#![allow(clippy::print_stdout, clippy::unwrap_used)]
+#![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a benchmark prints its figures and ends where it fails")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

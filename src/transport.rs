@@ -57,7 +57,7 @@ use sse_sessions::Sessions;
 
 /// The state shared by all requests.
 #[derive(Clone)]
-#[allow(missing_debug_implementations)]
+#[expect(missing_debug_implementations, reason = "the schema has no Debug")]
 pub struct App {
     /// The schema that executes validated documents.
     pub schema: Schema,

@@ -12,7 +12,13 @@
 //! machine.
 
 // A program: printing is its purpose, and any error ends it.
-#![allow(clippy::print_stdout, clippy::unwrap_used, unreachable_pub, missing_docs)]
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    unreachable_pub,
+    missing_docs,
+    reason = "a benchmark prints its figures and ends where it fails"
+)]
 
 mod claims;
 mod client;
@@ -22,7 +28,7 @@ mod guided;
 mod live;
 mod pages;
 #[path = "../../tests/it/harness/postgres.rs"]
-#[allow(dead_code)]
+#[allow(dead_code, reason = "shared with the tests")]
 mod postgres;
 mod server;
 mod step;

@@ -71,7 +71,7 @@ macro_rules! ids {
 
         impl $name {
             /// Creates an id; ids created by one process increase with time.
-            #[allow(clippy::new_without_default)]
+            #[expect(clippy::new_without_default, reason = "a default id would be random")]
             pub fn new() -> Self {
                 Self(Uuid::now_v7())
             }

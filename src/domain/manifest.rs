@@ -249,7 +249,7 @@ macro_rules! apply_item {
             }
             Some(before) => {
                 let after = nouns::$module::update_in($tx, $viewer, before.id, None, fields).await?;
-                #[allow(unused_mut)]
+                #[allow(unused_mut, reason = "not every noun has fields to compare")]
                 let mut changed: Vec<String> = Vec::new();
                 $(if before.$field != after.$field { changed.push($shown.into()); })*
                 let action = if changed.is_empty() { Action::Unchanged } else { Action::Update };

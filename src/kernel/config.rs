@@ -56,7 +56,7 @@ pub enum Command {
         #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1_000))]
         steps_per_run: u32,
         #[command(flatten)]
-        #[allow(missing_docs)]
+        #[expect(missing_docs, reason = "its help is that of the flattened fields")]
         config: Config,
     },
     /// Create, list and revoke API keys.
@@ -81,20 +81,20 @@ pub enum Command {
         #[arg(long)]
         plan: bool,
         #[command(flatten)]
-        #[allow(missing_docs)]
+        #[expect(missing_docs, reason = "its help is that of the flattened fields")]
         org: Org,
         #[command(flatten)]
-        #[allow(missing_docs)]
+        #[expect(missing_docs, reason = "its help is that of the flattened fields")]
         config: Config,
     },
     /// Print the existing objects that a manifest can declare, as one. Not a backup: it does not include campaigns,
     /// runs, records, members, stages, schedules, suppressions and keys.
     Export {
         #[command(flatten)]
-        #[allow(missing_docs)]
+        #[expect(missing_docs, reason = "its help is that of the flattened fields")]
         org: Org,
         #[command(flatten)]
-        #[allow(missing_docs)]
+        #[expect(missing_docs, reason = "its help is that of the flattened fields")]
         config: Config,
     },
     /// Import records from a CSV file.
@@ -138,19 +138,19 @@ pub enum KeyCommand {
         #[arg(long, value_parser = lasts)]
         expires: Option<std::time::Duration>,
         #[command(flatten)]
-        #[allow(missing_docs)]
+        #[expect(missing_docs, reason = "its help is that of the flattened fields")]
         org: Org,
         #[command(flatten)]
-        #[allow(missing_docs)]
+        #[expect(missing_docs, reason = "its help is that of the flattened fields")]
         config: Config,
     },
     /// List the keys, the newest first.
     List {
         #[command(flatten)]
-        #[allow(missing_docs)]
+        #[expect(missing_docs, reason = "its help is that of the flattened fields")]
         org: Org,
         #[command(flatten)]
-        #[allow(missing_docs)]
+        #[expect(missing_docs, reason = "its help is that of the flattened fields")]
         config: Config,
     },
     /// Revoke a key: it is invalid from now on.
@@ -158,10 +158,10 @@ pub enum KeyCommand {
         /// Id of the key.
         id: String,
         #[command(flatten)]
-        #[allow(missing_docs)]
+        #[expect(missing_docs, reason = "its help is that of the flattened fields")]
         org: Org,
         #[command(flatten)]
-        #[allow(missing_docs)]
+        #[expect(missing_docs, reason = "its help is that of the flattened fields")]
         config: Config,
     },
 }
@@ -181,13 +181,13 @@ pub enum OrgCommand {
         #[arg(long)]
         email: String,
         #[command(flatten)]
-        #[allow(missing_docs)]
+        #[expect(missing_docs, reason = "its help is that of the flattened fields")]
         config: Config,
     },
     /// List the orgs.
     List {
         #[command(flatten)]
-        #[allow(missing_docs)]
+        #[expect(missing_docs, reason = "its help is that of the flattened fields")]
         config: Config,
     },
 }

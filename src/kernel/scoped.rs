@@ -120,7 +120,7 @@ macro_rules! deleted {
         ) -> $crate::kernel::error::Result<entity::$table::Model> {
             $crate::transact!(db, |tx| {
                 let found = must_lock(tx, viewer, id, expected).await?;
-                #[allow(unused_mut)]
+                #[allow(unused_mut, reason = "not every noun is used by others")]
                 let mut uses = $crate::kernel::references::References::default();
                 $(
                     let org = (entity::$user::Column::OrgId, viewer.org_id);

@@ -10,6 +10,7 @@ pub mod plan;
 pub mod postgres;
 pub mod sink;
 pub mod socket;
+mod template;
 mod until;
 
 use std::path::PathBuf;
@@ -188,7 +189,7 @@ impl World {
     }
 
     pub async fn with(kind: Kind, smtp: Option<String>) -> Self {
-        let (folder, url) = place(kind).await;
+        let (folder, url) = template::migrated(kind).await;
         let clock = Clock::set_to(noon());
         let db = Arc::new(Db::connect(&url, clock.clone()).await.unwrap());
         db.migrate().await.unwrap();
@@ -207,7 +208,7 @@ impl World {
 
     /// The same, with further settings of authentication and limits.
     pub async fn with_config(kind: Kind, change: impl FnOnce(&mut Config)) -> Self {
-        let (folder, url) = place(kind).await;
+        let (folder, url) = template::migrated(kind).await;
         let clock = Clock::set_to(noon());
         let db = Arc::new(Db::connect(&url, clock.clone()).await.unwrap());
         db.migrate().await.unwrap();
@@ -245,7 +246,7 @@ impl World {
     }
 
     async fn made(kind: Kind, smtp: Option<String>, mail_per_minute: Option<u32>) -> Self {
-        let (folder, url) = place(kind).await;
+        let (folder, url) = template::migrated(kind).await;
         let clock = Clock::set_to(noon());
         let db = Arc::new(Db::connect(&url, clock.clone()).await.unwrap());
         db.migrate().await.unwrap();

@@ -1,7 +1,12 @@
 //! One test binary over real databases: every test that touches one runs on SQLite and on Postgres.
 
-// The long tests print their figures.
-#![allow(clippy::print_stdout, clippy::unwrap_used, missing_docs, unreachable_pub)]
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    missing_docs,
+    unreachable_pub,
+    reason = "tests end where they fail, and the long ones print their figures"
+)]
 
 #[macro_use]
 mod harness;

@@ -67,9 +67,9 @@ pub struct Import {
     #[arg(long)]
     pub dates: Option<String>,
     #[command(flatten)]
-    #[allow(missing_docs)]
+    #[expect(missing_docs, reason = "its help is that of the flattened fields")]
     pub org: Org,
     #[command(flatten)]
-    #[allow(missing_docs)]
+    #[expect(missing_docs, reason = "its help is that of the flattened fields")]
     pub config: Config,
 }

@@ -24,8 +24,13 @@ pub fn available() -> bool {
 
 /// Creates a fresh database and returns its URL.
 pub async fn create(name: &str) -> String {
+    copy("template1", name).await
+}
+
+/// Creates a database as a copy of another, which must have no connections, and returns its URL.
+pub async fn copy(template: &str, name: &str) -> String {
     let db = Database::connect(url("postgres")).await.unwrap();
-    db.execute_unprepared(&format!("CREATE DATABASE {name}")).await.unwrap();
+    db.execute_unprepared(&format!("CREATE DATABASE {name} TEMPLATE {template}")).await.unwrap();
     db.close().await.unwrap();
     url(name)
 }
@@ -68,8 +73,7 @@ fn start() -> Option<Server> {
         wait $server 2>/dev/null || true
         rm -rf "$FOLDER"
     "#;
-    // The watchdog is not waited for, because it waits for this process.
-    #[allow(clippy::zombie_processes)]
+    #[expect(clippy::zombie_processes, reason = "the watchdog waits for this process")]
     let mut watchdog = Command::new("sh")
         .args(["-c", script])
         .env("FOLDER", &folder)

@@ -86,7 +86,7 @@ pub struct StepContext {
 impl StepContext {
     /// Builds the context from loaded rows: the step's run with all its phases and tasks, and,
     /// where it matters, the number of its messages without a verdict.
-    #[allow(clippy::too_many_arguments)]
+    #[expect(clippy::too_many_arguments, reason = "one for each row that it reads")]
     pub fn of(
         step: &Model,
         run: run::Model,
