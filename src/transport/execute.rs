@@ -148,10 +148,11 @@ pub(super) fn alone(app: &App, request: Request, scope: &LogScope, payer: CostAc
     stream::unfold(Some((responses, scope.clone(), costs, live, payer)), move |state| async move {
         let (mut responses, scope, costs, live, payer) = state?;
         let cost = costs.item(&payer);
+        let delivered = scope.now();
         let next = AssertUnwindSafe(live.paced(responses.next())).catch_unwind();
         let result = cost::within(cost.clone(), next).await;
         // Items are polled one at a time, so that the position is that of this item.
-        let (position, resume) = (scope.now(), scope.before());
+        let (position, before) = (scope.now(), scope.before());
         let (payload, last) = match result {
             Ok(_) if let Some(refusal) = cost.refusal() => (Err(refusal.clone().into()), true),
             Ok(Some(response)) => match RequestError::of_subscription(&response) {
@@ -163,6 +164,11 @@ pub(super) fn alone(app: &App, request: Request, scope: &LogScope, payer: CostAc
             },
             Ok(None) => return None,
             Err(_) => (Err(panicked()), true),
+        };
+        let resume = match &payload {
+            Ok(_) => before,
+            // The failed item may have moved the position, or the source failed before it did.
+            Err(_) => delivered.or(before).or(position),
         };
         let item = Item { payload, position, resume, held: Some(cost), shared: false };
         Some((item, (!last).then_some((responses, scope, costs, live, payer))))

@@ -7,8 +7,10 @@ use futures_util::stream::{self, BoxStream};
 
 use super::execute::{Item, execute, text};
 use super::{Admitted, App, shared};
+use crate::kernel::event;
 
-/// Executes any operation, item by item. An error is the last item.
+/// Executes any operation, item by item. An error is the last item; a temporary one of a
+/// subscription has the cursor to resume from, as soon as a position is known.
 pub fn items(app: &App, admitted: Admitted) -> BoxStream<'static, Item> {
     if admitted.operation.kind != OperationType::Subscription {
         let app = app.clone();
@@ -23,9 +25,15 @@ pub fn items(app: &App, admitted: Admitted) -> BoxStream<'static, Item> {
     metrics::counter!("sortie_requests_total", "way" => way, "kind" => kind, "outcome" => "OK").increment(1);
     let mut admitted = admitted;
     let stream_permit = admitted.stream_permit.take();
-    let held = move |item| {
+    let (org_id, mut delivered) = (admitted.org_id, shared::starting_position(&admitted));
+    let resumable = move |mut item: Item| {
         let _ = &stream_permit;
+        item.resume = item.resume.max(delivered);
+        if let (Err(error), Some(position)) = (&item.payload, item.resume) {
+            item.payload = Err(error.clone().resumable(&event::cursor(org_id, position)));
+        }
+        delivered = delivered.max(item.position);
         item
     };
-    shared::items(app, admitted).map(held).boxed()
+    shared::items(app, admitted).map(resumable).boxed()
 }

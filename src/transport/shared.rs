@@ -312,6 +312,15 @@ impl Subscriber {
     }
 }
 
+/// The position that a subscription names as its start; `None` without one.
+pub(super) fn starting_position(admitted: &Admitted) -> Option<i64> {
+    let after = || {
+        let cursor = admitted.operation.roots.first()?.after.as_ref()?.as_str()?;
+        cursor::position_of(admitted.org_id, "after", cursor).ok()
+    };
+    admitted.resume.or_else(after)
+}
+
 /// The sharing data of a subscription and its starting position; `None` if it can't be shared.
 fn share_key(admitted: &Admitted) -> Option<(ShareKey, Option<i64>)> {
     let (again, root) = (admitted.again.as_ref()?, admitted.operation.roots.first()?);

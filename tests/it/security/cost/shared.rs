@@ -44,7 +44,7 @@ async fn about(socket: &mut Socket, subscription: usize) -> Value {
 both! {
     /// The newest item of a shared subscription is kept for its readers, and counted.
     async fn items_that_are_kept_for_readers_are_counted(kind) {
-        const BEGUN: &str = "subscription($id: ID) { stepStatusChanged(runId: $id, filter: { to: [IN_PROGRESS] }) { step { records(first: 50) { nodes { attributes } } } } }";
+        const BEGUN: &str = "subscription($id: ID, $after: String) { stepStatusChanged(runId: $id, after: $after, filter: { to: [IN_PROGRESS] }) { step { records(first: 50) { nodes { attributes } } } } }";
         let world = World::with_config(kind, |config| config.answer_mib = 1).await;
         world.fill(kind, &world.viewer, 50, 15_000).await;
         let (reader, operator) = (world.key(Role::Viewer).await, world.key(Role::Operator).await);
@@ -55,7 +55,7 @@ both! {
         }
         let mut socket = Socket::open_as(world.address, &reader).await;
         assert_eq!(socket.message().await["type"], "connection_ack");
-        let mut items = 0;
+        let (mut items, mut refused) = (0, None);
         // Each subscription is another; its item is 750 KB, of 6 MiB that a key may hold.
         for (i, (run, steps)) in runs.iter().enumerate() {
             socket.subscribe(&i.to_string(), BEGUN, json!({ "id": run })).await;
@@ -66,17 +66,35 @@ both! {
             if message["type"] == "error" {
                 assert_eq!(message["payload"][0]["extensions"]["code"], "LIMIT_EXCEEDED", "{message}");
                 assert!(message["payload"][0]["extensions"]["retryAfterSeconds"].is_number(), "{message}");
+                refused = Some((run.clone(), message["payload"][0]["extensions"]["cursor"].clone()));
                 break;
             }
             assert_eq!(message["type"], "next");
             items += 1;
         }
         assert!((2..9).contains(&items), "{items} of 9 items of 750 KB were kept");
+        // The error has the cursor to resume from: over a stream, too, for which there is no room
+        // either.
+        let (run, cursor) = refused.expect("an item was refused");
+        assert!(cursor.is_string(), "no cursor to resume from");
+        let again = json!({ "query": BEGUN, "variables": { "id": run, "after": cursor } });
+        let stream = crate::harness::client().post(format!("http://{}/graphql", world.address)).bearer_auth(&reader);
+        let stream = stream.header("accept", "text/event-stream").json(&again).send().await.unwrap();
+        let told = stream.text().await.unwrap();
+        let event = told.lines().find_map(|line| line.strip_prefix("data: ")).unwrap_or_default();
+        let event: Value = serde_json::from_str(event).unwrap_or_default();
+        assert!(event["errors"][0]["extensions"]["retryAfterSeconds"].is_number(), "{told:.500}");
+        assert_eq!(event["errors"][0]["extensions"]["cursor"], cursor, "{told:.500}");
         // Nothing is counted once nobody follows.
         drop(socket);
         world.followed_by(0).await;
         let mut socket = Socket::open_as(world.address, &reader).await;
         assert_eq!(socket.message().await["type"], "connection_ack");
+        // The refused item comes once there is room.
+        socket.subscribe("9", BEGUN, json!({ "id": run, "after": cursor })).await;
+        assert_eq!(about(&mut socket, 9).await["type"], "next");
+        socket.say(json!({ "id": "9", "type": "complete" })).await;
+        world.followed_by(0).await;
         let (run, steps) = runs.last().unwrap();
         socket.subscribe("8", BEGUN, json!({ "id": run })).await;
         world.followed_by(1).await;
