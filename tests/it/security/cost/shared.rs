@@ -31,6 +31,42 @@ fn a_text_counts_as_what_is_left_of_its_response() {
     assert_eq!(costs.usage_count(), 0, "nothing is counted any longer");
 }
 
+#[test]
+fn an_org_whose_memory_is_full_refuses_those_who_hold_much() {
+    let costs = Costs::new(1_000);
+    let org = OrgId::new();
+    let member = || CostOwner { org, key: uuid::Uuid::now_v7() };
+    let hold = |owner, bytes| costs.copy(owner, bytes);
+    // Two keys fill the memory of ten responses.
+    let (first, second) = (member(), member());
+    let (much, more) = (hold(first, 6_000), hold(second, 4_000));
+    assert!(much.1.is_ok() && more.1.is_ok());
+    let refused = hold(second, 1);
+    assert_eq!(refused.1.unwrap_err().details["reason"], json!("BUSY"));
+    drop(refused.0);
+    // A key that holds little is admitted, up to its small part of the reserve of one response.
+    let small = member();
+    let little = hold(small, 100);
+    assert!(little.1.is_ok());
+    assert!(hold(small, 26).1.is_err(), "more than an eighth of a response");
+    assert!(hold(small, 25).1.is_ok());
+    // What is shared by several keys has half of the reserve, in all.
+    let shared: Vec<_> = (0..5).map(|_| hold(CostOwner::of_org(org), 100)).collect();
+    assert_eq!(shared.iter().filter(|held| held.1.is_ok()).count(), 4);
+    drop(shared);
+    // Nor do many keys use more than the reserve.
+    let keys: Vec<_> = (0..20).map(|_| hold(member(), 100)).collect();
+    assert_eq!(keys.iter().filter(|held| held.1.is_ok()).count(), 9);
+    drop(keys);
+    let keys: Vec<_> = (0..9).map(|_| hold(member(), 100)).collect();
+    assert!(keys.iter().all(|held| held.1.is_ok()), "what is released has left the reserve");
+    // An item that shrinks to its text leaves the reserve, too.
+    keys.iter().for_each(|held| held.0.keep_text(10).unwrap());
+    assert!((0..8).map(|_| hold(member(), 100)).collect::<Vec<_>>().iter().all(|held| held.1.is_ok()));
+    drop((much, more, little, keys));
+    assert_eq!(costs.usage_count(), 0);
+}
+
 /// The message about a step's begin: an item, or the error that ends its subscription.
 async fn about(socket: &mut Socket, subscription: usize) -> Value {
     loop {
