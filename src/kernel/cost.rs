@@ -257,6 +257,11 @@ impl Request {
         self.answer_bytes
     }
 
+    /// Approximate size of the response so far in bytes.
+    pub fn response_bytes(&self) -> usize {
+        self.made.load(Ordering::Relaxed)
+    }
+
     /// The rejection that ended it; none while it may continue.
     pub fn refusal(&self) -> Option<&Refusal> {
         self.over.get()

@@ -7,7 +7,7 @@ use futures_util::stream::{self, BoxStream};
 
 use super::execute::{Item, execute, text};
 use super::{Admitted, App, shared};
-use crate::kernel::event;
+use crate::kernel::{event, large};
 
 /// Executes any operation, item by item. An error is the last item; a temporary one of a
 /// subscription has the cursor to resume from, as soon as a position is known.
@@ -16,7 +16,10 @@ pub fn items(app: &App, admitted: Admitted) -> BoxStream<'static, Item> {
         let app = app.clone();
         return stream::once(async move {
             let cost = admitted.cost.clone();
-            let payload = execute(&app, admitted).await.map(text);
+            let payload = match execute(&app, admitted).await {
+                Ok(bytes) => Ok(large::run(bytes.len(), || text(bytes)).await),
+                Err(error) => Err(error),
+            };
             Item { payload, position: None, resume: None, held: Some(cost), shared: false }
         })
         .boxed();

@@ -16,6 +16,8 @@ pub const RESERVE_PARTS: usize = 8;
 /// Size from which the payload of a server-sent event is shared by its readers, not copied, in
 /// bytes.
 pub const SHARED_PAYLOAD_BYTES: usize = 1024;
+/// Size from which work on a text or value leaves the async threads, in bytes.
+pub const LARGE_BYTES: usize = 256 * 1024;
 /// Size up to which a socket's copy of a response is not counted, in bytes.
 pub const COPY_FREE_BYTES: usize = 16 * 1024;
 /// Approximate number of runs whose snapshot is cached in memory.
