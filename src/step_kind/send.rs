@@ -1,7 +1,7 @@
 //! `send_message`: sends drafted messages. Each is reserved, handed over to its channel and
 //! settled; a send begins when its reservation commits.
 
-pub(crate) mod forward;
+pub mod forward;
 mod meeting_turns;
 mod message_lookup;
 mod readdress;
