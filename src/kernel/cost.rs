@@ -78,7 +78,7 @@ struct Usages {
 struct Usage {
     /// Bytes of rows and responses.
     bytes: AtomicUsize,
-    /// Those of them that an org's reserve has room for.
+    /// Part of an org's bytes that is in its reserve.
     reserved: AtomicUsize,
     /// Time of live executions.
     live: Mutex<execution_time::TimeUsed>,
@@ -213,7 +213,7 @@ pub struct Request {
 struct Held {
     owner_usage: OwnerUsage,
     bytes: usize,
-    /// Those of them in the org's reserve.
+    /// Part of them that is in the org's reserve.
     reserved: usize,
 }
 

@@ -16,7 +16,7 @@ use crate::kernel::db::batch::any_of;
 use crate::kernel::error::Result;
 use crate::kernel::{limits, storable};
 
-/// Those of a batch's messages that wait for an earlier one about the same meeting to the same
+/// Messages of a batch that wait for an earlier one about the same meeting to the same
 /// address, with the time to look again. Only a message that is still in the queue is waited for: one
 /// that a person must resolve holds up nobody.
 pub(super) async fn behind(tx: &Tx, batch: &[communication::Model]) -> Result<HashMap<CommunicationId, DateTime<Utc>>> {

@@ -16,7 +16,7 @@ fn aliases(field: &str, count: usize) -> String {
     (0..count).map(|i| format!("a{i}: {field} ")).collect()
 }
 
-/// Of one async thread, another task gets its turn while large work lasts.
+/// Another task of the only async thread gets its turn while large work lasts.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn large_work_leaves_the_async_threads() {
     for is_polled in [false, true] {
