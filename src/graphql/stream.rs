@@ -60,8 +60,7 @@ impl LogScope {
         self.0.before.store(before, Ordering::Relaxed);
     }
 
-    /// Forgets the start, for a subscription whose first item is the current state: without that
-    /// item, there is nothing to resume from.
+    /// Forgets the start: before the first item, the current state, nothing can be resumed.
     fn forget_start(&self) {
         self.0.now.store(-1, Ordering::Relaxed);
     }
