@@ -18,6 +18,7 @@ pub mod event;
 pub mod failpoint;
 pub mod idempotency;
 pub mod json_size;
+pub mod large;
 pub mod limits;
 pub mod page;
 pub mod quote;

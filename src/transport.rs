@@ -255,6 +255,9 @@ impl App {
 /// The error for a client that reads too slowly, with the cursor to resume from without a gap.
 fn too_slow(org_id: OrgId, resume: Option<i64>) -> Value {
     let resume = resume.map(|position| event::cursor(org_id, position));
-    let message = "the client reads too slowly; subscribe again with `after` set to the cursor";
+    let message = match resume {
+        Some(_) => "the client reads too slowly; subscribe again with `after` set to the cursor",
+        None => "the client reads too slowly; subscribe again",
+    };
     json!({ "message": message, "extensions": { "code": Code::LimitExceeded.as_str(), "cursor": resume } })
 }

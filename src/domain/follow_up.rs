@@ -3,16 +3,17 @@
 
 use async_graphql::{Enum, ID, InputObject};
 use chrono::{DateTime, Utc};
-use entity::follow_up::{ActiveModel, COLUMN, Column, Entity, FollowUpTransition, Model};
+use entity::follow_up::{COLUMN, Column, Entity, FollowUpTransition, Model};
 use entity::id::*;
 use entity::{ActivityKind, Actor, FollowUpStatus, StateMachine};
 use sea_orm::sea_query::{Condition, Expr};
-use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, Set};
+use sea_orm::{ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, Set};
 use serde::Serialize;
 use serde_json::json;
 
 use crate::domain::message::activity::{self, NewActivity};
-use crate::domain::message::reply::follow_up::emit;
+pub use crate::domain::message::reply::follow_up::FollowUpDraft;
+use crate::domain::message::reply::follow_up::{emit, insert};
 use crate::domain::run as runs;
 use crate::domain::run::guided::{self, active_step};
 use crate::kernel::db::Db;
@@ -112,23 +113,6 @@ pub fn check_allowed(found: &Model, action: Action) -> Result<()> {
     next.map(|_| ()).ok_or_else(|| Refusal::transition("follow-up", found.status, transition).into())
 }
 
-/// The fields of a new follow-up.
-#[derive(Clone, Debug)]
-pub struct FollowUpDraft {
-    /// The step of guided work in which it is created.
-    pub step_id: StepId,
-    /// The record that it is about.
-    pub record_id: Option<RecordId>,
-    /// Title.
-    pub title: String,
-    /// Note.
-    pub note: String,
-    /// Due time.
-    pub due_at: Option<DateTime<Utc>>,
-    /// The member that it is assigned to.
-    pub assignee: Option<MemberId>,
-}
-
 /// Creates a follow-up. Errors: NOT_FOUND; CONFLICT if the step is not in progress; BAD_USER_INPUT.
 pub async fn create(db: &Db, viewer: &Viewer, draft: &FollowUpDraft) -> Result<Model> {
     let (title, note) = (validate::name("title", &draft.title)?, validate::text("note", &draft.note)?);
@@ -142,27 +126,8 @@ pub async fn create(db: &Db, viewer: &Viewer, draft: &FollowUpDraft) -> Result<M
             crate::domain::people::member::must_find(tx.db(), viewer, id).await?;
         }
         let (run, _) = guided::recipients(tx, within.run, &about, false).await?;
-        let row = ActiveModel {
-            id: Set(FollowUpId::new()),
-            org_id: Set(viewer.org_id),
-            run_id: Set(run.id),
-            step_id: Set(within.step.id),
-            record_id: Set(draft.record_id),
-            title: Set(title.clone()),
-            note: Set(note.clone()),
-            due_at: Set(draft.due_at),
-            assignee_id: Set(draft.assignee),
-            status: Set(FollowUpStatus::Open),
-            overdue_at: Set(None),
-            closed_at: Set(None),
-            closed_by: Set(None),
-            created_by: Set(viewer.actor()),
-            created_at: Set(tx.now()),
-            updated_at: Set(tx.now()),
-            revision: Set(1),
-        };
-        let found = row.insert(tx.db()).await?;
-        emit(tx, &viewer.actor(), "follow_up.created", &run, &found, json!({ "from": null }));
+        let written = FollowUpDraft { title: title.clone(), note: note.clone(), ..draft.clone() };
+        let found = insert(tx, viewer, &run, written, json!({})).await?;
         let done = vec![done(&found, ActivityKind::FollowUpCreated, format!("To do: {title}"))];
         let counted = [("followUpsCreated".to_owned(), 1)];
         activity::write(tx, &viewer.actor(), &run, within.step.id, done, &counted).await?;

@@ -60,6 +60,11 @@ impl LogScope {
         self.0.before.store(before, Ordering::Relaxed);
     }
 
+    /// Forgets the start: before the first item, the current state, nothing can be resumed.
+    fn forget_start(&self) {
+        self.0.now.store(-1, Ordering::Relaxed);
+    }
+
     /// Returns the position of the newest item, or of the start; `None` before the start.
     pub fn now(&self) -> Option<i64> {
         Some(self.0.now.load(Ordering::Relaxed)).filter(|position| *position >= 0)

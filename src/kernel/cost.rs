@@ -21,6 +21,7 @@ use crate::kernel::viewer::Viewer;
 
 pub mod answer;
 pub mod execution_time;
+mod hold;
 mod kept;
 
 tokio::task_local! {
@@ -77,6 +78,8 @@ struct Usages {
 struct Usage {
     /// Bytes of rows and responses.
     bytes: AtomicUsize,
+    /// Part of an org's bytes that is in its reserve.
+    reserved: AtomicUsize,
     /// Time of live executions.
     live: Mutex<execution_time::TimeUsed>,
     /// Set while the entry is in `owing`.
@@ -180,16 +183,6 @@ impl Costs {
         }
     }
 
-    /// Releases the bytes that a request held.
-    fn release(&self, held: Held) {
-        for usage in [&held.owner_usage.key, &held.owner_usage.org] {
-            usage.bytes.fetch_sub(held.bytes, Ordering::Relaxed);
-        }
-        let asker = held.owner_usage.asker;
-        drop(held);
-        self.delete_expired(asker);
-    }
-
     /// Number of usages in memory.
     pub fn usage_count(&self) -> usize {
         self.lock().all.len()
@@ -220,6 +213,8 @@ pub struct Request {
 struct Held {
     owner_usage: OwnerUsage,
     bytes: usize,
+    /// Part of them that is in the org's reserve.
+    reserved: usize,
 }
 
 /// Compensating actions for the case that the response can't be delivered.
@@ -260,6 +255,11 @@ impl Request {
     /// Maximum size of its response in bytes.
     pub fn answer_bytes(&self) -> usize {
         self.answer_bytes
+    }
+
+    /// Approximate size of the response so far in bytes.
+    pub fn response_bytes(&self) -> usize {
+        self.made.load(Ordering::Relaxed)
     }
 
     /// The rejection that ended it; none while it may continue.
@@ -305,41 +305,6 @@ impl Request {
     /// The rejection of a response that is too large.
     pub fn too_large(&self) -> Refusal {
         too_much(format!("the answer would be larger than {} bytes", self.answer_bytes()))
-    }
-
-    fn held(&self) -> MutexGuard<'_, Option<Held>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Charges bytes to its key and its org while it exists.
-    fn hold(&self, bytes: usize) -> Result<(), Refusal> {
-        let answer = self.costs.0.answer_bytes;
-        if bytes == 0 {
-            return self.refusal().map_or(Ok(()), |refusal| Err(refusal.clone()));
-        }
-        let asker = self.account.owner();
-        let mut held = self.held();
-        if let Some(before) = held.take_if(|held| held.owner_usage.asker != asker) {
-            // The owner has changed: charge all of it to the new one.
-            let now = Held { owner_usage: self.costs.owner_usage(asker), bytes: before.bytes };
-            for usage in [&now.owner_usage.key, &now.owner_usage.org] {
-                usage.bytes.fetch_add(now.bytes, Ordering::Relaxed);
-            }
-            *held = Some(now);
-            self.costs.release(before);
-        }
-        let held = held.get_or_insert_with(|| Held { owner_usage: self.costs.owner_usage(asker), bytes: 0 });
-        held.bytes = held.bytes.saturating_add(bytes);
-        let OwnerUsage { key, org, .. } = &held.owner_usage;
-        for (usage, answers, scope) in [(key, limits::ANSWERS_PER_KEY, "key"), (org, limits::ANSWERS_PER_ORG, "org")] {
-            let held = usage.bytes.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
-            if held > answer.saturating_mul(answers) {
-                let message =
-                    format!("the running requests of this {scope} use more memory than {answers} answers may have");
-                self.end(busy(message));
-            }
-        }
-        self.refusal().map_or(Ok(()), |refusal| Err(refusal.clone()))
     }
 }
 

@@ -1,7 +1,7 @@
 //! `send_message`: sends drafted messages. Each is reserved, handed over to its channel and
 //! settled; a send begins when its reservation commits.
 
-pub(crate) mod forward;
+pub mod forward;
 mod meeting_turns;
 mod message_lookup;
 mod readdress;
@@ -24,7 +24,6 @@ use serde_json::json;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use meeting_turns::MeetingTurns;
 pub(crate) use message_lookup::MessageLookup;
 pub(crate) use settle::{contacted, row, settle};
 
@@ -205,25 +204,19 @@ impl Send {
             last_time: reserved.last_time,
         });
         let waits = batch.refusing && !(fresh.is_empty() && leftover.is_empty());
-        let mut meetings = MeetingTurns::default();
         let answers = each.iter().map(|key| {
             let fresh = key.and_then(|id| fresh.remove(&id));
             let old = key.and_then(|id| leftover.remove(&id));
             match (fresh, old) {
-                (Some(message), _) => {
-                    let meeting = message.meeting_id;
-                    meetings.after_the_one_before(meeting, self.answer(db, message, false, batch.clone()).boxed())
-                }
-                (None, Some(message)) => {
-                    let meeting = message.meeting_id;
-                    meetings.after_the_one_before(meeting, self.answer(db, message, true, batch.clone()).boxed())
-                }
+                (Some(message), _) => self.answer(db, message, false, batch.clone()).boxed(),
+                (None, Some(message)) => self.answer(db, message, true, batch.clone()).boxed(),
                 (None, None) => {
                     let other = key.and_then(|id| others.get(&id)).cloned();
                     let why = key.and_then(|id| reserved.suppressed.get(&id));
-                    let outcome = unreserved(other, why, reserved.again_at);
+                    let behind = other.as_ref().and_then(|(id, ..)| reserved.behind.get(id)).copied();
+                    let outcome = unreserved(other, why, behind.unwrap_or(reserved.again_at));
                     match outcome {
-                        Outcome::Later { at, why, note } if waits => {
+                        Outcome::Later { at, why, note } if waits && behind.is_none() => {
                             // Messages held by the pause are sent at once if the channel accepts
                             // messages again.
                             let mut opened = batch.opened.subscribe();

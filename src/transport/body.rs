@@ -14,7 +14,7 @@ use super::address_limits::BufferedBytes;
 use super::auth::Principal;
 use super::error::{Kind, RequestError};
 use super::request::GraphqlRequest;
-use crate::kernel::limits;
+use crate::kernel::{large, limits};
 
 /// A complete body, counted until it is dropped.
 #[derive(Debug)]
@@ -78,7 +78,8 @@ pub(super) async fn graphql_request(
     }
     require_plain(headers)?;
     let whole = whole(app, principal, body).await?;
-    Ok((GraphqlRequest::of_bytes(&whole.bytes)?, whole.load))
+    let request = large::run(whole.bytes.len(), || GraphqlRequest::of_bytes(&whole.bytes)).await?;
+    Ok((request, whole.load))
 }
 
 /// Rejects a body that is compressed (415): nothing here decompresses, since few bytes could become

@@ -67,6 +67,21 @@ impl RequestError {
         matches!(self.kind, Kind::Internal | Kind::Busy | Kind::Http(StatusCode::SERVICE_UNAVAILABLE))
     }
 
+    /// Adds the cursor to resume from to an error that is temporary, unless it has one.
+    pub fn resumable(mut self, cursor: &str) -> Self {
+        let temporary = [Code::Unavailable.as_str(), "INTERNAL", "TIMEOUT"];
+        let passes = self.passes() || self.retry.is_some();
+        for error in &mut self.errors {
+            let extensions = &mut error["extensions"];
+            let is_temporary = !extensions["retryAfterSeconds"].is_null()
+                || extensions["code"].as_str().is_some_and(|code| temporary.contains(&code));
+            if (passes || is_temporary) && extensions["cursor"].is_null() {
+                extensions["cursor"] = json!(cursor);
+            }
+        }
+        self
+    }
+
     /// Creates an error for something that is not a GraphQL request.
     pub fn malformed(message: impl Into<String>) -> Self {
         Self::new(Kind::Malformed, Code::BadUserInput.as_str(), message)

@@ -6,6 +6,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use async_graphql::parser::types::OperationType;
 use async_graphql::{PathSegment, Request, Response, ServerError, Value as GraphqlValue};
@@ -22,9 +23,10 @@ use super::{Admitted, App};
 use crate::graphql::batching;
 use crate::graphql::idempotent::AuditEntries;
 use crate::graphql::stream::LogScope;
+use crate::kernel::cost::execution_time::Live;
 use crate::kernel::cost::{self, CostAccount};
 use crate::kernel::error::Refusal;
-use crate::kernel::{audit, limits};
+use crate::kernel::{audit, large, limits};
 
 /// Executes a query or a mutation, and serialises its response.
 ///
@@ -34,7 +36,8 @@ use crate::kernel::{audit, limits};
 pub async fn execute(app: &App, admitted: Admitted) -> Result<Vec<u8>, RequestError> {
     let (kind, way, span) = (admitted.operation.kind.to_string(), admitted.way, admitted.span.clone());
     let (cost, is_query) = (admitted.cost.clone(), admitted.operation.kind == OperationType::Query);
-    let begun = std::time::Instant::now();
+    let asks_schema = admitted.operation.asks_schema();
+    let begun = Instant::now();
     let done = finish(app, admitted).await;
     let has_data = done.as_ref().is_ok_and(|response| response.data != GraphqlValue::Null);
     let outcome = match &done {
@@ -42,8 +45,20 @@ pub async fn execute(app: &App, admitted: Admitted) -> Result<Vec<u8>, RequestEr
         Ok(response) => RequestError::errors(&response.errors).code().to_owned(),
         Err(error) => error.code().to_owned(),
     };
-    let written =
-        done.and_then(|response| cost::answer::write(&cost, &response).map_err(|refusal| over(&refusal, is_query)));
+    let written = match done {
+        Ok(response) => {
+            // The schema's descriptions are not counted.
+            let bytes = if asks_schema { usize::MAX } else { cost.response_bytes() };
+            let written = large::run(bytes, || {
+                // Dropped here as well: its values are many.
+                let response = response;
+                cost::answer::write(&cost, &response)
+            })
+            .await;
+            written.map_err(|refusal| over(&refusal, is_query))
+        }
+        Err(error) => Err(error),
+    };
     if !has_data || written.is_err() {
         cost.undo().await;
     }
@@ -148,15 +163,16 @@ pub(super) fn alone(app: &App, request: Request, scope: &LogScope, payer: CostAc
     stream::unfold(Some((responses, scope.clone(), costs, live, payer)), move |state| async move {
         let (mut responses, scope, costs, live, payer) = state?;
         let cost = costs.item(&payer);
+        let delivered = scope.now();
         let next = AssertUnwindSafe(live.paced(responses.next())).catch_unwind();
         let result = cost::within(cost.clone(), next).await;
         // Items are polled one at a time, so that the position is that of this item.
-        let (position, resume) = (scope.now(), scope.before());
+        let (position, before) = (scope.now(), scope.before());
         let (payload, last) = match result {
             Ok(_) if let Some(refusal) = cost.refusal() => (Err(refusal.clone().into()), true),
             Ok(Some(response)) => match RequestError::of_subscription(&response) {
                 Some(error) => (Err(error), true),
-                None => match payload(&cost, &response) {
+                None => match payload(&cost, &live, response).await {
                     Ok(payload) => (Ok(payload), false),
                     Err(refusal) => (Err(refusal.into()), true),
                 },
@@ -164,15 +180,28 @@ pub(super) fn alone(app: &App, request: Request, scope: &LogScope, payer: CostAc
             Ok(None) => return None,
             Err(_) => (Err(panicked()), true),
         };
+        let resume = match &payload {
+            Ok(_) => before,
+            // The failed item may have moved the position, or the source failed before it did.
+            Err(_) => delivered.or(before).or(position),
+        };
         let item = Item { payload, position, resume, held: Some(cost), shared: false };
         Some((item, (!last).then_some((responses, scope, costs, live, payer))))
     })
     .boxed()
 }
 
-/// Serialises a response. Fails with LIMIT_EXCEEDED if it is too large.
-fn payload(cost: &cost::Request, response: &Response) -> Result<Payload, Refusal> {
-    cost::answer::write(cost, response).map(text)
+/// Serialises a response; the time counts as execution. Fails with LIMIT_EXCEEDED if it is too
+/// large.
+async fn payload(cost: &cost::Request, live: &Live, response: Response) -> Result<Payload, Refusal> {
+    large::run(cost.response_bytes(), || {
+        let begun = Instant::now();
+        let payload = cost::answer::write(cost, &response).map(text);
+        drop(response);
+        live.take(begun.elapsed());
+        payload
+    })
+    .await
 }
 
 /// JSON is always valid UTF-8.

@@ -7,14 +7,19 @@ use futures_util::stream::{self, BoxStream};
 
 use super::execute::{Item, execute, text};
 use super::{Admitted, App, shared};
+use crate::kernel::{event, large};
 
-/// Executes any operation, item by item. An error is the last item.
+/// Executes any operation, item by item. An error is the last item; a temporary one of a
+/// subscription has the cursor to resume from, as soon as a position is known.
 pub fn items(app: &App, admitted: Admitted) -> BoxStream<'static, Item> {
     if admitted.operation.kind != OperationType::Subscription {
         let app = app.clone();
         return stream::once(async move {
             let cost = admitted.cost.clone();
-            let payload = execute(&app, admitted).await.map(text);
+            let payload = match execute(&app, admitted).await {
+                Ok(bytes) => Ok(large::run(bytes.len(), || text(bytes)).await),
+                Err(error) => Err(error),
+            };
             Item { payload, position: None, resume: None, held: Some(cost), shared: false }
         })
         .boxed();
@@ -23,9 +28,15 @@ pub fn items(app: &App, admitted: Admitted) -> BoxStream<'static, Item> {
     metrics::counter!("sortie_requests_total", "way" => way, "kind" => kind, "outcome" => "OK").increment(1);
     let mut admitted = admitted;
     let stream_permit = admitted.stream_permit.take();
-    let held = move |item| {
+    let (org_id, mut delivered) = (admitted.org_id, shared::starting_position(&admitted));
+    let resumable = move |mut item: Item| {
         let _ = &stream_permit;
+        item.resume = item.resume.max(delivered);
+        if let (Err(error), Some(position)) = (&item.payload, item.resume) {
+            item.payload = Err(error.clone().resumable(&event::cursor(org_id, position)));
+        }
+        delivered = delivered.max(item.position);
         item
     };
-    shared::items(app, admitted).map(held).boxed()
+    shared::items(app, admitted).map(resumable).boxed()
 }

@@ -35,6 +35,7 @@ use super::{Admitted, App, RequestContext};
 use crate::graphql::stream::{COALESCED, LogScope};
 use crate::kernel::cost::{CostAccount, CostOwner};
 use crate::kernel::event::{self, cursor};
+use crate::kernel::{large, limits};
 
 /// The hash of everything that is equal among subscriptions that share an execution.
 type Key = [u8; 32];
@@ -202,7 +203,23 @@ impl ShareKey {
 
 /// Executes a subscription, shared with equal ones if possible.
 pub(super) fn items(app: &App, admitted: Admitted) -> BoxStream<'static, Item> {
-    let Some((share, after)) = share_key(&admitted) else {
+    let variables = admitted.again.as_ref().map_or(0, |again| again.checked.bytes());
+    if variables < limits::LARGE_BYTES {
+        let share = share_key(&admitted);
+        return begin(app, admitted, share);
+    }
+    let app = app.clone();
+    // The key is made of large variables.
+    let begun = async move {
+        let share = large::run(variables, || share_key(&admitted)).await;
+        begin(&app, admitted, share)
+    };
+    stream::once(begun).flatten().boxed()
+}
+
+/// Begins the items of a subscription, shared with equal ones if it has a key.
+fn begin(app: &App, admitted: Admitted, share: Option<(ShareKey, Option<i64>)>) -> BoxStream<'static, Item> {
+    let Some((share, after)) = share else {
         let scope = admitted.resume.map_or_else(LogScope::default, |from| LogScope::between(from, None));
         let owner = admitted.cost.owner();
         return alone(app, admitted.request.data(scope.clone()), &scope, CostAccount::of(owner));
@@ -310,6 +327,15 @@ impl Subscriber {
         }
         Ok(None)
     }
+}
+
+/// The position that a subscription names as its start; `None` without one.
+pub(super) fn starting_position(admitted: &Admitted) -> Option<i64> {
+    let after = || {
+        let cursor = admitted.operation.roots.first()?.after.as_ref()?.as_str()?;
+        cursor::position_of(admitted.org_id, "after", cursor).ok()
+    };
+    admitted.resume.or_else(after)
 }
 
 /// The sharing data of a subscription and its starting position; `None` if it can't be shared.

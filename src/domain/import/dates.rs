@@ -1,6 +1,7 @@
 //! Parses dates in local formats. The order of day, month and year is given as an option, or
-//! inferred from dots or a day above 12. A date that can be only one day is that day in any order.
-//! Ambiguous dates are rejected.
+//! inferred from a day above 12. A date that can be only one day is that day in any order.
+//! Ambiguous dates are rejected. With dots, the day is first whatever the order of other dates,
+//! because nobody writes the month first so; only a four-digit year may precede it.
 
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 
@@ -49,14 +50,20 @@ fn parts(text: &str) -> Option<([&str; 3], char, NaiveTime)> {
 /// Parses a date, with or without a time of day, in this order; without an order only with dots. A
 /// date that can't be read so is the only day that it can be. The year has four digits.
 pub(super) fn time(text: &str, order: Option<Order>) -> Option<DateTime<Utc>> {
-    let (_, separator, _) = parts(text.trim())?;
-    let order = order.or((separator == '.').then_some(Order::DayMonth));
+    if has_dots(text) {
+        let year_first = || in_order(text, Order::Year).filter(|_| order == Some(Order::Year));
+        return in_order(text, Order::DayMonth).or_else(year_first);
+    }
     order.and_then(|order| in_order(text, order)).or_else(|| {
         match (in_order(text, Order::DayMonth), in_order(text, Order::MonthDay)) {
             (Some(one), Some(other)) => (one == other).then_some(one),
             (one, other) => one.or(other),
         }
     })
+}
+
+fn has_dots(text: &str) -> bool {
+    parts(text.trim()).is_some_and(|(_, separator, _)| separator == '.')
 }
 
 fn in_order(text: &str, order: Order) -> Option<DateTime<Utc>> {
@@ -77,6 +84,7 @@ fn in_order(text: &str, order: Order) -> Option<DateTime<Utc>> {
 pub(super) fn why_not(text: &str) -> &'static str {
     let reads = |order: Order| in_order(text, order).is_some();
     match reads(Order::DayMonth) && reads(Order::MonthDay) {
+        _ if has_dots(text) => "is not a day like 30.10.2026: with dots, the day is first",
         true => "is ambiguous: set the order of day and month with `dates`: `--dates DMY` or `--dates MDY`",
         false => "is not a time like 2026-10-30T14:39:18Z",
     }

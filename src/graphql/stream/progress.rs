@@ -40,6 +40,9 @@ pub(super) async fn follow(
     let has_after = after.is_some();
     let (position, scope, batches) = begin(ctx, after).await?;
     let at_once = !has_after && scope.0.from.is_none();
+    if at_once {
+        scope.forget_start();
+    }
     let mut follower = Follower { db, viewer, run: id, batches, position, scope, at_once, over: false };
     // A run that has ended emits nothing after its last event: end instead of waiting.
     if !at_once && !run.status.is_open() {

@@ -62,8 +62,8 @@ pub struct Import {
     /// file's numbers.
     #[arg(long)]
     pub decimal: Option<String>,
-    /// The order of day, month and year in dates: DMY, MDY or YMD. By default detected from dots or
-    /// days above 12.
+    /// The order of day, month and year in dates: DMY, MDY or YMD. By default detected from
+    /// days above 12. With dots, the day is first.
     #[arg(long)]
     pub dates: Option<String>,
     #[command(flatten)]

@@ -24,11 +24,8 @@ impl Request {
         let less = {
             let mut held = self.held();
             let counted = held.as_ref().map_or(0, |held| held.bytes);
-            if let Some(held) = held.as_mut().filter(|held| held.bytes > bytes) {
-                for usage in [&held.owner_usage.key, &held.owner_usage.org] {
-                    usage.bytes.fetch_sub(held.bytes - bytes, Ordering::Relaxed);
-                }
-                held.bytes = bytes;
+            if let Some(held) = held.as_mut() {
+                held.shrink(bytes);
             }
             bytes.saturating_sub(counted)
         };

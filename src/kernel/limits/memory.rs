@@ -8,9 +8,16 @@ pub const SHARED_BYTES: usize = 1024 * 1024;
 pub const SHARED_LEAST_BYTES: usize = 8 * 1024;
 /// Part of its memory from which a key, or an org, holds much: one half.
 pub const MUCH_HELD: usize = 2;
+/// Size of an org's reserve for its keys that hold little while its memory is full, as a multiple of
+/// a response's limit …
+pub const RESERVE_ANSWERS: usize = 1;
+/// … and the part of such a limit that a key may hold to have room there.
+pub const RESERVE_PARTS: usize = 8;
 /// Size from which the payload of a server-sent event is shared by its readers, not copied, in
 /// bytes.
 pub const SHARED_PAYLOAD_BYTES: usize = 1024;
+/// Size from which work on a text or value leaves the async threads, in bytes.
+pub const LARGE_BYTES: usize = 256 * 1024;
 /// Size up to which a socket's copy of a response is not counted, in bytes.
 pub const COPY_FREE_BYTES: usize = 16 * 1024;
 /// Approximate number of runs whose snapshot is cached in memory.

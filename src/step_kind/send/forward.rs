@@ -1,46 +1,46 @@
 //! Brings forward messages that were put off because their channel refused them: one as the probe of
 //! a paused channel, and all once the channel accepts messages again.
+//!
+//! A look for a probe reads a few rows of each org, and passes over a paused run in one step; it is
+//! repeated often while nothing can be sent. All are brought forward in chunks, org by org.
 
 use chrono::{DateTime, Duration, Utc};
 use entity::Channel;
 use entity::id::*;
-use sea_orm::{ConnectionTrait, Statement, Value};
+use sea_orm::{ConnectionTrait, Statement, TryGetable, Value};
 
 use crate::channel::pause;
 use crate::domain::plan::run_template::{self, kind};
 use crate::kernel::db::Db;
+use crate::kernel::db::fair::queue::Queue;
 use crate::kernel::error::Result;
 use crate::kernel::{limits, storable};
 use crate::transact;
 
-/// The condition on steps that were put off until a time between `$1` and `$2`.
-const PUT_OFF: &str = "s.status = 'QUEUED' AND s.assigned_to = 'WORKFLOW' AND s.reason = 'PUT_OFF' \
-     AND s.available_at > $1 AND s.available_at <= $2";
+/// The condition on a step that was put off until a time between `$2` and `$1`.
+const PUT_OFF: &str =
+    "AND assigned_to = 'WORKFLOW' AND reason = 'PUT_OFF' AND available_at > $2 AND available_at <= $1";
 
-/// The condition on released messages that were put off until a time between `$1` and `$2`.
-const PUT_BACK: &str = "q.lease_owner IS NULL AND q.available_at > $1 AND q.available_at <= $2 AND (q.failures = 0 \
-     OR EXISTS (SELECT 1 FROM communication c WHERE c.id = q.communication_id AND c.refusals > 0))";
+/// The condition on a released message that was put off until a time between `$2` and `$1`.
+const PUT_BACK: &str = "AND lease_owner IS NULL AND available_at > $2 AND available_at <= $1 AND (failures = 0 \
+     OR EXISTS (SELECT 1 FROM communication c WHERE c.id = posting.communication_id AND c.refusals > 0))";
 
 /// Makes the messages due that were put off while their channel was paused, or while it went into
 /// its pause. A message that was refused again and again before waits longer than any pause between
 /// two probes, and keeps its time.
 pub(super) async fn all(db: &Db) -> Result<()> {
-    let steps = format!(
-        "UPDATE step SET available_at = $1 WHERE id IN (SELECT s.id FROM step s WHERE s.kind IN ($3, $4) AND {PUT_OFF})"
-    );
-    let released = format!(
-        "UPDATE posting SET available_at = $1 WHERE communication_id IN \
-         (SELECT q.communication_id FROM posting q WHERE {PUT_BACK})"
-    );
-    transact!(db, |tx| {
-        let backend = tx.db().get_database_backend();
-        let [now, until] = window(tx.now(), limits::CHANNEL_PROBE_DELAY_MAX);
-        let kinds = [Value::from(run_template::SEND), Value::from(kind::EMAIL)];
-        let values = [now.clone(), until.clone()].into_iter().chain(kinds);
-        tx.db().execute_raw(Statement::from_sql_and_values(backend, &steps, values)).await?;
-        tx.db().execute_raw(Statement::from_sql_and_values(backend, &released, [now, until])).await?;
-        Ok(())
-    })
+    let window = window(db.now(), limits::CHANNEL_PROBE_DELAY_MAX);
+    for kind in [run_template::SEND, kind::EMAIL] {
+        let queue = steps(&window, kind);
+        for org in queue.orgs(db.read()).await? {
+            while make_due(db, &queue, org, limits::CHUNK).await? {}
+        }
+    }
+    let queue = released(&window);
+    for org in queue.orgs(db.read()).await? {
+        while make_due(db, &queue, org, limits::CHUNK).await? {}
+    }
+    Ok(())
 }
 
 /// Makes the step of a kind due that is due next of those put off, if its channel is paused and a
@@ -49,16 +49,9 @@ pub(crate) async fn probe(db: &Db, kind: &str) -> Result<bool> {
     if !pause::is_probe_due(db, Channel::Email).await? {
         return Ok(false);
     }
-    let next = format!(
-        "SELECT s.id FROM step s JOIN run r ON r.id = s.run_id LEFT JOIN campaign c ON c.id = r.campaign_id \
-         JOIN phase p ON p.id = s.phase_id WHERE s.kind = $3 AND {PUT_OFF} AND r.status = 'IN_PROGRESS' \
-         AND (c.id IS NULL OR c.status <> 'PAUSED') AND p.status = 'ACTIVE' AND s.run_id NOT IN \
-         (SELECT subject FROM stuck WHERE next_try_at > $1 AND work IN ('CLAIM', 'RESCUE', 'SETTLE')) \
-         ORDER BY s.available_at, s.id LIMIT 1"
-    );
-    let Some(id) = first::<StepId>(db, &next, Some(kind)).await? else { return Ok(false) };
+    let Some(id) = next_step(db.read(), db.now(), kind).await? else { return Ok(false) };
     let update = "UPDATE step SET available_at = $1 WHERE id = $2 AND status = 'QUEUED' AND available_at > $1";
-    make_due(db, update, id.into()).await
+    make_one_due(db, update, id.into()).await
 }
 
 /// Makes the released message due that is due next of those put back, if its channel is paused and
@@ -67,28 +60,95 @@ pub(crate) async fn probe_released(db: &Db) -> Result<bool> {
     if !pause::is_probe_due(db, Channel::Email).await? {
         return Ok(false);
     }
-    let next = format!(
-        "SELECT q.communication_id FROM posting q JOIN run r ON r.id = q.run_id WHERE {PUT_BACK} \
-         AND r.status IN ('IN_PROGRESS', 'COMPLETED') AND q.run_id NOT IN \
-         (SELECT subject FROM stuck WHERE next_try_at > $1 AND work = 'SETTLE') \
-         ORDER BY q.available_at, q.communication_id LIMIT 1"
-    );
-    let Some(id) = first::<CommunicationId>(db, &next, None).await? else { return Ok(false) };
+    let Some(id) = next_released(db.read(), db.now()).await? else { return Ok(false) };
     let update = "UPDATE posting SET available_at = $1 WHERE communication_id = $2 AND lease_owner IS NULL \
                   AND available_at > $1";
-    make_due(db, update, id.into()).await
+    make_one_due(db, update, id.into()).await
 }
 
-/// The first id that a query finds.
-async fn first<I: sea_orm::TryGetable>(db: &Db, sql: &str, kind: Option<&str>) -> Result<Option<I>> {
-    let values = window(db.now(), limits::MAIL_RETRY_DELAY_MAX).into_iter().chain(kind.map(Value::from));
-    let statement = Statement::from_sql_and_values(db.read().get_database_backend(), sql, values);
-    let found = db.read().query_one_raw(statement).await?;
-    Ok(found.map(|row| row.try_get_by_index(0)).transpose()?)
+/// The step of a kind that is due next of those put off, as a look for a probe finds it through a
+/// connection.
+pub async fn next_step(connection: &impl ConnectionTrait, now: DateTime<Utc>, kind: &str) -> Result<Option<StepId>> {
+    first(connection, &steps(&window(now, limits::MAIL_RETRY_DELAY_MAX), kind)).await
+}
+
+/// The released message that is due next of those put back, as a look for a probe finds it through
+/// a connection.
+pub async fn next_released(connection: &impl ConnectionTrait, now: DateTime<Utc>) -> Result<Option<CommunicationId>> {
+    first(connection, &released(&window(now, limits::MAIL_RETRY_DELAY_MAX))).await
+}
+
+/// The steps of a kind that were put off until a time in the window.
+fn steps(window: &[Value; 2], kind: &str) -> Queue<'static> {
+    let [until, now] = window.clone();
+    Queue {
+        table: "step",
+        id: "id",
+        queued: "status = 'QUEUED' AND kind = $3",
+        // The engine's own kinds are outside only where an agent does them.
+        grouped: "AND outside = FALSE",
+        group: &["phase_id"],
+        fit: PUT_OFF,
+        columns: "id, run_id, phase_id, org_id, available_at",
+        joins: "JOIN run r ON r.id = q.run_id LEFT JOIN campaign c ON c.id = r.campaign_id JOIN phase p ON p.id = q.phase_id",
+        admitted: "r.status = 'IN_PROGRESS' AND (c.id IS NULL OR c.status <> 'PAUSED') AND p.status = 'ACTIVE' \
+                   AND q.run_id NOT IN (SELECT subject FROM stuck WHERE next_try_at > $2 AND work IN ('CLAIM', 'RESCUE', 'SETTLE'))",
+        wanted: "q.id, q.available_at, q.org_id AS org_id",
+        latest_first: false,
+        values: vec![until, now, kind.into()],
+    }
+}
+
+/// The released messages that were put back until a time in the window.
+fn released(window: &[Value; 2]) -> Queue<'static> {
+    Queue {
+        table: "posting",
+        id: "communication_id",
+        queued: "org_id IS NOT NULL",
+        grouped: "",
+        group: &["run_id"],
+        fit: PUT_BACK,
+        columns: "communication_id, run_id, org_id, available_at",
+        joins: "JOIN run r ON r.id = q.run_id",
+        admitted: "r.status IN ('IN_PROGRESS', 'COMPLETED') \
+                   AND q.run_id NOT IN (SELECT subject FROM stuck WHERE next_try_at > $2 AND work = 'SETTLE')",
+        wanted: "q.communication_id, q.available_at, q.org_id AS org_id",
+        latest_first: false,
+        values: window.to_vec(),
+    }
+}
+
+/// The row of a queue that is due next, of the orgs that this look reaches.
+async fn first<I: TryGetable>(connection: &impl ConnectionTrait, queue: &Queue<'_>) -> Result<Option<I>> {
+    let mut next: Option<(DateTime<Utc>, I)> = None;
+    for row in queue.take(connection, 1, &[]).await? {
+        let at: DateTime<Utc> = row.try_get_by_index(1)?;
+        if next.as_ref().is_none_or(|(earliest, _)| at < *earliest) {
+            next = Some((at, row.try_get_by_index(0)?));
+        }
+    }
+    Ok(next.map(|(_, id)| id))
+}
+
+/// Makes a chunk of an org's rows in a queue due at the window's begin. Returns true if there were
+/// some: they have left the window.
+async fn make_due(db: &Db, queue: &Queue<'_>, org: OrgId, chunk: u64) -> Result<bool> {
+    let Queue { table, id, queued, fit, .. } = queue;
+    let mut values = queue.values.clone();
+    values.push(org.into());
+    let of_org = format!("{queued} {fit} AND org_id = ${}", values.len());
+    let update = format!(
+        "UPDATE {table} SET available_at = $2 WHERE {id} IN \
+         (SELECT {id} FROM {table} WHERE {of_org} ORDER BY available_at, {id} LIMIT {chunk}) AND available_at > $2"
+    );
+    transact!(db, |tx| {
+        let update = Statement::from_sql_and_values(tx.db().get_database_backend(), &update, values.clone());
+        Ok(tx.db().execute_raw(update).await?.rows_affected() > 0)
+    })
 }
 
 /// Runs the update of a row's time. Returns true if the row still waited.
-async fn make_due(db: &Db, sql: &str, id: Value) -> Result<bool> {
+async fn make_one_due(db: &Db, sql: &str, id: Value) -> Result<bool> {
     transact!(db, |tx| {
         let values = [tx.now().into(), id.clone()];
         let update = Statement::from_sql_and_values(tx.db().get_database_backend(), sql, values);
@@ -96,7 +156,7 @@ async fn make_due(db: &Db, sql: &str, id: Value) -> Result<bool> {
     })
 }
 
-/// The parameters of the time between now and the end of a wait.
+/// The parameters of the end of a wait from now on, and of now.
 fn window(now: DateTime<Utc>, wait: Duration) -> [Value; 2] {
-    [now.into(), storable::after(now, wait).into()]
+    [storable::after(now, wait).into(), now.into()]
 }

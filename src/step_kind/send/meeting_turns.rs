@@ -1,37 +1,57 @@
-//! Lets the messages of a batch about one meeting go one after the other, so that an invitation is
-//! handed over before its cancellation. All others go at once.
+//! Lets the messages about one meeting to one address go one after the other, so that an invitation
+//! is handed over before its cancellation: one goes only when the earlier ones have left the queue,
+//! also if they are refused for now, or held by a pause. All others go at once.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use entity::id::MeetingId;
-use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
-use tokio::sync::oneshot;
+use chrono::{DateTime, Utc};
+use entity::CommunicationStatus;
+use entity::communication::{self, Column};
+use entity::id::{CommunicationId, MeetingId};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect};
 
-/// The end of the last message about each meeting.
-#[derive(Debug, Default)]
-pub(super) struct MeetingTurns(HashMap<MeetingId, oneshot::Receiver<()>>);
+use crate::domain::message::send_queue;
+use crate::kernel::db::Tx;
+use crate::kernel::db::batch::any_of;
+use crate::kernel::error::Result;
+use crate::kernel::{limits, storable};
 
-impl MeetingTurns {
-    /// The answer to a message that is handed over; it begins when the message about the same meeting
-    /// before it is answered.
-    pub(super) fn after_the_one_before<'a, A: Send + 'a>(
-        &mut self,
-        meeting: Option<MeetingId>,
-        answer: BoxFuture<'a, A>,
-    ) -> BoxFuture<'a, A> {
-        let Some(meeting) = meeting else { return answer };
-        let (done, ended) = oneshot::channel::<()>();
-        let before = self.0.insert(meeting, ended);
-        let turn = async move {
-            if let Some(before) = before {
-                // Ends with an error when the message before it is answered.
-                let _ = before.await;
-            }
-            let answer = answer.await;
-            drop(done);
-            answer
-        };
-        turn.boxed()
+/// Messages of a batch that wait for an earlier one about the same meeting to the same
+/// address, with the time to look again. Only a message that is still in the queue is waited for: one
+/// that a person must resolve holds up nobody.
+pub(super) async fn behind(tx: &Tx, batch: &[communication::Model]) -> Result<HashMap<CommunicationId, DateTime<Utc>>> {
+    let meetings: HashSet<MeetingId> = batch.iter().filter_map(|message| message.meeting_id).collect();
+    if meetings.is_empty() {
+        return Ok(HashMap::new());
     }
+    let unsent: Vec<(CommunicationId, Option<MeetingId>, String, i32)> = communication::Entity::find()
+        .select_only()
+        .columns([Column::Id, Column::MeetingId, Column::ToAddress, Column::Occasion])
+        .filter(any_of(tx.dialect(), communication::COLUMN.meeting_id, meetings))
+        .filter(communication::COLUMN.status.is_in([CommunicationStatus::Approved, CommunicationStatus::Sending]))
+        .into_tuple()
+        .all(tx.db())
+        .await?;
+    let mine: HashSet<CommunicationId> = batch.iter().map(|message| message.id).collect();
+    let ids: Vec<CommunicationId> = unsent.iter().map(|(id, ..)| *id).collect();
+    let due: HashMap<CommunicationId, DateTime<Utc>> = send_queue::of(tx, &ids)
+        .await?
+        .into_iter()
+        .map(|queued| (queued.communication_id, queued.available_at))
+        .collect();
+    // One that is due or in flight is looked at again soon; one of this batch, when it is answered.
+    let soon = storable::after(tx.now(), limits::UNREACHABLE_RETRY_DELAY);
+    let look_again = |id: &CommunicationId| match due.get(id)? {
+        _ if mine.contains(id) => Some(tx.now()),
+        until if *until > tx.now() => Some(*until),
+        _ => Some(soon),
+    };
+    let waits_until = |message: &communication::Model| {
+        let meeting = message.meeting_id?;
+        let earlier = unsent.iter().filter(|(_, of, to, occasion)| {
+            *of == Some(meeting) && *to == message.to_address && *occasion < message.occasion
+        });
+        Some((message.id, earlier.filter_map(|(id, ..)| look_again(id)).min()?))
+    };
+    Ok(batch.iter().filter_map(waits_until).collect())
 }

@@ -13,7 +13,7 @@ use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{ActiveEnum, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use uuid::Uuid;
 
-use super::{MessageLookup, readdress};
+use super::{MessageLookup, meeting_turns, readdress};
 use crate::channel::{Mail, pause};
 use crate::domain::audience::record::unsubscribe;
 use crate::domain::audience::suppression;
@@ -34,6 +34,8 @@ pub(super) struct Reservation {
     pub(super) refusing: bool,
     /// Messages that are tried for the last time.
     pub(super) last_time: HashSet<CommunicationId>,
+    /// Messages that wait for an earlier one about the same meeting, with the time of the next try.
+    pub(super) behind: HashMap<CommunicationId, DateTime<Utc>>,
 }
 
 /// Reserves approved messages of runs that may send now, to addresses that are not suppressed.
@@ -81,8 +83,11 @@ pub(super) async fn reserve(
         suppression::lock_shared(tx, org_id).await?;
     }
     let reasons = suppressed(tx, &waiting).await?;
-    let (never, mut go): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|message| reasons.contains_key(&message.id));
+    let behind = meeting_turns::behind(tx, &waiting).await?;
+    let (never, go): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|message| reasons.contains_key(&message.id));
     let never = change(tx, &running, &never, CommunicationStatus::Suppressed, &reasons).await?;
+    let (later, mut go): (Vec<_>, Vec<_>) = go.into_iter().partition(|message| behind.contains_key(&message.id));
+    all.extend(later);
     let taken = pause::take(tx, Channel::Email, mail.patience, go).await?;
     all.extend(taken.held);
     let (refusing, last_time) = (taken.refusing, taken.last_time);
@@ -99,7 +104,7 @@ pub(super) async fn reserve(
     all.extend(held_back);
     let suppressed =
         never.into_iter().filter_map(|row| reasons.get(&row.id).cloned().map(|why| (by.key(&row), why))).collect();
-    Ok(Reservation { all, suppressed, again_at, refusing, last_time })
+    Ok(Reservation { all, suppressed, again_at, refusing, last_time, behind })
 }
 
 /// Steps that an event interrupted after they were claimed: a message drafted since then is not

@@ -15,7 +15,7 @@ use tokio::time::{interval, timeout};
 
 use crate::kernel::cost::{self, CostOwner, Costs};
 use crate::kernel::error::Refusal;
-use crate::kernel::{event, limits};
+use crate::kernel::{event, large, limits};
 use crate::transport::error::RequestError;
 use crate::transport::execute::Payload;
 
@@ -159,11 +159,18 @@ pub(super) async fn write(
         // The item, and with it its cost, stays until it is written.
         let (message, _item) = match queued {
             Queued::Message(message) => (Some(message), None),
-            Queued::Item(item) => (buffer.message(&item), Some(item)),
+            Queued::Item(item) => {
+                let message = large::run(item.payload.len(), || buffer.message(&item)).await;
+                (message, Some(item))
+            }
         };
         let Some(message) = message else { continue };
         let last = matches!(message, Message::Close(_));
-        match timeout(limits::SOCKET_WRITE, sink.send(message)).await {
+        let bytes = match &message {
+            Message::Text(text) => text.len(),
+            _ => 0,
+        };
+        match timeout(limits::SOCKET_WRITE, large::polled(bytes, sink.send(message))).await {
             Ok(Ok(())) if !last => {}
             _ => break,
         }

@@ -193,3 +193,67 @@ both! {
         world.end().await;
     }
 }
+
+/// Subjects of the mails that an address has received, in order.
+fn received(sink: &Sink, to: &str) -> Vec<String> {
+    sink.read(to).into_iter().map(|mail| mail.0).collect()
+}
+
+both! {
+    async fn a_message_waits_while_an_earlier_one_about_its_meeting_is_refused_for_now(kind) {
+        for has_look_between in [true, false] {
+            let sink = Sink::start().await;
+            sink.busy(Some("oak@"));
+            let world = World::without_server(kind, Some(sink.url())).await;
+            let (oak, _, step) = begun(&world).await;
+            let one = booked(&world, booking(&step, "One", 2, json!([{ "recordId": oak }, { "email": "elm@p.example" }]))).await;
+            world.tick(true).await;
+            assert_eq!((sink.tried("oak@"), received(&sink, "elm@p.example").len()), (1, 1));
+            sink.busy(None);
+            world.ask(MOVE, json!({ "input": { "id": one["id"], "startsAt": noon() + Duration::hours(6) } })).await;
+            if has_look_between {
+                world.clock.set(noon() + Duration::seconds(10));
+                world.tick(true).await;
+                // The other guest's does not wait.
+                assert_eq!(received(&sink, "oak@p.example"), Vec::<String>::new());
+                assert_eq!(received(&sink, "elm@p.example"), ["Invitation: One", "New time: One"]);
+            }
+            world.clock.set(noon() + Duration::seconds(100));
+            world.tick(true).await;
+            assert_eq!(received(&sink, "oak@p.example"), ["Invitation: One", "New time: One"]);
+            world.end().await;
+        }
+    }
+}
+
+both! {
+    async fn messages_about_one_meeting_go_in_order_after_a_pause_of_their_channel(kind) {
+        let sink = Sink::start().await;
+        sink.busy(Some("@"));
+        let world = World::without_server(kind, Some(sink.url())).await;
+        let (oak, _, step) = begun(&world).await;
+        let mut ids = Vec::new();
+        for i in 0..12 {
+            ids.push(world.create("record", json!({ "kind": "partnership", "name": format!("P{i}"), "email": format!("p{i}@p.example") })).await);
+        }
+        let one = booked(&world, booking(&step, "One", 2, json!([{ "recordId": oak }]))).await;
+        let send = "mutation($input: StepEmailInput!) { sendStepEmail(input: $input) { communications { id } } }";
+        world.ask(send, json!({ "input": { "stepId": step, "recordIds": ids, "subject": "s", "body": "b" } })).await;
+        world.tick(true).await;
+        let tried = sink.tried("@");
+        assert!((10..=13).contains(&tried), "{tried}");
+        // Moved and cancelled while nothing can be sent.
+        world.ask(MOVE, json!({ "input": { "id": one["id"], "startsAt": noon() + Duration::hours(6) } })).await;
+        world.ask(CANCEL, json!({ "id": one["id"] })).await;
+        world.tick(true).await;
+        assert_eq!(sink.tried("@"), tried);
+        sink.busy(None);
+        for seconds in [15, 90, 180] {
+            world.clock.set(noon() + Duration::seconds(seconds));
+            world.tick(true).await;
+        }
+        assert_eq!(received(&sink, "oak@p.example"), ["Invitation: One", "New time: One", "Cancelled: One"]);
+        assert_eq!(sink.kept().len(), 15);
+        world.end().await;
+    }
+}

@@ -10,11 +10,12 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use entity::campaign::Model;
 use entity::campaign_approval::{self, COLUMN, Column, Entity};
-use entity::id::{CampaignApprovalId, ReviewerId};
+use entity::id::{CampaignApprovalId, CampaignId, ReviewerId};
 use entity::{CampaignStatus, campaign, run_template};
-use sea_orm::sea_query::{Expr, ExprTrait, Query};
+use sea_orm::sea_query::{Condition, Expr, ExprTrait, Query};
 use sea_orm::{
-    ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, Set,
+    ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect,
+    Set,
 };
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -24,6 +25,7 @@ use crate::domain::plan::campaign_snapshot::CampaignParts;
 use crate::kernel::db::dialect::Dialect;
 use crate::kernel::db::{Db, Tx};
 use crate::kernel::error::{Refusal, Result};
+use crate::kernel::limits;
 use crate::kernel::viewer::Viewer;
 use crate::transact;
 
@@ -116,41 +118,60 @@ async fn store_missing_content(db: &Db) -> Result<()> {
         .filter(campaign::COLUMN.status.is_in([CampaignStatus::Active, CampaignStatus::Paused]))
         .filter(Expr::col(campaign::Column::ApprovedVersion).eq(Expr::col(campaign::Column::Version)))
         .filter(Expr::exists(stored).not())
-        .all(db.read())
-        .await?;
-    for campaign in missing {
-        let mut viewer = Viewer::engine(campaign.org_id);
-        viewer.actor = campaign.approved_by.clone().unwrap_or(viewer.actor);
-        let parts = CampaignParts::of(db.read(), &viewer, campaign).await?;
-        transact!(db, |tx| store_approved_content(tx, &viewer, &parts).await)?;
+        .order_by_asc(campaign::COLUMN.id)
+        .limit(limits::CHUNK);
+    let mut last = None;
+    loop {
+        let after = last.map(|last: CampaignId| campaign::COLUMN.id.gt(last));
+        let chunk = missing.clone().filter(Condition::all().add_option(after)).all(db.read()).await?;
+        let Some(end) = chunk.last() else { return Ok(()) };
+        last = Some(end.id);
+        for campaign in chunk {
+            let mut viewer = Viewer::engine(campaign.org_id);
+            viewer.actor = campaign.approved_by.clone().unwrap_or(viewer.actor);
+            let parts = CampaignParts::of(db.read(), &viewer, campaign).await?;
+            transact!(db, |tx| store_approved_content(tx, &viewer, &parts).await)?;
+        }
     }
-    Ok(())
 }
 
-/// Adds the person to approved reviewers without one.
+/// Adds the person to approved reviewers for whom none was stored, not even that there is none.
 async fn store_missing_reviewers(db: &Db) -> Result<()> {
-    let value = |path: &str| match db.dialect() {
-        Dialect::Postgres => format!("approved->'reviewer'->>'{path}'"),
-        Dialect::Sqlite => format!("json_extract(approved, '$.reviewer.{path}')"),
+    let without = match db.dialect() {
+        Dialect::Postgres => "approved->'reviewer'->>'id' IS NOT NULL AND approved->'reviewer'->'member' IS NULL",
+        Dialect::Sqlite => {
+            "json_extract(approved, '$.reviewer.id') IS NOT NULL AND json_type(approved, '$.reviewer.member') IS NULL"
+        }
     };
-    let without = format!("{} IS NOT NULL AND {} IS NULL", value("id"), value("member"));
-    for approval in Entity::find().filter(Expr::cust(without)).all(db.read()).await? {
-        let viewer = Viewer::engine(approval.org_id);
-        let id = approval.approved["reviewer"]["id"].as_str().and_then(|id| id.parse::<ReviewerId>().ok());
-        let reviewer = match id {
-            Some(id) => reviewer::find(db.read(), &viewer, id).await?,
-            None => None,
-        };
-        let Some(reviewer) = reviewer else { continue };
-        let mut approved = approval.approved.clone();
-        approved["reviewer"]["member"] = json!(reviewer.member_id);
-        transact!(db, |tx| {
-            let mut row = approval.clone().into_active_model();
-            row.approved = Set(approved.clone());
-            Ok(row.update(tx.db()).await?)
-        })?;
+    let missing = Entity::find().filter(Expr::cust(without)).order_by_asc(COLUMN.id).limit(limits::CHUNK);
+    let mut last = None;
+    loop {
+        let after = last.map(|last: CampaignApprovalId| COLUMN.id.gt(last));
+        let chunk = missing.clone().filter(Condition::all().add_option(after)).all(db.read()).await?;
+        let Some(end) = chunk.last() else { return Ok(()) };
+        last = Some(end.id);
+        for approval in chunk {
+            store_reviewer(db, approval).await?;
+        }
     }
-    Ok(())
+}
+
+async fn store_reviewer(db: &Db, approval: campaign_approval::Model) -> Result<()> {
+    let viewer = Viewer::engine(approval.org_id);
+    let id = approval.approved["reviewer"]["id"].as_str().and_then(|id| id.parse::<ReviewerId>().ok());
+    let reviewer = match id {
+        Some(id) => reviewer::find(db.read(), &viewer, id).await?,
+        None => None,
+    };
+    let Some(reviewer) = reviewer else { return Ok(()) };
+    let mut approved = approval.approved.clone();
+    approved["reviewer"]["member"] = json!(reviewer.member_id);
+    transact!(db, |tx| {
+        let mut row = approval.clone().into_active_model();
+        row.approved = Set(approved.clone());
+        row.update(tx.db()).await?;
+        Ok(())
+    })
 }
 
 /// Returns the covered fields that have changed since the last approval, if there is one. For

@@ -194,7 +194,7 @@ impl Queue<'_> {
     }
 
     /// The orgs with queued rows. Skips through the index: as many steps as there are such orgs.
-    async fn orgs(&self, db: &impl ConnectionTrait) -> Result<Vec<OrgId>> {
+    pub(crate) async fn orgs(&self, db: &impl ConnectionTrait) -> Result<Vec<OrgId>> {
         let (table, queued) = (self.table, self.queued);
         let sql = format!(
             "WITH RECURSIVE found (id) AS (SELECT * FROM (SELECT org_id FROM {table} WHERE {queued} ORDER BY org_id LIMIT 1) AS first_org \

@@ -116,6 +116,24 @@ both! {
 }
 
 both! {
+    /// More than one statement brings forward.
+    async fn hundreds_follow_at_once_when_a_paused_channel_accepts_one(kind) {
+        let sink = Sink::start().await;
+        sink.busy(Some("@"));
+        let world = World::without_server(kind, Some(sink.url())).await;
+        let run = flown(&world, 530).await;
+        world.tick(true).await;
+        world.force("UPDATE step SET available_at = '2026-11-02T12:05:00+00:00' WHERE kind = 'send_message' AND reason = 'PUT_OFF'").await;
+        sink.busy(None);
+        world.clock.set(noon() + Duration::seconds(15));
+        world.tick(true).await;
+        assert_eq!(world.until_run(&run, "COMPLETED").await["outcome"], "530 of 530 sent, 0 failed, 0 skipped");
+        assert_eq!(sink.kept().len(), 530);
+        world.end().await;
+    }
+}
+
+both! {
     async fn released_messages_follow_at_once_when_a_paused_channel_accepts_one(kind) {
         let sink = Sink::start().await;
         sink.busy(Some("@"));

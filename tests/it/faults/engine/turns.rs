@@ -11,6 +11,7 @@ use serde_json::json;
 use sortie::domain::worker::claim::{self, ClaimRequest};
 use sortie::engine::{begin, perform, send};
 use sortie::kernel::viewer::Viewer;
+use sortie::step_kind::send::forward;
 
 use crate::harness::{Kind, World};
 
@@ -164,6 +165,12 @@ both! {
         let request = ClaimRequest { worker: "w".into(), limit: 10, lease: std::time::Duration::from_secs(60), ..Default::default() };
         let claimed = claim::claim(&world.db, &agent, &request).await.unwrap();
         assert_eq!(claimed.iter().map(|one| one.run.id).collect::<Vec<_>>(), [mine]);
+        // Nor does a look for the next of those that a channel put off.
+        world.force("UPDATE step SET reason = 'PUT_OFF', available_at = '2026-11-02T12:10:00+00:00' WHERE status = 'QUEUED' AND kind = 'update_record'").await;
+        let (found, cost) = counted(&world, kind, async |tx| forward::next_step(tx, world.clock.now(), "update_record").await.unwrap()).await;
+        println!("{kind:?}: a look for a probe past them costs {cost}");
+        assert!(found.is_some(), "the other run's step can be a probe");
+        assert!(cost < 5_000, "a look costs by runs and not by steps: {cost}");
         world.drop_unchecked().await;
     }
 }
@@ -245,6 +252,12 @@ both! {
             .await;
         let (found, _) = counted(&world, kind, &look).await;
         assert_eq!(found.len(), 2, "{found:?}");
+        // The same for those that a channel put back, of which one is looked for as a probe.
+        world.force("UPDATE posting SET available_at = '2026-11-02T12:10:00+00:00', lease_owner = NULL").await;
+        let (found, cost) = counted(&world, kind, async |tx| forward::next_released(tx, world.clock.now()).await.unwrap()).await;
+        println!("{kind:?}: a look for a probe past them costs {cost}");
+        assert!(found.is_some(), "the other run's message can be a probe");
+        assert!(cost < 4_000, "a look costs by runs and not by messages: {cost}");
         world.drop_unchecked().await;
     }
 }

@@ -171,6 +171,11 @@ both! {
             (&told("MDY"), ["30/10/2026", "03/04/2026"], [Some("2026-10-30"), Some("2026-03-04")]),
             (&told("YMD"), ["30.10.2026", "03/04/2026"], [Some("2026-10-30"), None]),
             (&told("DMY"), ["31/02/2026", "02/30/2026"], [None, None]),
+            // With dots, the day is first, also where the month is first with slashes.
+            (&none, ["12/24/2025", "03.04.2026"], [Some("2025-12-24"), Some("2026-04-03")]),
+            (&none, ["2/25/2026", "03.25.2026"], [Some("2026-02-25"), None]),
+            (&told("MDY"), ["03.04.2026 10:15", "03.25.2026"], [Some("2026-04-03"), None]),
+            (&told("YMD"), ["2026.04.03", "03.25.2026"], [Some("2026-04-03"), None]),
         ].into_iter().enumerate() {
             let text = format!("id,name,Last contacted,since\nx{at},A,{},\ny{at},B,{},\n", cells[0], cells[1]);
             let (report, problems) = take_with(&world, options, text.as_bytes()).await.unwrap();

@@ -246,6 +246,27 @@ both! {
 }
 
 both! {
+    /// More than one statement reads.
+    async fn many_approvals_without_their_person_are_completed_at_the_start(kind) {
+        let world = World::without_server(kind, None).await;
+        let plan = world.plan("EMAIL", 1).await;
+        world.activate(&plan).await;
+        world.copies(kind, "campaign_approval", 1_020, &[]).await;
+        let (without, left) = match kind {
+            crate::harness::Kind::Sqlite => ("json_remove(approved, '$.reviewer.member')", "json_type(approved, '$.reviewer.member') IS NULL"),
+            crate::harness::Kind::Postgres => ("approved #- '{reviewer,member}'", "approved->'reviewer'->'member' IS NULL"),
+        };
+        world.force(&format!("UPDATE campaign_approval SET approved = {without}")).await;
+        let left = format!("SELECT COUNT(*) FROM campaign_approval WHERE {left}");
+        assert_eq!(world.number(&left).await, 1_021);
+        sortie::domain::plan::campaign::approval::store_missing_approvals(&world.db).await.unwrap();
+        assert_eq!(world.number(&left).await, 0);
+        assert!(fields(&state(&world, &plan.campaign).await).is_empty());
+        world.drop_unchecked().await;
+    }
+}
+
+both! {
     async fn an_approval_is_of_what_was_seen(kind) {
         let world = World::without_server(kind, None).await;
         let plan = world.plan("EMAIL", 1).await;

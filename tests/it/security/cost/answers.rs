@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use entity::member::Role;
 use serde_json::{Value, json};
+use sortie::kernel::{large, limits};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::harness::socket::Socket;
@@ -13,6 +14,26 @@ use crate::harness::{Kind, World};
 /// A field under many aliases.
 fn aliases(field: &str, count: usize) -> String {
     (0..count).map(|i| format!("a{i}: {field} ")).collect()
+}
+
+/// Another task of the only async thread gets its turn while large work lasts.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn large_work_leaves_the_async_threads() {
+    for is_polled in [false, true] {
+        let work = async move {
+            let (send, receive) = std::sync::mpsc::channel();
+            tokio::spawn(async move { send.send(()).unwrap() });
+            let wait = move || receive.recv_timeout(Duration::from_secs(30));
+            match is_polled {
+                true => large::polled(limits::LARGE_BYTES, async move { wait() }).await,
+                false => large::run(limits::LARGE_BYTES, wait).await,
+            }
+        };
+        tokio::spawn(work).await.unwrap().expect("the other task did not run");
+    }
+    // Small work stays where it is.
+    let here = std::thread::current().id();
+    assert_eq!(large::run(1, || std::thread::current().id()).await, here);
 }
 
 async fn too_large(world: &World, key: &str, query: &str, variables: Value) {

@@ -31,6 +31,42 @@ fn a_text_counts_as_what_is_left_of_its_response() {
     assert_eq!(costs.usage_count(), 0, "nothing is counted any longer");
 }
 
+#[test]
+fn an_org_whose_memory_is_full_refuses_those_who_hold_much() {
+    let costs = Costs::new(1_000);
+    let org = OrgId::new();
+    let member = || CostOwner { org, key: uuid::Uuid::now_v7() };
+    let hold = |owner, bytes| costs.copy(owner, bytes);
+    // Two keys fill the memory of ten responses.
+    let (first, second) = (member(), member());
+    let (much, more) = (hold(first, 6_000), hold(second, 4_000));
+    assert!(much.1.is_ok() && more.1.is_ok());
+    let refused = hold(second, 1);
+    assert_eq!(refused.1.unwrap_err().details["reason"], json!("BUSY"));
+    drop(refused.0);
+    // A key that holds little is admitted, up to its small part of the reserve of one response.
+    let small = member();
+    let little = hold(small, 100);
+    assert!(little.1.is_ok());
+    assert!(hold(small, 26).1.is_err(), "more than an eighth of a response");
+    assert!(hold(small, 25).1.is_ok());
+    // What is shared by several keys has half of the reserve, in all.
+    let shared: Vec<_> = (0..5).map(|_| hold(CostOwner::of_org(org), 100)).collect();
+    assert_eq!(shared.iter().filter(|held| held.1.is_ok()).count(), 4);
+    drop(shared);
+    // Nor do many keys use more than the reserve.
+    let keys: Vec<_> = (0..20).map(|_| hold(member(), 100)).collect();
+    assert_eq!(keys.iter().filter(|held| held.1.is_ok()).count(), 9);
+    drop(keys);
+    let keys: Vec<_> = (0..9).map(|_| hold(member(), 100)).collect();
+    assert!(keys.iter().all(|held| held.1.is_ok()), "what is released has left the reserve");
+    // An item that shrinks to its text leaves the reserve, too.
+    keys.iter().for_each(|held| held.0.keep_text(10).unwrap());
+    assert!((0..8).map(|_| hold(member(), 100)).collect::<Vec<_>>().iter().all(|held| held.1.is_ok()));
+    drop((much, more, little, keys));
+    assert_eq!(costs.usage_count(), 0);
+}
+
 /// The message about a step's begin: an item, or the error that ends its subscription.
 async fn about(socket: &mut Socket, subscription: usize) -> Value {
     loop {
@@ -44,7 +80,7 @@ async fn about(socket: &mut Socket, subscription: usize) -> Value {
 both! {
     /// The newest item of a shared subscription is kept for its readers, and counted.
     async fn items_that_are_kept_for_readers_are_counted(kind) {
-        const BEGUN: &str = "subscription($id: ID) { stepStatusChanged(runId: $id, filter: { to: [IN_PROGRESS] }) { step { records(first: 50) { nodes { attributes } } } } }";
+        const BEGUN: &str = "subscription($id: ID, $after: String) { stepStatusChanged(runId: $id, after: $after, filter: { to: [IN_PROGRESS] }) { step { records(first: 50) { nodes { attributes } } } } }";
         let world = World::with_config(kind, |config| config.answer_mib = 1).await;
         world.fill(kind, &world.viewer, 50, 15_000).await;
         let (reader, operator) = (world.key(Role::Viewer).await, world.key(Role::Operator).await);
@@ -55,7 +91,7 @@ both! {
         }
         let mut socket = Socket::open_as(world.address, &reader).await;
         assert_eq!(socket.message().await["type"], "connection_ack");
-        let mut items = 0;
+        let (mut items, mut refused) = (0, None);
         // Each subscription is another; its item is 750 KB, of 6 MiB that a key may hold.
         for (i, (run, steps)) in runs.iter().enumerate() {
             socket.subscribe(&i.to_string(), BEGUN, json!({ "id": run })).await;
@@ -66,17 +102,35 @@ both! {
             if message["type"] == "error" {
                 assert_eq!(message["payload"][0]["extensions"]["code"], "LIMIT_EXCEEDED", "{message}");
                 assert!(message["payload"][0]["extensions"]["retryAfterSeconds"].is_number(), "{message}");
+                refused = Some((run.clone(), message["payload"][0]["extensions"]["cursor"].clone()));
                 break;
             }
             assert_eq!(message["type"], "next");
             items += 1;
         }
         assert!((2..9).contains(&items), "{items} of 9 items of 750 KB were kept");
+        // The error has the cursor to resume from: over a stream, too, for which there is no room
+        // either.
+        let (run, cursor) = refused.expect("an item was refused");
+        assert!(cursor.is_string(), "no cursor to resume from");
+        let again = json!({ "query": BEGUN, "variables": { "id": run, "after": cursor } });
+        let stream = crate::harness::client().post(format!("http://{}/graphql", world.address)).bearer_auth(&reader);
+        let stream = stream.header("accept", "text/event-stream").json(&again).send().await.unwrap();
+        let told = stream.text().await.unwrap();
+        let event = told.lines().find_map(|line| line.strip_prefix("data: ")).unwrap_or_default();
+        let event: Value = serde_json::from_str(event).unwrap_or_default();
+        assert!(event["errors"][0]["extensions"]["retryAfterSeconds"].is_number(), "{told:.500}");
+        assert_eq!(event["errors"][0]["extensions"]["cursor"], cursor, "{told:.500}");
         // Nothing is counted once nobody follows.
         drop(socket);
         world.followed_by(0).await;
         let mut socket = Socket::open_as(world.address, &reader).await;
         assert_eq!(socket.message().await["type"], "connection_ack");
+        // The refused item comes once there is room.
+        socket.subscribe("9", BEGUN, json!({ "id": run, "after": cursor })).await;
+        assert_eq!(about(&mut socket, 9).await["type"], "next");
+        socket.say(json!({ "id": "9", "type": "complete" })).await;
+        world.followed_by(0).await;
         let (run, steps) = runs.last().unwrap();
         socket.subscribe("8", BEGUN, json!({ "id": run })).await;
         world.followed_by(1).await;
