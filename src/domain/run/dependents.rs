@@ -33,7 +33,7 @@ use crate::kernel::storable;
 
 /// Outcome of the step that others waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum DependencyEnd {
+pub enum DependencyEnd {
     /// Completed.
     Completed,
     /// Skipped.
