@@ -112,33 +112,6 @@ async fn check_steps_closed(tx: &Tx, run: &Model) -> Result<()> {
     Err(Refusal::conflict(message).with("openSteps", json!(details)).into())
 }
 
-/// Rejects an action that another person has already taken, naming the person and the time.
-pub(crate) fn check_not_taken(run: &Model, step: &step::Model, action: super::step::Action) -> Result<()> {
-    use super::step::Action;
-    if run.run_type != RunType::Guided {
-        return Ok(());
-    }
-    let (done, by, at) = match (action, step.status) {
-        (Action::Start | Action::Complete | Action::Submit | Action::Skip, StepStatus::Completed) => {
-            ("completed", &step.completed_by, step.completed_at)
-        }
-        (Action::Start | Action::Complete | Action::Submit | Action::Skip, StepStatus::Skipped) => {
-            ("skipped", &step.completed_by, step.completed_at)
-        }
-        (Action::Start, StepStatus::InProgress) => ("started", &step.started_by, step.started_at),
-        _ => return Ok(()),
-    };
-    let name = by.as_ref().map_or("somebody", |by| by.name.as_str());
-    let when = at.map(|at| at.to_rfc3339()).unwrap_or_default();
-    let who = by.as_ref().map(|by| json!({ "kind": by.kind, "memberId": by.member_id, "name": by.name }));
-    let refusal = Refusal::conflict(format!("{name} {done} it at {when}"))
-        .with("status", json!(step.status))
-        .with("revision", json!(step.revision))
-        .with(&format!("{done}By"), json!(who))
-        .with(&format!("{done}At"), json!(at));
-    Err(refusal.into())
-}
-
 /// Finds or creates the recipients of records in guided work. Returns the updated run, which is
 /// locked.
 pub(crate) async fn recipients(

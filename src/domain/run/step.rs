@@ -32,7 +32,7 @@ use crate::kernel::{limits, validate};
 
 scoped!(step, StepId, "step");
 
-pub use permissions::{Action, StepContext, check_allowed};
+pub use permissions::{Action, StepContext, StepRows, check_allowed};
 pub use transition::ActionInput;
 pub(crate) use transition::apply;
 
