@@ -15,7 +15,7 @@ use sea_orm::{
     ActiveEnum, ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, Set,
 };
 
-use super::permissions::{Action, check_allowed};
+use super::permissions::{Action, RunContext, check_allowed};
 use super::step::{ActionInput, Change};
 use super::{
     advance, apply_transition, dependents, interrupt, must_lock, phase, recipients, step_messages, sweep_queue, task,
@@ -55,8 +55,10 @@ pub async fn retry(db: &Db, viewer: &Viewer, id: RunId, expected: Option<i32>, r
             None => None,
         };
         let run = must_lock(tx, viewer, id, expected).await?;
-        check_allowed(&run, campaign.map(|campaign| campaign.status), Action::Retry)?;
-        let only_left = unreached::retryable(tx.db(), viewer, &run).await?;
+        let campaign = campaign.map(|campaign| campaign.status);
+        let context = RunContext::read(tx.db(), viewer, &run, campaign, Action::Retry).await?;
+        check_allowed(&run, &context, Action::Retry)?;
+        let only_left = context.retries_only_unreached();
         let failed_at = run.ended_at.unwrap_or_else(|| tx.now());
         let done = run.status == RunStatus::Completed;
         let reason_of_sweeps = only_left.then_some(RECIPIENTS);
