@@ -35,6 +35,7 @@ scoped!(step, StepId, "step");
 pub use permissions::{Action, StepContext, StepRows, check_allowed};
 pub use transition::ActionInput;
 pub(crate) use transition::apply;
+pub(crate) use transition::set::{SetTransition, skip_open};
 
 /// Filter for steps. All given conditions must hold.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, InputObject)]
