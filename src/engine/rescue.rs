@@ -8,14 +8,14 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use entity::id::*;
 use entity::step::{self, StepReason, StepStatus, StepTransition};
-use entity::{AgentKind, CommunicationStatus, RunStatus, StateMachine, agent, communication};
+use entity::{AgentKind, CommunicationStatus, RunStatus, agent, communication};
 use sea_orm::sea_query::{Expr, ExprTrait, Query, SelectStatement};
 use sea_orm::{ActiveEnum, ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use super::failed_work::{FailedWork, guarded};
 use super::{EngineContext, Wake};
 use crate::domain::plan::run_template;
-use crate::domain::run::step::{Change, ReasonText};
+use crate::domain::run::step::{Change, ReasonText, SetTransition};
 use crate::domain::run::{self as runs, advance};
 use crate::domain::worker::claim;
 use crate::kernel::db::Tx;
@@ -152,7 +152,7 @@ async fn release_in_run(
         };
         let changes = if run.status == RunStatus::Cancelled {
             let cancelled = ReasonText::new(StepReason::RunCancelled, "the run was cancelled");
-            lapse(tx, free, leases, StepTransition::Skip, "step.skipped", &cancelled).await?
+            lapse(tx, free, leases, StepTransition::Skip, &cancelled).await?
         } else {
             let (again, never) = (StepTransition::Lapse { again: true }, StepTransition::Lapse { again: false });
             let why = match leases {
@@ -160,18 +160,18 @@ async fn release_in_run(
                 LeaseSelection::Held(_) => ReasonText::new(StepReason::WorkerStopped, "its worker stopped"),
             };
             let mut changes = stopped(tx, free.clone(), leases).await?;
-            changes.extend(lapse(tx, free.clone().add(tries_left), leases, again, "step.retried", &why).await?);
+            changes.extend(lapse(tx, free.clone().add(tries_left), leases, again, &why).await?);
             // Only a person can tell if a message in flight was sent.
             let sends = step::Column::Kind.is_in([run_template::SEND, run_template::EMAIL]);
             let unsure = free.clone().add(sends).add(step::COLUMN.run_record_id.in_subquery(in_flight(run_id)));
             let why = "LEASE_LOST while its message was being sent, too often: it is unknown if it was sent";
             let why = ReasonText::new(StepReason::OutcomeUnknown, why);
-            changes.extend(lapse(tx, unsure, leases, StepTransition::Submit, "step.awaiting_approval", &why).await?);
+            changes.extend(lapse(tx, unsure, leases, StepTransition::Submit, &why).await?);
             let why = "POISONED: the server crashed or hung on it repeatedly; only a person can retry it";
             let why = ReasonText::new(StepReason::Poisoned, why);
-            changes.extend(lapse(tx, free.clone().add(claimed_by_server), leases, never, "step.failed", &why).await?);
+            changes.extend(lapse(tx, free.clone().add(claimed_by_server), leases, never, &why).await?);
             let why = ReasonText::new(StepReason::LeaseLost, "LEASE_LOST: its lease expired too often");
-            changes.extend(lapse(tx, free, leases, never, "step.failed", &why).await?);
+            changes.extend(lapse(tx, free, leases, never, &why).await?);
             changes
         };
         if leases == LeaseSelection::Lapsed {
@@ -209,10 +209,10 @@ async fn stopped(tx: &Tx, free: Condition, leases: LeaseSelection<'_>) -> Result
     );
     let unsure = free.clone().add(step::Column::Kind.is_in([run_template::SEND, run_template::EMAIL]));
     let unsure = unsure.add(Expr::exists(sending));
-    let mut changes = lapse(tx, unsure, leases, StepTransition::Submit, "step.awaiting_approval", &why).await?;
+    let mut changes = lapse(tx, unsure, leases, StepTransition::Submit, &why).await?;
     // The error text that the step already has names the event; `lapse` keeps it.
     let why = ReasonText::new(StepReason::Interrupted, "interrupted");
-    changes.extend(lapse(tx, free, leases, StepTransition::Skip, "step.skipped", &why).await?);
+    changes.extend(lapse(tx, free, leases, StepTransition::Skip, &why).await?);
     Ok(changes)
 }
 
@@ -249,17 +249,17 @@ async fn lapse(
     free: Condition,
     leases: LeaseSelection<'_>,
     transition: StepTransition,
-    kind: &'static str,
     why: &ReasonText,
 ) -> Result<Vec<Change>> {
-    let to = StepStatus::InProgress.next(transition).unwrap_or(StepStatus::Failed);
-    let closed = matches!(to, StepStatus::Skipped | StepStatus::Failed);
+    let closed = matches!(transition, StepTransition::Skip | StepTransition::Lapse { again: false });
+    let transitions = [transition];
+    let lapses = SetTransition::new(StepStatus::InProgress, &transitions);
     let error = match why.code {
         StepReason::Interrupted => Expr::col(step::Column::Error),
         _ => Expr::value(why.text.clone()),
     };
-    let steps = step::Entity::update_many()
-        .col_expr(step::Column::Status, Expr::value(to.to_value()))
+    let steps = lapses
+        .update()?
         .col_expr(step::Column::LeaseOwner, Expr::value(Option::<String>::None))
         .col_expr(step::Column::LeaseToken, Expr::value(Option::<String>::None))
         .col_expr(step::Column::LeaseExpiresAt, Expr::value(Option::<DateTime<Utc>>::None))
@@ -271,13 +271,10 @@ async fn lapse(
         .col_expr(step::Column::Error, error)
         .col_expr(step::Column::Reason, Expr::value(why.code.to_value()))
         .col_expr(step::Column::CompletedAt, Expr::value(closed.then(|| tx.now())))
-        .col_expr(step::Column::Revision, Expr::col(step::Column::Revision).add(1))
         .filter(free)
         .exec_with_returning(tx.db())
         .await?;
-    let change =
-        |step: step::Model| Change { reason: step.error.clone(), step, from: Some(StepStatus::InProgress), kind };
-    Ok(steps.into_iter().map(change).collect())
+    lapses.changes(steps, |step| step.error.clone())
 }
 
 /// Sets the outcomes of the recipients whose steps are closed here: `UNKNOWN` if the hand-over of a

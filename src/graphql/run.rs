@@ -34,7 +34,7 @@ use crate::domain::plan::campaign::preflight::Preflight;
 use crate::domain::plan::campaign_snapshot::{CampaignParts, CampaignSnapshot};
 use crate::domain::run as noun;
 use crate::domain::run::findings::Finding;
-use crate::domain::run::permissions::{Action, check_allowed};
+use crate::domain::run::permissions::{Action, RunContext, check_allowed};
 use crate::domain::run::step::StepFilter;
 use crate::domain::run::waiting::{WaitContext, reasons};
 use crate::graphql::counted::Counted;
@@ -362,22 +362,13 @@ impl Run {
     async fn available_actions(&self, ctx: &Context<'_>) -> Result<Vec<AvailableAction>> {
         let campaign = self.plan(ctx).await?.map(|campaign| campaign.status);
         let parts = self.parts(ctx).await?;
-        let check = |action| {
-            check_allowed(&self.row, campaign, action)?;
-            if action == Action::Complete { noun::guided::is_through(&self.row, &parts.tasks) } else { Ok(()) }
-        };
-        let verdicts =
+        let unreached =
             if self.row.status.is_open() { None } else { load(ctx, Some(UnreachedOfRun(self.row.id))).await? };
-        let mut all = Vec::new();
-        for action in Action::ALL {
-            let verdict = check(action).and_then(|()| match (action, &verdicts) {
-                (Action::Retry, Some(verdicts)) => Ok(verdicts.retry.clone().map(|_| ())?),
-                (Action::RepeatFailed, Some(verdicts)) => Ok(verdicts.repeat.clone()?),
-                _ => Ok(()),
-            });
-            all.push(AvailableAction::of_verdict(action, verdict)?);
-        }
-        Ok(all)
+        let context = RunContext::of(campaign, &parts.tasks, unreached);
+        Action::ALL
+            .into_iter()
+            .map(|action| AvailableAction::of_verdict(action, check_allowed(&self.row, &context, action)))
+            .collect()
     }
 
     /// The actor that launched it.

@@ -327,40 +327,26 @@ impl Step {
     /// Loads the context for its actions, batched for all steps of a list.
     async fn context(&self, ctx: &Context<'_>) -> Result<noun::StepContext> {
         let (run, parts) = (must_load(ctx, self.0.run_id).await?, must_load(ctx, PartsOfRun(self.0.run_id)).await?);
-        let mut undecided = 0;
-        let snapshot = must_load(ctx, StartedSnapshotOfRun(self.0.run_id)).await?;
-        let declared = crate::domain::run::snapshot::step(&snapshot.definition, &self.0.key).cloned();
-        if self.0.kind == crate::domain::plan::run_template::REVIEW {
-            let policy = snapshot.instructions.as_ref().and_then(|instructions| instructions.review_policy);
-            if policy == Some(entity::reviewer::ReviewPolicy::All) {
-                let filter = crate::domain::message::communication::Filter {
-                    run_ids: Some(vec![self.0.run_id.to_string().into()]),
-                    statuses: Some(vec![entity::CommunicationStatus::Draft]),
-                    ..Default::default()
-                };
-                let window = crate::domain::message::communication::window(
-                    db(ctx),
-                    viewer(ctx),
-                    &filter,
-                    args(None, None, None, None),
-                )?;
-                undecided = nested_count(ctx, window).await?;
-            }
-        }
-        // Only for completed steps: true if a dependent has started.
-        let followed = match self.0.status {
-            StepStatus::Completed => {
-                noun::permissions::has_started_dependents(db(ctx).read(), &self.0, &snapshot.graph).await?
-            }
-            _ => false,
+        let rows = noun::StepRows {
+            campaign: load(ctx, run.campaign_id).await?.map(|campaign| campaign.status),
+            run,
+            phases: parts.phases.clone(),
+            tasks: parts.tasks.clone(),
+            snapshot: must_load(ctx, StartedSnapshotOfRun(self.0.run_id)).await?,
         };
-        let in_flight = Box::pin(noun::permissions::in_flight(db(ctx).read(), &self.0, &run)).await?;
-        let (phases, tasks) = (parts.phases.clone(), parts.tasks.clone());
-        let campaign = load(ctx, run.campaign_id).await?.map(|campaign| campaign.status);
-        let now = db(ctx).now();
-        let context =
-            noun::StepContext::of(&self.0, run, phases, tasks, undecided, declared, followed, in_flight, now)?;
-        Ok(context.under(campaign))
+        Box::pin(noun::StepContext::of(db(ctx).read(), &self.0, rows, self.drafts(ctx), db(ctx).now())).await
+    }
+
+    /// Counts the messages of its run that have no verdict.
+    async fn drafts(&self, ctx: &Context<'_>) -> Result<u64> {
+        let filter = crate::domain::message::communication::Filter {
+            run_ids: Some(vec![self.0.run_id.to_string().into()]),
+            statuses: Some(vec![entity::CommunicationStatus::Draft]),
+            ..Default::default()
+        };
+        let all = args(None, None, None, None);
+        let window = crate::domain::message::communication::window(db(ctx), viewer(ctx), &filter, all)?;
+        Ok(nested_count(ctx, window).await?)
     }
 }
 

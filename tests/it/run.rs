@@ -1,5 +1,6 @@
 //! Campaigns and their runs: plans, preflight, launches, schedules, kinds of steps, workers.
 
+mod advance;
 mod definitions;
 mod kinds;
 mod large;

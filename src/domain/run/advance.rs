@@ -1,20 +1,25 @@
 //! Advances a run: derives the status of its tasks, starts and closes phases, ends the run. Called
 //! under the run's lock in every transaction that changed a step; costs a read of the run's few
 //! phases and tasks, however many steps they have.
+//!
+//! Decisions are made by `plan`, without the database; here they are carried out.
 
+use entity::id::TaskId;
 use entity::phase::{self, PhaseTransition};
 use entity::run::{self, RunTransition};
 use entity::step::{self, StepReason};
 use entity::sweep::SweepKind;
-use entity::task::{self, TaskFacts};
-use entity::{Actor, PhaseStatus, RunStatus, RunType, TaskStatus};
+use entity::task;
+use entity::{Actor, RunStatus, RunType, TaskStatus};
 use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, Set};
 use serde_json::json;
 
 mod cancelled;
+pub mod plan;
 mod single;
 mod wake;
 
+use self::plan::{Begin, Facts, Next, Plan};
 use super::snapshot::RunSnapshot;
 use super::step::ReasonText;
 use crate::kernel::db::Tx;
@@ -37,59 +42,200 @@ pub(crate) async fn advance_from(
     viewer: &Viewer,
     run: run::Model,
     phases: Vec<phase::Model>,
-    mut tasks: Vec<task::Model>,
+    tasks: Vec<task::Model>,
 ) -> Result<run::Model> {
     if run.status == RunStatus::Cancelled {
         cancelled::close(tx, &Viewer::engine(run.org_id), &run, phases, tasks).await?;
         return Ok(run);
     }
     let snapshot = super::snapshot::of(tx.db(), &run).await?;
-    let is_running = run.status == RunStatus::InProgress;
-    let mut previous_done = true;
-    for mut phase in phases {
-        if phase.status == PhaseStatus::Pending && is_running && previous_done {
-            phase = super::phase::apply_transition(tx, viewer, &run, phase, PhaseTransition::Start, None).await?;
-            phase = set_open_until(tx, &snapshot, phase).await?;
-        }
-        if phase.status == PhaseStatus::Active {
-            let mut skipped_waiting = derive(tx, &run, &snapshot, &phase, &mut tasks).await?;
-            // A task that ends may let others begin at once.
-            while is_running && (begin_tasks(tx, viewer, &run, &snapshot, &phase, &mut tasks).await? || skipped_waiting)
-            {
-                skipped_waiting = derive(tx, &run, &snapshot, &phase, &mut tasks).await?;
+    let mut advancing = Advancing::new(tx, viewer, &run, &snapshot, phases, tasks);
+    let mut plan = Plan::default();
+    loop {
+        match plan.next(&advancing.facts()) {
+            Next::Wait => return Ok(run),
+            Next::BeginClose => {
+                super::sweep_queue::begin_once(tx, viewer, &run, SweepKind::Close).await?;
+                return Ok(run);
             }
-            phase = close(tx, viewer, &run, phase, &tasks).await?;
+            Next::Complete => return end(tx, viewer, run, RunTransition::Complete, None).await,
+            Next::Fail(phase) => {
+                let why = advancing.why_failed(phase).await?;
+                return end(tx, viewer, run, RunTransition::Fail, Some(why)).await;
+            }
+            next => {
+                if advancing.apply(next).await? {
+                    plan.steps_changed();
+                }
+            }
         }
-        if phase.status == PhaseStatus::Failed && is_running {
-            let why = match failure_cause(tx, &phase, &tasks).await? {
-                Some(cause) => format!("the phase {} failed: {cause}", phase.name),
-                None => format!("the phase {} failed", phase.name),
-            };
-            return end(tx, viewer, run, RunTransition::Fail, Some(why)).await;
-        }
-        previous_done &= matches!(phase.status, PhaseStatus::Completed | PhaseStatus::Skipped);
     }
-    if is_running && previous_done && run.audience_done {
-        if super::sweep::close::is_any(tx, &run).await? {
-            super::sweep_queue::begin_once(tx, viewer, &run, SweepKind::Close).await?;
-            return Ok(run);
-        }
-        return end(tx, viewer, run, RunTransition::Complete, None).await;
-    }
-    Ok(run)
 }
 
-/// Name and error of the first failed step of a failed phase.
-async fn failure_cause(tx: &Tx, phase: &phase::Model, tasks: &[task::Model]) -> Result<Option<String>> {
-    let failed = tasks.iter().filter(|task| task.phase_id == phase.id && task.status == TaskStatus::Failed);
-    let first = step::Entity::find()
-        .filter(any_of(tx.dialect(), step::COLUMN.task_id, failed.map(|task| task.id)))
-        .filter(step::COLUMN.status.eq(step::StepStatus::Failed))
-        .order_by_asc(step::COLUMN.id)
-        .one(tx.db())
+/// A run that is being advanced: its rows as they are now, and what was found out about them.
+struct Advancing<'a> {
+    tx: &'a Tx,
+    viewer: &'a Viewer,
+    run: &'a run::Model,
+    snapshot: &'a RunSnapshot,
+    phases: Vec<phase::Model>,
+    tasks: Vec<task::Model>,
+    event_tasks: Vec<TaskId>,
+    waiting: Vec<step::Model>,
+    waiting_tasks: Vec<TaskId>,
+    has_open_recipients: Option<bool>,
+}
+
+impl<'a> Advancing<'a> {
+    fn new(
+        tx: &'a Tx,
+        viewer: &'a Viewer,
+        run: &'a run::Model,
+        snapshot: &'a RunSnapshot,
+        phases: Vec<phase::Model>,
+        tasks: Vec<task::Model>,
+    ) -> Self {
+        let is_on_event = |key: &str| snapshot.task(key).is_some_and(entity::definition::TaskDef::on_event);
+        let event_tasks = tasks.iter().filter(|task| task.fan_out && is_on_event(&task.key)).map(|task| task.id);
+        Self {
+            tx,
+            viewer,
+            run,
+            snapshot,
+            event_tasks: event_tasks.collect(),
+            phases,
+            tasks,
+            waiting: Vec::new(),
+            waiting_tasks: Vec::new(),
+            has_open_recipients: None,
+        }
+    }
+
+    fn facts(&self) -> Facts<'_> {
+        Facts {
+            now: self.tx.now(),
+            run: self.run,
+            phases: &self.phases,
+            tasks: &self.tasks,
+            event_tasks: &self.event_tasks,
+            waiting: &self.waiting_tasks,
+            has_open_recipients: self.has_open_recipients,
+        }
+    }
+
+    /// Applies a decision that does not end the plan. Returns true if the planned phase has to be
+    /// looked at again.
+    async fn apply(&mut self, next: Next) -> Result<bool> {
+        let (tx, viewer, run) = (self.tx, self.viewer, self.run);
+        match next {
+            Next::StartPhase(i) => {
+                let phase = self.phases[i].clone();
+                let phase =
+                    super::phase::apply_transition(tx, viewer, run, phase, PhaseTransition::Start, None).await?;
+                self.phases[i] = set_open_until(tx, self.snapshot, phase).await?;
+            }
+            Next::FindWaiting(i) => self.find_waiting(i).await?,
+            Next::SkipWaiting(_) => self.skip_waiting().await?,
+            Next::CloseFanOut(i) => {
+                super::task::fan_out_done(tx, self.tasks[i].id, true).await?;
+                self.tasks[i].fan_out_done = true;
+            }
+            Next::SetStatus(i, status) => {
+                self.tasks[i] = set_status(tx, run, self.tasks[i].clone(), status).await?;
+            }
+            Next::Begin(i, begin) => return self.begin(i, begin).await,
+            Next::ClosePhase(i, transition) => {
+                let phase = self.phases[i].clone();
+                self.phases[i] = super::phase::apply_transition(tx, viewer, run, phase, transition, None).await?;
+            }
+            Next::FindOpenRecipients => {
+                self.has_open_recipients = Some(super::sweep::close::is_any(tx, run).await?);
+            }
+            Next::BeginClose | Next::Complete | Next::Fail(_) | Next::Wait => {}
+        }
+        Ok(false)
+    }
+
+    async fn find_waiting(&mut self, phase: usize) -> Result<()> {
+        let mut waiting = single::waiting(self.tx, self.snapshot, &self.phases[phase].key, &self.tasks).await?;
+        let arrived = wake::arrived_early(self.tx, self.run, &waiting, &self.tasks).await?;
+        waiting.retain(|step| !arrived.contains(&step.id));
+        self.waiting_tasks = waiting.iter().map(|step| step.task_id).collect();
+        self.waiting = waiting;
+        Ok(())
+    }
+
+    async fn skip_waiting(&mut self) -> Result<()> {
+        self.waiting_tasks.clear();
+        let waiting = std::mem::take(&mut self.waiting);
+        let skipped = super::dependents::skip(self.tx, self.run, waiting, |step| {
+            ReasonText::new(StepReason::EventDidNotCome, format!("{} did not arrive", step.trigger))
+        })
         .await?;
-    let cause = first.and_then(|step| Some(format!("{}: {}", step.name, step.error?)));
-    Ok(cause.map(|cause| cause.chars().take(limits::TEXT_CHARS / 10).collect()))
+        for task in &mut self.tasks {
+            if skipped.iter().any(|step| step.task_id == task.id) {
+                *task = reload(self.tx, task).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins a task, or looks again at its steps. Returns true if steps changed.
+    async fn begin(&mut self, i: usize, begin: Begin) -> Result<bool> {
+        let (tx, run, snapshot) = (self.tx, self.run, self.snapshot);
+        let task = self.tasks[i].clone();
+        match begin {
+            Begin::LeftOut => {
+                let mut row = mark_begun(tx, snapshot, task).await?.into_active_model();
+                row.fan_out_done = Set(true);
+                self.tasks[i] = row.update(tx.db()).await?;
+                Ok(true)
+            }
+            Begin::OnEvents => {
+                let task = mark_begun(tx, snapshot, task).await?;
+                let changed = wake::early(tx, run, snapshot, &task).await?;
+                self.tasks[i] = reload(tx, &task).await?;
+                Ok(changed)
+            }
+            Begin::FanOut => {
+                super::sweep_queue::begin(tx, self.viewer, run, Some(task.id), SweepKind::FanOut, None).await?;
+                self.tasks[i] = mark_begun(tx, snapshot, task).await?;
+                Ok(true)
+            }
+            Begin::Steps { first } => {
+                let mut changed = false;
+                if first {
+                    self.tasks[i] = mark_begun(tx, snapshot, task.clone()).await?;
+                    single::due(tx, snapshot, &task).await?;
+                    changed |= wake::singles(tx, run, snapshot, &task).await?;
+                }
+                changed |= single::advance(tx, self.viewer, run, snapshot, &self.tasks, i).await?;
+                self.tasks[i] = reload(tx, &task).await?;
+                Ok(changed)
+            }
+        }
+    }
+
+    /// The reason for the run's failure: the failed phase, with the name and the error of its first
+    /// failed step.
+    async fn why_failed(&self, phase: usize) -> Result<String> {
+        let phase = &self.phases[phase];
+        let failed = self.tasks.iter().filter(|task| task.phase_id == phase.id && task.status == TaskStatus::Failed);
+        let first = step::Entity::find()
+            .filter(any_of(self.tx.dialect(), step::COLUMN.task_id, failed.map(|task| task.id)))
+            .filter(step::COLUMN.status.eq(step::StepStatus::Failed))
+            .order_by_asc(step::COLUMN.id)
+            .one(self.tx.db())
+            .await?;
+        let cause = first.and_then(|step| Some(format!("{}: {}", step.name, step.error?)));
+        Ok(match cause {
+            Some(cause) => {
+                let cause: String = cause.chars().take(limits::TEXT_CHARS / 10).collect();
+                format!("the phase {} failed: {cause}", phase.name)
+            }
+            None => format!("the phase {} failed", phase.name),
+        })
+    }
 }
 
 /// Sets how long a started phase stays open for events.
@@ -99,53 +245,6 @@ async fn set_open_until(tx: &Tx, snapshot: &RunSnapshot, phase: phase::Model) ->
     let mut row = phase.into_active_model();
     row.open_until = Set(Some(storable::after(tx.now(), span.chrono())));
     Ok(row.update(tx.db()).await?)
-}
-
-/// Begins those tasks of an active phase that are ready. Returns true if there were any.
-async fn begin_tasks(
-    tx: &Tx,
-    viewer: &Viewer,
-    run: &run::Model,
-    snapshot: &RunSnapshot,
-    phase: &phase::Model,
-    tasks: &mut [task::Model],
-) -> Result<bool> {
-    let mut changed = false;
-    for i in 0..tasks.len() {
-        let task = tasks[i].clone();
-        let met = |key: &String| tasks.iter().any(|other| other.key == *key && other.status.meets_dependency());
-        if task.phase_id != phase.id || !task.depends_on.0.iter().all(met) {
-            continue;
-        }
-        if task.fan_out && !task.fan_out_begun {
-            if task.left_out.is_some() {
-                let mut row = mark_begun(tx, snapshot, task).await?.into_active_model();
-                row.fan_out_done = Set(true);
-                tasks[i] = row.update(tx.db()).await?;
-                changed = true;
-            } else if on_event(snapshot, &task) {
-                // Events that arrive before the audience is complete are stored.
-                if run.audience_done {
-                    tasks[i] = mark_begun(tx, snapshot, task).await?;
-                    changed |= wake::early(tx, run, snapshot, &tasks[i]).await?;
-                    tasks[i] = reload(tx, &tasks[i]).await?;
-                }
-            } else if run.audience_done {
-                super::sweep_queue::begin(tx, viewer, run, Some(task.id), SweepKind::FanOut, None).await?;
-                tasks[i] = mark_begun(tx, snapshot, task).await?;
-                changed = true;
-            }
-        } else if !task.fan_out && task.counts().pending + task.counts().queued > 0 {
-            if !task.fan_out_begun {
-                tasks[i] = mark_begun(tx, snapshot, task.clone()).await?;
-                single::due(tx, snapshot, &task).await?;
-                changed |= wake::singles(tx, run, snapshot, &task).await?;
-            }
-            changed |= single::advance(tx, viewer, run, snapshot, tasks, i).await?;
-            tasks[i] = reload(tx, &task).await?;
-        }
-    }
-    Ok(changed)
 }
 
 /// Reloads a task.
@@ -160,93 +259,6 @@ async fn mark_begun(tx: &Tx, snapshot: &RunSnapshot, task: task::Model) -> Resul
     row.fan_out_begun = Set(true);
     row.due_at = Set(due_in.map(|span| storable::after(tx.now(), span.chrono())));
     Ok(row.update(tx.db()).await?)
-}
-
-fn on_event(snapshot: &RunSnapshot, task: &task::Model) -> bool {
-    snapshot.task(&task.key).is_some_and(entity::definition::TaskDef::on_event)
-}
-
-/// Derives the status of an active phase's tasks. Returns true if steps waiting for an event were
-/// skipped.
-async fn derive(
-    tx: &Tx,
-    run: &run::Model,
-    snapshot: &RunSnapshot,
-    phase: &phase::Model,
-    tasks: &mut [task::Model],
-) -> Result<bool> {
-    let indices: Vec<usize> = (0..tasks.len()).filter(|i| tasks[*i].phase_id == phase.id).collect();
-    // Single steps that wait for an event keep no phase open.
-    let mut waiting = single::waiting(tx, snapshot, &phase.key, tasks).await?;
-    let arrived = wake::arrived_early(tx, run, &waiting, tasks).await?;
-    waiting.retain(|step| !arrived.contains(&step.id));
-    let waiting_in = |task: &task::Model| waiting.iter().filter(|step| step.task_id == task.id).count() as i64;
-    // A task on an event creates steps as long as the phase has other work.
-    let is_event_task = |task: &task::Model| task.fan_out && on_event(snapshot, task);
-    let quiet = |task: &task::Model| task.fan_out_done && task.counts().open() == waiting_in(task);
-    let has_waiting = tasks.iter().any(|task| task.phase_id == phase.id && is_event_task(task)) || !waiting.is_empty();
-    let is_over = has_waiting
-        && phase.open_until.is_none_or(|until| until <= tx.now())
-        && indices.iter().all(|i| quiet(&tasks[*i]) || (is_event_task(&tasks[*i]) && tasks[*i].counts().open() == 0));
-    let skipped_any = is_over && !waiting.is_empty();
-    if skipped_any {
-        let skipped = super::dependents::skip(tx, run, waiting, |step| {
-            ReasonText::new(StepReason::EventDidNotCome, format!("{} did not arrive", step.trigger))
-        })
-        .await?;
-        for i in indices.iter().copied() {
-            if skipped.iter().any(|step| step.task_id == tasks[i].id) {
-                let fresh = task::Entity::find_by_id(tasks[i].id).one(tx.db()).await?;
-                tasks[i] = fresh.ok_or_else(|| Error::internal("a task is missing"))?;
-            }
-        }
-    }
-    for i in indices {
-        if is_event_task(&tasks[i]) && is_over && !tasks[i].fan_out_done {
-            super::task::fan_out_done(tx, tasks[i].id, true).await?;
-            tasks[i].fan_out_done = true;
-        }
-        let task = tasks[i].clone();
-        let met = |key: &String| tasks.iter().any(|other| other.key == *key && other.status.meets_dependency());
-        let facts = TaskFacts {
-            counts: task.counts(),
-            fan_out_done: task.fan_out_done,
-            fail_when: task.fail_when.0,
-            depends_met: task.depends_on.0.iter().all(met),
-            phase_active: true,
-            retrying: task.retrying,
-        };
-        tasks[i] = set_status(tx, run, task, facts.status()).await?;
-    }
-    Ok(skipped_any)
-}
-
-/// Closes an active phase if its tasks have ended and any required person's action is recorded.
-async fn close(
-    tx: &Tx,
-    viewer: &Viewer,
-    run: &run::Model,
-    phase: phase::Model,
-    tasks: &[task::Model],
-) -> Result<phase::Model> {
-    let statuses: Vec<TaskStatus> =
-        tasks.iter().filter(|task| task.phase_id == phase.id).map(|task| task.status).collect();
-    // A person completes guided work.
-    if run.run_type == RunType::Guided {
-        return Ok(phase);
-    }
-    let act = if statuses.contains(&TaskStatus::Failed) {
-        PhaseTransition::Fail
-    } else if statuses.iter().all(|status| *status == TaskStatus::Skipped) {
-        PhaseTransition::Skip
-    } else if statuses.iter().all(|status| status.meets_dependency())
-        && (phase.autonomous || phase.person_act.is_some())
-    {
-        PhaseTransition::Complete
-    } else {
-        return Ok(phase);
-    };
-    super::phase::apply_transition(tx, viewer, run, phase, act, None).await
 }
 
 async fn set_status(tx: &Tx, run: &run::Model, task: task::Model, to: TaskStatus) -> Result<task::Model> {

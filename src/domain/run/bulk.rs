@@ -10,7 +10,7 @@ use sea_orm::{EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect}
 
 use super::list;
 use super::list::RunFilter;
-use super::permissions::{Action, check_allowed};
+use super::permissions::{Action, RunContext, check_allowed};
 use crate::kernel::db::Db;
 use crate::kernel::error::{Error, Refusal, Result};
 use crate::kernel::limits;
@@ -51,20 +51,15 @@ pub async fn act(
     let reason = reason.map(|reason| crate::kernel::validate::text("reason", reason)).transpose()?;
     let runs = all.order_by_asc(run::Column::Id).limit(limits::BULK).all(db.read()).await?;
     let campaigns = campaigns(db, viewer, &runs).await?;
-    let retries = match action {
+    let mut unreached = match action {
         Action::Retry => super::unreached::judge(db.read(), viewer, &runs).await?,
         _ => HashMap::new(),
     };
     let mut result = BulkResult { matched, ..BulkResult::default() };
     for run in runs {
         let id = run.id;
-        let mut verdict = check_changes(&run, run.campaign_id.and_then(|id| campaigns.get(&id).copied()), action);
-        if verdict.is_ok() && action == Action::Retry {
-            verdict = match retries.get(&id) {
-                Some(verdict) => verdict.retry.clone().map(|_| ()).map_err(Error::from),
-                None => Ok(()),
-            };
-        }
+        let campaign = run.campaign_id.and_then(|id| campaigns.get(&id).copied());
+        let verdict = check_changes(&run, &RunContext::of(campaign, &[], unreached.remove(&id)), action);
         let outcome = match verdict {
             Err(err) => Err(err),
             Ok(()) if dry => {
@@ -85,11 +80,11 @@ pub async fn act(
 
 /// Checks that the action would change the run. Unlike a single cancel, a bulk cancel rejects runs
 /// that are cancelled already.
-fn check_changes(run: &run::Model, campaign: Option<CampaignStatus>, action: Action) -> Result<()> {
+fn check_changes(run: &run::Model, context: &RunContext, action: Action) -> Result<()> {
     if action == Action::Cancel && run.status == RunStatus::Cancelled {
         return Err(Refusal::transition("run", run.status, RunTransition::Cancel).into());
     }
-    check_allowed(run, campaign, action)
+    check_allowed(run, context, action)
 }
 
 async fn campaigns(db: &Db, viewer: &Viewer, runs: &[run::Model]) -> Result<HashMap<CampaignId, CampaignStatus>> {

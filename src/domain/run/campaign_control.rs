@@ -39,10 +39,7 @@ pub async fn change_status(
         if act == CampaignTransition::Cancel && campaign.status == CampaignStatus::Cancelled {
             return Ok(campaign);
         }
-        transition::next_status(&campaign, act)?;
-        if act == CampaignTransition::Complete {
-            transition::no_open_runs(tx.db(), &campaign).await?;
-        }
+        transition::check_transition(tx.db(), &campaign, act).await?;
         let campaign = transition::apply_transition(tx, viewer, campaign, act, reason.clone()).await?;
         let end_reason = match act {
             CampaignTransition::Complete => Some(EndReason::CampaignCompleted),

@@ -13,15 +13,15 @@ use std::time::Instant;
 use chrono::{DateTime, Utc};
 use entity::definition::{StepDef, TaskDef, Trigger};
 use entity::id::*;
-use entity::step::{self, Executor, StepReason, StepStatus};
+use entity::step::{self, Executor, StepReason, StepStatus, StepTransition};
 use entity::{Actor, run};
-use sea_orm::sea_query::{Expr, ExprTrait};
+use sea_orm::sea_query::Expr;
 use sea_orm::{ActiveEnum, ColumnTrait, EntityTrait, QueryFilter};
 
 pub(crate) use again::{WAITED, restore, trigger_again};
 
 use super::snapshot::RunSnapshot;
-use super::step::{Change, ReasonText};
+use super::step::{Change, ReasonText, SetTransition};
 use super::values::Values;
 use crate::domain::content::cel::Condition;
 use crate::domain::plan::run_template;
@@ -33,7 +33,7 @@ use crate::kernel::storable;
 
 /// Outcome of the step that others waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum DependencyEnd {
+pub enum DependencyEnd {
     /// Completed.
     Completed,
     /// Skipped.
@@ -138,19 +138,15 @@ pub(crate) async fn enqueue(
         by_times.entry(times).or_default().push(step.id);
     }
     for ((available_at, due), ids) in by_times {
-        let fired = step::Entity::update_many()
-            .col_expr(step::Column::Status, Expr::value(StepStatus::Queued.to_value()))
+        let fires = SetTransition::new(StepStatus::Pending, &[StepTransition::Fire]);
+        let fired = fires
+            .update()?
             .col_expr(step::Column::AvailableAt, Expr::value(available_at))
             .col_expr(step::Column::DueAt, Expr::value(due))
-            .col_expr(step::Column::Revision, Expr::col(step::Column::Revision).add(1))
             .filter(any_of(tx.dialect(), step::COLUMN.id, ids))
-            .filter(step::COLUMN.status.eq(StepStatus::Pending))
             .exec_with_returning(tx.db())
             .await?;
-        let changes: Vec<Change> = fired
-            .into_iter()
-            .map(|step| Change { step, from: Some(StepStatus::Pending), kind: "step.queued", reason: None })
-            .collect();
+        let changes = fires.changes(fired, |_| None)?;
         super::step::record_changes(tx, run, &Actor::engine(), &changes).await?;
     }
     Ok(skipped)
@@ -248,26 +244,17 @@ pub(crate) async fn skip(
     }
     let mut all = Vec::new();
     for (reason, ids) in by_reason {
-        let skipped = step::Entity::update_many()
-            .col_expr(step::Column::Status, Expr::value(StepStatus::Skipped.to_value()))
+        let skips = SetTransition::new(StepStatus::Pending, &[StepTransition::Skip]);
+        let skipped = skips
+            .update()?
             .col_expr(step::Column::Error, Expr::value(reason.text.clone()))
             .col_expr(step::Column::Reason, Expr::value(reason.code.to_value()))
             .col_expr(step::Column::CompletedAt, Expr::value(tx.now()))
             .col_expr(step::Column::CompletedBy, Expr::value(serde_json::to_value(Actor::engine())?))
-            .col_expr(step::Column::Revision, Expr::col(step::Column::Revision).add(1))
             .filter(any_of(tx.dialect(), step::COLUMN.id, ids))
-            .filter(step::COLUMN.status.eq(StepStatus::Pending))
             .exec_with_returning(tx.db())
             .await?;
-        let changes: Vec<Change> = skipped
-            .iter()
-            .map(|step| Change {
-                step: step.clone(),
-                from: Some(StepStatus::Pending),
-                kind: "step.skipped",
-                reason: Some(reason.text.clone()),
-            })
-            .collect();
+        let changes = skips.changes(skipped.clone(), |_| Some(reason.text.clone()))?;
         super::step::record_changes(tx, run, &Actor::engine(), &changes).await?;
         all.extend(skipped);
     }

@@ -15,12 +15,12 @@ use entity::id::*;
 use entity::phase::PhaseTransition;
 use entity::run::{Model, RunTransition};
 use entity::step::{self, StepStatus};
-use entity::{PhaseStatus, RunStatus, RunType, TaskStatus, record, run_record, task};
+use entity::{PhaseStatus, RunStatus, RunType, TaskStatus, record, run_record};
 use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, Set};
 use serde_json::json;
 use std::collections::HashMap;
 
-use super::permissions::{Action, check_allowed};
+use super::permissions::{Action, RunContext, check_allowed};
 use super::snapshot::GuidedSnapshot;
 use super::sweep::close;
 use super::{apply_transition, must_lock};
@@ -30,23 +30,6 @@ use crate::kernel::error::{Error, Refusal, Result};
 use crate::kernel::validate;
 use crate::kernel::viewer::Viewer;
 use crate::transact;
-
-/// Checks that no step is open and no message in flight; the error counts those that are.
-pub fn is_through(run: &Model, tasks: &[task::Model]) -> Result<()> {
-    let open: i64 = tasks.iter().map(|task| task.counts().open()).sum();
-    if open > 0 {
-        return Err(Refusal::conflict(format!("{open} of its steps are open: complete or skip them")).into());
-    }
-    check_none_in_flight(run)
-}
-
-fn check_none_in_flight(run: &Model) -> Result<()> {
-    if run.on_way == 0 {
-        return Ok(());
-    }
-    let message = format!("{} of its messages are in flight, or their outcome is unknown", run.on_way);
-    Err(Refusal::conflict(message).with("messagesOnWay", json!(run.on_way)).into())
-}
 
 /// Completes guided work, with its outcome as a sentence. Errors: NOT_FOUND; CONFLICT while steps
 /// are open, naming them, or messages are in flight; INVALID_TRANSITION.
@@ -62,9 +45,13 @@ pub async fn complete(
     transact!(db, |tx| {
         let run = must_lock(tx, viewer, id, expected).await?;
         let campaign = super::campaign_of(tx.db(), viewer, &run).await?;
-        check_allowed(&run, campaign.map(|campaign| campaign.status), Action::Complete)?;
-        check_steps_closed(tx, &run).await?;
-        check_none_in_flight(&run)?;
+        let campaign = campaign.map(|campaign| campaign.status);
+        let context = RunContext::read(tx.db(), viewer, &run, campaign, Action::Complete).await?;
+        // The judge counts the open steps; here they are named.
+        if context.open_steps > 0 && run.run_type == RunType::Guided && run.status == RunStatus::InProgress {
+            return Err(open_steps(tx, &run).await?.into());
+        }
+        check_allowed(&run, &context, Action::Complete)?;
         let tasks = super::task::of_runs(tx.db(), viewer, &[id]).await?;
         for phase in super::phase::of_runs(tx.db(), viewer, &[id]).await? {
             let phase_tasks = || tasks.iter().filter(|task| task.phase_id == phase.id);
@@ -92,51 +79,21 @@ pub async fn complete(
     })
 }
 
-/// Fails while steps are open, naming them.
-async fn check_steps_closed(tx: &Tx, run: &Model) -> Result<()> {
+/// The rejection while steps are open, which names them.
+async fn open_steps(tx: &Tx, run: &Model) -> Result<Refusal> {
     let open = step::Entity::find()
         .filter(step::COLUMN.run_id.eq(run.id))
         .filter(step::COLUMN.status.is_in(StepStatus::OPEN))
         .order_by_asc(step::COLUMN.id)
         .all(tx.db())
         .await?;
-    if open.is_empty() {
-        return Ok(());
-    }
     let names: Vec<String> = open.iter().map(|step| format!("{} ({})", step.name, step.status)).collect();
     let details: Vec<_> = open
         .iter()
         .map(|step| json!({ "id": step.id, "key": step.key, "name": step.name, "status": step.status }))
         .collect();
     let message = format!("{} of its steps are open: {}", open.len(), names.join(", "));
-    Err(Refusal::conflict(message).with("openSteps", json!(details)).into())
-}
-
-/// Rejects an action that another person has already taken, naming the person and the time.
-pub(crate) fn check_not_taken(run: &Model, step: &step::Model, action: super::step::Action) -> Result<()> {
-    use super::step::Action;
-    if run.run_type != RunType::Guided {
-        return Ok(());
-    }
-    let (done, by, at) = match (action, step.status) {
-        (Action::Start | Action::Complete | Action::Submit | Action::Skip, StepStatus::Completed) => {
-            ("completed", &step.completed_by, step.completed_at)
-        }
-        (Action::Start | Action::Complete | Action::Submit | Action::Skip, StepStatus::Skipped) => {
-            ("skipped", &step.completed_by, step.completed_at)
-        }
-        (Action::Start, StepStatus::InProgress) => ("started", &step.started_by, step.started_at),
-        _ => return Ok(()),
-    };
-    let name = by.as_ref().map_or("somebody", |by| by.name.as_str());
-    let when = at.map(|at| at.to_rfc3339()).unwrap_or_default();
-    let who = by.as_ref().map(|by| json!({ "kind": by.kind, "memberId": by.member_id, "name": by.name }));
-    let refusal = Refusal::conflict(format!("{name} {done} it at {when}"))
-        .with("status", json!(step.status))
-        .with("revision", json!(step.revision))
-        .with(&format!("{done}By"), json!(who))
-        .with(&format!("{done}At"), json!(at));
-    Err(refusal.into())
+    Ok(Refusal::conflict(message).with("openSteps", json!(details)))
 }
 
 /// Finds or creates the recipients of records in guided work. Returns the updated run, which is

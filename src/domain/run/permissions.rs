@@ -2,10 +2,14 @@
 
 use async_graphql::Enum;
 use entity::run::{Model, RunTransition};
-use entity::{CampaignStatus, RunStatus};
+use entity::{CampaignStatus, RunStatus, task};
+use sea_orm::ConnectionTrait;
+use serde_json::json;
 
 use super::next_status;
+use super::unreached::{UnreachedVerdicts, judge_one};
 use crate::kernel::error::{Refusal, Result};
+use crate::kernel::viewer::Viewer;
 
 /// Action on a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
@@ -59,9 +63,76 @@ impl Action {
     }
 }
 
+/// Everything besides the run itself that decides which actions are allowed.
+#[derive(Clone, Debug, Default)]
+pub struct RunContext {
+    /// Status of the run's campaign; none for guided work.
+    campaign: Option<CampaignStatus>,
+    /// Number of the run's open steps.
+    pub(super) open_steps: i64,
+    /// Verdicts on the run's unreached recipients; none while it is open.
+    unreached: Option<UnreachedVerdicts>,
+}
+
+impl RunContext {
+    /// Builds the context from the run's tasks and, if it has ended, the verdicts on its unreached
+    /// recipients.
+    pub fn of(campaign: Option<CampaignStatus>, tasks: &[task::Model], unreached: Option<UnreachedVerdicts>) -> Self {
+        Self { campaign, open_steps: tasks.iter().map(|task| task.counts().open()).sum(), unreached }
+    }
+
+    /// Loads the part of the context that an action depends on.
+    pub(super) async fn read(
+        db: &impl ConnectionTrait,
+        viewer: &Viewer,
+        run: &Model,
+        campaign: Option<CampaignStatus>,
+        action: Action,
+    ) -> Result<Self> {
+        let tasks = match action {
+            Action::Complete => super::task::of_runs(db, viewer, &[run.id]).await?,
+            _ => Vec::new(),
+        };
+        let unreached = match action {
+            Action::Retry | Action::RepeatFailed if !run.status.is_open() => Some(judge_one(db, viewer, run).await?),
+            _ => None,
+        };
+        Ok(Self::of(campaign, &tasks, unreached))
+    }
+
+    /// True if a retry of the run retries only the steps of unreached recipients.
+    pub(super) fn retries_only_unreached(&self) -> bool {
+        self.unreached.as_ref().is_some_and(|verdicts| matches!(verdicts.retry, Ok(true)))
+    }
+}
+
 /// Checks that an action is allowed now; the error names the reason. The mutations call the same
 /// check. Guided work has no campaign.
-pub fn check_allowed(run: &Model, campaign: Option<CampaignStatus>, action: Action) -> Result<()> {
+pub fn check_allowed(run: &Model, context: &RunContext, action: Action) -> Result<()> {
+    check_status(run, context.campaign, action)?;
+    match (action, &context.unreached) {
+        (Action::Retry, Some(verdicts)) => Ok(verdicts.retry.clone().map(|_| ())?),
+        (Action::RepeatFailed, Some(verdicts)) => Ok(verdicts.repeat.clone()?),
+        (Action::Complete, _) => check_closed(run, context.open_steps),
+        _ => Ok(()),
+    }
+}
+
+/// Checks that no step of guided work is open and no message in flight; the error counts those that
+/// are.
+fn check_closed(run: &Model, open_steps: i64) -> Result<()> {
+    if open_steps > 0 {
+        return Err(Refusal::conflict(format!("{open_steps} of its steps are open: complete or skip them")).into());
+    }
+    if run.on_way == 0 {
+        return Ok(());
+    }
+    let message = format!("{} of its messages are in flight, or their outcome is unknown", run.on_way);
+    Err(Refusal::conflict(message).with("messagesOnWay", json!(run.on_way)).into())
+}
+
+/// Checks the action by the statuses of the run and its campaign.
+fn check_status(run: &Model, campaign: Option<CampaignStatus>, action: Action) -> Result<()> {
     // Cancelling is idempotent: the second request succeeds and changes nothing.
     if action == Action::Cancel && run.status == RunStatus::Cancelled {
         return Ok(());
@@ -106,7 +177,7 @@ fn check_retry_allowed(run: &Model, campaign: CampaignStatus) -> Result<()> {
 }
 
 /// Checks that the run can be repeated, apart from unreached recipients.
-pub(super) fn check_repeat_allowed(run: &Model, campaign: CampaignStatus) -> Result<()> {
+fn check_repeat_allowed(run: &Model, campaign: CampaignStatus) -> Result<()> {
     let why = if run.status.is_open() {
         format!("it has not ended: it is {}", run.status)
     } else if run.started_at.is_none() {

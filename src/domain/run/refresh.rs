@@ -4,7 +4,7 @@ use entity::RunStatus;
 use entity::id::RunId;
 use entity::run::Model;
 
-use super::permissions::{Action, check_allowed};
+use super::permissions::{Action, RunContext, check_allowed};
 use super::{advance, must_find, must_lock, snapshot, task};
 use crate::domain::plan::campaign::preflight::{self, LaunchAction, PreflightContext};
 use crate::domain::plan::campaign_snapshot::CampaignParts;
@@ -31,7 +31,7 @@ pub async fn refresh(db: &Db, viewer: &Viewer, id: RunId, expected: Option<i32>)
     let report = report.map(serde_json::to_value).transpose()?;
     let run = transact!(db, |tx| {
         let run = must_lock(tx, viewer, id, expected).await?;
-        check_allowed(&run, status, Action::Refresh)?;
+        check_allowed(&run, &RunContext::of(status, &[], None), Action::Refresh)?;
         tx.set_result(id);
         match run.status {
             RunStatus::Scheduled => {

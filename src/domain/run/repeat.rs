@@ -13,9 +13,10 @@ use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, Query
 use serde_json::json;
 
 use super::dependents::DependencyEnd;
+use super::permissions::{Action, RunContext, check_allowed};
 use super::snapshot::{self, RunSnapshot};
 use super::step::Change;
-use super::{must_lock, permissions, task, unreached};
+use super::{must_lock, task};
 use crate::domain::plan::run_template;
 use crate::kernel::db::batch::{any_of, insert_all};
 use crate::kernel::db::{Db, Tx};
@@ -42,16 +43,15 @@ pub async fn repeat(db: &Db, viewer: &Viewer, id: RunId, name: Option<&str>, opt
     transact!(db, |tx| {
         let found = super::must_find(tx.db(), viewer, id).await?;
         let Some(campaign_id) = found.campaign_id else {
-            return permissions::check_allowed(&found, None, permissions::Action::Repeat).map(|()| found);
+            return check_allowed(&found, &RunContext::default(), Action::Repeat).map(|()| found);
         };
         let campaign = crate::domain::plan::campaign::must_lock(tx, viewer, campaign_id, None).await?;
         let parent = must_lock(tx, viewer, id, None).await?;
-        permissions::check_repeat_allowed(&parent, campaign.status)?;
+        let action = if failed { Action::RepeatFailed } else { Action::Repeat };
+        let context = RunContext::read(tx.db(), viewer, &parent, Some(campaign.status), action).await?;
+        check_allowed(&parent, &context, action)?;
         if !failed && !options.even_if_open && parent.run_type != RunType::TestRun {
             check_none_open(tx, &campaign).await?;
-        }
-        if failed {
-            unreached::repeatable(tx.db(), viewer, &parent).await?;
         }
         let original = snapshot::of_runs(tx.db(), viewer, &[id]).await?.pop();
         let original = original.ok_or_else(|| Error::internal(format!("{id} has no snapshot")))?;

@@ -11,12 +11,10 @@ use entity::sweep::{self as sweeps, SweepKind};
 use entity::{PhaseStatus, RunStatus, RunType, run_record};
 use rand::RngExt;
 use sea_orm::sea_query::{Expr, ExprTrait};
-use sea_orm::{
-    ActiveEnum, ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, Set,
-};
+use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, Set};
 
-use super::permissions::{Action, check_allowed};
-use super::step::{ActionInput, Change};
+use super::permissions::{Action, RunContext, check_allowed};
+use super::step::{ActionInput, SetTransition};
 use super::{
     advance, apply_transition, dependents, interrupt, must_lock, phase, recipients, step_messages, sweep_queue, task,
     unreached,
@@ -55,8 +53,10 @@ pub async fn retry(db: &Db, viewer: &Viewer, id: RunId, expected: Option<i32>, r
             None => None,
         };
         let run = must_lock(tx, viewer, id, expected).await?;
-        check_allowed(&run, campaign.map(|campaign| campaign.status), Action::Retry)?;
-        let only_left = unreached::retryable(tx.db(), viewer, &run).await?;
+        let campaign = campaign.map(|campaign| campaign.status);
+        let context = RunContext::read(tx.db(), viewer, &run, campaign, Action::Retry).await?;
+        check_allowed(&run, &context, Action::Retry)?;
+        let only_left = context.retries_only_unreached();
         let failed_at = run.ended_at.unwrap_or_else(|| tx.now());
         let done = run.status == RunStatus::Completed;
         let reason_of_sweeps = only_left.then_some(RECIPIENTS);
@@ -205,17 +205,16 @@ pub(in crate::domain::run) async fn requeue(
     ids: &[StepId],
     reason: Option<&str>,
 ) -> Result<()> {
-    let steps = step::Entity::update_many()
-        .col_expr(step::Column::Status, Expr::value(StepStatus::Queued.to_value()))
+    let retries = SetTransition::new(StepStatus::Failed, &[StepTransition::Retry]);
+    let steps = retries
+        .update()?
         .col_expr(step::Column::AvailableAt, Expr::value(tx.now()))
         .col_expr(step::Column::FailureCount, Expr::value(0))
         .col_expr(step::Column::LapseCount, Expr::value(0))
         .col_expr(step::Column::Reason, Expr::value(Option::<String>::None))
         .col_expr(step::Column::CompletedAt, Expr::value(Option::<chrono::DateTime<chrono::Utc>>::None))
         .col_expr(step::Column::CompletedBy, Expr::value(Option::<serde_json::Value>::None))
-        .col_expr(step::Column::Revision, Expr::col(step::Column::Revision).add(1))
         .filter(any_of(tx.dialect(), step::COLUMN.id, ids.iter().copied()))
-        .filter(step::COLUMN.status.eq(StepStatus::Failed))
         .exec_with_returning(tx.db())
         .await?;
     let recipients: Vec<RunRecordId> = steps.iter().filter_map(|step| step.run_record_id).collect();
@@ -223,8 +222,7 @@ pub(in crate::domain::run) async fn requeue(
     let snapshot = super::snapshot::of(tx.db(), run).await?;
     dependents::restore(tx, run, &snapshot, &steps).await?;
     let reason = reason.map(str::to_owned);
-    let change = |step| Change { step, from: Some(StepStatus::Failed), kind: "step.retried", reason: reason.clone() };
-    let changes: Vec<Change> = steps.into_iter().map(change).collect();
+    let changes = retries.changes(steps, |_| reason.clone())?;
     super::step::record_changes(tx, run, &viewer.actor(), &changes).await?;
     if recipients.is_empty() {
         return Ok(());

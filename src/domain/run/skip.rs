@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use entity::id::*;
 use entity::run;
 use entity::step::{self, StepStatus};
-use sea_orm::sea_query::{Expr, ExprTrait};
-use sea_orm::{ActiveEnum, ColumnTrait, EntityTrait, QueryFilter};
+use sea_orm::sea_query::Expr;
+use sea_orm::{ActiveEnum, QueryFilter};
 
-use super::step::{Change, ReasonText, record_changes};
+use super::step::{Change, ReasonText, record_changes, skip_open};
 use super::sweep::close;
 use super::{early_events, unhandled_replies};
 use crate::domain::message::communication;
@@ -26,14 +26,11 @@ pub(crate) async fn skip(
     why: &ReasonText,
 ) -> Result<()> {
     let statuses: HashMap<StepId, StepStatus> = steps.iter().map(|step| (step.id, step.status)).collect();
-    let skipped = step::Entity::update_many()
-        .col_expr(step::Column::Status, Expr::value(StepStatus::Skipped.to_value()))
+    let skipped = skip_open()
         .col_expr(step::Column::Error, Expr::value(why.text.clone()))
         .col_expr(step::Column::Reason, Expr::value(why.code.to_value()))
         .col_expr(step::Column::CompletedAt, Expr::value(tx.now()))
-        .col_expr(step::Column::Revision, Expr::col(step::Column::Revision).add(1))
         .filter(any_of(tx.dialect(), step::COLUMN.id, steps.iter().map(|step| step.id)))
-        .filter(step::COLUMN.status.is_in(StepStatus::OPEN))
         .filter(step::COLUMN.lease_owner.is_null())
         .exec_with_returning(tx.db())
         .await?;

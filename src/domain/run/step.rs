@@ -32,9 +32,10 @@ use crate::kernel::{limits, validate};
 
 scoped!(step, StepId, "step");
 
-pub use permissions::{Action, StepContext, check_allowed};
+pub use permissions::{Action, StepContext, StepRows, check_allowed};
 pub use transition::ActionInput;
 pub(crate) use transition::apply;
+pub(crate) use transition::set::{SetTransition, skip_open};
 
 /// Filter for steps. All given conditions must hold.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, InputObject)]
@@ -138,16 +139,16 @@ fn assignees(ids: &[ID]) -> Result<Vec<uuid::Uuid>> {
 
 /// Reason for a step's status: a code for programs and a sentence for people.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct ReasonText {
+pub struct ReasonText {
     /// The code.
-    pub(crate) code: StepReason,
+    pub code: StepReason,
     /// The sentence.
-    pub(crate) text: String,
+    pub text: String,
 }
 
 impl ReasonText {
     /// Builds a reason from both.
-    pub(crate) fn new(code: StepReason, text: impl Into<String>) -> Self {
+    pub fn new(code: StepReason, text: impl Into<String>) -> Self {
         Self { code, text: text.into() }
     }
 }

@@ -11,13 +11,13 @@ use std::collections::HashSet;
 
 use entity::communication::{self, CommunicationStatus};
 use entity::id::*;
-use entity::step::{self, StepReason, StepStatus};
+use entity::step::{self, StepReason, StepStatus, StepTransition};
 use entity::sweep::{COLUMN, Column, Entity, Model, SweepKind};
 use entity::{RunStatus, run};
 use sea_orm::sea_query::{Expr, ExprTrait, Query};
 use sea_orm::{ActiveEnum, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
-use super::step::Change;
+use super::step::SetTransition;
 use super::{advance, dependents, record_change, retry, step_messages, sweep_queue};
 use crate::kernel::db::batch::any_of;
 use crate::kernel::db::{Db, Tx, fair};
@@ -104,35 +104,19 @@ async fn approve(tx: &Tx, viewer: &Viewer, run: &run::Model, sweep: &Model) -> R
 async fn redraft(tx: &Tx, viewer: &Viewer, run: &run::Model, sweep: &Model) -> Result<Option<uuid::Uuid>> {
     let drafts = drafts(tx, run, sweep).await?;
     let last = drafts.last().map(|row| row.id.0);
-    let updated = step::Entity::update_many()
-        .col_expr(step::Column::Status, Expr::value(StepStatus::Queued.to_value()))
+    // Two transitions in one write: reset and enqueued.
+    let again = SetTransition::new(StepStatus::Completed, &[StepTransition::Reset, StepTransition::Fire]);
+    let updated = again
+        .update()?
         .col_expr(step::Column::AvailableAt, Expr::value(tx.now()))
         .col_expr(step::Column::CompletedAt, Expr::value(Option::<chrono::DateTime<chrono::Utc>>::None))
         .col_expr(step::Column::Reason, Expr::value(StepReason::ReviewRejected.to_value()))
-        .col_expr(step::Column::Revision, Expr::col(step::Column::Revision).add(1))
         .filter(any_of(tx.dialect(), step::COLUMN.id, drafts.iter().map(|row| row.step_id)))
-        .filter(step::COLUMN.status.eq(StepStatus::Completed))
         .exec_with_returning(tx.db())
         .await?;
     let snapshot = super::snapshot::of(tx.db(), run).await?;
     super::dependents::restore(tx, run, &snapshot, &updated).await?;
-    // Two transitions in one write: reset and enqueued.
-    let mut changes = Vec::new();
-    for step in updated {
-        let back = step::Model { status: StepStatus::Pending, ..step.clone() };
-        changes.push(Change {
-            step: back,
-            from: Some(StepStatus::Completed),
-            kind: "step.reset",
-            reason: sweep.reason.clone(),
-        });
-        changes.push(Change {
-            step,
-            from: Some(StepStatus::Pending),
-            kind: "step.queued",
-            reason: sweep.reason.clone(),
-        });
-    }
+    let changes = again.changes(updated, |_| sweep.reason.clone())?;
     super::step::record_changes(tx, run, &viewer.actor(), &changes).await?;
     Ok(last)
 }

@@ -254,17 +254,8 @@ fn reached_all(run: &Model) -> Refusal {
     Refusal::conflict(message)
 }
 
-/// Checks that a run can be retried; true if only unreached recipients are retried.
-pub(super) async fn retryable(db: &impl ConnectionTrait, viewer: &Viewer, run: &Model) -> Result<bool> {
-    Ok(judge_one(db, viewer, run).await?.retry?)
-}
-
-/// Checks that a run can be repeated for unreached recipients.
-pub(super) async fn repeatable(db: &impl ConnectionTrait, viewer: &Viewer, run: &Model) -> Result<()> {
-    Ok(judge_one(db, viewer, run).await?.repeat?)
-}
-
-async fn judge_one(db: &impl ConnectionTrait, viewer: &Viewer, run: &Model) -> Result<UnreachedVerdicts> {
+/// Computes both verdicts for one run.
+pub(super) async fn judge_one(db: &impl ConnectionTrait, viewer: &Viewer, run: &Model) -> Result<UnreachedVerdicts> {
     let mut verdicts = judge(db, viewer, std::slice::from_ref(run)).await?;
     verdicts.remove(&run.id).ok_or_else(|| Error::internal("a run without a verdict"))
 }

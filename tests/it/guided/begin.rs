@@ -238,6 +238,12 @@ both! {
         assert_eq!(error["extensions"]["completedBy"]["name"], winner);
         assert_eq!(error["extensions"]["completedAt"], "2026-11-02T12:03:00Z");
         assert!(error["message"].as_str().unwrap().contains(winner.as_str().unwrap()));
+        // The list of actions gives the same reason.
+        let query = "query($id: ID!) { step(id: $id) { availableActions { action blockedBecause } } }";
+        let shown = world.post_as(&second, query, json!({ "id": step })).await.1;
+        let all = shown["data"]["step"]["availableActions"].as_array().unwrap();
+        let complete = all.iter().find(|one| one["action"] == "COMPLETE").unwrap();
+        assert_eq!(complete["blockedBecause"], error["message"], "{shown}");
         world.end().await;
     }
 }

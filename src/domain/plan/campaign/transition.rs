@@ -66,39 +66,61 @@ impl Action {
 /// Checks that an action is allowed now; the error gives the reason against it. The mutations use
 /// the same checks.
 pub async fn check_allowed(db: &Db, viewer: &Viewer, campaign: &Model, action: Action) -> Result<()> {
-    let passes_preflight = async |launch, any_status| {
-        let parts = CampaignParts::of(db.read(), viewer, campaign.clone()).await?;
-        let report =
-            preflight::preflight(db, viewer, &parts, launch, PreflightContext { any_status, input: None }).await?;
-        if report.ready { Ok(()) } else { Err(Refusal::conflict(report.failures()).into()) }
+    let parts = async || CampaignParts::of(db.read(), viewer, campaign.clone()).await;
+    let launches = async |launch| {
+        let context = PreflightContext { any_status: false, input: None };
+        check_ready(&preflight::preflight(db, viewer, &parts().await?, launch, context).await?)
+    };
+    let passes = async |act| {
+        next_status(campaign, act)?;
+        check_ready(&preflight_of_pass(db, viewer, &parts().await?, act).await?)
     };
     match action {
         Action::Update => editable(campaign),
-        Action::Submit => {
-            next_status(campaign, CampaignTransition::Submit)?;
-            passes_preflight(LaunchAction::Run, true).await
-        }
-        Action::Approve => {
-            next_status(campaign, CampaignTransition::Approve)?;
-            if campaign.status == CampaignStatus::Active {
-                let parts = CampaignParts::of(db.read(), viewer, campaign.clone()).await?;
-                approval::require_changes(db.read(), viewer, &parts).await?;
-            }
-            passes_preflight(LaunchAction::Run, true).await
-        }
-        Action::Reject => next_status(campaign, CampaignTransition::Reject).map(|_| ()),
-        Action::Pause => next_status(campaign, CampaignTransition::Pause).map(|_| ()),
-        Action::Resume => next_status(campaign, CampaignTransition::Resume).map(|_| ()),
-        Action::Complete => {
-            next_status(campaign, CampaignTransition::Complete)?;
-            no_open_runs(db.read(), campaign).await
-        }
+        Action::Submit => passes(CampaignTransition::Submit).await,
+        Action::Approve => passes(CampaignTransition::Approve).await,
+        Action::Reject => check_transition(db.read(), campaign, CampaignTransition::Reject).await,
+        Action::Pause => check_transition(db.read(), campaign, CampaignTransition::Pause).await,
+        Action::Resume => check_transition(db.read(), campaign, CampaignTransition::Resume).await,
+        Action::Complete => check_transition(db.read(), campaign, CampaignTransition::Complete).await,
         // Cancelling is idempotent.
         Action::Cancel if campaign.status == CampaignStatus::Cancelled => Ok(()),
-        Action::Cancel => next_status(campaign, CampaignTransition::Cancel).map(|_| ()),
-        Action::TestRun => passes_preflight(LaunchAction::TestRun, false).await,
-        Action::Run => passes_preflight(LaunchAction::Run, false).await,
-        Action::Schedule => passes_preflight(LaunchAction::Schedule, false).await,
+        Action::Cancel => check_transition(db.read(), campaign, CampaignTransition::Cancel).await,
+        Action::TestRun => launches(LaunchAction::TestRun).await,
+        Action::Run => launches(LaunchAction::Run).await,
+        Action::Schedule => launches(LaunchAction::Schedule).await,
+    }
+}
+
+fn check_ready(report: &Preflight) -> Result<()> {
+    if report.ready { Ok(()) } else { Err(Refusal::conflict(report.failures()).into()) }
+}
+
+/// Checks a submission or an approval: its preflight, after the approval's need of changes.
+async fn preflight_of_pass(
+    db: &Db,
+    viewer: &Viewer,
+    parts: &CampaignParts,
+    act: CampaignTransition,
+) -> Result<Preflight> {
+    if act == CampaignTransition::Approve {
+        approval::require_changes(db.read(), viewer, parts).await?;
+    }
+    let context = PreflightContext { any_status: true, input: None };
+    preflight::preflight(db, viewer, parts, LaunchAction::Run, context).await
+}
+
+/// Checks a transition that needs no preflight: by the campaign's status and, to complete it, its
+/// runs.
+pub(crate) async fn check_transition(
+    db: &impl ConnectionTrait,
+    campaign: &Model,
+    act: CampaignTransition,
+) -> Result<()> {
+    next_status(campaign, act)?;
+    match act {
+        CampaignTransition::Complete => no_open_runs(db, campaign).await,
+        _ => Ok(()),
     }
 }
 
@@ -108,7 +130,7 @@ pub(crate) fn next_status(campaign: &Model, act: CampaignTransition) -> Result<C
 }
 
 /// Rejects if a run of the campaign is open. Errors: CONFLICT.
-pub(crate) async fn no_open_runs(db: &impl ConnectionTrait, campaign: &Model) -> Result<()> {
+async fn no_open_runs(db: &impl ConnectionTrait, campaign: &Model) -> Result<()> {
     let open = run::Entity::find()
         .filter(run::COLUMN.campaign_id.eq(campaign.id))
         .filter(run::COLUMN.status.is_in(RunStatus::OPEN))
@@ -148,17 +170,7 @@ pub async fn pass_with_preflight(
         next_status(&campaign, act)?;
         let parts = CampaignParts::of(db.read(), viewer, campaign).await?;
         approval::expect_content_version(&parts, seen.content)?;
-        if act == CampaignTransition::Approve {
-            approval::require_changes(db.read(), viewer, &parts).await?;
-        }
-        let report = preflight::preflight(
-            db,
-            viewer,
-            &parts,
-            LaunchAction::Run,
-            PreflightContext { any_status: true, input: None },
-        )
-        .await?;
+        let report = preflight_of_pass(db, viewer, &parts, act).await?;
         if !report.ready {
             return Ok((parts.campaign, report));
         }

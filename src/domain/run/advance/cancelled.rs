@@ -3,10 +3,10 @@
 
 use entity::phase::PhaseTransition;
 use entity::sweep::SweepKind;
-use entity::task::{self, TaskFacts};
-use entity::{PhaseStatus, run};
+use entity::{run, task};
 use sea_orm::{ActiveModelTrait, IntoActiveModel, Set};
 
+use super::plan::cancelled::{Next, next};
 use crate::domain::run::{phase, sweep_queue};
 use crate::kernel::db::Tx;
 use crate::kernel::error::Result;
@@ -15,43 +15,25 @@ use crate::kernel::viewer::Viewer;
 /// Event reason of a phase skipped because its run was cancelled.
 const RUN_CANCELLED: &str = "RUN_CANCELLED";
 
-/// Closes what can be closed now. Steps with a lease may still settle; their phase closes with the
-/// last of them.
+/// Closes what can be closed now.
 pub(super) async fn close(
     tx: &Tx,
     viewer: &Viewer,
     run: &run::Model,
-    phases: Vec<entity::phase::Model>,
-    tasks: Vec<task::Model>,
+    mut phases: Vec<entity::phase::Model>,
+    mut tasks: Vec<task::Model>,
 ) -> Result<()> {
     if sweep_queue::is_open(tx, run.id, SweepKind::Cancel).await? {
         return Ok(());
     }
-    for phase in phases {
-        if !matches!(phase.status, PhaseStatus::Active | PhaseStatus::Pending) {
-            continue;
-        }
-        let mut has_open = false;
-        for task in tasks.iter().filter(|task| task.phase_id == phase.id) {
-            let open = task.counts().open() > 0;
-            has_open |= open;
-            let task = if open || (task.fan_out_done && !task.retrying) {
-                task.clone()
-            } else {
-                stop_fan_out(tx, task).await?
-            };
-            let facts = TaskFacts {
-                counts: task.counts(),
-                fan_out_done: task.fan_out_done,
-                fail_when: task.fail_when.0,
-                depends_met: true,
-                phase_active: phase.status == PhaseStatus::Active,
-                retrying: task.retrying,
-            };
-            super::set_status(tx, run, task, facts.status()).await?;
-        }
-        if !has_open {
-            phase::apply_transition(tx, viewer, run, phase, PhaseTransition::Cancel, Some(RUN_CANCELLED)).await?;
+    while let Some(next) = next(&phases, &tasks) {
+        match next {
+            Next::StopFanOut(i) => tasks[i] = stop_fan_out(tx, &tasks[i]).await?,
+            Next::SetStatus(i, status) => tasks[i] = super::set_status(tx, run, tasks[i].clone(), status).await?,
+            Next::SkipPhase(i) => {
+                let (phase, why) = (phases[i].clone(), Some(RUN_CANCELLED));
+                phases[i] = phase::apply_transition(tx, viewer, run, phase, PhaseTransition::Cancel, why).await?;
+            }
         }
     }
     Ok(())

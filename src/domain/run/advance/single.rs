@@ -1,36 +1,23 @@
-//! Single steps of a task that has begun: each is enqueued, skipped, or left waiting, depending on
-//! its trigger and its condition.
-
-use std::collections::HashSet;
+//! Single steps of a task that has begun: each is enqueued, skipped, or left waiting, as planned and
+//! depending on its condition.
 
 use entity::definition::Trigger;
 use entity::id::TaskId;
-use entity::step::{self, Executor, StepReason, StepStatus, StepTransition};
+use entity::step::{self, StepReason, StepStatus, StepTransition};
 use entity::{CommunicationStatus, communication, run, task};
 use sea_orm::sea_query::Expr;
 use sea_orm::{ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder};
 
+use super::plan::steps::{self, Decision};
 use crate::domain::plan::run_template;
 use crate::domain::run::dependents::{self, DependencyEnd};
 use crate::domain::run::snapshot::{self, RunSnapshot};
-use crate::domain::run::step::{ActionInput, ReasonText, apply};
+use crate::domain::run::step::{ActionInput, apply};
 use crate::kernel::db::Tx;
 use crate::kernel::db::batch::any_of;
 use crate::kernel::error::Result;
 use crate::kernel::storable;
 use crate::kernel::viewer::Viewer;
-
-/// Decision about a step.
-enum Decision {
-    /// Waits for a person, an event, or another step.
-    Waits,
-    /// Enqueued, available at this time.
-    Fires(chrono::DateTime<chrono::Utc>),
-    /// Left for a person to start, if its condition holds.
-    Offered,
-    /// Skipped.
-    Skip(ReasonText),
-}
 
 /// Advances the single steps of a task. Returns true if any changed.
 pub(super) async fn advance(
@@ -42,10 +29,9 @@ pub(super) async fn advance(
     i: usize,
 ) -> Result<bool> {
     let task = &tasks[i];
-    let steps = of_task(tx, task.id).await?;
+    let all = of_task(tx, task.id).await?;
     let mut any = false;
-    for index in 0..steps.len() {
-        let step = &steps[index];
+    for (index, step) in all.iter().enumerate() {
         let review = step.kind == run_template::REVIEW;
         if review && step.trigger == Trigger::Immediate.to_string() {
             if matches!(step.status, StepStatus::Pending | StepStatus::Queued) {
@@ -57,10 +43,12 @@ pub(super) async fn advance(
         if step.status != StepStatus::Pending {
             continue;
         }
-        let decision = match &task.left_out {
-            Some(why) => Decision::Skip(ReasonText::new(StepReason::LeftOutByDecision, why.clone())),
-            None => decide(tx, snapshot, tasks, &steps, index).await?,
+        let awaited = match steps::trigger_of(step) {
+            Trigger::After(key) if task.left_out.is_none() => dependency_end(tx, snapshot, tasks, &all, &key).await?,
+            _ => None,
         };
+        let previous = index.checked_sub(1).map(|previous| &all[previous]);
+        let decision = steps::decide(tx.now(), task, step, previous, awaited);
         let step = vec![step.clone()];
         let skipped = match decision {
             Decision::Waits => continue,
@@ -87,58 +75,24 @@ async fn of_task(tx: &Tx, id: TaskId) -> Result<Vec<step::Model>> {
     Ok(all.order_by_asc(step::COLUMN.sequence).all(tx.db()).await?)
 }
 
-async fn decide(
-    tx: &Tx,
-    snapshot: &RunSnapshot,
-    tasks: &[task::Model],
-    steps: &[step::Model],
-    index: usize,
-) -> Result<Decision> {
-    let step = &steps[index];
-    let trigger: Trigger = step.trigger.parse().unwrap_or(Trigger::Manual);
-    Ok(match trigger {
-        Trigger::Immediate if step.assigned_to != Executor::Human => Decision::Fires(tx.now()),
-        Trigger::Immediate | Trigger::Manual => Decision::Offered,
-        Trigger::Event(_) => Decision::Waits,
-        Trigger::Delay(span) => match index.checked_sub(1).map(|previous| &steps[previous]) {
-            None => Decision::Fires(storable::after(tx.now(), span.chrono())),
-            Some(previous) if DependencyEnd::of(previous.status, previous.result.is_some()).is_some() => {
-                Decision::Fires(storable::after(previous.completed_at.unwrap_or_else(|| tx.now()), span.chrono()))
-            }
-            Some(_) => Decision::Waits,
-        },
-        Trigger::After(key) => match dependency_end(tx, snapshot, tasks, steps, &key).await? {
-            None => Decision::Waits,
-            Some(DependencyEnd::Completed) => Decision::Fires(tx.now()),
-            Some(end) => Decision::Skip(dependents::dependency_reason(&key, end)),
-        },
-    })
-}
-
 /// Outcome of a step, or of all steps of a fan-out; none while open.
 async fn dependency_end(
     tx: &Tx,
     snapshot: &RunSnapshot,
     tasks: &[task::Model],
-    steps: &[step::Model],
+    own: &[step::Model],
     key: &str,
 ) -> Result<Option<DependencyEnd>> {
-    if let Some(step) = steps.iter().find(|step| step.key == key) {
-        return Ok(DependencyEnd::of(step.status, step.result.is_some()));
+    if let Some(step) = own.iter().find(|step| step.key == key) {
+        return Ok(steps::end_of(step));
     }
     let Some((declared, _)) = snapshot.step(key) else { return Ok(None) };
     let Some(task) = tasks.iter().find(|task| task.key == declared.key) else { return Ok(None) };
     if declared.fan_out {
-        let counts = task.counts();
-        return Ok(match (task.fan_out_done && counts.open() == 0, counts.completed, counts.failed) {
-            (false, _, _) => None,
-            (true, 0, 0) => Some(DependencyEnd::Skipped),
-            (true, 0, _) => Some(DependencyEnd::Failed),
-            (true, _, _) => Some(DependencyEnd::Completed),
-        });
+        return Ok(steps::end_of_fan_out(task));
     }
     let step = of_task(tx, task.id).await?.into_iter().find(|step| step.key == key);
-    Ok(step.and_then(|step| DependencyEnd::of(step.status, step.result.is_some())))
+    Ok(step.as_ref().and_then(steps::end_of))
 }
 
 /// Sets the due time of the steps that people may start now.
@@ -180,23 +134,7 @@ pub(super) async fn waiting(
         .order_by_asc(step::COLUMN.sequence)
         .all(tx.db())
         .await?;
-    let mut keys: HashSet<String> = HashSet::new();
-    loop {
-        let before = keys.len();
-        for step in &pending {
-            let is_waiting = match step.trigger.parse() {
-                Ok(Trigger::Event(_)) => true,
-                Ok(Trigger::After(key)) => keys.contains(&key),
-                _ => false,
-            };
-            if is_waiting {
-                keys.insert(step.key.clone());
-            }
-        }
-        if keys.len() == before {
-            break;
-        }
-    }
+    let keys = steps::waiting_for_events(&pending);
     Ok(pending.into_iter().filter(|step| keys.contains(&step.key)).collect())
 }
 

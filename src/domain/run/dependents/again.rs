@@ -6,14 +6,14 @@ use std::collections::{BTreeMap, HashSet};
 use chrono::{DateTime, Utc};
 use entity::definition::{TaskDef, Trigger};
 use entity::id::*;
-use entity::step::{self, StepReason, StepStatus};
+use entity::step::{self, StepReason, StepStatus, StepTransition};
 use entity::{Actor, phase, run, task};
 use sea_orm::sea_query::{Expr, ExprTrait};
-use sea_orm::{ActiveEnum, ColumnTrait, EntityTrait, QueryFilter};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
 
 use super::{DependencyEnd, advance, enqueue};
 use crate::domain::run::snapshot::RunSnapshot;
-use crate::domain::run::step::{Change, record_changes};
+use crate::domain::run::step::{Change, SetTransition, record_changes};
 use crate::domain::run::{early_events, step_messages};
 use crate::kernel::db::Tx;
 use crate::kernel::db::batch::any_of;
@@ -101,7 +101,9 @@ pub(super) async fn return_to_pending(
     let events = early_events::stopping(tx, run, snapshot, declared, &records).await?;
     let is_stopped = |step: &step::Model| events.since(step.record_id, &step.key, step.completed_at).is_some();
     let mut all = Vec::new();
-    for from in [StepStatus::Skipped, StepStatus::Queued] {
+    for (from, transition) in
+        [(StepStatus::Skipped, StepTransition::Restart), (StepStatus::Queued, StepTransition::WaitAgain)]
+    {
         let ids: Vec<StepId> = found
             .iter()
             .filter(|step| step.status == from && (from == StepStatus::Queued || !is_stopped(step)))
@@ -110,8 +112,10 @@ pub(super) async fn return_to_pending(
         if ids.is_empty() {
             continue;
         }
-        let waiting = step::Entity::update_many()
-            .col_expr(step::Column::Status, Expr::value(StepStatus::Pending.to_value()))
+        let transitions = [transition];
+        let returns = SetTransition::new(from, &transitions);
+        let waiting = returns
+            .update()?
             .col_expr(step::Column::Error, Expr::value(Option::<String>::None))
             .col_expr(step::Column::Reason, Expr::value(Option::<String>::None))
             .col_expr(step::Column::CompletedAt, Expr::value(Option::<DateTime<Utc>>::None))
@@ -120,17 +124,13 @@ pub(super) async fn return_to_pending(
             .col_expr(step::Column::AvailableAt, Expr::value(tx.now()))
             .col_expr(step::Column::DueAt, Expr::value(Option::<DateTime<Utc>>::None))
             .col_expr(step::Column::OverdueAt, Expr::value(Option::<DateTime<Utc>>::None))
-            .col_expr(step::Column::Revision, Expr::col(step::Column::Revision).add(1))
             .filter(any_of(tx.dialect(), step::COLUMN.id, ids))
-            .filter(step::COLUMN.status.eq(from))
             .exec_with_returning(tx.db())
             .await?;
         if from == StepStatus::Skipped {
             step_messages::reapprove_waiting(tx, run, &waiting).await?;
         }
-        let change =
-            |step: &step::Model| Change { step: step.clone(), from: Some(from), kind: "step.reset", reason: None };
-        record_changes(tx, run, &Actor::engine(), &waiting.iter().map(change).collect::<Vec<_>>()).await?;
+        record_changes(tx, run, &Actor::engine(), &returns.changes(waiting.clone(), |_| None)?).await?;
         all.extend(waiting);
     }
     Ok(all)

@@ -8,7 +8,7 @@ use sea_orm::{ActiveModelTrait, IntoActiveModel, Set};
 
 use super::judge;
 use super::outcome::{person_reason, set_outcome};
-use super::permissions::{Action, StepContext, check_allowed, transition_of};
+use super::permissions::{Action, StepContext, check_allowed, check_not_taken, transition_of};
 use super::transition::{ActionInput, apply_transition, lock_run, with_approval};
 use super::{Change, must_find};
 use crate::domain::plan::run_template;
@@ -62,7 +62,8 @@ async fn apply_judged(
         let run = lock_run(tx, viewer, id).await?;
         // Read after the run was locked: nobody else can change the step now.
         let step = must_find(tx.db(), viewer, id).await?;
-        guided::check_not_taken(&run, &step, action)?;
+        // Of two people who act at once, the later one learns of the other, not of a newer revision.
+        check_not_taken(&run, &step, action)?;
         validate::expect("step", step.revision, expected)?;
         let context = StepContext::read(tx.db(), viewer, &step, run, tx.now()).await?;
         check_allowed(viewer, &step, &context, action)?;

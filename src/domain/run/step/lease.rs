@@ -12,7 +12,7 @@ use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{ActiveEnum, ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, Statement};
 use serde_json::{Value, json};
 
-use super::Change;
+use super::{Change, SetTransition};
 use crate::domain::run::retry;
 use crate::kernel::db::Tx;
 use crate::kernel::db::batch::any_of;
@@ -68,8 +68,9 @@ pub(crate) async fn claim(
     let ids: Vec<RunId> = candidates.iter().map(|(_, run)| *run).collect();
     let running = crate::domain::run::list_running(tx, &ids).await?;
     let is_running = |(_, of): &&(StepId, RunId)| running.iter().any(|run| run.id == *of);
-    let steps = Entity::update_many()
-        .col_expr(Column::Status, Expr::value(StepStatus::InProgress.to_value()))
+    let starts = SetTransition::new(StepStatus::Queued, &[StepTransition::Start]);
+    let steps = starts
+        .update()?
         .col_expr(Column::LeaseOwner, Expr::value(holder.owner.clone()))
         .col_expr(Column::LeaseToken, Expr::value(holder.token.clone()))
         .col_expr(Column::LeaseExpiresAt, Expr::value(holder.until))
@@ -79,23 +80,15 @@ pub(crate) async fn claim(
         // do.
         .col_expr(Column::Error, Expr::case(rejected(), Expr::col(Column::Error)).into())
         .col_expr(Column::Reason, Expr::case(rejected(), Expr::col(Column::Reason)).into())
-        .col_expr(Column::Revision, Expr::col(Column::Revision).add(1))
         // Filters by id alone: the planner has no statistics on a run that has just begun, and
         // would scan all its steps.
         .filter(any_of(tx.dialect(), COLUMN.id, candidates.iter().filter(is_running).map(|(step, _)| *step)))
-        .filter(COLUMN.status.eq(StepStatus::Queued))
         .exec_with_returning(tx.db())
         .await?;
     let mut claimed = Vec::with_capacity(steps.len());
     for run in running {
         let mine: Vec<&Model> = steps.iter().filter(|step| step.run_id == run.id).collect();
-        let change = |step: &&Model| Change {
-            step: (*step).clone(),
-            from: Some(StepStatus::Queued),
-            kind: "step.started",
-            reason: None,
-        };
-        let changes: Vec<Change> = mine.iter().map(change).collect();
+        let changes = starts.changes(mine.iter().map(|step| (*step).clone()), |_| None)?;
         super::record_changes(tx, &run, &holder.actor, &changes).await?;
         let run = Arc::new(run);
         claimed.extend(mine.into_iter().map(|step| (step.clone(), run.clone())));

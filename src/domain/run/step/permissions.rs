@@ -1,11 +1,14 @@
 //! Permissions: decides which actions are allowed on a step now, given its run, phase, task and
 //! viewer.
 
+use std::sync::Arc;
+
 use async_graphql::Enum;
 use chrono::{DateTime, Utc};
 use entity::definition::{ApprovalDef, StepDef, Trigger};
 use entity::id::*;
 use entity::member::Role;
+use entity::reviewer::ReviewPolicy;
 use entity::step::{COLUMN, Column, Entity, Executor, Model, StepStatus, StepTransition};
 use entity::{
     Actor, CampaignStatus, CommunicationStatus, RunStatus, RunType, StateMachine, campaign, communication, phase,
@@ -16,7 +19,7 @@ use sea_orm::{ColumnTrait, Condition, ConnectionTrait, EntityTrait, PaginatorTra
 use serde_json::json;
 
 use crate::domain::plan::run_template;
-use crate::domain::run::{self as runs, step_graph::StepGraph};
+use crate::domain::run::{self as runs, snapshot::RunSnapshot, step_graph::StepGraph};
 use crate::kernel::db::batch::any_of;
 use crate::kernel::error::{Code, Error, Refusal, Result};
 use crate::kernel::viewer::Viewer;
@@ -83,42 +86,53 @@ pub struct StepContext {
     now: DateTime<Utc>,
 }
 
+/// Rows from which a step's context is built.
+#[derive(Clone, Debug)]
+pub struct StepRows {
+    /// The step's run.
+    pub run: run::Model,
+    /// All phases of the run.
+    pub phases: Vec<phase::Model>,
+    /// All tasks of the run.
+    pub tasks: Vec<task::Model>,
+    /// Snapshot of the run.
+    pub snapshot: Arc<RunSnapshot>,
+    /// Status of the run's campaign; none for guided work.
+    pub campaign: Option<CampaignStatus>,
+}
+
 impl StepContext {
-    /// Builds the context from loaded rows: the step's run with all its phases and tasks, and,
-    /// where it matters, the number of its messages without a verdict.
-    #[expect(clippy::too_many_arguments, reason = "one for each row that it reads")]
-    pub fn of(
+    /// Builds the context from rows, and from further reads that only some steps need. `drafts`
+    /// counts the run's messages without a verdict; it is awaited only where they matter.
+    pub async fn of<E: From<Error>>(
+        db: &impl ConnectionTrait,
         step: &Model,
-        run: run::Model,
-        phases: Vec<phase::Model>,
-        tasks: Vec<task::Model>,
-        undecided: u64,
-        declared: Option<StepDef>,
-        has_started_dependents: bool,
-        messages_in_flight: u64,
+        rows: StepRows,
+        drafts: impl Future<Output = std::result::Result<u64, E>>,
         now: DateTime<Utc>,
-    ) -> Result<Self> {
+    ) -> std::result::Result<Self, E> {
+        let StepRows { run, phases, tasks, snapshot, campaign } = rows;
         let phase = phases.iter().find(|phase| phase.id == step.phase_id).cloned();
         let phase = phase.ok_or_else(|| Error::internal("a step without its phase"))?;
+        let policy = snapshot.instructions.as_ref().and_then(|instructions| instructions.review_policy);
+        let needs_verdicts = step.kind == run_template::REVIEW && policy == Some(ReviewPolicy::All);
+        let undecided = if needs_verdicts { drafts.await? } else { 0 };
+        let has_started_dependents = match step.status {
+            StepStatus::Completed => has_started_dependents(db, step, &snapshot.graph).await?,
+            _ => false,
+        };
         Ok(Self {
+            messages_in_flight: Box::pin(in_flight(db, step, &run)).await?,
+            declared: snapshot.step(&step.key).map(|(_, declared)| declared.clone()),
+            campaign_paused: campaign == Some(CampaignStatus::Paused),
             run,
             phases,
             phase,
             tasks,
             undecided,
-            declared,
             has_started_dependents,
-            messages_in_flight,
-            campaign_paused: false,
             now,
         })
-    }
-
-    /// Adds the status of the run's campaign.
-    #[must_use]
-    pub fn under(mut self, campaign: Option<CampaignStatus>) -> Self {
-        self.campaign_paused = campaign == Some(CampaignStatus::Paused);
-        self
     }
 
     /// Loads the context from the database.
@@ -131,32 +145,19 @@ impl StepContext {
     ) -> Result<Self> {
         let phases = runs::phase::of_runs(db, viewer, &[step.run_id]).await?;
         let tasks = runs::task::of_runs(db, viewer, &[step.run_id]).await?;
-        let mut undecided = 0;
         let snapshot = runs::snapshot::of(db, &run).await?;
-        let declared = snapshot.step(&step.key).map(|(_, declared)| declared.clone());
-        if step.kind == run_template::REVIEW {
-            let policy = snapshot.instructions.as_ref().and_then(|instructions| instructions.review_policy);
-            if policy == Some(entity::reviewer::ReviewPolicy::All) {
-                undecided = count_drafts(db, step.run_id).await?;
-            }
-        }
-        let has_started_dependents = match step.status {
-            StepStatus::Completed => has_started_dependents(db, step, &snapshot.graph).await?,
-            _ => false,
-        };
-        let messages_in_flight = Box::pin(in_flight(db, step, &run)).await?;
         let campaign = match run.campaign_id {
             Some(id) => campaign::Entity::find_by_id(id).one(db).await?.map(|campaign| campaign.status),
             None => None,
         };
-        Ok(Self::of(step, run, phases, tasks, undecided, declared, has_started_dependents, messages_in_flight, now)?
-            .under(campaign))
+        let rows = StepRows { run, phases, tasks, snapshot, campaign };
+        Self::of(db, step, rows, count_drafts(db, step.run_id), now).await
     }
 }
 
 /// True if a step that depends on this one has left PENDING. One whose delay is still running, or
 /// has just passed, can wait again.
-pub(crate) async fn has_started_dependents(db: &impl ConnectionTrait, step: &Model, graph: &StepGraph) -> Result<bool> {
+async fn has_started_dependents(db: &impl ConnectionTrait, step: &Model, graph: &StepGraph) -> Result<bool> {
     let keys = graph.dependents_of(&step.key);
     if keys.is_empty() {
         return Ok(false);
@@ -181,7 +182,7 @@ fn delayed() -> Condition {
 }
 
 /// Number of messages of a guided step that are in flight. Queries only if the run has any.
-pub(crate) async fn in_flight(db: &impl ConnectionTrait, step: &Model, run: &run::Model) -> Result<u64> {
+async fn in_flight(db: &impl ConnectionTrait, step: &Model, run: &run::Model) -> Result<u64> {
     if run.on_way == 0 {
         return Ok(0);
     }
@@ -199,6 +200,7 @@ async fn count_drafts(db: &impl ConnectionTrait, run_id: RunId) -> Result<u64> {
 /// Checks that an action is allowed now; the error names the reason. The mutations call the same
 /// check.
 pub fn check_allowed(viewer: &Viewer, step: &Model, context: &StepContext, action: Action) -> Result<()> {
+    check_not_taken(&context.run, step, action)?;
     let transition = transition_of(step, action);
     if step.status.next(transition).is_none() {
         return Err(Refusal::transition("step", step.status, transition).into());
@@ -276,6 +278,32 @@ pub fn check_allowed(viewer: &Viewer, step: &Model, context: &StepContext, actio
         | Action::Reject
         | Action::Retry => check_person(viewer, step, approval, action),
     }
+}
+
+/// Rejects an action on guided work that another person has already taken, naming the person and the time.
+pub(super) fn check_not_taken(run: &run::Model, step: &Model, action: Action) -> Result<()> {
+    if run.run_type != RunType::Guided {
+        return Ok(());
+    }
+    let (done, by, at) = match (action, step.status) {
+        (Action::Start | Action::Complete | Action::Submit | Action::Skip, StepStatus::Completed) => {
+            ("completed", &step.completed_by, step.completed_at)
+        }
+        (Action::Start | Action::Complete | Action::Submit | Action::Skip, StepStatus::Skipped) => {
+            ("skipped", &step.completed_by, step.completed_at)
+        }
+        (Action::Start, StepStatus::InProgress) => ("started", &step.started_by, step.started_at),
+        _ => return Ok(()),
+    };
+    let name = by.as_ref().map_or("somebody", |by| by.name.as_str());
+    let when = at.map(|at| at.to_rfc3339()).unwrap_or_default();
+    let who = by.as_ref().map(|by| json!({ "kind": by.kind, "memberId": by.member_id, "name": by.name }));
+    let refusal = Refusal::conflict(format!("{name} {done} it at {when}"))
+        .with("status", json!(step.status))
+        .with("revision", json!(step.revision))
+        .with(&format!("{done}By"), json!(who))
+        .with(&format!("{done}At"), json!(at));
+    Err(refusal.into())
 }
 
 /// Checks that this person may act within the step.

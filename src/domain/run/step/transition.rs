@@ -6,6 +6,8 @@ use entity::{RunType, StateMachine, run, task};
 use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QuerySelect, Set};
 use serde_json::Value;
 
+pub(crate) mod set;
+
 use super::{Change, record_changes};
 use crate::kernel::db::Tx;
 use crate::kernel::error::{Refusal, Result};
@@ -77,7 +79,7 @@ pub(super) async fn apply_transition(
         row.completed_at = Set(Some(tx.now()));
         row.completed_by = Set(Some(viewer.actor()));
     };
-    let kind = match transition {
+    match transition {
         StepTransition::Start => {
             row.attempt_count = Set(attempts + 1);
             if reason != Some(StepReason::Rejected) {
@@ -86,27 +88,23 @@ pub(super) async fn apply_transition(
             }
             row.started_at = Set(Some(tx.now()));
             row.started_by = Set(viewer.actor().is_person().then(|| viewer.actor()));
-            "step.started"
         }
         StepTransition::Complete => {
             close();
             row.error = Set(None);
             row.reason = Set(None);
             row.result = Set(merge_results(former.clone().filter(|_| guided), input.result.clone()));
-            "step.completed"
         }
         StepTransition::Approve => {
             close();
             row.error = Set(None);
             row.reason = Set(None);
             row.approval = Set(with_approval(&approval, viewer));
-            "step.approved"
         }
         StepTransition::Skip => {
             close();
             row.error = Set(input.reason.clone());
             row.reason = Set(input.code.or(Some(StepReason::Person)));
-            "step.skipped"
         }
         StepTransition::Fail { again } | StepTransition::Reject { again } | StepTransition::Lapse { again } => {
             // A person's resolution of a message is not a failure of the work, and does not count
@@ -125,11 +123,6 @@ pub(super) async fn apply_transition(
             if !again {
                 close();
             }
-            match transition {
-                StepTransition::Reject { .. } => "step.rejected",
-                _ if again => "step.retried",
-                _ => "step.failed",
-            }
         }
         StepTransition::Reset | StepTransition::Restart | StepTransition::WaitAgain => {
             row.completed_at = Set(None);
@@ -138,7 +131,6 @@ pub(super) async fn apply_transition(
             row.reason = Set(None);
             row.approval = Set(None);
             row.result = Set(None);
-            "step.reset"
         }
         StepTransition::Submit => {
             if input.result.is_some() {
@@ -148,20 +140,37 @@ pub(super) async fn apply_transition(
             row.reason = Set(None);
             let submitted = Approval { submitted_by: Some(viewer.actor()), approved_by: Vec::new() };
             row.approval = Set(viewer.actor().is_person().then_some(submitted));
-            "step.awaiting_approval"
         }
-        StepTransition::Fire => "step.queued",
-        StepTransition::Retry => "step.retried",
-    };
+        StepTransition::Fire | StepTransition::Retry => {}
+    }
     row.revision = Set(revision + 1);
     let step = row.update(tx.db()).await?;
     // The event keeps the former result for the step's history.
+    let kind = event_kind(transition);
     let mut change = Change { step: step.clone(), from: Some(from), kind, reason: input.reason.clone() };
     if kind == "step.reset" {
         change.step.result = former;
     }
     let counted = Box::pin(record_changes(tx, run, &viewer.actor(), &[change])).await?;
     Ok((step, counted))
+}
+
+/// Kind of the event of a transition.
+fn event_kind(transition: StepTransition) -> &'static str {
+    match transition {
+        StepTransition::Fire => "step.queued",
+        StepTransition::Start => "step.started",
+        StepTransition::Submit => "step.awaiting_approval",
+        StepTransition::Complete => "step.completed",
+        StepTransition::Approve => "step.approved",
+        StepTransition::Reject { .. } => "step.rejected",
+        StepTransition::Skip => "step.skipped",
+        StepTransition::Fail { again: false } | StepTransition::Lapse { again: false } => "step.failed",
+        StepTransition::Fail { again: true } | StepTransition::Lapse { again: true } | StepTransition::Retry => {
+            "step.retried"
+        }
+        StepTransition::Reset | StepTransition::Restart | StepTransition::WaitAgain => "step.reset",
+    }
 }
 
 /// Merges counts collected during the work into the given result; counts take precedence.

@@ -1,0 +1,286 @@
+//! Plans how a run advances, without reading or writing anything: rows in, decisions out. The
+//! executor, `advance`, asks for the next decision, applies it, and shows the rows as they are then,
+//! until the plan has ended.
+//!
+//! Phases are planned in order. In an active phase the statuses of all tasks are derived, then the
+//! tasks that are ready begin; both repeat as long as a pass changed steps, because a task that ends
+//! may let others begin at once. Then the phase closes if it can.
+
+use chrono::{DateTime, Utc};
+use entity::id::TaskId;
+use entity::phase::{self, PhaseTransition};
+use entity::task::{self, TaskFacts};
+use entity::{PhaseStatus, RunStatus, RunType, TaskStatus, run};
+
+pub mod cancelled;
+pub mod steps;
+
+/// The state of a run, on which the next decision depends.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts<'a> {
+    /// Current time.
+    pub now: DateTime<Utc>,
+    /// The run.
+    pub run: &'a run::Model,
+    /// Its phases, in order.
+    pub phases: &'a [phase::Model],
+    /// Its tasks, in order.
+    pub tasks: &'a [task::Model],
+    /// Fan-outs that create their steps as events arrive.
+    pub event_tasks: &'a [TaskId],
+    /// Tasks of the planned phase's single steps that wait for an event which has not arrived; one
+    /// entry per step, as found at the last [`Next::FindWaiting`].
+    pub waiting: &'a [TaskId],
+    /// True if a recipient of the run has no outcome; `None` before [`Next::FindOpenRecipients`].
+    pub has_open_recipients: Option<bool>,
+}
+
+/// The next decision. Phases and tasks are given by their position in the facts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Starts a phase.
+    StartPhase(usize),
+    /// Asks for the single steps of a phase that wait for an event.
+    FindWaiting(usize),
+    /// Skips the waiting steps: nothing else keeps their phase open.
+    SkipWaiting(usize),
+    /// Closes an event task: no more steps are created.
+    CloseFanOut(usize),
+    /// Sets a task's status.
+    SetStatus(usize, TaskStatus),
+    /// Begins a task, or looks again at the open steps of one that has begun.
+    Begin(usize, Begin),
+    /// Closes a phase.
+    ClosePhase(usize, PhaseTransition),
+    /// Asks if a recipient of the run has no outcome.
+    FindOpenRecipients,
+    /// Ends the plan: begins the sweep that closes the recipients without an outcome.
+    BeginClose,
+    /// Ends the plan: completes the run.
+    Complete,
+    /// Ends the plan: fails the run because of a phase.
+    Fail(usize),
+    /// Ends the plan: the run waits for something outside.
+    Wait,
+}
+
+/// The way in which a task begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begin {
+    /// A fan-out that was left out creates no steps.
+    LeftOut,
+    /// A fan-out on events creates steps for those that have arrived.
+    OnEvents,
+    /// A sweep creates the steps of a fan-out.
+    FanOut,
+    /// The single steps of a task are enqueued, skipped or left waiting.
+    Steps {
+        /// True if the task has not begun before.
+        first: bool,
+    },
+}
+
+impl Next {
+    /// Returns true if the plan has ended.
+    pub fn is_last(self) -> bool {
+        matches!(self, Self::BeginClose | Self::Complete | Self::Fail(_) | Self::Wait)
+    }
+}
+
+/// Position of a plan within a run that is not cancelled.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    phase: usize,
+    stage: Stage,
+    /// True if all earlier phases are completed or skipped.
+    are_earlier_done: bool,
+    /// True if the current pass over the phase changed steps.
+    changed: bool,
+}
+
+/// Position within a phase.
+#[derive(Clone, Copy, Debug)]
+enum Stage {
+    Start,
+    Active,
+    Waiting,
+    Derive { is_over: bool, task: usize },
+    Begin { task: usize },
+    Close,
+    Leave,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self { phase: 0, stage: Stage::Start, are_earlier_done: true, changed: false }
+    }
+}
+
+impl Plan {
+    /// Records that the decision just applied changed steps: their phase is looked at again.
+    pub fn steps_changed(&mut self) {
+        self.changed = true;
+    }
+
+    /// Decides what happens next.
+    pub fn next(&mut self, facts: &Facts<'_>) -> Next {
+        while let Some(phase) = facts.phases.get(self.phase) {
+            if let Some(next) = self.next_in(facts, phase) {
+                return next;
+            }
+        }
+        if !is_running(facts) || !self.are_earlier_done || !facts.run.audience_done {
+            return Next::Wait;
+        }
+        match facts.has_open_recipients {
+            None => Next::FindOpenRecipients,
+            Some(true) => Next::BeginClose,
+            Some(false) => Next::Complete,
+        }
+    }
+
+    /// Moves one stage on; returns the decision of the stage, if it makes one.
+    fn next_in(&mut self, facts: &Facts<'_>, phase: &phase::Model) -> Option<Next> {
+        match self.stage {
+            Stage::Start => {
+                self.stage = Stage::Active;
+                let starts = phase.status == PhaseStatus::Pending && is_running(facts) && self.are_earlier_done;
+                starts.then_some(Next::StartPhase(self.phase))
+            }
+            Stage::Active if phase.status != PhaseStatus::Active => {
+                self.stage = Stage::Leave;
+                None
+            }
+            Stage::Active => {
+                self.stage = Stage::Waiting;
+                Some(Next::FindWaiting(self.phase))
+            }
+            Stage::Waiting => {
+                let is_over = is_over(facts, phase);
+                self.stage = Stage::Derive { is_over, task: 0 };
+                self.changed = is_over && !facts.waiting.is_empty();
+                self.changed.then_some(Next::SkipWaiting(self.phase))
+            }
+            Stage::Derive { is_over, task: i } => match facts.tasks.get(i) {
+                None => {
+                    self.stage = if is_running(facts) { Stage::Begin { task: 0 } } else { Stage::Close };
+                    None
+                }
+                Some(task)
+                    if task.phase_id == phase.id && is_over && is_on_event(facts, task) && !task.fan_out_done =>
+                {
+                    Some(Next::CloseFanOut(i))
+                }
+                Some(task) => {
+                    self.stage = Stage::Derive { is_over, task: i + 1 };
+                    let status = status_of(facts, task);
+                    (task.phase_id == phase.id && status != task.status).then_some(Next::SetStatus(i, status))
+                }
+            },
+            Stage::Begin { task: i } => match facts.tasks.get(i) {
+                None => {
+                    self.stage = if self.changed { Stage::Active } else { Stage::Close };
+                    None
+                }
+                Some(task) => {
+                    self.stage = Stage::Begin { task: i + 1 };
+                    let begin = beginning(facts, phase, task)?;
+                    self.changed |= matches!(begin, Begin::LeftOut | Begin::FanOut);
+                    Some(Next::Begin(i, begin))
+                }
+            },
+            Stage::Close => {
+                self.stage = Stage::Leave;
+                closing(facts, phase).map(|transition| Next::ClosePhase(self.phase, transition))
+            }
+            Stage::Leave if phase.status == PhaseStatus::Failed && is_running(facts) => Some(Next::Fail(self.phase)),
+            Stage::Leave => {
+                self.are_earlier_done &= matches!(phase.status, PhaseStatus::Completed | PhaseStatus::Skipped);
+                self.stage = Stage::Start;
+                self.phase += 1;
+                None
+            }
+        }
+    }
+}
+
+fn is_running(facts: &Facts<'_>) -> bool {
+    facts.run.status == RunStatus::InProgress
+}
+
+fn is_on_event(facts: &Facts<'_>, task: &task::Model) -> bool {
+    facts.event_tasks.contains(&task.id)
+}
+
+fn are_dependencies_met(facts: &Facts<'_>, task: &task::Model) -> bool {
+    let met = |key: &String| facts.tasks.iter().any(|other| other.key == *key && other.status.meets_dependency());
+    task.depends_on.0.iter().all(met)
+}
+
+/// True if nothing is left in an active phase but waiting for events, and the time for them is up.
+/// Single steps that wait for an event keep no phase open, and a task on events creates steps only
+/// as long as the phase has other work.
+fn is_over(facts: &Facts<'_>, phase: &phase::Model) -> bool {
+    let of_phase = || facts.tasks.iter().filter(|task| task.phase_id == phase.id);
+    let waiting_in = |task: &task::Model| facts.waiting.iter().filter(|id| **id == task.id).count() as i64;
+    let only_waits = |task: &task::Model| task.fan_out_done && task.counts().open() == waiting_in(task);
+    let has_waiting = !facts.waiting.is_empty() || of_phase().any(|task| is_on_event(facts, task));
+    has_waiting
+        && phase.open_until.is_none_or(|until| until <= facts.now)
+        && of_phase().all(|task| only_waits(task) || (is_on_event(facts, task) && task.counts().open() == 0))
+}
+
+/// Status of a task of an active phase.
+fn status_of(facts: &Facts<'_>, task: &task::Model) -> TaskStatus {
+    let of_task = TaskFacts {
+        counts: task.counts(),
+        fan_out_done: task.fan_out_done,
+        fail_when: task.fail_when.0,
+        depends_met: are_dependencies_met(facts, task),
+        phase_active: true,
+        retrying: task.retrying,
+    };
+    of_task.status()
+}
+
+/// The way in which a task begins or goes on now; none if it waits or has nothing to begin.
+fn beginning(facts: &Facts<'_>, phase: &phase::Model, task: &task::Model) -> Option<Begin> {
+    if task.phase_id != phase.id || !are_dependencies_met(facts, task) {
+        return None;
+    }
+    if !task.fan_out {
+        let has_unstarted = task.pending + task.queued > 0;
+        return has_unstarted.then_some(Begin::Steps { first: !task.fan_out_begun });
+    }
+    if task.fan_out_begun {
+        None
+    } else if task.left_out.is_some() {
+        Some(Begin::LeftOut)
+    } else if !facts.run.audience_done {
+        // Events that arrive before the audience is complete are stored.
+        None
+    } else if is_on_event(facts, task) {
+        Some(Begin::OnEvents)
+    } else {
+        Some(Begin::FanOut)
+    }
+}
+
+/// The transition that closes an active phase; none while a task or a required person's action is
+/// missing.
+fn closing(facts: &Facts<'_>, phase: &phase::Model) -> Option<PhaseTransition> {
+    // A person completes guided work.
+    if facts.run.run_type == RunType::Guided {
+        return None;
+    }
+    let statuses = || facts.tasks.iter().filter(|task| task.phase_id == phase.id).map(|task| task.status);
+    if statuses().any(|status| status == TaskStatus::Failed) {
+        Some(PhaseTransition::Fail)
+    } else if statuses().all(|status| status == TaskStatus::Skipped) {
+        Some(PhaseTransition::Skip)
+    } else if statuses().all(TaskStatus::meets_dependency) && (phase.autonomous || phase.person_act.is_some()) {
+        Some(PhaseTransition::Complete)
+    } else {
+        None
+    }
+}

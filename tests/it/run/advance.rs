@@ -1,0 +1,593 @@
+//! The planning of a run, without a database: situations by table, and whole runs of random shape
+//! in an imitated world.
+
+use chrono::{DateTime, Duration, Utc};
+use entity::definition::FailWhen;
+use entity::id::*;
+use entity::phase::{self, Names, PhaseTransition};
+use entity::task::{self, FailRule};
+use entity::{Actor, Channel, PhaseStatus, RunStatus, RunType, TaskStatus, run};
+use sortie::domain::run::advance::plan::{Begin, Facts, Next, Plan, cancelled};
+
+use crate::harness::noon;
+
+mod random;
+mod steps;
+
+/// The rows of a run, as a table of situations changes them.
+#[derive(Clone)]
+struct Situation {
+    now: DateTime<Utc>,
+    run: run::Model,
+    phases: Vec<phase::Model>,
+    tasks: Vec<task::Model>,
+    event_tasks: Vec<TaskId>,
+    waiting: Vec<TaskId>,
+    has_open_recipients: Option<bool>,
+}
+
+impl Situation {
+    /// A run in progress, with this many phases without tasks.
+    fn with_phases(count: usize) -> Self {
+        let run = a_run();
+        let phases = (0..count).map(|sequence| a_phase(&run, sequence)).collect();
+        Self {
+            now: noon(),
+            run,
+            phases,
+            tasks: Vec::new(),
+            event_tasks: Vec::new(),
+            waiting: Vec::new(),
+            has_open_recipients: None,
+        }
+    }
+
+    /// Adds a task to a phase; `change` makes it what the situation needs.
+    fn task(mut self, phase: usize, change: impl FnOnce(&mut task::Model)) -> Self {
+        let mut task = a_task(&self.phases[phase], self.tasks.len());
+        change(&mut task);
+        self.tasks.push(task);
+        self
+    }
+
+    /// Changes what the table's row is about.
+    fn but(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+
+    fn facts(&self) -> Facts<'_> {
+        Facts {
+            now: self.now,
+            run: &self.run,
+            phases: &self.phases,
+            tasks: &self.tasks,
+            event_tasks: &self.event_tasks,
+            waiting: &self.waiting,
+            has_open_recipients: self.has_open_recipients,
+        }
+    }
+
+    /// Makes every decision until the plan ends, and applies each to the rows as the database would
+    /// show them. Single steps that begin are queued.
+    fn advance(&mut self) -> Vec<Next> {
+        let (mut plan, mut made) = (Plan::default(), Vec::new());
+        loop {
+            let next = plan.next(&self.facts());
+            made.push(next);
+            assert!(made.len() < 1_000, "planning does not end: {made:#?}");
+            if next.is_last() {
+                return made;
+            }
+            if self.apply(next) {
+                plan.steps_changed();
+            }
+        }
+    }
+
+    /// Applies a decision. Returns true if steps changed.
+    fn apply(&mut self, next: Next) -> bool {
+        match next {
+            Next::StartPhase(i) => self.phases[i].status = PhaseStatus::Active,
+            Next::FindWaiting(_) => {}
+            Next::SkipWaiting(_) => {
+                for id in std::mem::take(&mut self.waiting) {
+                    let task = self.tasks.iter_mut().find(|task| task.id == id).unwrap();
+                    task.pending -= 1;
+                    task.skipped += 1;
+                }
+            }
+            Next::CloseFanOut(i) => self.tasks[i].fan_out_done = true,
+            Next::SetStatus(i, status) => self.tasks[i].status = status,
+            Next::Begin(i, begin) => return self.begin(i, begin),
+            Next::ClosePhase(i, transition) => self.phases[i].status = after(self.phases[i].status, transition),
+            Next::FindOpenRecipients => self.has_open_recipients = Some(false),
+            Next::BeginClose | Next::Complete | Next::Fail(_) | Next::Wait => unreachable!("the plan has ended"),
+        }
+        false
+    }
+
+    fn begin(&mut self, i: usize, begin: Begin) -> bool {
+        let waiting = self.waiting.iter().filter(|id| **id == self.tasks[i].id).count() as i64;
+        let task = &mut self.tasks[i];
+        task.fan_out_begun = true;
+        match begin {
+            Begin::LeftOut => task.fan_out_done = true,
+            Begin::OnEvents | Begin::FanOut => {}
+            Begin::Steps { .. } => {
+                let ready = task.pending - waiting;
+                task.pending -= ready;
+                task.queued += ready;
+                return ready > 0;
+            }
+        }
+        false
+    }
+}
+
+fn after(status: PhaseStatus, transition: PhaseTransition) -> PhaseStatus {
+    entity::StateMachine::next(status, transition).expect("a transition of the state machine")
+}
+
+fn a_run() -> run::Model {
+    run::Model {
+        id: RunId::new(),
+        org_id: OrgId::new(),
+        campaign_id: Some(CampaignId::new()),
+        campaign_version: 1,
+        campaign_name: "Campaign".into(),
+        name: "Run".into(),
+        run_type: RunType::Run,
+        status: RunStatus::InProgress,
+        channel: Channel::Email,
+        schedule_id: None,
+        occurrence_at: None,
+        scheduled_for: None,
+        queued_at: Some(noon()),
+        started_at: Some(noon()),
+        ended_at: None,
+        audience_count: 0,
+        audience_done: true,
+        outcome: None,
+        failure: None,
+        parent_id: None,
+        run_template_id: None,
+        description: String::new(),
+        on_way: 0,
+        by_model: false,
+        created_by: Actor::engine(),
+        search: String::new(),
+        created_at: noon(),
+        updated_at: noon(),
+        revision: 1,
+    }
+}
+
+fn a_phase(run: &run::Model, sequence: usize) -> phase::Model {
+    phase::Model {
+        id: PhaseId::new(),
+        org_id: run.org_id,
+        run_id: run.id,
+        key: format!("phase_{sequence}"),
+        name: format!("Phase {sequence}"),
+        sequence: sequence as i32,
+        status: PhaseStatus::Pending,
+        autonomous: true,
+        interrupt_events: Names::default(),
+        person_act: None,
+        open_until: None,
+        started_at: None,
+        completed_at: None,
+        revision: 1,
+    }
+}
+
+/// A task with one single step that is pending.
+fn a_task(phase: &phase::Model, sequence: usize) -> task::Model {
+    task::Model {
+        id: TaskId::new(),
+        org_id: phase.org_id,
+        run_id: phase.run_id,
+        phase_id: phase.id,
+        key: format!("task_{sequence}"),
+        name: format!("Task {sequence}"),
+        sequence: sequence as i32 + 1,
+        status: TaskStatus::Pending,
+        fan_out: false,
+        fan_out_begun: false,
+        fan_out_done: true,
+        retrying: false,
+        fail_when: FailRule(FailWhen::Any),
+        depends_on: Names::default(),
+        pending: 1,
+        queued: 0,
+        in_progress: 0,
+        awaiting_approval: 0,
+        completed: 0,
+        skipped: 0,
+        failed: 0,
+        due_at: None,
+        left_out: None,
+        started_at: None,
+        completed_at: None,
+    }
+}
+
+/// Makes a task a fan-out that has no steps yet.
+fn fan_out(task: &mut task::Model) {
+    (task.fan_out, task.fan_out_done, task.pending) = (true, false, 0);
+}
+
+/// Makes a task one whose only step is completed.
+fn done(task: &mut task::Model) {
+    (task.fan_out_begun, task.pending, task.completed) = (true, 0, 1);
+}
+
+/// Makes a task one whose only step has failed.
+fn failed(task: &mut task::Model) {
+    (task.fan_out_begun, task.pending, task.failed) = (true, 0, 1);
+}
+
+fn after_task(number: usize) -> Names {
+    Names(vec![format!("task_{number}")])
+}
+
+/// Makes the only task of a situation one on events.
+fn on_events(situation: &mut Situation) {
+    situation.event_tasks = vec![situation.tasks[0].id];
+}
+
+/// Makes the only task's step wait for an event.
+fn waits(situation: &mut Situation) {
+    situation.waiting = vec![situation.tasks[0].id];
+}
+
+#[test]
+fn each_situation_leads_to_its_decisions() {
+    use Begin::{FanOut, LeftOut, OnEvents, Steps};
+    use Next::{
+        BeginClose, CloseFanOut, ClosePhase, Complete, Fail, FindOpenRecipients, FindWaiting, SetStatus, SkipWaiting,
+        StartPhase, Wait,
+    };
+    let one = || Situation::with_phases(1);
+    let begin = Next::Begin;
+    let steps = |first| move |i| Next::Begin(i, Steps { first });
+    let table: Vec<(&str, Situation, Vec<Next>)> = vec![
+        ("a run without phases", Situation::with_phases(0), vec![FindOpenRecipients, Complete]),
+        (
+            "a run without phases whose recipients have no outcome",
+            Situation::with_phases(0).but(|it| it.has_open_recipients = Some(true)),
+            vec![BeginClose],
+        ),
+        (
+            "a run whose audience is not complete",
+            Situation::with_phases(0).but(|it| it.run.audience_done = false),
+            vec![Wait],
+        ),
+        (
+            "an empty phase",
+            one(),
+            vec![StartPhase(0), FindWaiting(0), ClosePhase(0, PhaseTransition::Skip), FindOpenRecipients, Complete],
+        ),
+        (
+            "a single step begins",
+            one().task(0, |_| {}),
+            vec![
+                StartPhase(0),
+                FindWaiting(0),
+                steps(true)(0),
+                FindWaiting(0),
+                SetStatus(0, TaskStatus::InProgress),
+                steps(false)(0),
+                Wait,
+            ],
+        ),
+        (
+            "a task waits for another of its phase",
+            one().task(0, |_| {}).task(0, |task| task.depends_on = after_task(0)),
+            vec![
+                StartPhase(0),
+                FindWaiting(0),
+                SetStatus(1, TaskStatus::Blocked),
+                steps(true)(0),
+                FindWaiting(0),
+                SetStatus(0, TaskStatus::InProgress),
+                steps(false)(0),
+                Wait,
+            ],
+        ),
+        (
+            "the other task has ended",
+            one().task(0, done).task(0, |task| task.depends_on = after_task(0)),
+            vec![
+                StartPhase(0),
+                FindWaiting(0),
+                SetStatus(0, TaskStatus::Completed),
+                steps(true)(1),
+                FindWaiting(0),
+                SetStatus(1, TaskStatus::InProgress),
+                steps(false)(1),
+                Wait,
+            ],
+        ),
+        (
+            "the other task has failed",
+            one().task(0, failed).task(0, |task| task.depends_on = after_task(0)),
+            vec![
+                StartPhase(0),
+                FindWaiting(0),
+                SetStatus(0, TaskStatus::Failed),
+                SetStatus(1, TaskStatus::Blocked),
+                ClosePhase(0, PhaseTransition::Fail),
+                Fail(0),
+            ],
+        ),
+        (
+            "a failed phase starts no later one",
+            Situation::with_phases(2)
+                .task(0, failed)
+                .task(1, |_| {})
+                .but(|it| it.phases[0].status = PhaseStatus::Failed),
+            vec![Fail(0)],
+        ),
+        (
+            "a fan-out begins with the complete audience",
+            one().task(0, fan_out),
+            vec![StartPhase(0), FindWaiting(0), begin(0, FanOut), FindWaiting(0), Wait],
+        ),
+        (
+            "a fan-out before the audience is complete",
+            one().task(0, fan_out).but(|it| it.run.audience_done = false),
+            vec![StartPhase(0), FindWaiting(0), Wait],
+        ),
+        (
+            "a fan-out that a decision left out",
+            one().task(0, |task| {
+                fan_out(task);
+                task.left_out = Some("not chosen".into());
+            }),
+            vec![
+                StartPhase(0),
+                FindWaiting(0),
+                begin(0, LeftOut),
+                FindWaiting(0),
+                SetStatus(0, TaskStatus::Skipped),
+                ClosePhase(0, PhaseTransition::Skip),
+                FindOpenRecipients,
+                Complete,
+            ],
+        ),
+        (
+            "a left-out fan-out does not wait for the audience",
+            one()
+                .task(0, |task| {
+                    fan_out(task);
+                    task.left_out = Some("not chosen".into());
+                })
+                .but(|it| it.run.audience_done = false),
+            vec![
+                StartPhase(0),
+                FindWaiting(0),
+                begin(0, LeftOut),
+                FindWaiting(0),
+                SetStatus(0, TaskStatus::Skipped),
+                ClosePhase(0, PhaseTransition::Skip),
+                Wait,
+            ],
+        ),
+        (
+            "a task on events before the audience is complete",
+            one().task(0, fan_out).but(on_events).but(|it| {
+                it.run.audience_done = false;
+                it.phases[0].open_until = Some(noon() + Duration::hours(1));
+            }),
+            vec![StartPhase(0), FindWaiting(0), Wait],
+        ),
+        (
+            "a task on events while its phase stays open",
+            one().task(0, fan_out).but(on_events).but(|it| {
+                it.phases[0].open_until = Some(noon() + Duration::hours(1));
+            }),
+            vec![StartPhase(0), FindWaiting(0), begin(0, OnEvents), Wait],
+        ),
+        (
+            "a task on events at the end of its phase's time",
+            one().task(0, fan_out).but(on_events).but(|it| {
+                it.phases[0].open_until = Some(noon());
+                it.phases[0].status = PhaseStatus::Active;
+                it.tasks[0].fan_out_begun = true;
+            }),
+            vec![
+                FindWaiting(0),
+                CloseFanOut(0),
+                SetStatus(0, TaskStatus::Skipped),
+                ClosePhase(0, PhaseTransition::Skip),
+                FindOpenRecipients,
+                Complete,
+            ],
+        ),
+        (
+            "a task on events with an open step",
+            one().task(0, fan_out).but(on_events).but(|it| {
+                it.phases[0].status = PhaseStatus::Active;
+                it.tasks[0].fan_out_begun = true;
+                it.tasks[0].in_progress = 1;
+                it.tasks[0].status = TaskStatus::InProgress;
+            }),
+            vec![FindWaiting(0), Wait],
+        ),
+        (
+            "a single step that waits for an event keeps its phase open until then",
+            one().task(0, |_| {}).but(waits).but(|it| {
+                it.phases[0].open_until = Some(noon() + Duration::hours(1));
+            }),
+            vec![StartPhase(0), FindWaiting(0), steps(true)(0), Wait],
+        ),
+        (
+            "a single step whose event did not arrive",
+            one().task(0, |_| {}).but(waits),
+            vec![
+                StartPhase(0),
+                FindWaiting(0),
+                SkipWaiting(0),
+                SetStatus(0, TaskStatus::Skipped),
+                FindWaiting(0),
+                ClosePhase(0, PhaseTransition::Skip),
+                FindOpenRecipients,
+                Complete,
+            ],
+        ),
+        (
+            "a single step that waits beside other work",
+            one().task(0, |_| {}).task(0, |_| {}).but(waits).but(|it| {
+                it.phases[0].status = PhaseStatus::Active;
+                let task = &mut it.tasks[1];
+                (task.fan_out_begun, task.pending, task.in_progress) = (true, 0, 1);
+                task.status = TaskStatus::InProgress;
+            }),
+            vec![FindWaiting(0), steps(true)(0), Wait],
+        ),
+        (
+            "everything has ended",
+            Situation::with_phases(2).task(0, done).task(1, done),
+            vec![
+                StartPhase(0),
+                FindWaiting(0),
+                SetStatus(0, TaskStatus::Completed),
+                ClosePhase(0, PhaseTransition::Complete),
+                StartPhase(1),
+                FindWaiting(1),
+                SetStatus(1, TaskStatus::Completed),
+                ClosePhase(1, PhaseTransition::Complete),
+                FindOpenRecipients,
+                Complete,
+            ],
+        ),
+        (
+            "a phase that a person has to release",
+            one().task(0, done).but(|it| it.phases[0].autonomous = false),
+            vec![StartPhase(0), FindWaiting(0), SetStatus(0, TaskStatus::Completed), Wait],
+        ),
+        (
+            "a phase that a person has released",
+            one().task(0, done).but(|it| {
+                it.phases[0].autonomous = false;
+                it.phases[0].person_act = Some(Actor::engine());
+            }),
+            vec![
+                StartPhase(0),
+                FindWaiting(0),
+                SetStatus(0, TaskStatus::Completed),
+                ClosePhase(0, PhaseTransition::Complete),
+                FindOpenRecipients,
+                Complete,
+            ],
+        ),
+        (
+            "guided work is completed by a person",
+            one().task(0, done).but(|it| it.run.run_type = RunType::Guided),
+            vec![StartPhase(0), FindWaiting(0), SetStatus(0, TaskStatus::Completed), Wait],
+        ),
+        (
+            "a retry takes its failures as queued",
+            one().task(0, failed).but(|it| {
+                it.phases[0].status = PhaseStatus::Active;
+                it.tasks[0].status = TaskStatus::Failed;
+                it.tasks[0].retrying = true;
+            }),
+            vec![FindWaiting(0), SetStatus(0, TaskStatus::InProgress), Wait],
+        ),
+        ("a paused run starts no phase", one().task(0, |_| {}).but(|it| it.run.status = RunStatus::Paused), vec![Wait]),
+        (
+            "a paused run begins no task, but closes what ended",
+            Situation::with_phases(2).task(0, done).task(0, |_| {}).but(|it| {
+                it.run.status = RunStatus::Paused;
+                it.phases[0].status = PhaseStatus::Active;
+            }),
+            vec![FindWaiting(0), SetStatus(0, TaskStatus::Completed), Wait],
+        ),
+        (
+            "a paused run does not fail before it is resumed",
+            one().task(0, failed).but(|it| {
+                it.run.status = RunStatus::Paused;
+                it.phases[0].status = PhaseStatus::Active;
+            }),
+            vec![FindWaiting(0), SetStatus(0, TaskStatus::Failed), ClosePhase(0, PhaseTransition::Fail), Wait],
+        ),
+        (
+            "a run that has ended",
+            one().task(0, done).but(|it| {
+                it.run.status = RunStatus::Completed;
+                it.phases[0].status = PhaseStatus::Completed;
+            }),
+            vec![Wait],
+        ),
+    ];
+    for (name, mut situation, wanted) in table {
+        assert_eq!(situation.advance(), wanted, "{name}");
+    }
+}
+
+/// Makes every decision for a cancelled run.
+fn close(situation: &mut Situation) -> Vec<cancelled::Next> {
+    let mut made = Vec::new();
+    while let Some(next) = cancelled::next(&situation.phases, &situation.tasks) {
+        made.push(next);
+        assert!(made.len() < 1_000, "planning does not end: {made:#?}");
+        match next {
+            cancelled::Next::StopFanOut(i) => {
+                (situation.tasks[i].fan_out_done, situation.tasks[i].retrying) = (true, false);
+            }
+            cancelled::Next::SetStatus(i, status) => situation.tasks[i].status = status,
+            cancelled::Next::SkipPhase(i) => {
+                situation.phases[i].status = after(situation.phases[i].status, PhaseTransition::Cancel);
+            }
+        }
+    }
+    made
+}
+
+#[test]
+fn a_cancelled_run_closes_all_that_nobody_holds() {
+    use cancelled::Next::*;
+    let one = || Situation::with_phases(1).but(|it| it.run.status = RunStatus::Cancelled);
+    let skipped = |task: &mut task::Model| (task.pending, task.skipped) = (0, 1);
+    let held = |task: &mut task::Model| {
+        (task.pending, task.in_progress) = (0, 1);
+        task.status = TaskStatus::InProgress;
+    };
+    let table: Vec<(&str, Situation, Vec<cancelled::Next>)> = vec![
+        ("an empty phase", one(), vec![SkipPhase(0)]),
+        ("a skipped step", one().task(0, skipped), vec![SetStatus(0, TaskStatus::Skipped), SkipPhase(0)]),
+        (
+            "a fan-out that has not begun",
+            one().task(0, fan_out),
+            vec![StopFanOut(0), SetStatus(0, TaskStatus::Skipped), SkipPhase(0)],
+        ),
+        (
+            "a retry in progress",
+            one().task(0, failed).but(|it| it.tasks[0].retrying = true),
+            // Its failed steps count as queued until the mark is gone.
+            vec![StopFanOut(0), SetStatus(0, TaskStatus::Failed), SkipPhase(0)],
+        ),
+        ("a step with a lease", one().task(0, held), vec![]),
+        (
+            "a step with a lease beside a skipped one",
+            one().task(0, held).task(0, skipped),
+            vec![SetStatus(1, TaskStatus::Skipped)],
+        ),
+        (
+            "later phases close before the one with a lease",
+            Situation::with_phases(2).task(0, held).task(1, skipped),
+            vec![SetStatus(1, TaskStatus::Skipped), SkipPhase(1)],
+        ),
+        (
+            "phases that have ended stay as they are",
+            one().task(0, fan_out).but(|it| it.phases[0].status = PhaseStatus::Completed),
+            vec![],
+        ),
+    ];
+    for (name, mut situation, wanted) in table {
+        assert_eq!(close(&mut situation), wanted, "{name}");
+    }
+}
