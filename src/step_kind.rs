@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 use crate::channel::pause::ChannelAllowance;
 use crate::domain::run::step::lease::LeaseEnd;
 use crate::kernel::db::dialect::Type;
-use crate::kernel::db::{Db, Tx};
+use crate::kernel::db::{Db, Tx, WriteContext};
 use crate::kernel::error::Result;
 
 /// A step that this process has claimed, with its run.
@@ -130,19 +130,22 @@ pub trait Work: Send + Sync + 'static {
     }
     /// Makes a step due that waits only for its channel, if none is due and one may be tried now.
     /// Returns true if it did.
-    fn bring_forward(&self, db: &Db) -> impl Future<Output = Result<bool>> + Send {
+    fn bring_forward(&self, db: &WriteContext) -> impl Future<Output = Result<bool>> + Send {
         let _ = db;
         std::future::ready(Ok(false))
     }
     /// Performs the steps and returns one outcome each, in order. May run twice for the same step,
     /// after a crash.
-    fn perform(&self, db: &Db, claimed: &[Claimed])
-    -> impl Future<Output = Result<Vec<Outcome<Self::Outcome>>>> + Send;
+    fn perform(
+        &self,
+        db: &WriteContext,
+        claimed: &[Claimed],
+    ) -> impl Future<Output = Result<Vec<Outcome<Self::Outcome>>>> + Send;
     /// Begins the steps and returns one future outcome each, in order. They resolve independently:
     /// an external system that does not answer delays no other step.
     fn begin<'a>(
         &'a self,
-        db: &'a Db,
+        db: &'a WriteContext,
         claimed: &'a [Claimed],
     ) -> impl Future<Output = Result<Vec<Answer<'a, Self::Outcome>>>> + Send {
         async move {

@@ -56,8 +56,8 @@ impl Server {
     pub async fn start(config: &Config, db: Arc<Db>, clock: Clock, viewer: Viewer) -> Result<Self> {
         db.keep_time().await?;
         db.set_has_tokens(config.jwt_issuer.is_some());
-        crate::domain::plan::run_template::sync_built_in(&db).await?;
-        crate::domain::plan::campaign::approval::store_missing_approvals(&db).await?;
+        crate::domain::plan::run_template::sync_built_in(&db.write()).await?;
+        crate::domain::plan::campaign::approval::store_missing_approvals(&db.write()).await?;
         let authenticator = Authenticator::open(config, &db, viewer).await?;
         let documents = Documents::open(config.documents.as_deref());
         let documents = documents.map_err(|err| err.for_setting("--documents (SORTIE_DOCUMENTS)"))?;
@@ -65,7 +65,7 @@ impl Server {
         let listener = TcpListener::bind(config.listen).await.map_err(|err| listen_error(config.listen, &err))?;
         let address = listener.local_addr()?;
         let worker = format!("{}-{}", std::process::id(), uuid::Uuid::now_v7().simple());
-        let context = EngineContext { db: Arc::new(db.for_engine()), clock, lease: config.lease(), worker };
+        let context = EngineContext { db: db.write_in_background(), clock, lease: config.lease(), worker };
         let domain = crate::channel::mail::from(&config.mail_from)?.email.domain().to_owned();
         let secrets = http_client::secrets(config.call_secrets.as_deref());
         let secrets = secrets.map_err(|err| err.for_setting("--call-secrets (SORTIE_CALL_SECRETS)"))?;

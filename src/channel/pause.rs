@@ -17,7 +17,7 @@ use serde_json::json;
 use tokio::sync::Mutex;
 
 use super::{Delivery, RefusalPeriod};
-use crate::kernel::db::{Db, Tx};
+use crate::kernel::db::{Db, Tx, WriteContext};
 use crate::kernel::error::{Error, Result};
 use crate::kernel::{limits, storable};
 use crate::transact;
@@ -175,7 +175,12 @@ impl AnswerOrder {
     }
 
     /// Stores the outcome of one message of a turn. Returns the channel's state after it.
-    pub(crate) async fn note(&self, db: &Db, channel: Channel, outcome: ChannelOutcome<'_>) -> Result<ChannelAfter> {
+    pub(crate) async fn note(
+        &self,
+        db: &WriteContext,
+        channel: Channel,
+        outcome: ChannelOutcome<'_>,
+    ) -> Result<ChannelAfter> {
         let deliveries = [(outcome.to.to_owned(), outcome.delivery.clone())];
         match outcome.delivery {
             Delivery::Unknown { .. } => Ok(ChannelAfter::default()),
@@ -209,7 +214,12 @@ impl AnswerOrder {
 
 /// Stores whether a channel accepts messages or temporarily refuses them. A channel that refuses
 /// `limits::CHANNEL_REFUSALS` addresses in a row is paused. Returns the channel's state after it.
-async fn note(db: &Db, channel: Channel, refusing: bool, deliveries: &[(String, Delivery)]) -> Result<ChannelAfter> {
+async fn note(
+    db: &WriteContext,
+    channel: Channel,
+    refusing: bool,
+    deliveries: &[(String, Delivery)],
+) -> Result<ChannelAfter> {
     let answers = |delivery: &Delivery| {
         matches!(delivery, Delivery::Accepted | Delivery::Refused { term: RefusalPeriod::ForGood, .. })
     };

@@ -23,7 +23,7 @@ use entity::import_seen;
 use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, Set};
 
 use crate::domain::audience::kind;
-use crate::kernel::db::Db;
+use crate::kernel::db::WriteContext;
 use crate::kernel::error::{Error, Refusal, Result};
 use crate::kernel::viewer::Viewer;
 use crate::kernel::{limits, validate};
@@ -71,7 +71,7 @@ pub struct Options {
 /// BAD_USER_INPUT for an unusable header; internal if the source can't be read, in which case
 /// earlier chunks are kept.
 pub async fn import(
-    db: &Db,
+    db: &WriteContext,
     viewer: &Viewer,
     kind: &str,
     file: &str,
@@ -84,7 +84,7 @@ pub async fn import(
 
 /// Imports with options. Errors: those of `import`, and BAD_USER_INPUT for invalid options.
 pub async fn import_with(
-    db: &Db,
+    db: &WriteContext,
     viewer: &Viewer,
     options: &Options,
     source: impl Read,
@@ -277,7 +277,7 @@ fn line(found: &io::Result<Found>) -> Option<&Line> {
     }
 }
 
-async fn begin<R>(db: &Db, viewer: &Viewer, options: &Options, file: &File<R>) -> Result<import::Model> {
+async fn begin<R>(db: &WriteContext, viewer: &Viewer, options: &Options, file: &File<R>) -> Result<import::Model> {
     let columns = ImportColumns(file.columns.iter().map(Column::shown).collect());
     let warnings = ImportWarnings(file.warnings.iter().take(limits::IMPORT_WARNINGS).cloned().collect());
     transact!(db, |tx| {
@@ -306,7 +306,12 @@ async fn begin<R>(db: &Db, viewer: &Viewer, options: &Options, file: &File<R>) -
 }
 
 /// Ends the import; as failed, with a reason, if the rest of the file was not read.
-async fn finish<R>(db: &Db, report: &import::Model, file: &File<R>, failure: Option<&str>) -> Result<import::Model> {
+async fn finish<R>(
+    db: &WriteContext,
+    report: &import::Model,
+    file: &File<R>,
+    failure: Option<&str>,
+) -> Result<import::Model> {
     let found = file.columns.iter().filter_map(|column| column.typed.warning(&validate::shown(&column.name)));
     let warnings: Vec<String> = file.warnings.iter().cloned().chain(found).take(limits::IMPORT_WARNINGS).collect();
     transact!(db, |tx| {

@@ -15,6 +15,7 @@ mod row_size;
 mod schema;
 mod state;
 mod transaction;
+mod write_context;
 mod write_priority;
 
 use std::collections::HashMap;
@@ -27,13 +28,11 @@ use sea_orm::{Database, DatabaseConnection};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
-use crate::kernel::audit::entry::Entry;
 use crate::kernel::audit::refusals::Refusals;
 use crate::kernel::clock::Clock;
 use crate::kernel::error::Result;
 use crate::kernel::event::sequencer;
 use crate::kernel::event::tail::Tails;
-use crate::kernel::idempotency::IdempotentRequest;
 use dialect::Dialect;
 pub use file::is_in_use;
 use pools::Pools;
@@ -41,6 +40,7 @@ use reachability::Reachability;
 pub use reader::Reader;
 pub use schema::place;
 pub use transaction::Tx;
+pub use write_context::WriteContext;
 use write_priority::Turns;
 
 /// The connections to the database, and the clock for timestamps. Clones share everything.
@@ -55,12 +55,8 @@ pub struct Db {
     tails: Arc<Tails>,
     /// The sequencer, its listener and the probe (Postgres only); they end with the last clone.
     numbering: Arc<Mutex<JoinSet<()>>>,
-    once: Option<Arc<IdempotentRequest>>,
-    entry: Option<Arc<Entry>>,
-    answers: Option<&'static str>,
     door: watch::Sender<u64>,
     turns: Turns,
-    yields_to_requests: bool,
     /// The changes that each org has in flight.
     shares: Arc<Mutex<HashMap<OrgId, Arc<Semaphore>>>>,
     statements: Arc<AtomicU64>,
@@ -102,12 +98,8 @@ impl Db {
             nudge,
             tails,
             numbering,
-            once: None,
-            entry: None,
-            answers: None,
             door: watch::Sender::new(0),
             turns,
-            yields_to_requests: false,
             shares: Arc::default(),
             statements,
             floor: Arc::default(),
@@ -167,32 +159,6 @@ impl Db {
     /// The current time, for timestamps.
     pub fn now(&self) -> DateTime<Utc> {
         self.clock.now()
-    }
-
-    /// A handle for one request with an idempotency key: its transactions store the key.
-    pub fn with_idempotency(&self, once: Option<IdempotentRequest>) -> Self {
-        Self { once: once.map(Arc::new), ..self.clone() }
-    }
-
-    /// A handle for a mutation that returns an object of this noun, which its key and the audit
-    /// refer to.
-    pub fn with_result_noun(&self, noun: &'static str) -> Self {
-        Self { answers: Some(noun), ..self.clone() }
-    }
-
-    /// A handle for the engine: on SQLite, requests' writes go first.
-    pub fn for_engine(&self) -> Self {
-        Self { yields_to_requests: true, ..self.clone() }
-    }
-
-    /// A handle whose transactions write this audit entry.
-    pub fn with_audit_entry(&self, entry: Option<Arc<Entry>>) -> Self {
-        Self { entry, ..self.clone() }
-    }
-
-    /// The idempotent request that this handle belongs to.
-    pub fn idempotency(&self) -> Option<&IdempotentRequest> {
-        self.once.as_deref()
     }
 
     /// The tails of the log with followers in this process.

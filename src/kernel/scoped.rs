@@ -113,7 +113,7 @@ macro_rules! deleted {
         /// Deletes the row if nothing uses it, and returns it. Errors: NOT_FOUND; CONFLICT, naming
         /// its uses.
         pub async fn delete(
-            db: &$crate::kernel::db::Db,
+            db: &$crate::kernel::db::WriteContext,
             viewer: &$crate::kernel::viewer::Viewer,
             id: $id,
             expected: Option<i32>,

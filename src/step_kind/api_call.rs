@@ -18,7 +18,7 @@ use crate::domain::content::templating;
 use crate::domain::plan::run_template::kind;
 use crate::domain::run::snapshot::RunSnapshot;
 use crate::kernel::budget::{self, EvaluationPool};
-use crate::kernel::db::{Db, Tx};
+use crate::kernel::db::{Db, Tx, WriteContext};
 use crate::kernel::error::{Error, Result};
 use crate::kernel::limits;
 
@@ -68,11 +68,11 @@ impl Work for ApiCall {
         true
     }
 
-    async fn perform(&self, db: &Db, claimed: &[Claimed]) -> Result<Vec<Outcome<()>>> {
+    async fn perform(&self, db: &WriteContext, claimed: &[Claimed]) -> Result<Vec<Outcome<()>>> {
         Ok(join_all(self.begin(db, claimed).await?).await)
     }
 
-    async fn begin<'a>(&'a self, db: &'a Db, claimed: &'a [Claimed]) -> Result<Vec<super::Answer<'a, ()>>> {
+    async fn begin<'a>(&'a self, db: &'a WriteContext, claimed: &'a [Claimed]) -> Result<Vec<super::Answer<'a, ()>>> {
         let batch = batch_context::of_batch(db, claimed).await?;
         // Concurrent, so that a slow call delays no other.
         let answers = claimed.iter().zip(batch.iter()).map(|(claim, (snapshot, values))| {

@@ -14,7 +14,7 @@ use crate::domain::plan::run_template::kind;
 use crate::domain::run::snapshot;
 use crate::kernel::budget::Steps;
 use crate::kernel::db::batch::any_of;
-use crate::kernel::db::{Db, Tx};
+use crate::kernel::db::{Tx, WriteContext};
 use crate::kernel::error::Result;
 use crate::kernel::limits;
 
@@ -30,7 +30,7 @@ impl Work for Decision {
         limits::WORK_BATCH
     }
 
-    async fn perform(&self, db: &Db, claimed: &[Claimed]) -> Result<Vec<Outcome<Vec<String>>>> {
+    async fn perform(&self, db: &WriteContext, claimed: &[Claimed]) -> Result<Vec<Outcome<Vec<String>>>> {
         let batch = batch_context::of_batch(db, claimed).await?;
         let decided =
             batch_context::evaluated(&batch, claimed, |settings, values, _| decide(settings, values, &Steps::of_one()));

@@ -24,7 +24,7 @@ use crate::domain::plan::campaign_snapshot::CampaignSnapshot;
 use crate::domain::plan::run_template;
 use crate::domain::run::snapshot;
 use crate::kernel::db::batch::{any_of, insert_returning};
-use crate::kernel::db::{Db, Tx};
+use crate::kernel::db::{Tx, WriteContext};
 use crate::kernel::error::{Error, Result};
 use crate::kernel::viewer::Viewer;
 use crate::kernel::{limits, storable};
@@ -132,11 +132,11 @@ impl Work for Draft {
         }
     }
 
-    async fn perform(&self, db: &Db, claimed: &[Claimed]) -> Result<Vec<Outcome<Drafted>>> {
+    async fn perform(&self, db: &WriteContext, claimed: &[Claimed]) -> Result<Vec<Outcome<Drafted>>> {
         Ok(join_all(self.begin(db, claimed).await?).await)
     }
 
-    async fn begin<'a>(&'a self, db: &'a Db, claimed: &'a [Claimed]) -> Result<Vec<Answer<'a, Drafted>>> {
+    async fn begin<'a>(&'a self, db: &'a WriteContext, claimed: &'a [Claimed]) -> Result<Vec<Answer<'a, Drafted>>> {
         let at_once = |outcome| std::future::ready(outcome).boxed();
         let ids: Vec<RunRecordId> = claimed.iter().filter_map(|claim| claim.step.run_record_id).collect();
         let recipients =

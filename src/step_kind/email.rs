@@ -25,7 +25,7 @@ use crate::domain::message::communication::new_message::NewMessage;
 use crate::domain::message::communication::normalized_address;
 use crate::domain::plan::run_template::kind;
 use crate::kernel::db::batch::{any_of, insert_returning};
-use crate::kernel::db::{Db, Tx};
+use crate::kernel::db::{Db, Tx, WriteContext};
 use crate::kernel::error::Result;
 use crate::kernel::viewer::Viewer;
 use crate::transact;
@@ -58,15 +58,19 @@ impl Work for Email {
         self.send.allowance(db).await
     }
 
-    async fn bring_forward(&self, db: &Db) -> Result<bool> {
+    async fn bring_forward(&self, db: &WriteContext) -> Result<bool> {
         send::forward::probe(db, Self::KIND).await
     }
 
-    async fn perform(&self, db: &Db, claimed: &[Claimed]) -> Result<Vec<Outcome<Self::Outcome>>> {
+    async fn perform(&self, db: &WriteContext, claimed: &[Claimed]) -> Result<Vec<Outcome<Self::Outcome>>> {
         Ok(join_all(self.begin(db, claimed).await?).await)
     }
 
-    async fn begin<'a>(&'a self, db: &'a Db, claimed: &'a [Claimed]) -> Result<Vec<Answer<'a, Self::Outcome>>> {
+    async fn begin<'a>(
+        &'a self,
+        db: &'a WriteContext,
+        claimed: &'a [Claimed],
+    ) -> Result<Vec<Answer<'a, Self::Outcome>>> {
         let drafted = self.draft(db, claimed).await?;
         // Only steps with a message are handed over.
         let ready =
@@ -102,7 +106,7 @@ impl Work for Email {
 impl Email {
     /// Drafts the message of each step that has none yet. Returns, for each step, its outcome if it
     /// gets no message, else `None`.
-    async fn draft(&self, db: &Db, claimed: &[Claimed]) -> Result<Vec<Option<EmailOutcome>>> {
+    async fn draft(&self, db: &WriteContext, claimed: &[Claimed]) -> Result<Vec<Option<EmailOutcome>>> {
         let ids: Vec<RunRecordId> = claimed.iter().filter_map(|claim| claim.step.run_record_id).collect();
         let recipients =
             run_record::Entity::find().filter(any_of(db.dialect(), run_record::COLUMN.id, ids)).all(db.read()).await?;

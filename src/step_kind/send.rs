@@ -33,10 +33,9 @@ use crate::channel::pause::{self, ChannelAllowance};
 use crate::channel::{Delivery, Mail, MailTransport, RefusalPeriod};
 use crate::domain::audience::suppression;
 use crate::domain::plan::run_template;
-use crate::kernel::db::{Db, Tx};
+use crate::kernel::db::{Db, Tx, WriteContext};
 use crate::kernel::error::Result;
 use crate::kernel::{failpoint, storable};
-use crate::transact;
 
 /// The kind `send_message`.
 #[derive(Debug)]
@@ -57,15 +56,19 @@ impl Work for Send {
         self.channel_allowance(db).await
     }
 
-    async fn bring_forward(&self, db: &Db) -> Result<bool> {
+    async fn bring_forward(&self, db: &WriteContext) -> Result<bool> {
         forward::probe(db, Self::KIND).await
     }
 
-    async fn perform(&self, db: &Db, claimed: &[Claimed]) -> Result<Vec<Outcome<Self::Outcome>>> {
+    async fn perform(&self, db: &WriteContext, claimed: &[Claimed]) -> Result<Vec<Outcome<Self::Outcome>>> {
         Ok(join_all(self.begin(db, claimed).await?).await)
     }
 
-    async fn begin<'a>(&'a self, db: &'a Db, claimed: &'a [Claimed]) -> Result<Vec<Answer<'a, Self::Outcome>>> {
+    async fn begin<'a>(
+        &'a self,
+        db: &'a WriteContext,
+        claimed: &'a [Claimed],
+    ) -> Result<Vec<Answer<'a, Self::Outcome>>> {
         let mut mixed = false;
         for claim in claimed {
             mixed |= crate::domain::run::snapshot::of(db.read(), &claim.run).await?.graph.emails;
@@ -177,7 +180,7 @@ impl Send {
     /// outcome each, which resolves when the channel has answered.
     pub(crate) async fn hand_over<'a>(
         &'a self,
-        db: &'a Db,
+        db: &'a WriteContext,
         runs: &[RunId],
         by: MessageLookup,
         each: &[Option<Uuid>],
@@ -188,7 +191,7 @@ impl Send {
         let leftover = messages(db, by, &keys, CommunicationStatus::Sending).await?;
         failpoint::reach("reserving");
         readdress::follow(db, by, &keys).await?;
-        let reserved = self.reserve(db, runs, by, &keys).await?;
+        let reserved = reserve::reserve(db, &self.mail, runs, by, &keys).await?;
         failpoint::reach("reserved");
         // Nothing may fail from here to the hand-over: a message that is reserved but not handed
         // over would have an unknown outcome.
@@ -246,7 +249,7 @@ impl Send {
     /// outcome.
     async fn answer(
         &self,
-        db: &Db,
+        db: &WriteContext,
         message: communication::Model,
         is_repeat: bool,
         batch: Arc<ReservedBatch>,
@@ -274,23 +277,6 @@ impl Send {
         let is_last_time = batch.last_time.contains(&message.id)
             || message.refused_since.is_some_and(|since| storable::after(since, patience) <= now);
         outcome(&message, delivery, is_last_time.then_some(patience), paused, now)
-    }
-
-    /// Reserves messages, with retries while the database is unavailable. If a commit succeeded
-    /// without its answer arriving, the retry finds the messages `SENDING`; no other process has
-    /// these steps.
-    async fn reserve(&self, db: &Db, runs: &[RunId], by: MessageLookup, keys: &[Uuid]) -> Result<reserve::Reservation> {
-        let mut tries = 0;
-        loop {
-            match transact!(db, |tx| reserve::reserve(tx, &self.mail, runs, by, keys).await) {
-                Err(err) if err.is_transient() && tries < 6 => {
-                    log_failure!(warn, err, "messages could not be reserved; trying again");
-                    tokio::time::sleep(std::time::Duration::from_millis(50 << tries)).await;
-                    tries += 1;
-                }
-                outcome => return outcome,
-            }
-        }
     }
 
     /// Resumes a hand-over that was cut short: looks the message up, and never repeats the

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{Claimed, Outcome, Work};
 use crate::domain::plan::run_template;
-use crate::kernel::db::{Db, Tx};
+use crate::kernel::db::{Db, Tx, WriteContext};
 use crate::kernel::error::Result;
 use crate::kernel::limits;
 
@@ -24,7 +24,7 @@ impl Work for Summarise {
         limits::WORK_BATCH
     }
 
-    async fn perform(&self, db: &Db, claimed: &[Claimed]) -> Result<Vec<Outcome<String>>> {
+    async fn perform(&self, db: &WriteContext, claimed: &[Claimed]) -> Result<Vec<Outcome<String>>> {
         let mut outcomes = Vec::new();
         for claim in claimed {
             let counts = counts(db, claim.run.id).await?;

@@ -15,7 +15,7 @@ use crate::domain::content::templating;
 use crate::domain::plan::run_template::kind;
 use crate::kernel::db::batch::any_of;
 use crate::kernel::db::dialect::{self, Type};
-use crate::kernel::db::{Db, Tx};
+use crate::kernel::db::{Db, Tx, WriteContext};
 use crate::kernel::error::Result;
 use crate::kernel::limits;
 use crate::kernel::viewer::Viewer;
@@ -40,7 +40,7 @@ impl Work for UpdateRecord {
         limits::WORK_BATCH
     }
 
-    async fn perform(&self, db: &Db, claimed: &[Claimed]) -> Result<Vec<Outcome<Self::Outcome>>> {
+    async fn perform(&self, db: &WriteContext, claimed: &[Claimed]) -> Result<Vec<Outcome<Self::Outcome>>> {
         let batch = batch_context::of_batch(db, claimed).await?;
         let kinds = kinds(db, claimed).await?;
         let mut pipelines: HashMap<OrgId, Vec<Pipeline>> = HashMap::new();

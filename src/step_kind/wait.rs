@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{Claimed, Outcome, Work, batch_context};
 use crate::domain::content::templating;
 use crate::domain::plan::run_template::kind;
-use crate::kernel::db::{Db, Tx};
+use crate::kernel::db::{Tx, WriteContext};
 use crate::kernel::error::Result;
 use crate::kernel::{limits, storable};
 
@@ -24,7 +24,7 @@ impl Work for Wait {
         limits::WORK_BATCH
     }
 
-    async fn perform(&self, db: &Db, claimed: &[Claimed]) -> Result<Vec<Outcome<()>>> {
+    async fn perform(&self, db: &WriteContext, claimed: &[Claimed]) -> Result<Vec<Outcome<()>>> {
         let batch = batch_context::of_batch(db, claimed).await?;
         let points = batch_context::evaluated(&batch, claimed, |settings, values, until| {
             let source = settings["until"].as_str()?;

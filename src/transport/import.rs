@@ -144,7 +144,7 @@ async fn read(
     let (chunks, queue) = channel();
     let room = Arc::new(Semaphore::new(CHUNKS));
     let (reported, report) = oneshot::channel();
-    let (db, viewer) = (app.db.with_audit_entry(Some(entry)), viewer.clone());
+    let (db, viewer) = (app.db.write().with_audit_entry(Some(entry)), viewer.clone());
     let runtime = tokio::runtime::Handle::current();
     let reader_room = room.clone();
     let work = move || {

@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 
 use crate::domain::audience::{kind, stage, suppression};
 use crate::kernel::db::batch::any_of;
-use crate::kernel::db::{Db, Tx, error_codes};
+use crate::kernel::db::{Db, Tx, WriteContext, error_codes};
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::event::{self, Event};
 use crate::kernel::page::{self, Args, Key, Order, Page};
@@ -189,7 +189,7 @@ pub(crate) fn normalized(value: Value) -> Value {
 }
 
 /// Creates a record. Errors: BAD_USER_INPUT; CONFLICT if one of this kind has the same external id.
-pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<Model> {
+pub async fn create(db: &WriteContext, viewer: &Viewer, fields: &Fields) -> Result<Model> {
     transact!(db, |tx| create_in(tx, viewer, fields).await)
 }
 

@@ -19,7 +19,7 @@ use serde_json::json;
 
 use crate::kernel::db::batch::{any_of, insert_new};
 use crate::kernel::db::dialect::Dialect;
-use crate::kernel::db::{Db, Tx, error_codes};
+use crate::kernel::db::{Tx, WriteContext, error_codes};
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::event::{self, Event};
 use crate::kernel::validate;
@@ -33,7 +33,13 @@ paged!(suppression);
 pub const UNSUBSCRIBED: &str = "UNSUBSCRIBED";
 
 /// Adds an address. Errors: BAD_USER_INPUT; CONFLICT if it is on the list already.
-pub async fn create(db: &Db, viewer: &Viewer, channel: Channel, address: &str, reason: &str) -> Result<Model> {
+pub async fn create(
+    db: &WriteContext,
+    viewer: &Viewer,
+    channel: Channel,
+    address: &str,
+    reason: &str,
+) -> Result<Model> {
     let address = match channel {
         Channel::Email if address.contains(['*', '%']) => {
             let message = format!("`{}`: must be one address; patterns are not supported", validate::shown(address));
@@ -71,7 +77,7 @@ pub async fn create(db: &Db, viewer: &Viewer, channel: Channel, address: &str, r
 /// Removes an address from the list and returns its entry. A former address of an opted-out record
 /// can be removed; its current address can't. Errors: NOT_FOUND; CONFLICT for an opted-out record's
 /// current address.
-pub async fn delete(db: &Db, viewer: &Viewer, id: SuppressionId) -> Result<Model> {
+pub async fn delete(db: &WriteContext, viewer: &Viewer, id: SuppressionId) -> Result<Model> {
     transact!(db, |tx| {
         let found = must_find(tx.db(), viewer, id).await?;
         let opted_out = |id| {

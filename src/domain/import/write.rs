@@ -21,7 +21,7 @@ use crate::domain::audience::stage::{self, Pipeline};
 use crate::domain::audience::suppression;
 use crate::domain::run::interrupt;
 use crate::kernel::db::batch::any_of;
-use crate::kernel::db::{Db, Tx};
+use crate::kernel::db::{Tx, WriteContext};
 use crate::kernel::error::Result;
 use crate::kernel::viewer::Viewer;
 use crate::kernel::{limits, validate};
@@ -29,7 +29,7 @@ use crate::transact;
 
 /// Writes one chunk, and adds the problems found while writing.
 pub(super) async fn chunk(
-    db: &Db,
+    db: &WriteContext,
     viewer: &Viewer,
     report: &import::Model,
     rows: &[Row],

@@ -10,18 +10,18 @@ use sea_orm::{DatabaseTransaction, SqliteTransactionMode, TransactionOptions, Tr
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::dialect::Dialect;
-use super::{Db, error_codes};
-use crate::kernel::audit::entry::Entry;
+use super::error_codes;
+use super::write_context::{RequestRecord, WriteContext};
 use crate::kernel::budget::Conditions;
 use crate::kernel::clock::Clock;
 use crate::kernel::cost;
 use crate::kernel::error::{Error, Result};
 use crate::kernel::event::insert;
 use crate::kernel::event::new_event::Event;
-use crate::kernel::idempotency::{IdempotentRequest, ResultIds};
+use crate::kernel::idempotency::ResultIds;
 use crate::kernel::limits;
 
-impl Db {
+impl WriteContext {
     /// A permit among the concurrent changes of the request's org; the limit leaves connections for
     /// other orgs. Errors: LIMIT_EXCEEDED.
     async fn share(&self) -> Result<Option<OwnedSemaphorePermit>> {
@@ -54,12 +54,11 @@ impl Db {
             self.reach.unless_unreachable(self.pools.writer.begin_with_options(options)).await?
         };
         let (now, kept) = (self.clock.now(), Mutex::default());
-        let (once, entry) = (self.once.clone(), self.entry.clone());
-        let (dialect, clock, answers, conditions) =
-            (self.dialect, self.clock.clone(), self.answers, Conditions::default());
-        let tx = Tx { inner, dialect, now, clock, kept, once, entry, answers, conditions, _share: share };
-        if let Some(once) = &self.once {
-            once.claim(&tx.inner, now).await?;
+        let (dialect, clock, request) = (self.dialect, self.clock.clone(), self.request.clone());
+        let conditions = Conditions::default();
+        let tx = Tx { inner, dialect, now, clock, kept, request, conditions, _share: share };
+        if let Some(idempotency) = self.idempotency() {
+            idempotency.claim(&tx.inner, now).await?;
         }
         Ok(tx)
     }
@@ -95,20 +94,21 @@ impl Db {
     }
 }
 
-/// `transact!(db, |tx| { … })`: runs the block in one write transaction, commits it with its
+/// `transact!(context, |tx| { … })`: runs the block in one write transaction, commits it with its
 /// events, and retries on deadlock, serialisation failure or busy. It is a macro because a function
 /// that takes an async closure can't yet promise that the future is `Send`.
 #[macro_export]
 macro_rules! transact {
-    ($db:expr, |$tx:ident| $body:expr) => {{
+    ($context:expr, |$tx:ident| $body:expr) => {{
+        let context = &$context;
         let mut tries = 0;
         loop {
-            let tx = $db.begin().await?;
+            let tx = context.begin().await?;
             let outcome: $crate::kernel::error::Result<_> = {
                 let $tx = &tx;
                 async { $body }.await
             };
-            if let Some(outcome) = $db.end(tx, outcome, &mut tries).await {
+            if let Some(outcome) = context.end(tx, outcome, &mut tries).await {
                 break outcome;
             }
         }
@@ -123,9 +123,7 @@ pub struct Tx {
     now: DateTime<Utc>,
     clock: Clock,
     kept: Mutex<CommitBuffer>,
-    once: Option<Arc<IdempotentRequest>>,
-    entry: Option<Arc<Entry>>,
-    answers: Option<&'static str>,
+    request: RequestRecord,
     pub(crate) conditions: Conditions,
     _share: Option<OwnedSemaphorePermit>,
 }
@@ -178,11 +176,11 @@ impl Tx {
     /// Commits; true if there were events.
     async fn commit(self) -> Result<bool> {
         let kept = self.kept.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let made = kept.made.answer(self.answers);
-        if let Some(once) = &self.once {
-            once.keep(&self.inner, made.as_ref().map(|(id, _)| *id)).await?;
+        let made = kept.made.answer(self.request.result_noun);
+        if let Some(idempotency) = &self.request.idempotency {
+            idempotency.keep(&self.inner, made.as_ref().map(|(id, _)| *id)).await?;
         }
-        let entry = self.entry.filter(|entry| !entry.is_noted());
+        let entry = self.request.audit_entry.filter(|entry| !entry.is_noted());
         if let Some(entry) = &entry {
             entry.write(&self.inner, self.now, made.map(|(_, shown)| shown), AuditOutcome::Done, None).await?;
         }

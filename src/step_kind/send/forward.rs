@@ -8,7 +8,7 @@ use sea_orm::{ConnectionTrait, Statement, Value};
 
 use crate::channel::pause;
 use crate::domain::plan::run_template::{self, kind};
-use crate::kernel::db::Db;
+use crate::kernel::db::{Db, WriteContext};
 use crate::kernel::error::Result;
 use crate::kernel::{limits, storable};
 use crate::transact;
@@ -24,7 +24,7 @@ const PUT_BACK: &str = "q.lease_owner IS NULL AND q.available_at > $1 AND q.avai
 /// Makes the messages due that were put off while their channel was paused, or while it went into
 /// its pause. A message that was refused again and again before waits longer than any pause between
 /// two probes, and keeps its time.
-pub(super) async fn all(db: &Db) -> Result<()> {
+pub(super) async fn all(db: &WriteContext) -> Result<()> {
     let steps = format!(
         "UPDATE step SET available_at = $1 WHERE id IN (SELECT s.id FROM step s WHERE s.kind IN ($3, $4) AND {PUT_OFF})"
     );
@@ -45,7 +45,7 @@ pub(super) async fn all(db: &Db) -> Result<()> {
 
 /// Makes the step of a kind due that is due next of those put off, if its channel is paused and a
 /// probe is due. Returns true if there was one.
-pub(crate) async fn probe(db: &Db, kind: &str) -> Result<bool> {
+pub(crate) async fn probe(db: &WriteContext, kind: &str) -> Result<bool> {
     if !pause::is_probe_due(db, Channel::Email).await? {
         return Ok(false);
     }
@@ -63,7 +63,7 @@ pub(crate) async fn probe(db: &Db, kind: &str) -> Result<bool> {
 
 /// Makes the released message due that is due next of those put back, if its channel is paused and
 /// a probe is due. Returns true if there was one.
-pub(crate) async fn probe_released(db: &Db) -> Result<bool> {
+pub(crate) async fn probe_released(db: &WriteContext) -> Result<bool> {
     if !pause::is_probe_due(db, Channel::Email).await? {
         return Ok(false);
     }
@@ -88,7 +88,7 @@ async fn first<I: sea_orm::TryGetable>(db: &Db, sql: &str, kind: Option<&str>) -
 }
 
 /// Runs the update of a row's time. Returns true if the row still waited.
-async fn make_due(db: &Db, sql: &str, id: Value) -> Result<bool> {
+async fn make_due(db: &WriteContext, sql: &str, id: Value) -> Result<bool> {
     transact!(db, |tx| {
         let values = [tx.now().into(), id.clone()];
         let update = Statement::from_sql_and_values(tx.db().get_database_backend(), sql, values);

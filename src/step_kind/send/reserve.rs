@@ -17,10 +17,11 @@ use super::{MessageLookup, readdress};
 use crate::channel::{Mail, pause};
 use crate::domain::audience::record::unsubscribe;
 use crate::domain::audience::suppression;
-use crate::kernel::db::Tx;
 use crate::kernel::db::batch::any_of;
+use crate::kernel::db::{Tx, WriteContext};
 use crate::kernel::error::Result;
 use crate::kernel::viewer::Viewer;
+use crate::transact;
 
 /// The result of a reservation.
 pub(super) struct Reservation {
@@ -36,14 +37,30 @@ pub(super) struct Reservation {
     pub(super) last_time: HashSet<CommunicationId>,
 }
 
-/// Reserves approved messages of runs that may send now, to addresses that are not suppressed.
+/// Reserves messages, with retries while the database is unavailable. If a commit succeeded without
+/// its answer arriving, the retry finds the messages `SENDING`; no other process has these steps.
 pub(super) async fn reserve(
-    tx: &Tx,
+    db: &WriteContext,
     mail: &Mail,
     runs: &[RunId],
     by: MessageLookup,
     keys: &[Uuid],
 ) -> Result<Reservation> {
+    let mut tries = 0;
+    loop {
+        match transact!(db, |tx| reserve_in(tx, mail, runs, by, keys).await) {
+            Err(err) if err.is_transient() && tries < 6 => {
+                log_failure!(warn, err, "messages could not be reserved; trying again");
+                tokio::time::sleep(std::time::Duration::from_millis(50 << tries)).await;
+                tries += 1;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+/// Reserves approved messages of runs that may send now, to addresses that are not suppressed.
+async fn reserve_in(tx: &Tx, mail: &Mail, runs: &[RunId], by: MessageLookup, keys: &[Uuid]) -> Result<Reservation> {
     // Locks the runs, so that their messages do not change after they are read.
     let running = match by {
         // A message that a person has released is sent even if its run is completed: a meeting may

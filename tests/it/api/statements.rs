@@ -139,7 +139,9 @@ async fn filled(kind: Kind, count: usize) -> World {
         world.ask(work, json!({ "step": step, "lead": lead })).await;
         let csv = format!("external_id,name,email\nX-{i},Imported,x{i}@example.com\n,,\n");
         let file = std::io::Cursor::new(csv);
-        sortie::domain::import::import(&world.db, &world.viewer, "order", "x.csv", file, |_, _| {}).await.unwrap();
+        sortie::domain::import::import(&world.db.write(), &world.viewer, "order", "x.csv", file, |_, _| {})
+            .await
+            .unwrap();
     }
     world.tick(true).await;
     // Every other run is executed, and a recipient replies.

@@ -22,7 +22,7 @@ use sha2::{Digest, Sha256};
 use crate::domain::content::reviewer;
 use crate::domain::plan::campaign_snapshot::CampaignParts;
 use crate::kernel::db::dialect::Dialect;
-use crate::kernel::db::{Db, Tx};
+use crate::kernel::db::{Tx, WriteContext};
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::viewer::Viewer;
 use crate::transact;
@@ -101,12 +101,12 @@ pub(super) async fn store_approved_content(tx: &Tx, viewer: &Viewer, parts: &Cam
 
 /// Stores what earlier versions did not store of approvals: the whole content, and who reviews. What
 /// there is now counts as approved. Called at startup, before anything can change.
-pub async fn store_missing_approvals(db: &Db) -> Result<()> {
+pub async fn store_missing_approvals(db: &WriteContext) -> Result<()> {
     store_missing_content(db).await?;
     store_missing_reviewers(db).await
 }
 
-async fn store_missing_content(db: &Db) -> Result<()> {
+async fn store_missing_content(db: &WriteContext) -> Result<()> {
     let mut stored = Query::select();
     stored
         .expr(Expr::val(1))
@@ -128,7 +128,7 @@ async fn store_missing_content(db: &Db) -> Result<()> {
 }
 
 /// Adds the person to approved reviewers without one.
-async fn store_missing_reviewers(db: &Db) -> Result<()> {
+async fn store_missing_reviewers(db: &WriteContext) -> Result<()> {
     let value = |path: &str| match db.dialect() {
         Dialect::Postgres => format!("approved->'reviewer'->>'{path}'"),
         Dialect::Sqlite => format!("json_extract(approved, '$.reviewer.{path}')"),

@@ -16,7 +16,7 @@ use crate::domain::audience::suppression;
 use crate::domain::content::templating::{self, Message, Source};
 use crate::domain::message::communication::new_message::NewMessage;
 use crate::domain::message::send_queue;
-use crate::kernel::db::Db;
+use crate::kernel::db::{Db, WriteContext};
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::viewer::Viewer;
 use crate::kernel::{failpoint, limits};
@@ -73,7 +73,7 @@ pub async fn preview(db: &Db, viewer: &Viewer, mail: &GuidedMail) -> Result<Vec<
 /// NOT_FOUND; CONFLICT if the step is not in progress, or has written to one of the addresses and
 /// `again` is not set; BAD_USER_INPUT naming a record without an address, or with a placeholder
 /// that has no value.
-pub async fn send(db: &Db, viewer: &Viewer, mail: &GuidedMail) -> Result<Vec<communication::Model>> {
+pub async fn send(db: &WriteContext, viewer: &Viewer, mail: &GuidedMail) -> Result<Vec<communication::Model>> {
     // Fails before anything is rendered.
     let step = crate::domain::run::step::must_find(db.read(), viewer, mail.step_id).await?;
     let run = crate::domain::run::must_find(db.read(), viewer, step.run_id).await?;

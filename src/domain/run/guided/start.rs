@@ -16,7 +16,7 @@ use crate::domain::plan::run_template::{self, Chain, Executors, Problem, built_i
 use crate::domain::plan::schedule::{SchedulePolicies, ScheduleTime};
 use crate::domain::run::snapshot::GuidedSnapshot;
 use crate::domain::run::{self as runs, begin};
-use crate::kernel::db::{Db, Tx};
+use crate::kernel::db::{Db, Tx, WriteContext};
 use crate::kernel::error::{Error, Refusal, Result};
 use crate::kernel::viewer::Viewer;
 use crate::kernel::{budget, limits, validate};
@@ -60,7 +60,7 @@ struct RunParts {
 
 /// Starts guided work. Errors: NOT_FOUND; BAD_USER_INPUT, with all problems of its steps in
 /// `problems`.
-pub async fn start(db: &Db, viewer: &Viewer, start: &Start) -> Result<Model> {
+pub async fn start(db: &WriteContext, viewer: &Viewer, start: &Start) -> Result<Model> {
     check_start(db, viewer, start).await?;
     transact!(db, |tx| {
         let parts = build_parts(tx, viewer, start).await?;
@@ -80,7 +80,7 @@ pub async fn start(db: &Db, viewer: &Viewer, start: &Start) -> Result<Model> {
 /// Schedules guided work and creates its first occurrence. Errors: as for `start`; BAD_USER_INPUT
 /// for a time in the past, or an invalid pattern.
 pub async fn schedule(
-    db: &Db,
+    db: &WriteContext,
     viewer: &Viewer,
     start: &Start,
     when: &ScheduleTime,
