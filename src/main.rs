@@ -221,7 +221,7 @@ fn welcome(config: &Config, server: &Server, with_demo: bool) {
     }
     println!("  GraphiQL   http://{at}/graphiql     queries, mutations and subscriptions, with examples in tabs");
     println!("  GraphQL    http://{at}/graphql      POST, and ws://{at}/graphql (graphql-transport-ws)");
-    println!("  Database   {}", sortie::kernel::db::place(&config.database()));
+    println!("  Database   {}", sortie::kernel::db::display_name(&config.database()));
     match &config.smtp_url {
         Some(_) => println!("  Mail       over SMTP, as --smtp-url (SORTIE_SMTP_URL) says"),
         None => println!("  Mail       as files in {}", config.outbox().display()),

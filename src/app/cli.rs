@@ -30,13 +30,13 @@ pub async fn audited<T>(
     let entry = Arc::new(Entry::new(viewer, COMMAND_LINE.into(), "", mutation, input));
     let done = act(db.write().with_audit_entry(Some(entry.clone()))).await;
     if let Err(err) = &done
-        && !entry.is_noted()
+        && !entry.is_committed()
     {
         let (outcome, code) = match err {
             Error::Refused(refusal) => (AuditOutcome::Refused, Some(refusal.code.as_str())),
             Error::Internal(_) => (AuditOutcome::Failed, None),
         };
-        audit::note(db, &entry, outcome, code).await?;
+        audit::record(db, &entry, outcome, code).await?;
     }
     done
 }

@@ -285,7 +285,7 @@ async fn begin<R>(db: &WriteContext, viewer: &Viewer, options: &Options, file: &
             id: Set(ImportId::new()),
             org_id: Set(viewer.org_id),
             kind: Set(options.kind.clone()),
-            file: Set(validate::shown(&options.file)),
+            file: Set(validate::printable(&options.file)),
             status: Set(ImportStatus::Running),
             rows: Set(0),
             created: Set(0),
@@ -312,14 +312,14 @@ async fn finish<R>(
     file: &File<R>,
     failure: Option<&str>,
 ) -> Result<import::Model> {
-    let found = file.columns.iter().filter_map(|column| column.typed.warning(&validate::shown(&column.name)));
+    let found = file.columns.iter().filter_map(|column| column.typed.warning(&validate::printable(&column.name)));
     let warnings: Vec<String> = file.warnings.iter().cloned().chain(found).take(limits::IMPORT_WARNINGS).collect();
     transact!(db, |tx| {
         let seen = import_seen::Entity::delete_many().filter(import_seen::COLUMN.import_id.eq(report.id));
         seen.exec(tx.db()).await?;
         let mut row = report.clone().into_active_model();
         row.status = Set(if failure.is_some() { ImportStatus::Failed } else { ImportStatus::Completed });
-        row.failure = Set(failure.map(validate::shown));
+        row.failure = Set(failure.map(validate::printable));
         row.warnings = Set(ImportWarnings(warnings.clone()));
         row.ended_at = Set(Some(tx.now()));
         Ok(row.update(tx.db()).await?)

@@ -319,7 +319,7 @@ async fn invite(
     let organizer = organizer.unwrap_or_else(|| format!("noreply@{}", db.domain()));
     let calendar = invitation::calendar(meeting, &organizer, db.domain(), tx.now());
     let text = text(meeting);
-    let occasion = send_queue::next_occasion(tx, meeting.step_id).await?;
+    let action_number = send_queue::next_action_number(tx, meeting.step_id).await?;
     let (run, recipients) = guided::recipients(tx, run, records, false).await?;
     let others: Vec<String> =
         meeting.attendees.0.iter().filter(|one| one.record_id.is_none()).map(|one| one.email.clone()).collect();
@@ -339,8 +339,8 @@ async fn invite(
             to: one.email.clone(),
             name: one.name.clone(),
             message: text.clone(),
-            occasion,
-            again: false,
+            action_number,
+            is_repeat: false,
             acted_by: Some(viewer.actor()),
             meeting: Some((meeting.id, calendar.clone())),
             test: false,

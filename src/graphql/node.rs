@@ -149,7 +149,7 @@ impl NodeQuery {
 }
 
 async fn find(ctx: &Context<'_>, given: &ID) -> Result<Option<Node>> {
-    let unknown = || Refusal::input("id", format!("`{}` is not a valid id", validate::shown(given)));
+    let unknown = || Refusal::input("id", format!("`{}` is not a valid id", validate::printable(given)));
     let (prefix, uuid) = id::prefix_of(given).ok_or_else(unknown)?;
     // Visible to admins only, as the root fields of these objects are.
     let hidden = [id::ApiKeyId::PREFIX, id::AuditId::PREFIX].contains(&prefix.as_str());

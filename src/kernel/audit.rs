@@ -43,7 +43,7 @@ pub struct Filter {
 /// Records a mutation that was rejected or had no effect. Each key has a number of single entries
 /// per minute; further ones are counted, and written as one entry per mutation, outcome and code
 /// when the minute is over.
-pub async fn note(db: &Db, entry: &Arc<Entry>, outcome: AuditOutcome, code: Option<&str>) -> Result<()> {
+pub async fn record(db: &Db, entry: &Arc<Entry>, outcome: AuditOutcome, code: Option<&str>) -> Result<()> {
     let (single, due) = db.refusals().take(entry, outcome, code, db.now());
     let written = match single {
         true => {
@@ -106,7 +106,8 @@ pub async fn delete_expired(db: &WriteContext) -> Result<u64> {
 pub async fn rejected(db: &Db, key: &entity::api_key::Model, address: String, reason: &str) -> Result<()> {
     let Some(viewer) = Viewer::of_rejected_key(db, key).await? else { return Ok(()) };
     let entry = Entry::new(&viewer, address, "", "authenticate", &json!({ "reason": reason }));
-    note(db, &Arc::new(entry), AuditOutcome::Refused, Some(crate::kernel::error::Code::Unauthenticated.as_str())).await
+    record(db, &Arc::new(entry), AuditOutcome::Refused, Some(crate::kernel::error::Code::Unauthenticated.as_str()))
+        .await
 }
 
 /// The matching entries, newest first.

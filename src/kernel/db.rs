@@ -38,10 +38,10 @@ pub use file::is_in_use;
 use pools::Pools;
 use reachability::Reachability;
 pub use reader::Reader;
-pub use schema::place;
+pub use schema::display_name;
 pub use transaction::Tx;
 pub use write_context::WriteContext;
-use write_priority::Turns;
+use write_priority::WritePriority;
 
 /// The connections to the database, and the clock for timestamps. Clones share everything.
 #[derive(Clone, Debug)]
@@ -51,18 +51,18 @@ pub struct Db {
     url: Arc<str>,
     clock: Clock,
     /// Wakes those who wait for commits: the engine's loops and followers of the log.
-    nudge: watch::Sender<()>,
+    nudges: watch::Sender<()>,
     tails: Arc<Tails>,
     /// The sequencer, its listener and the probe (Postgres only); they end with the last clone.
     numbering: Arc<Mutex<JoinSet<()>>>,
-    door: watch::Sender<u64>,
-    turns: Turns,
+    credential_changes: watch::Sender<u64>,
+    write_priority: WritePriority,
     /// The changes that each org has in flight.
-    shares: Arc<Mutex<HashMap<OrgId, Arc<Semaphore>>>>,
+    org_writers: Arc<Mutex<HashMap<OrgId, Arc<Semaphore>>>>,
     statements: Arc<AtomicU64>,
-    floor: Arc<sequencer::Watermark>,
-    writing: Arc<AtomicBool>,
-    tokens: Arc<AtomicBool>,
+    watermark: Arc<sequencer::Watermark>,
+    has_model: Arc<AtomicBool>,
+    has_tokens: Arc<AtomicBool>,
     /// Domain of this process's mail, as used in Message-IDs.
     domain: Arc<std::sync::OnceLock<String>>,
     refusals: Arc<Refusals>,
@@ -88,23 +88,23 @@ impl Db {
         let reach = Reachability::default();
         let pools = Pools::open(url, dialect, to_write, &statements, &reach).await;
         let pools = pools.map_err(|err| schema::unopened(url, err))?;
-        let nudge = watch::Sender::new(());
-        let (tails, turns, numbering) = (Arc::default(), Turns::default(), Arc::default());
+        let nudges = watch::Sender::new(());
+        let (tails, write_priority, numbering) = (Arc::default(), WritePriority::default(), Arc::default());
         Ok(Self {
             pools,
             dialect,
             url: url.into(),
             clock,
-            nudge,
+            nudges,
             tails,
             numbering,
-            door: watch::Sender::new(0),
-            turns,
-            shares: Arc::default(),
+            credential_changes: watch::Sender::new(0),
+            write_priority,
+            org_writers: Arc::default(),
             statements,
-            floor: Arc::default(),
-            writing: Arc::default(),
-            tokens: Arc::default(),
+            watermark: Arc::default(),
+            has_model: Arc::default(),
+            has_tokens: Arc::default(),
             domain: Arc::default(),
             refusals: Arc::default(),
             audit_days: Arc::default(),
@@ -128,10 +128,10 @@ impl Db {
         }
         let mut numbering = self.numbering.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         if self.dialect == Dialect::Postgres && numbering.is_empty() {
-            let (written, floor) = (self.nudge.subscribe(), self.floor.clone());
+            let (written, watermark) = (self.nudges.subscribe(), self.watermark.clone());
             numbering.spawn(self.reach.clone().probe(self.url.clone(), self.pools.front.clone(), self.clock.clone()));
-            numbering.spawn(sequencer::run(self.pools.engine.clone(), written, self.nudge.clone(), floor));
-            numbering.spawn(sequencer::listen(self.pools.engine.clone(), self.nudge.clone()));
+            numbering.spawn(sequencer::run(self.pools.engine.clone(), written, self.nudges.clone(), watermark));
+            numbering.spawn(sequencer::listen(self.pools.engine.clone(), self.nudges.clone()));
         }
         Ok(())
     }
@@ -147,8 +147,8 @@ impl Db {
     }
 
     /// The sequence number below which every event is numbered.
-    pub(crate) fn floor(&self) -> &sequencer::Watermark {
-        &self.floor
+    pub(crate) fn watermark(&self) -> &sequencer::Watermark {
+        &self.watermark
     }
 
     /// The kind of database.
@@ -168,12 +168,12 @@ impl Db {
 
     /// Wakes after a commit here, and after events of other nodes were numbered.
     pub fn nudges(&self) -> watch::Receiver<()> {
-        self.nudge.subscribe()
+        self.nudges.subscribe()
     }
 
     /// Wakes those who wait for a commit, so that they look again.
     pub fn wake(&self) {
-        self.nudge.send_replace(());
+        self.nudges.send_replace(());
     }
 
     /// Closes all connections.
@@ -184,7 +184,7 @@ impl Db {
             !numbering.is_empty()
         };
         if numbered {
-            let _ = sequencer::caught_up(&self.pools.engine, &self.floor).await;
+            let _ = sequencer::caught_up(&self.pools.engine, &self.watermark).await;
         }
         self.pools.close().await;
     }

@@ -36,8 +36,8 @@ impl Work for Decision {
             batch_context::evaluated(&batch, claimed, |settings, values, _| decide(settings, values, &Steps::of_one()));
         let outcomes = decided.await?.into_iter().map(|decided| match decided {
             None => batch_context::not_yet(db),
-            Some(Ok((case, skip))) => Outcome::Done { result: json!({ "case": case, "skip": skip }), note: skip },
-            Some(Err(why)) => Outcome::Failed { why, again: false, after: None, note: None },
+            Some(Ok((case, skip))) => Outcome::Done { result: json!({ "case": case, "skip": skip }), data: skip },
+            Some(Err(why)) => Outcome::Failed { why, retryable: false, after: None, data: None },
         });
         Ok(outcomes.collect())
     }
@@ -50,7 +50,7 @@ impl Work for Decision {
             step.status == StepStatus::Completed && !snapshot.graph.fan_out_keys.contains(&step.key)
         };
         for (step, outcome) in settled.iter().filter(|(step, _)| single(step)) {
-            let Some(keys) = outcome.note().filter(|keys| !keys.is_empty()) else { continue };
+            let Some(keys) = outcome.data().filter(|keys| !keys.is_empty()) else { continue };
             let tasks = crate::domain::run::task::of_runs(
                 tx.db(),
                 &crate::kernel::viewer::Viewer::engine(run.org_id),

@@ -79,7 +79,7 @@ impl Work for Email {
         let runs: Vec<RunId> = ready.iter().map(|claim| claim.run.id).collect();
         let keys: Vec<_> = ready.iter().map(|claim| Some(claim.step.id.0)).collect();
         let mut sent = self.send.hand_over(db, &runs, MessageLookup::Step, &keys).await?.into_iter();
-        let lost = || Outcome::Failed { why: "it was not sent".into(), again: true, after: None, note: None };
+        let lost = || Outcome::Failed { why: "it was not sent".into(), retryable: true, after: None, data: None };
         let answers = drafted.into_iter().map(|undrafted| match undrafted {
             Some(undrafted) => std::future::ready(undrafted).boxed(),
             None => sent.next().unwrap_or_else(|| std::future::ready(lost()).boxed()),
@@ -115,7 +115,7 @@ impl Email {
         let batch = batch_context::of_batch(db, claimed).await?;
         let (mut rows, mut undrafted): (HashMap<RunId, Vec<_>>, Vec<Option<EmailOutcome>>) =
             (HashMap::new(), Vec::new());
-        let failed = |why: String| Some(Outcome::Failed { why, again: false, after: None, note: None });
+        let failed = |why: String| Some(Outcome::Failed { why, retryable: false, after: None, data: None });
         let messages = batch_context::evaluated(&batch, claimed, message).await?;
         for ((claim, (snapshot, values)), message) in claimed.iter().zip(batch.iter()).zip(messages) {
             let Some(message) = message else {
@@ -141,8 +141,8 @@ impl Email {
                         to: address,
                         name,
                         message,
-                        occasion: 0,
-                        again: false,
+                        action_number: 0,
+                        is_repeat: false,
                         acted_by: None,
                         meeting: None,
                         test: snapshot.test.is_some(),

@@ -91,7 +91,7 @@ impl Work for Send {
     ) -> Result<()> {
         let mut outcomes = Vec::new();
         for (step, outcome) in settled {
-            let recipient_outcome = match (step.status, outcome.note()) {
+            let recipient_outcome = match (step.status, outcome.data()) {
                 (StepStatus::Completed, _) => Some((Some(RecipientOutcome::Sent), None)),
                 (StepStatus::Failed, _) => Some((Some(RecipientOutcome::Failed), step.error.clone())),
                 (StepStatus::AwaitingApproval, _) | (_, Some((_, Delivery::Unknown { .. }))) => {
@@ -122,11 +122,11 @@ pub(crate) fn unstorable(
     outcome: &Outcome<(CommunicationId, Delivery)>,
     why: &str,
 ) -> Outcome<(CommunicationId, Delivery)> {
-    match outcome.note() {
+    match outcome.data() {
         Some((id, _)) => {
-            Outcome::Unknown { why: why.to_owned(), note: (*id, Delivery::Unknown { why: why.to_owned() }) }
+            Outcome::Unknown { why: why.to_owned(), data: (*id, Delivery::Unknown { why: why.to_owned() }) }
         }
-        None => Outcome::Failed { why: why.to_owned(), again: false, after: None, note: None },
+        None => Outcome::Failed { why: why.to_owned(), retryable: false, after: None, data: None },
     }
 }
 
@@ -136,7 +136,7 @@ pub(super) async fn record(
     run: &run::Model,
     settled: &[(step::Model, &Outcome<(CommunicationId, Delivery)>)],
 ) -> Result<()> {
-    let delivered = settled.iter().filter_map(|(step, outcome)| Some((step, outcome.note()?)));
+    let delivered = settled.iter().filter_map(|(step, outcome)| Some((step, outcome.data()?)));
     // A temporarily refused message of a step that was interrupted meanwhile is returned to the
     // queue first, and cancelled then.
     let as_settled = |step: &step::Model| match step.reason {
@@ -169,7 +169,7 @@ impl Send {
     /// pause.
     pub(crate) async fn channel_allowance(&self, db: &Db) -> Result<ChannelAllowance> {
         let paused = pause::read(db, Channel::Email).await?;
-        let mut room = pause::allowance(paused.as_ref(), db.now(), self.mail.batch(), self.mail.patience);
+        let mut room = pause::allowance(paused.as_ref(), db.now(), self.mail.batch(), self.mail.retry_period);
         if let Some(rate) = self.mail.rate {
             room.count = room.count.min(rate.available(db, self.mail.batch()).await?.count);
         }
@@ -202,7 +202,7 @@ impl Send {
         let mut fresh: HashMap<_, _> =
             fresh.filter(|row| !leftover.contains_key(&by.key(row))).map(|row| (by.key(&row), row)).collect();
         let batch = Arc::new(ReservedBatch {
-            turn: self.mail.turns.begin(),
+            turn: self.mail.answer_order.begin(),
             refusing: reserved.refusing,
             opened: watch::Sender::new(None),
             last_time: reserved.last_time,
@@ -226,14 +226,14 @@ impl Send {
                     let why = key.and_then(|id| reserved.suppressed.get(&id));
                     let outcome = unreserved(other, why, reserved.again_at);
                     match outcome {
-                        Outcome::Later { at, why, note } if waits => {
+                        Outcome::Later { at, why, data } if waits => {
                             // Messages held by the pause are sent at once if the channel accepts
                             // messages again.
                             let mut opened = batch.opened.subscribe();
                             let later = async move {
                                 let opened =
                                     opened.wait_for(Option::is_some).await.is_ok_and(|opened| *opened == Some(true));
-                                Outcome::Later { at: if opened { db.now() } else { at }, why, note }
+                                Outcome::Later { at: if opened { db.now() } else { at }, why, data }
                             };
                             later.boxed()
                         }
@@ -261,7 +261,7 @@ impl Send {
             to: &message.to_address,
             delivery: &delivery,
         };
-        let after = self.mail.turns.note(db, Channel::Email, observed).await.unwrap_or_else(|err| {
+        let after = self.mail.answer_order.record(db, Channel::Email, observed).await.unwrap_or_else(|err| {
             log_failure!(warn, err, "the channel's state could not be stored");
             pause::ChannelAfter::default()
         });
@@ -273,10 +273,10 @@ impl Send {
         let paused = after.paused_until;
         let opens = paused.is_none() && delivery == Delivery::Accepted;
         batch.opened.send_modify(|opened| *opened = Some(opens || *opened == Some(true)));
-        let (now, patience) = (db.now(), self.mail.patience);
+        let (now, retry_period) = (db.now(), self.mail.retry_period);
         let is_last_time = batch.last_time.contains(&message.id)
-            || message.refused_since.is_some_and(|since| storable::after(since, patience) <= now);
-        outcome(&message, delivery, is_last_time.then_some(patience), paused, now)
+            || message.refused_since.is_some_and(|since| storable::after(since, retry_period) <= now);
+        outcome(&message, delivery, is_last_time.then_some(retry_period), paused, now)
     }
 
     /// Resumes a hand-over that was cut short: looks the message up, and never repeats the
@@ -304,15 +304,15 @@ fn outcome(
 ) -> Outcome<(CommunicationId, Delivery)> {
     let id = message.id;
     match delivery.clone() {
-        Delivery::Accepted => Outcome::Done { result: json!({ "communicationId": id }), note: (id, delivery) },
+        Delivery::Accepted => Outcome::Done { result: json!({ "communicationId": id }), data: (id, delivery) },
         Delivery::Refused { why, term: RefusalPeriod::ForGood } => {
-            Outcome::Failed { why, again: false, after: None, note: Some((id, delivery)) }
+            Outcome::Failed { why, retryable: false, after: None, data: Some((id, delivery)) }
         }
         Delivery::Refused { why, term } => {
-            if let Some(patience) = exhausted {
-                let why = format!("{why} (it was tried for {} hours)", patience.num_hours());
-                let note = Some((id, Delivery::Refused { why: why.clone(), term: RefusalPeriod::ForGood }));
-                return Outcome::Failed { why, again: false, after: None, note };
+            if let Some(retry_period) = exhausted {
+                let why = format!("{why} (it was tried for {} hours)", retry_period.num_hours());
+                let data = Some((id, Delivery::Refused { why: why.clone(), term: RefusalPeriod::ForGood }));
+                return Outcome::Failed { why, retryable: false, after: None, data };
             }
             let at = match (paused, term) {
                 // The channel refuses everybody: the message waits for the channel's next probe.
@@ -320,9 +320,9 @@ fn outcome(
                 (None, RefusalPeriod::Channel) => storable::after(now, pause::probe_interval(1)),
                 (None, _) => storable::after(now, pause::message_backoff(message.refusals + 1)),
             };
-            Outcome::Later { at, why, note: Some((id, delivery)) }
+            Outcome::Later { at, why, data: Some((id, delivery)) }
         }
-        Delivery::Unknown { why } => Outcome::Unknown { why, note: (id, delivery) },
+        Delivery::Unknown { why } => Outcome::Unknown { why, data: (id, delivery) },
     }
 }
 
@@ -346,11 +346,11 @@ fn unreserved(
         Some((_, CommunicationStatus::Approved, _)) => Outcome::Later {
             at: again_at,
             why: "not sent now: its run is on hold, its channel is paused, or the channel's rate is used up".into(),
-            note: None,
+            data: None,
         },
         // A person has resolved it meanwhile.
         Some((id, CommunicationStatus::Sent, _)) => {
-            Outcome::Done { result: json!({ "communicationId": id }), note: (id, Delivery::Accepted) }
+            Outcome::Done { result: json!({ "communicationId": id }), data: (id, Delivery::Accepted) }
         }
         // The recipient opted out while the message waited.
         Some((_, CommunicationStatus::Suppressed, _)) => {

@@ -49,7 +49,7 @@ impl Work for UpdateRecord {
         }
         let evaluated = batch_context::evaluated(&batch, claimed, changes).await?;
         let outcomes = claimed.iter().zip(batch.iter()).zip(evaluated).map(|((claim, (snapshot, _)), evaluated)| {
-            let failed = |why: String| Outcome::Failed { why, again: false, after: None, note: None };
+            let failed = |why: String| Outcome::Failed { why, retryable: false, after: None, data: None };
             let Some(evaluated) = evaluated else { return batch_context::not_yet(db) };
             let Some(id) = claim.step.record_id else { return failed("the step has no record".into()) };
             let stages = pipelines.get(&claim.run.org_id).map(Vec::as_slice).unwrap_or_default();
@@ -65,9 +65,9 @@ impl Work for UpdateRecord {
                     let mut result = json!({ "stage": changes.stage, "attributes": changes.attributes.len() });
                     if snapshot.test.is_some() {
                         result["rehearsed"] = true.into();
-                        return Outcome::Done { result, note: None };
+                        return Outcome::Done { result, data: None };
                     }
-                    Outcome::Done { result, note: Some(changes) }
+                    Outcome::Done { result, data: Some(changes) }
                 }
                 Err(why) => failed(why),
             }
@@ -84,7 +84,7 @@ impl Work for UpdateRecord {
     ) -> Result<()> {
         let mut by_record: HashMap<RecordId, &Changes> = HashMap::new();
         for (step, outcome) in settled.iter().filter(|(step, _)| step.status == StepStatus::Completed) {
-            if let (Some(id), Some(Some(changes))) = (step.record_id, outcome.note()) {
+            if let (Some(id), Some(Some(changes))) = (step.record_id, outcome.data()) {
                 by_record.insert(id, changes);
             }
         }

@@ -63,7 +63,7 @@ impl RequestError {
     }
 
     /// True if the error is temporary and says nothing about the principal.
-    pub fn passes(&self) -> bool {
+    pub fn is_temporary(&self) -> bool {
         matches!(self.kind, Kind::Internal | Kind::Busy | Kind::Http(StatusCode::SERVICE_UNAVAILABLE))
     }
 

@@ -112,7 +112,7 @@ async fn send_letters(db: &WriteContext, viewer: &Viewer) -> Result<()> {
             "Hello {{ contact }},\n\nhow do things look on your side?\n\nBest regards\n{{ sender.name }}\n".into(),
         ),
         message_template: None,
-        again: false,
+        is_repeat: false,
     };
     mail::send(db, viewer, &letter).await?;
     Ok(())
@@ -129,7 +129,7 @@ pub(super) async fn answer(db: Arc<Db>, viewer: Viewer, letters: RunId) -> Resul
         if run.status != RunStatus::InProgress {
             return Ok(());
         }
-        if run.on_way == 0 {
+        if run.in_flight == 0 {
             break;
         }
         if nudges.changed().await.is_err() {

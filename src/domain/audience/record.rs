@@ -254,7 +254,7 @@ pub(crate) async fn update_locked(tx: &Tx, viewer: &Viewer, before: &Model, fiel
     let changed = row.is_changed();
     let record = save(tx, row, before.revision).await?;
     match (before.unsubscribed_at, record.unsubscribed_at) {
-        (Some(_), None) => suppression::lift(tx, before.id).await?,
+        (Some(_), None) => suppression::remove_opt_out(tx, before.id).await?,
         (_, Some(_)) if changed => {
             let former = suppression::as_before(before, &record);
             suppression::opt_out(tx, viewer, &[former, record.clone()]).await?;

@@ -81,7 +81,7 @@ pub fn check(pipelines: &[Pipeline], field: &str, kind: &str, stage: &str) -> Re
     if pipeline.stages.iter().any(|one| one == stage) {
         return Ok(());
     }
-    let stage = validate::shown(stage);
+    let stage = validate::printable(stage);
     let message = format!("a {kind} has no stage `{stage}`; there is {}", pipeline.stages.join(", "));
     Err(Refusal::input(field, message).with("allowed", json!(pipeline.stages)).into())
 }

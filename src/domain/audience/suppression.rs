@@ -42,7 +42,8 @@ pub async fn create(
 ) -> Result<Model> {
     let address = match channel {
         Channel::Email if address.contains(['*', '%']) => {
-            let message = format!("`{}`: must be one address; patterns are not supported", validate::shown(address));
+            let message =
+                format!("`{}`: must be one address; patterns are not supported", validate::printable(address));
             return Err(Refusal::input("address", message).into());
         }
         Channel::Email => validate::email("address", address)?,
@@ -154,7 +155,7 @@ pub(crate) fn as_before(before: &record::Model, after: &record::Model) -> record
 
 /// Removes the entries of one record's opt-out only: an address that another record opted out stays
 /// blocked.
-pub(crate) async fn lift(tx: &Tx, id: RecordId) -> Result<()> {
+pub(crate) async fn remove_opt_out(tx: &Tx, id: RecordId) -> Result<()> {
     Entity::delete_many().filter(COLUMN.record_id.eq(id)).exec(tx.db()).await?;
     Ok(())
 }
@@ -172,7 +173,7 @@ pub(crate) async fn find_suppressed(
     }
     let found = Entity::find()
         .filter(COLUMN.org_id.eq(org_id))
-        .filter(closes(channel))
+        .filter(blocks(channel))
         .filter(any_of(db.get_database_backend(), COLUMN.address_key, keys.iter().cloned()))
         .all(db)
         .await?;
@@ -187,13 +188,13 @@ pub(crate) async fn find_suppressed(
 }
 
 /// A condition on the entries that block a channel: its own entries, and opt-outs of any channel.
-fn closes(channel: Channel) -> Condition {
+fn blocks(channel: Channel) -> Condition {
     Condition::any().add(COLUMN.channel.eq(channel)).add(Column::RecordId.is_not_null())
 }
 
 /// An SQL condition: the record's address is on the list, by an opt-out or by an entry for the
 /// channel.
-pub(crate) fn listed(channel: Channel, address: &str, opted_out: bool) -> String {
+pub(crate) fn is_suppressed(channel: Channel, address: &str, opted_out: bool) -> String {
     let entry = if opted_out {
         "s.record_id IS NOT NULL".to_owned()
     } else {

@@ -102,7 +102,7 @@ async fn without_duplicates(
             problems.push(Problem {
                 line: row.line,
                 column: Some("external_id".into()),
-                value: Some(validate::shown(&row.external_id)),
+                value: Some(validate::printable(&row.external_id)),
                 why: format!("appears in line {line} already; the first one counts"),
             });
             match unique.iter_mut().find(|first| first.external_id == row.external_id) {
@@ -261,7 +261,7 @@ fn without_unknown_stage(
         Some((given, why.strip_prefix("stage: ").map_or(why.clone(), str::to_owned)))
     });
     let Some((given, why)) = refused else { return row.clone() };
-    let value = Some(validate::shown(given));
+    let value = Some(validate::printable(given));
     problems.push(Problem { line: row.line, column: Some("stage".into()), value, why });
     report.fields_left_out += 1;
     Row { stage: None, ..row.clone() }

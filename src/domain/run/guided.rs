@@ -41,11 +41,11 @@ pub fn is_through(run: &Model, tasks: &[task::Model]) -> Result<()> {
 }
 
 fn check_none_in_flight(run: &Model) -> Result<()> {
-    if run.on_way == 0 {
+    if run.in_flight == 0 {
         return Ok(());
     }
-    let message = format!("{} of its messages are in flight, or their outcome is unknown", run.on_way);
-    Err(Refusal::conflict(message).with("messagesOnWay", json!(run.on_way)).into())
+    let message = format!("{} of its messages are in flight, or their outcome is unknown", run.in_flight);
+    Err(Refusal::conflict(message).with("messagesOnWay", json!(run.in_flight)).into())
 }
 
 /// Completes guided work, with its outcome as a sentence. Errors: NOT_FOUND; CONFLICT while steps

@@ -115,7 +115,7 @@ fn same(before: Model, communication_id: CommunicationId, external_id: &str) -> 
     }
     let message = format!(
         "externalId: `{}` is the id of a reply to {}: each reply needs its own id",
-        validate::shown(external_id),
+        validate::printable(external_id),
         before.communication_id
     );
     let refusal = Refusal::conflict(message).with("field", json!("externalId"));
@@ -153,7 +153,9 @@ async fn by_headers(db: &Db, viewer: &Viewer, incoming: &IncomingReply) -> Resul
         seen.extend(ids);
     }
     match (seen.first(), &incoming.message_id, &incoming.references) {
-        (Some(first), ..) => Err(Refusal::not_found("communication with Message-ID", validate::shown(first)).into()),
+        (Some(first), ..) => {
+            Err(Refusal::not_found("communication with Message-ID", validate::printable(first)).into())
+        }
         (None, None, None) => Err(one_way().into()),
         (None, given, _) => {
             let field = if given.is_some() { "messageId" } else { "references" };

@@ -223,7 +223,7 @@ pub(super) fn blank(tx: &Tx, viewer: &Viewer, campaign: &campaign::Model, run_ty
         campaign_id: Set(Some(campaign.id)),
         run_template_id: Set(None),
         description: Set(String::new()),
-        on_way: Set(0),
+        in_flight: Set(0),
         by_model: Set(false),
         campaign_version: Set(campaign.version),
         campaign_name: Set(campaign.name.clone()),

@@ -65,11 +65,11 @@ pub async fn resolve(
         let (transition, step_transition, outcome) = match resolution {
             Resolution::Sent => (CommunicationTransition::ResolveSent, StepTransition::Approve, Some(Outcome::Sent)),
             Resolution::SendAgain => {
-                (CommunicationTransition::ResolveSendAgain, StepTransition::Reject { again: true }, None)
+                (CommunicationTransition::ResolveSendAgain, StepTransition::Reject { retry: true }, None)
             }
             Resolution::NotSent => (
                 CommunicationTransition::ResolveNotSent,
-                StepTransition::Reject { again: false },
+                StepTransition::Reject { retry: false },
                 Some(Outcome::Failed),
             ),
         };

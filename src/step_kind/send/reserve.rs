@@ -100,10 +100,10 @@ async fn reserve_in(tx: &Tx, mail: &Mail, runs: &[RunId], by: MessageLookup, key
     let reasons = suppressed(tx, &waiting).await?;
     let (never, mut go): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|message| reasons.contains_key(&message.id));
     let never = change(tx, &running, &never, CommunicationStatus::Suppressed, &reasons).await?;
-    let taken = pause::take(tx, Channel::Email, mail.patience, go).await?;
+    let taken = pause::take(tx, Channel::Email, mail.retry_period, go).await?;
     all.extend(taken.held);
     let (refusing, last_time) = (taken.refusing, taken.last_time);
-    go = taken.go;
+    go = taken.ready;
     let (mut again_at, mut room) = (taken.until.unwrap_or_else(|| tx.now()), u64::MAX);
     if let Some(rate) = mail.rate
         && !go.is_empty()

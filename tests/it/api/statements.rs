@@ -117,7 +117,7 @@ async fn filled(kind: Kind, count: usize) -> World {
         world.ask("mutation($e: String!) { createMember(input: { name: \"M\", email: $e, role: VIEWER }) { member { id } } }", json!({ "e": format!("m{i}@example.com") })).await;
         let entry = sortie::kernel::audit::Entry::new(&world.viewer, "::1".into(), "a", "createGoal", &json!({}));
         let entry = std::sync::Arc::new(entry);
-        sortie::kernel::audit::note(&world.db, &entry, entity::AuditOutcome::Nothing, None).await.unwrap();
+        sortie::kernel::audit::record(&world.db, &entry, entity::AuditOutcome::Nothing, None).await.unwrap();
         // Guided work, with one of each action.
         let steps = json!([{ "definition": { "key": "s", "name": "S", "type": "review", "assignedTo": "HUMAN", "config": { "records": { "filter": { "kind": { "eq": "lead" } } } } } }]);
         let start = "mutation($steps: [GuidedStepInput!]) { startGuidedRun(input: { name: \"G\", steps: $steps }) { run { steps { nodes { id } } } } }";

@@ -34,7 +34,7 @@ impl Work for Deadly {
             self.dying.notify_one();
             return std::future::pending().await;
         }
-        Ok(claimed.iter().map(|_| Outcome::Done { result: json!({}), note: Value::Null }).collect())
+        Ok(claimed.iter().map(|_| Outcome::Done { result: json!({}), data: Value::Null }).collect())
     }
 
     async fn record(

@@ -37,7 +37,7 @@ pub struct GuidedMail {
     /// step's configuration applies.
     pub message_template: Option<String>,
     /// True to write again to an address that the step has already written to.
-    pub again: bool,
+    pub is_repeat: bool,
 }
 
 /// Preview of the mail to one record.
@@ -93,14 +93,14 @@ pub async fn send(db: &WriteContext, viewer: &Viewer, mail: &GuidedMail) -> Resu
         for (i, record) in records.iter().enumerate() {
             let Some(key) = record.email.as_deref().map(suppression::key) else { continue };
             let (earlier, twin) = (earlier_messages.to(record), addressed.insert(key, record));
-            if (earlier.is_some() || twin.is_some()) && !mail.again {
+            if (earlier.is_some() || twin.is_some()) && !mail.is_repeat {
                 return Err(duplicate_error(i, record, earlier, twin).into());
             }
             if earlier.is_some() || twin.is_some() {
                 repeats.insert(record.id);
             }
         }
-        let occasion = send_queue::next_occasion(tx, active.step.id).await?;
+        let action_number = send_queue::next_action_number(tx, active.step.id).await?;
         let (run, recipients) = super::recipients(tx, active.run, &records, false).await?;
         let mut messages = Vec::new();
         for (record, draft) in records.iter().zip(&drafts) {
@@ -113,8 +113,8 @@ pub async fn send(db: &WriteContext, viewer: &Viewer, mail: &GuidedMail) -> Resu
                 to: to.clone(),
                 name: record.name.clone(),
                 message: Message { subject: Some(draft.subject.clone()), body: draft.body.clone() },
-                occasion,
-                again: repeats.contains(&record.id),
+                action_number,
+                is_repeat: repeats.contains(&record.id),
                 acted_by: Some(viewer.actor()),
                 meeting: None,
                 test: false,

@@ -190,7 +190,7 @@ fn blank(tx: &Tx, viewer: &Viewer, parts: &RunParts) -> ActiveModel {
         updated_at: Set(tx.now()),
         audience_count: Set(0),
         audience_done: Set(false),
-        on_way: Set(0),
+        in_flight: Set(0),
         by_model: Set(false),
         revision: Set(1),
         ..Default::default()
@@ -263,7 +263,7 @@ async fn load_structure(
         (Some(id), None, None) => run_template::must_find(db, viewer, *id).await?,
         (None, Some(key), None) => {
             let found = run_template::by_key(db, viewer, key).await?;
-            found.ok_or_else(|| Refusal::not_found("run template with the key", validate::shown(key)))?
+            found.ok_or_else(|| Refusal::not_found("run template with the key", validate::printable(key)))?
         }
         (None, None, Some(steps)) => {
             let name = start
@@ -322,7 +322,7 @@ async fn ad_hoc_structure(
                 found.ok_or_else(|| {
                     Refusal::input(
                         &format!("steps[{i}].stepKey"),
-                        format!("{id} has no step `{}`", validate::shown(key)),
+                        format!("{id} has no step `{}`", validate::printable(key)),
                     )
                 })?
             }

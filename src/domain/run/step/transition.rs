@@ -108,7 +108,7 @@ pub(super) async fn apply_transition(
             row.reason = Set(input.code.or(Some(StepReason::Person)));
             "step.skipped"
         }
-        StepTransition::Fail { again } | StepTransition::Reject { again } | StepTransition::Lapse { again } => {
+        StepTransition::Fail { retry } | StepTransition::Reject { retry } | StepTransition::Lapse { retry } => {
             // A person's resolution of a message is not a failure of the work, and does not count
             // as an attempt.
             row.failure_count = Set(failures + i32::from(input.code != Some(StepReason::MessageResolved)));
@@ -122,12 +122,12 @@ pub(super) async fn apply_transition(
             if matches!(transition, StepTransition::Reject { .. }) {
                 row.approval = Set(None);
             }
-            if !again {
+            if !retry {
                 close();
             }
             match transition {
                 StepTransition::Reject { .. } => "step.rejected",
-                _ if again => "step.retried",
+                _ if retry => "step.retried",
                 _ => "step.failed",
             }
         }
