@@ -51,7 +51,8 @@ pub struct RunningDemo {
     pub letters: RunId,
 }
 
-/// Finds one of a campaign's parts by its name, or creates it; returns its id.
+/// Finds one of a campaign's parts by its name, or creates it; returns its id. It is a macro
+/// because each noun has fields and a `create` of its own.
 macro_rules! named {
     ($db:expr, $viewer:expr, $noun:ident, $fields:expr) => {{
         let fields = $fields;

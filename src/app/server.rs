@@ -181,19 +181,16 @@ fn error_response(status: StatusCode, message: &str) -> Response {
 
 /// GraphiQL's files, embedded in the binary: no other host is contacted.
 fn asset(name: &str) -> Response {
-    macro_rules! file {
-        ($name:literal, $kind:literal) => {
-            ($kind, include_bytes!(concat!("graphiql/", $name)).as_slice())
-        };
-    }
-    let (kind, bytes) = match name {
-        "index.html" => file!("index.html", "text/html; charset=utf-8"),
-        "start.js" => file!("start.js", "text/javascript; charset=utf-8"),
-        "start.css" => file!("start.css", "text/css; charset=utf-8"),
-        "react.min.js" => file!("react.min.js", "text/javascript; charset=utf-8"),
-        "react-dom.min.js" => file!("react-dom.min.js", "text/javascript; charset=utf-8"),
-        "graphiql.min.js" => file!("graphiql.min.js", "text/javascript; charset=utf-8"),
-        "graphiql.min.css" => file!("graphiql.min.css", "text/css; charset=utf-8"),
+    const SCRIPT: &str = "text/javascript; charset=utf-8";
+    const STYLE: &str = "text/css; charset=utf-8";
+    let (kind, bytes): (&str, &[u8]) = match name {
+        "index.html" => ("text/html; charset=utf-8", include_bytes!("graphiql/index.html")),
+        "start.js" => (SCRIPT, include_bytes!("graphiql/start.js")),
+        "start.css" => (STYLE, include_bytes!("graphiql/start.css")),
+        "react.min.js" => (SCRIPT, include_bytes!("graphiql/react.min.js")),
+        "react-dom.min.js" => (SCRIPT, include_bytes!("graphiql/react-dom.min.js")),
+        "graphiql.min.js" => (SCRIPT, include_bytes!("graphiql/graphiql.min.js")),
+        "graphiql.min.css" => (STYLE, include_bytes!("graphiql/graphiql.min.css")),
         _ => return StatusCode::NOT_FOUND.into_response(),
     };
     let policy = "default-src 'self'; style-src 'self' 'unsafe-inline'; font-src 'self' data:; img-src 'self' data:; \

@@ -226,6 +226,7 @@ mod nouns {
     pub(super) use crate::domain::plan::{agent, run_template};
 }
 
+// A macro because each noun has fields, a `create_in` and an `update_in` of its own.
 macro_rules! apply_item {
     ($noun:literal, $module:ident, $tx:ident, $viewer:ident, $nth:ident, $fields:expr, $by:ident, $name:expr, [$($fields_shown:tt)*]) => {
         apply_item!($noun, $module, $tx, $viewer, $nth, $fields, $by, $name, [$($fields_shown)*], |_| true)

@@ -72,6 +72,7 @@ pub enum Node {
     WriterVersion(WriterVersion),
 }
 
+// A macro because a conversion can't be implemented for a list of types.
 macro_rules! from_row {
     ($($table:ident as $node:ident),* $(,)?) => {$(
         impl From<entity::$table::Model> for $node {

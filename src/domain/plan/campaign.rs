@@ -270,6 +270,7 @@ async fn apply(tx: &Tx, viewer: &Viewer, mut row: ActiveModel, fields: &Fields) 
     if let Some(channel) = fields.channel {
         row.channel.set_if_not_equals(channel);
     }
+    // A macro because the parts' ids, and so their lookups, differ in type.
     macro_rules! part {
         ($field:ident, $noun:ident) => {
             if let Some(id) = fields.$field {
