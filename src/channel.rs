@@ -66,9 +66,9 @@ pub struct Mail {
     /// The rate limit; `None` for no limit.
     pub rate: Option<Rate>,
     /// The period for which a temporarily refused message is retried.
-    pub patience: Duration,
+    pub retry_period: Duration,
     /// The order of hand-overs and answers.
-    pub turns: pause::AnswerOrder,
+    pub answer_order: pause::AnswerOrder,
 }
 
 #[derive(Debug)]
@@ -92,8 +92,8 @@ impl Mail {
         Ok(Self {
             transport,
             rate,
-            patience: Duration::hours(i64::from(config.mail_retry_hours)),
-            turns: pause::AnswerOrder::default(),
+            retry_period: Duration::hours(i64::from(config.mail_retry_hours)),
+            answer_order: pause::AnswerOrder::default(),
         })
     }
 }

@@ -24,7 +24,7 @@ use crate::channel::Mail;
 use crate::channel::http_client::HttpClient;
 use crate::channel::language_model::LanguageModel;
 use crate::kernel::clock::Clock;
-use crate::kernel::db::Db;
+use crate::kernel::db::WriteContext;
 use crate::kernel::error::{Error, Result};
 use crate::kernel::limits;
 use crate::step_kind::api_call::ApiCall;
@@ -57,7 +57,7 @@ impl std::fmt::Debug for Ticker {
 #[derive(Clone, Debug)]
 pub struct EngineContext {
     /// The database.
-    pub db: Arc<Db>,
+    pub db: WriteContext,
     /// The source of the current time.
     pub clock: Clock,
     /// The duration of a lease on a step, unless it is renewed.

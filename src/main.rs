@@ -14,7 +14,7 @@ use sortie::domain::people::{admin_access, api_key};
 use sortie::graphql;
 use sortie::kernel::clock::Clock;
 use sortie::kernel::config::{Command, Config, KeyCommand, Org, OrgCommand};
-use sortie::kernel::db::Db;
+use sortie::kernel::db::{Db, WriteContext};
 use sortie::kernel::error::{Error, Result};
 use sortie::kernel::viewer::Viewer;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -152,8 +152,8 @@ async fn ready(config: &Config, db: Db) -> Result<(Arc<Db>, Viewer)> {
     db.migrate().await?;
     db.set_has_tokens(config.jwt_issuer.is_some());
     let viewer = Viewer::developer(&db).await?;
-    sortie::domain::plan::run_template::sync_built_in(&db).await?;
-    sortie::domain::plan::campaign::approval::store_missing_approvals(&db).await?;
+    sortie::domain::plan::run_template::sync_built_in(&db.write()).await?;
+    sortie::domain::plan::campaign::approval::store_missing_approvals(&db.write()).await?;
     Ok((db, viewer))
 }
 
@@ -180,7 +180,7 @@ async fn serve(config: &Config, with_demo: bool) -> Result<()> {
         if let Some(begun) = demo::seed(&db, &viewer).await? {
             tokio::spawn(report(demo::continue_demo(db.clone(), viewer.clone(), begun)));
         }
-        let (db, viewer) = (db.clone(), viewer.clone());
+        let (db, viewer) = (db.write(), viewer.clone());
         let visit = async move { demo::live::DemoAgent::default().run_until_stopped(&db, &viewer, stopping).await };
         demo_visitor = Some(tokio::spawn(report(visit)));
     }
@@ -221,7 +221,7 @@ fn welcome(config: &Config, server: &Server, with_demo: bool) {
     }
     println!("  GraphiQL   http://{at}/graphiql     queries, mutations and subscriptions, with examples in tabs");
     println!("  GraphQL    http://{at}/graphql      POST, and ws://{at}/graphql (graphql-transport-ws)");
-    println!("  Database   {}", sortie::kernel::db::place(&config.database()));
+    println!("  Database   {}", sortie::kernel::db::display_name(&config.database()));
     match &config.smtp_url {
         Some(_) => println!("  Mail       over SMTP, as --smtp-url (SORTIE_SMTP_URL) says"),
         None => println!("  Mail       as files in {}", config.outbox().display()),
@@ -315,7 +315,7 @@ async fn key(command: KeyCommand) -> Result<()> {
             };
             let fields = api_key::Fields { name, role, member_id, agent_id, expires_at };
             let input = json!({ "name": fields.name, "role": role, "memberId": member_id, "agentId": agent_id });
-            let make = async |db: Db| api_key::create(&db, &viewer, &fields).await;
+            let make = async |db: WriteContext| api_key::create(&db, &viewer, &fields).await;
             let (row, key) = cli::audited(&db, &viewer, "createApiKey", &input, make).await?;
             eprintln!("{} with the role {}. It is shown this once:", row.id, row.role);
             println!("{key}");
@@ -350,7 +350,7 @@ async fn key(command: KeyCommand) -> Result<()> {
         KeyCommand::Revoke { id, org, config } => {
             let (db, viewer) = open_org(&config, &org).await?;
             let id = id.parse().map_err(Error::internal)?;
-            let revoke = async |db: Db| api_key::revoke(&db, &viewer, id, true).await;
+            let revoke = async |db: WriteContext| api_key::revoke(&db, &viewer, id, true).await;
             let row = cli::audited(&db, &viewer, "revokeApiKey", &json!({ "id": id }), revoke).await?;
             println!("{} is revoked.", row.id);
             if !admin_access::admin_can_authenticate(db.read(), viewer.org_id, db.now(), db.has_tokens()).await? {
@@ -382,7 +382,7 @@ async fn orgs(command: OrgCommand) -> Result<()> {
     match command {
         OrgCommand::Create { name, admin, email, config } => {
             let (db, _) = open_existing(&config).await?;
-            let (org, _) = sortie::domain::people::org::create(&db, &name, &admin, &email).await?;
+            let (org, _) = sortie::domain::people::org::create(&db.write(), &name, &admin, &email).await?;
             println!("{}", org.id);
             db.close().await;
         }

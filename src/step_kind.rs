@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 use crate::channel::pause::ChannelAllowance;
 use crate::domain::run::step::lease::LeaseEnd;
 use crate::kernel::db::dialect::Type;
-use crate::kernel::db::{Db, Tx};
+use crate::kernel::db::{Db, Tx, WriteContext};
 use crate::kernel::error::Result;
 
 /// A step that this process has claimed, with its run.
@@ -43,7 +43,7 @@ pub enum Outcome<N> {
         /// The result, stored on the step.
         result: Value,
         /// The input of `record`.
-        note: N,
+        data: N,
     },
     /// Postponed: back into the queue, without counting as a failure.
     Later {
@@ -52,7 +52,7 @@ pub enum Outcome<N> {
         /// The reason.
         why: String,
         /// The input of `record`, if there was an external effect.
-        note: Option<N>,
+        data: Option<N>,
     },
     /// Skipped for good.
     Skipped {
@@ -66,18 +66,18 @@ pub enum Outcome<N> {
         /// The reason.
         why: String,
         /// The input of `record`.
-        note: N,
+        data: N,
     },
     /// Failed.
     Failed {
         /// The reason.
         why: String,
         /// True if a retry may succeed.
-        again: bool,
+        retryable: bool,
         /// Minimum delay before the retry; none for the usual backoff.
         after: Option<std::time::Duration>,
         /// The input of `record`, if there was an external effect.
-        note: Option<N>,
+        data: Option<N>,
     },
 }
 
@@ -89,15 +89,15 @@ impl<N> Outcome<N> {
             Self::Later { at, why, .. } => LeaseEnd::Later(*at, why),
             Self::Skipped { reason, why } => LeaseEnd::Skipped(*reason, why),
             Self::Unknown { why, .. } => LeaseEnd::Unknown(why),
-            Self::Failed { why, again, after, .. } => LeaseEnd::Failed(why, *again, *after),
+            Self::Failed { why, retryable, after, .. } => LeaseEnd::Failed(why, *retryable, *after),
         }
     }
 
     /// The input of `record`, if any.
-    pub fn note(&self) -> Option<&N> {
+    pub fn data(&self) -> Option<&N> {
         match self {
-            Self::Done { note, .. } | Self::Unknown { note, .. } => Some(note),
-            Self::Failed { note, .. } | Self::Later { note, .. } => note.as_ref(),
+            Self::Done { data, .. } | Self::Unknown { data, .. } => Some(data),
+            Self::Failed { data, .. } | Self::Later { data, .. } => data.as_ref(),
             Self::Skipped { .. } => None,
         }
     }
@@ -130,19 +130,22 @@ pub trait Work: Send + Sync + 'static {
     }
     /// Makes a step due that waits only for its channel, if none is due and one may be tried now.
     /// Returns true if it did.
-    fn bring_forward(&self, db: &Db) -> impl Future<Output = Result<bool>> + Send {
+    fn bring_forward(&self, db: &WriteContext) -> impl Future<Output = Result<bool>> + Send {
         let _ = db;
         std::future::ready(Ok(false))
     }
     /// Performs the steps and returns one outcome each, in order. May run twice for the same step,
     /// after a crash.
-    fn perform(&self, db: &Db, claimed: &[Claimed])
-    -> impl Future<Output = Result<Vec<Outcome<Self::Outcome>>>> + Send;
+    fn perform(
+        &self,
+        db: &WriteContext,
+        claimed: &[Claimed],
+    ) -> impl Future<Output = Result<Vec<Outcome<Self::Outcome>>>> + Send;
     /// Begins the steps and returns one future outcome each, in order. They resolve independently:
     /// an external system that does not answer delays no other step.
     fn begin<'a>(
         &'a self,
-        db: &'a Db,
+        db: &'a WriteContext,
         claimed: &'a [Claimed],
     ) -> impl Future<Output = Result<Vec<Answer<'a, Self::Outcome>>>> + Send {
         async move {
@@ -153,7 +156,7 @@ pub trait Work: Send + Sync + 'static {
     /// The outcome to settle instead of one that can't be settled: failed, with the reason.
     fn unstorable(&self, outcome: &Outcome<Self::Outcome>, why: &str) -> Outcome<Self::Outcome> {
         let _ = outcome;
-        Outcome::Failed { why: why.to_owned(), again: false, after: None, note: None }
+        Outcome::Failed { why: why.to_owned(), retryable: false, after: None, data: None }
     }
     /// Writes the outcomes' consequences to other tables. The steps are all of one run, as they are
     /// after the settle.

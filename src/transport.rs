@@ -116,7 +116,7 @@ pub struct Admitted {
     /// The cost of the request.
     pub cost: Arc<cost::Request>,
     /// The transport: `http`, `socket` or `sse`.
-    pub way: &'static str,
+    pub transport: &'static str,
     /// The tracing span of the request.
     pub span: tracing::Span,
     /// A subscription's permit from its key's quota; `None` for other operations.
@@ -148,13 +148,14 @@ impl App {
         &self,
         request: GraphqlRequest,
         principal: &Principal,
-        way: &'static str,
+        transport: &'static str,
     ) -> Result<Admitted, RequestError> {
         let mut kind = "none".to_owned();
-        let admitted = self.check_request(request, principal, way, &mut kind).await;
+        let admitted = self.check_request(request, principal, transport, &mut kind).await;
         if let Err(error) = &admitted {
             let code = error.code().to_owned();
-            metrics::counter!("sortie_requests_total", "way" => way, "kind" => kind, "outcome" => code).increment(1);
+            metrics::counter!("sortie_requests_total", "way" => transport, "kind" => kind, "outcome" => code)
+                .increment(1);
         }
         admitted
     }
@@ -164,7 +165,7 @@ impl App {
         &self,
         mut request: GraphqlRequest,
         principal: &Principal,
-        way: &'static str,
+        transport: &'static str,
         kind: &mut String,
     ) -> Result<Admitted, RequestError> {
         let document = self.documents.of(&mut request)?;
@@ -203,7 +204,8 @@ impl App {
         let again = is_subscription.then(|| RequestContext { checked, viewer: principal.viewer.clone() });
         let fields: Vec<&str> = operation.roots.iter().map(|root| root.field.as_str()).collect();
         let (kind, org) = (operation.kind, principal.viewer.org_id);
-        let span = tracing::info_span!("request", way, %kind, fields = fields.join(" "), %org, outcome = Empty);
+        let span =
+            tracing::info_span!("request", way = transport, %kind, fields = fields.join(" "), %org, outcome = Empty);
         let cost = self.costs.request(&principal.viewer);
         Ok(Admitted {
             request,
@@ -214,7 +216,7 @@ impl App {
             resume: None,
             entries,
             cost,
-            way,
+            transport,
             span,
             stream_permit,
         })
@@ -244,8 +246,8 @@ impl App {
 
     /// Writes the outcome of mutations that are not in the audit log yet.
     async fn note(&self, entries: &AuditEntries, outcome: AuditOutcome, code: Option<&str>) {
-        for entry in entries.0.iter().filter(|entry| !entry.is_noted()) {
-            if let Err(err) = audit::note(&self.db, entry, outcome, code).await {
+        for entry in entries.0.iter().filter(|entry| !entry.is_committed()) {
+            if let Err(err) = audit::record(&self.db, entry, outcome, code).await {
                 log_failure!(error, err, "the audit log could not be written");
             }
         }

@@ -13,8 +13,8 @@ pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub org_id: OrgId,
     /// The principal that sent the request.
-    #[sea_orm(primary_key, auto_increment = false)]
-    pub asker: String,
+    #[sea_orm(primary_key, auto_increment = false, column_name = "asker")]
+    pub principal: String,
     /// Name of the mutation.
     #[sea_orm(primary_key, auto_increment = false)]
     pub mutation: String,
@@ -24,7 +24,8 @@ pub struct Model {
     /// Hash of the rest of the input.
     pub input: String,
     /// Id of the created or changed object; null only within the transaction that creates it.
-    pub made: Option<Uuid>,
+    #[sea_orm(column_name = "made")]
+    pub result: Option<Uuid>,
     /// Time of the request.
     pub created_at: DateTimeUtc,
 }

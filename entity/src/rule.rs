@@ -148,6 +148,8 @@ impl std::str::FromStr for Span {
     }
 }
 
+// A macro because neither `String` nor `TryFrom` is ours, so that there can be no blanket
+// implementation.
 macro_rules! string_conversions {
     ($($name:ident),*) => {$(
         impl From<$name> for String {

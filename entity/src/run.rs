@@ -205,7 +205,8 @@ pub struct Model {
     /// Description for people.
     pub description: String,
     /// Number of messages of guided work whose outcome is open: approved, being sent, or unknown.
-    pub on_way: i64,
+    #[sea_orm(column_name = "on_way")]
+    pub in_flight: i64,
     /// True if a language model writes its messages: they are drafted separately from rendered
     /// ones.
     pub by_model: bool,

@@ -122,15 +122,15 @@ pub enum StepTransition {
     Submit,
     /// A person approves it.
     Approve,
-    /// A person rejects it; `again` while attempts are left.
+    /// A person rejects it; `retry` while attempts are left.
     Reject {
         /// True if attempts are left.
-        again: bool,
+        retry: bool,
     },
-    /// The work failed; `again` while attempts are left.
+    /// The work failed; `retry` while attempts are left.
     Fail {
         /// True if attempts are left.
-        again: bool,
+        retry: bool,
     },
     /// A person retries it.
     Retry,
@@ -142,10 +142,10 @@ pub enum StepTransition {
     Restart,
     /// The step that it follows is done again: it waits again.
     WaitAgain,
-    /// The lease expired; `again` while the limit of lapses is not reached.
+    /// The lease expired; `retry` while the limit of lapses is not reached.
     Lapse {
         /// True if the limit of lapses is not reached.
-        again: bool,
+        retry: bool,
     },
 }
 
@@ -159,17 +159,17 @@ impl StateMachine for StepStatus {
             Complete,
             Submit,
             Approve,
-            Reject { again: true },
-            Reject { again: false },
-            Fail { again: true },
-            Fail { again: false },
+            Reject { retry: true },
+            Reject { retry: false },
+            Fail { retry: true },
+            Fail { retry: false },
             Retry,
             Skip,
             Reset,
             Restart,
             WaitAgain,
-            Lapse { again: true },
-            Lapse { again: false },
+            Lapse { retry: true },
+            Lapse { retry: false },
         ]
     };
 
@@ -215,14 +215,14 @@ impl StateMachine for StepStatus {
             ) => None,
             (S::InProgress, Complete) => Some(S::Completed),
             (S::InProgress, Submit) => Some(S::AwaitingApproval),
-            (S::InProgress, Fail { again: true } | Lapse { again: true }) => Some(S::Queued),
-            (S::InProgress, Fail { again: false } | Lapse { again: false }) => Some(S::Failed),
+            (S::InProgress, Fail { retry: true } | Lapse { retry: true }) => Some(S::Queued),
+            (S::InProgress, Fail { retry: false } | Lapse { retry: false }) => Some(S::Failed),
             (S::InProgress, Skip) => Some(S::Skipped),
             (S::InProgress, Reset) => Some(S::Pending),
             (S::InProgress, Fire | Start | Approve | Reject { .. } | Retry | Restart | WaitAgain) => None,
             (S::AwaitingApproval, Approve) => Some(S::Completed),
-            (S::AwaitingApproval, Reject { again: true }) => Some(S::Queued),
-            (S::AwaitingApproval, Reject { again: false }) => Some(S::Failed),
+            (S::AwaitingApproval, Reject { retry: true }) => Some(S::Queued),
+            (S::AwaitingApproval, Reject { retry: false }) => Some(S::Failed),
             (S::AwaitingApproval, Skip) => Some(S::Skipped),
             (
                 S::AwaitingApproval,

@@ -10,7 +10,7 @@ use entity::AuditOutcome;
 use serde_json::Value;
 
 use crate::kernel::audit::{self, Entry};
-use crate::kernel::db::Db;
+use crate::kernel::db::{Db, WriteContext};
 use crate::kernel::error::{Error, Result};
 use crate::kernel::storable::{self, Unstorable};
 use crate::kernel::viewer::Viewer;
@@ -25,18 +25,18 @@ pub async fn audited<T>(
     viewer: &Viewer,
     mutation: &str,
     input: &Value,
-    act: impl AsyncFnOnce(Db) -> Result<T>,
+    act: impl AsyncFnOnce(WriteContext) -> Result<T>,
 ) -> Result<T> {
     let entry = Arc::new(Entry::new(viewer, COMMAND_LINE.into(), "", mutation, input));
-    let done = act(db.with_audit_entry(Some(entry.clone()))).await;
+    let done = act(db.write().with_audit_entry(Some(entry.clone()))).await;
     if let Err(err) = &done
-        && !entry.is_noted()
+        && !entry.is_committed()
     {
         let (outcome, code) = match err {
             Error::Refused(refusal) => (AuditOutcome::Refused, Some(refusal.code.as_str())),
             Error::Internal(_) => (AuditOutcome::Failed, None),
         };
-        audit::note(db, &entry, outcome, code).await?;
+        audit::record(db, &entry, outcome, code).await?;
     }
     done
 }

@@ -28,7 +28,7 @@ use crate::domain::plan::{campaign, run_template};
 use crate::domain::run;
 use crate::domain::run::launch::{Launch, launch};
 use crate::domain::run::step::{Action, ActionInput};
-use crate::kernel::db::Db;
+use crate::kernel::db::{Db, WriteContext};
 use crate::kernel::error::{Error, Result};
 use crate::kernel::event::{self, Event};
 use crate::kernel::viewer::Viewer;
@@ -51,7 +51,8 @@ pub struct RunningDemo {
     pub letters: RunId,
 }
 
-/// Finds one of a campaign's parts by its name, or creates it; returns its id.
+/// Finds one of a campaign's parts by its name, or creates it; returns its id. It is a macro
+/// because each noun has fields and a `create` of its own.
 macro_rules! named {
     ($db:expr, $viewer:expr, $noun:ident, $fields:expr) => {{
         let fields = $fields;
@@ -97,6 +98,7 @@ pub async fn is_foreign(db: &Db, viewer: &Viewer) -> Result<bool> {
 /// Creates the demo in the viewer's org, or its missing parts. Returns the runs that continue; none
 /// if they no longer exist.
 pub async fn seed(db: &Db, viewer: &Viewer) -> Result<Option<RunningDemo>> {
+    let db = &db.write();
     if !is_complete(db, viewer).await? && live::find(db, viewer, live::OWN).await?.is_none() {
         let csv = leads(LEADS, db.now());
         import_records(db, viewer, "lead", "demo leads", "employees=number", &csv).await?;
@@ -113,7 +115,7 @@ pub async fn seed(db: &Db, viewer: &Viewer) -> Result<Option<RunningDemo>> {
     Ok(flight.zip(letters).map(|(flight, letters)| RunningDemo { flight, letters }))
 }
 
-async fn seed_campaigns(db: &Db, viewer: &Viewer) -> Result<()> {
+async fn seed_campaigns(db: &WriteContext, viewer: &Viewer) -> Result<()> {
     let waiting = campaign(
         db,
         viewer,
@@ -143,7 +145,7 @@ async fn seed_campaigns(db: &Db, viewer: &Viewer) -> Result<()> {
 }
 
 /// Submits a draft, and approves it if it is to be active.
-async fn advance(db: &Db, viewer: &Viewer, id: CampaignId, to: CampaignStatus) -> Result<()> {
+async fn advance(db: &WriteContext, viewer: &Viewer, id: CampaignId, to: CampaignStatus) -> Result<()> {
     let mut status = campaign::must_find(db.read(), viewer, id).await?.status;
     if status == CampaignStatus::Draft {
         status = campaign::transition::pass_with_preflight(
@@ -172,7 +174,7 @@ async fn advance(db: &Db, viewer: &Viewer, id: CampaignId, to: CampaignStatus) -
     Ok(())
 }
 
-async fn launch_run(db: &Db, viewer: &Viewer, campaign_id: CampaignId, name: &str) -> Result<RunId> {
+async fn launch_run(db: &WriteContext, viewer: &Viewer, campaign_id: CampaignId, name: &str) -> Result<RunId> {
     let request = Launch {
         campaign_id,
         expected_revision: None,
@@ -197,7 +199,14 @@ async fn run_named(db: &Db, viewer: &Viewer, name: &str) -> Result<Option<RunId>
 }
 
 /// Imports the demo's records.
-async fn import_records(db: &Db, viewer: &Viewer, kind: &str, file: &str, types: &str, csv: &str) -> Result<()> {
+async fn import_records(
+    db: &WriteContext,
+    viewer: &Viewer,
+    kind: &str,
+    file: &str,
+    types: &str,
+    csv: &str,
+) -> Result<()> {
     let options = import::Options {
         kind: kind.into(),
         file: file.into(),
@@ -218,6 +227,7 @@ pub async fn continue_demo(db: Arc<Db>, viewer: Viewer, begun: RunningDemo) -> R
 }
 
 async fn approve(db: Arc<Db>, viewer: Viewer, run_id: RunId) -> Result<()> {
+    let db = db.write();
     let mut nudges = db.nudges();
     loop {
         nudges.mark_unchanged();
@@ -245,7 +255,7 @@ async fn approve(db: Arc<Db>, viewer: Viewer, run_id: RunId) -> Result<()> {
 
 /// Finds a campaign, or creates it as a draft with all its parts.
 pub(crate) async fn campaign(
-    db: &Db,
+    db: &WriteContext,
     viewer: &Viewer,
     name: &str,
     filter: Value,

@@ -36,6 +36,7 @@ const EVERY: i64 = 20_000;
 /// Creates the rows in the viewer's org; `progress` is called with the number of runs created.
 /// Rejected if the org has campaigns, records, goals or keys.
 pub async fn seed(db: &Db, viewer: &Viewer, size: Size, mut progress: impl FnMut(u32)) -> Result<()> {
+    let db = &db.write();
     require_empty(db, viewer).await?;
     let expressions = Expressions { dialect: db.dialect() };
     let first =

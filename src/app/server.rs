@@ -56,8 +56,8 @@ impl Server {
     pub async fn start(config: &Config, db: Arc<Db>, clock: Clock, viewer: Viewer) -> Result<Self> {
         db.keep_time().await?;
         db.set_has_tokens(config.jwt_issuer.is_some());
-        crate::domain::plan::run_template::sync_built_in(&db).await?;
-        crate::domain::plan::campaign::approval::store_missing_approvals(&db).await?;
+        crate::domain::plan::run_template::sync_built_in(&db.write()).await?;
+        crate::domain::plan::campaign::approval::store_missing_approvals(&db.write()).await?;
         let authenticator = Authenticator::open(config, &db, viewer).await?;
         let documents = Documents::open(config.documents.as_deref());
         let documents = documents.map_err(|err| err.for_setting("--documents (SORTIE_DOCUMENTS)"))?;
@@ -65,7 +65,7 @@ impl Server {
         let listener = TcpListener::bind(config.listen).await.map_err(|err| listen_error(config.listen, &err))?;
         let address = listener.local_addr()?;
         let worker = format!("{}-{}", std::process::id(), uuid::Uuid::now_v7().simple());
-        let context = EngineContext { db: Arc::new(db.for_engine()), clock, lease: config.lease(), worker };
+        let context = EngineContext { db: db.write_in_background(), clock, lease: config.lease(), worker };
         let domain = crate::channel::mail::from(&config.mail_from)?.email.domain().to_owned();
         let secrets = http_client::secrets(config.call_secrets.as_deref());
         let secrets = secrets.map_err(|err| err.for_setting("--call-secrets (SORTIE_CALL_SECRETS)"))?;
@@ -181,19 +181,16 @@ fn error_response(status: StatusCode, message: &str) -> Response {
 
 /// GraphiQL's files, embedded in the binary: no other host is contacted.
 fn asset(name: &str) -> Response {
-    macro_rules! file {
-        ($name:literal, $kind:literal) => {
-            ($kind, include_bytes!(concat!("graphiql/", $name)).as_slice())
-        };
-    }
-    let (kind, bytes) = match name {
-        "index.html" => file!("index.html", "text/html; charset=utf-8"),
-        "start.js" => file!("start.js", "text/javascript; charset=utf-8"),
-        "start.css" => file!("start.css", "text/css; charset=utf-8"),
-        "react.min.js" => file!("react.min.js", "text/javascript; charset=utf-8"),
-        "react-dom.min.js" => file!("react-dom.min.js", "text/javascript; charset=utf-8"),
-        "graphiql.min.js" => file!("graphiql.min.js", "text/javascript; charset=utf-8"),
-        "graphiql.min.css" => file!("graphiql.min.css", "text/css; charset=utf-8"),
+    const SCRIPT: &str = "text/javascript; charset=utf-8";
+    const STYLE: &str = "text/css; charset=utf-8";
+    let (kind, bytes): (&str, &[u8]) = match name {
+        "index.html" => ("text/html; charset=utf-8", include_bytes!("graphiql/index.html")),
+        "start.js" => (SCRIPT, include_bytes!("graphiql/start.js")),
+        "start.css" => (STYLE, include_bytes!("graphiql/start.css")),
+        "react.min.js" => (SCRIPT, include_bytes!("graphiql/react.min.js")),
+        "react-dom.min.js" => (SCRIPT, include_bytes!("graphiql/react-dom.min.js")),
+        "graphiql.min.js" => (SCRIPT, include_bytes!("graphiql/graphiql.min.js")),
+        "graphiql.min.css" => (STYLE, include_bytes!("graphiql/graphiql.min.css")),
         _ => return StatusCode::NOT_FOUND.into_response(),
     };
     let policy = "default-src 'self'; style-src 'self' 'unsafe-inline'; font-src 'self' data:; img-src 'self' data:; \

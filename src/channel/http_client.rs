@@ -60,12 +60,12 @@ pub struct Failed {
     /// The reason.
     pub why: String,
     /// True if a retry may succeed.
-    pub again: bool,
+    pub retryable: bool,
 }
 
 impl Failed {
     fn permanent(why: impl Into<String>) -> Self {
-        Self { why: why.into(), again: false }
+        Self { why: why.into(), retryable: false }
     }
 }
 
@@ -118,7 +118,7 @@ impl HttpClient {
         }
         match tokio::time::timeout(time, self.whole(request, bytes)).await {
             Ok(outcome) => outcome,
-            Err(_) => Err(Failed { why: format!("there was no response within {time:?}"), again: true }),
+            Err(_) => Err(Failed { why: format!("there was no response within {time:?}"), retryable: true }),
         }
     }
 
@@ -146,10 +146,10 @@ fn failure(err: &reqwest::Error) -> Failed {
         source = inner.source();
     }
     if last.contains(REFUSED) {
-        return Failed { why: REFUSED.into(), again: true };
+        return Failed { why: REFUSED.into(), retryable: true };
     }
     let what = if err.is_connect() { "can't be reached" } else { "the response broke off" };
-    Failed { why: if last.is_empty() { what.into() } else { format!("{what}: {last}") }, again: !err.is_builder() }
+    Failed { why: if last.is_empty() { what.into() } else { format!("{what}: {last}") }, retryable: !err.is_builder() }
 }
 
 /// The error for an address that may not be called, and for a name without an allowed address. Both

@@ -37,14 +37,14 @@ pub struct Failed {
     /// The reason.
     pub why: String,
     /// True if a retry may succeed.
-    pub again: bool,
+    pub retryable: bool,
     /// Minimum delay before the retry; none for the usual backoff.
     pub after: Option<Duration>,
 }
 
 impl Failed {
     fn temporary(why: impl Into<String>) -> Self {
-        Self { why: why.into(), again: true, after: None }
+        Self { why: why.into(), retryable: true, after: None }
     }
 }
 
@@ -98,13 +98,13 @@ impl LanguageModel {
         let answer = self.http_client.call(request, self.time, limits::CALL_BYTES).await;
         let answer = answer.map_err(|failed| Failed {
             why: format!("the model: {}", failed.why),
-            again: failed.again,
+            retryable: failed.retryable,
             after: None,
         })?;
         if !answer.status.is_success() {
             let code = answer.status.as_u16();
-            let again = answer.status.is_server_error() || matches!(code, 408 | 425 | 429);
-            return Err(Failed { why: format!("the model answered {code}"), again, after: answer.retry_after() });
+            let retryable = answer.status.is_server_error() || matches!(code, 408 | 425 | 429);
+            return Err(Failed { why: format!("the model answered {code}"), retryable, after: answer.retry_after() });
         }
         let whole: Value = serde_json::from_slice(&answer.body)
             .map_err(|err| Failed::temporary(format!("the model's response is not valid JSON: {err}")))?;

@@ -17,7 +17,7 @@ use serde_json::json;
 use tokio::sync::Mutex;
 
 use super::{Delivery, RefusalPeriod};
-use crate::kernel::db::{Db, Tx};
+use crate::kernel::db::{Db, Tx, WriteContext};
 use crate::kernel::error::{Error, Result};
 use crate::kernel::{limits, storable};
 use crate::transact;
@@ -35,12 +35,12 @@ pub struct ChannelAllowance {
 #[derive(Debug)]
 pub(crate) struct ProbeAllowance {
     /// Messages to send now.
-    pub(crate) go: Vec<communication::Model>,
+    pub(crate) ready: Vec<communication::Model>,
     /// Messages that wait.
     pub(crate) held: Vec<communication::Model>,
     /// The end of the wait; `None` if the channel is not paused.
     pub(crate) until: Option<DateTime<Utc>>,
-    /// Messages of `go` whose retry period is over: if refused now, they have failed.
+    /// Messages of `ready` whose retry period is over: if refused now, they have failed.
     pub(crate) last_time: HashSet<CommunicationId>,
     /// True if the channel has refused something since it last accepted a message.
     pub(crate) refusing: bool,
@@ -64,12 +64,12 @@ pub async fn read(db: &Db, channel: Channel) -> Result<Option<Model>> {
 }
 
 /// The allowance of a channel, which may be paused: all of `most`, one as a probe, or none.
-pub fn allowance(row: Option<&Model>, now: DateTime<Utc>, most: u64, patience: Duration) -> ChannelAllowance {
+pub fn allowance(row: Option<&Model>, now: DateTime<Utc>, most: u64, retry_period: Duration) -> ChannelAllowance {
     let Some((since, next, tries)) = row.and_then(|row| Some((row.since?, row.next_try_at?, row.tries))) else {
         return ChannelAllowance { count: most, latest_first: false };
     };
     // The retry period of waiting messages is over: all get their last try.
-    if storable::after(since, patience) <= now {
+    if storable::after(since, retry_period) <= now {
         return ChannelAllowance { count: most, latest_first: false };
     }
     ChannelAllowance { count: u64::from(next <= now), latest_first: probes_refused(tries) }
@@ -92,11 +92,11 @@ pub(crate) async fn is_probe_due(db: &Db, channel: Channel) -> Result<bool> {
 pub(crate) async fn take(
     tx: &Tx,
     channel: Channel,
-    patience: Duration,
+    retry_period: Duration,
     messages: Vec<communication::Model>,
 ) -> Result<ProbeAllowance> {
     let through =
-        |go, refusing| ProbeAllowance { go, held: Vec::new(), until: None, last_time: HashSet::new(), refusing };
+        |ready, refusing| ProbeAllowance { ready, held: Vec::new(), until: None, last_time: HashSet::new(), refusing };
     if messages.is_empty() {
         return Ok(through(messages, false));
     }
@@ -107,22 +107,22 @@ pub(crate) async fn take(
         return Ok(through(messages, refusing));
     };
     let waits_since = |message: &communication::Model| message.refused_since.unwrap_or(since.max(message.updated_at));
-    let is_last_time = |message: &communication::Model| storable::after(waits_since(message), patience) <= tx.now();
-    let (mut go, mut held): (Vec<_>, Vec<_>) = messages.into_iter().partition(is_last_time);
-    let last_time = go.iter().map(|message| message.id).collect();
+    let is_last_time = |message: &communication::Model| storable::after(waits_since(message), retry_period) <= tx.now();
+    let (mut ready, mut held): (Vec<_>, Vec<_>) = messages.into_iter().partition(is_last_time);
+    let last_time = ready.iter().map(|message| message.id).collect();
     let mut until = next;
     if next <= tx.now() {
-        if go.is_empty() {
+        if ready.is_empty() {
             let refused = probes_refused(row.tries);
             let at = held.iter().position(|message| message.refused_since.is_some() == refused).unwrap_or_default();
-            go.push(held.remove(at));
+            ready.push(held.remove(at));
         }
         until = storable::after(tx.now(), probe_interval(row.tries));
         let mut row = row.into_active_model();
         row.next_try_at = Set(Some(until));
         row.update(tx.db()).await?;
     }
-    Ok(ProbeAllowance { go, held, until: Some(until), last_time, refusing })
+    Ok(ProbeAllowance { ready, held, until: Some(until), last_time, refusing })
 }
 
 /// The order of hand-overs and answers over a channel in this process. Messages that were reserved
@@ -137,7 +137,7 @@ pub struct AnswerOrder {
     paused: AtomicU64,
     /// True if a refusal was stored since a message was last accepted.
     refused: AtomicBool,
-    noting: Mutex<()>,
+    storing: Mutex<()>,
 }
 
 /// The state of a channel after the outcome of a message.
@@ -175,7 +175,12 @@ impl AnswerOrder {
     }
 
     /// Stores the outcome of one message of a turn. Returns the channel's state after it.
-    pub(crate) async fn note(&self, db: &Db, channel: Channel, outcome: ChannelOutcome<'_>) -> Result<ChannelAfter> {
+    pub(crate) async fn record(
+        &self,
+        db: &WriteContext,
+        channel: Channel,
+        outcome: ChannelOutcome<'_>,
+    ) -> Result<ChannelAfter> {
         let deliveries = [(outcome.to.to_owned(), outcome.delivery.clone())];
         match outcome.delivery {
             Delivery::Unknown { .. } => Ok(ChannelAfter::default()),
@@ -184,12 +189,12 @@ impl AnswerOrder {
                 if !outcome.refusing && !self.refused.load(SeqCst) {
                     return Ok(ChannelAfter::default());
                 }
-                let _guard = self.noting.lock().await;
+                let _guard = self.storing.lock().await;
                 let refused = self.refused.swap(false, SeqCst);
-                note(db, channel, outcome.refusing || refused, &deliveries).await
+                store_outcomes(db, channel, outcome.refusing || refused, &deliveries).await
             }
             Delivery::Refused { .. } => {
-                let _guard = self.noting.lock().await;
+                let _guard = self.storing.lock().await;
                 if outcome.turn < self.taken.load(SeqCst) {
                     return Ok(ChannelAfter::default());
                 }
@@ -197,7 +202,7 @@ impl AnswerOrder {
                     return Ok(ChannelAfter::paused(read(db, channel).await?.and_then(|row| row.next_try_at)));
                 }
                 self.refused.store(true, SeqCst);
-                let after = note(db, channel, outcome.refusing, &deliveries).await?;
+                let after = store_outcomes(db, channel, outcome.refusing, &deliveries).await?;
                 if after.paused_until.is_some() {
                     self.paused.store(self.begun.load(SeqCst), SeqCst);
                 }
@@ -209,7 +214,12 @@ impl AnswerOrder {
 
 /// Stores whether a channel accepts messages or temporarily refuses them. A channel that refuses
 /// `limits::CHANNEL_REFUSALS` addresses in a row is paused. Returns the channel's state after it.
-async fn note(db: &Db, channel: Channel, refusing: bool, deliveries: &[(String, Delivery)]) -> Result<ChannelAfter> {
+async fn store_outcomes(
+    db: &WriteContext,
+    channel: Channel,
+    refusing: bool,
+    deliveries: &[(String, Delivery)],
+) -> Result<ChannelAfter> {
     let answers = |delivery: &Delivery| {
         matches!(delivery, Delivery::Accepted | Delivery::Refused { term: RefusalPeriod::ForGood, .. })
     };

@@ -16,8 +16,8 @@ pub use crate::domain::message::reply::follow_up::FollowUpDraft;
 use crate::domain::message::reply::follow_up::{emit, insert};
 use crate::domain::run as runs;
 use crate::domain::run::guided::{self, active_step};
-use crate::kernel::db::Db;
 use crate::kernel::db::batch::any_of;
+use crate::kernel::db::{Db, WriteContext};
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::page::{self, Args, Window};
 use crate::kernel::stuck::{self, StuckWork};
@@ -114,7 +114,7 @@ pub fn check_allowed(found: &Model, action: Action) -> Result<()> {
 }
 
 /// Creates a follow-up. Errors: NOT_FOUND; CONFLICT if the step is not in progress; BAD_USER_INPUT.
-pub async fn create(db: &Db, viewer: &Viewer, draft: &FollowUpDraft) -> Result<Model> {
+pub async fn create(db: &WriteContext, viewer: &Viewer, draft: &FollowUpDraft) -> Result<Model> {
     let (title, note) = (validate::name("title", &draft.title)?, validate::text("note", &draft.note)?);
     transact!(db, |tx| {
         let within = active_step::enter(tx, viewer, draft.step_id).await?;
@@ -139,7 +139,7 @@ pub async fn create(db: &Db, viewer: &Viewer, draft: &FollowUpDraft) -> Result<M
 /// Completes, cancels or reopens a follow-up, also after its run has ended. Errors: NOT_FOUND,
 /// CONFLICT, INVALID_TRANSITION.
 pub async fn change_status(
-    db: &Db,
+    db: &WriteContext,
     viewer: &Viewer,
     id: FollowUpId,
     expected: Option<i32>,
@@ -200,7 +200,7 @@ pub async fn overdue(db: &Db) -> Result<runs::overdue::OverdueRows<FollowUpId>> 
 }
 
 /// Emits `follow_up.overdue` once for each open, overdue follow-up of a run.
-pub async fn emit_overdue(db: &Db, org_id: OrgId, run_id: RunId, ids: &[FollowUpId]) -> Result<()> {
+pub async fn emit_overdue(db: &WriteContext, org_id: OrgId, run_id: RunId, ids: &[FollowUpId]) -> Result<()> {
     transact!(db, |tx| {
         let run = runs::must_lock(tx, &Viewer::engine(org_id), run_id, None).await?;
         let updated = Entity::update_many()

@@ -23,7 +23,7 @@ use entity::import_seen;
 use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, Set};
 
 use crate::domain::audience::kind;
-use crate::kernel::db::Db;
+use crate::kernel::db::WriteContext;
 use crate::kernel::error::{Error, Refusal, Result};
 use crate::kernel::viewer::Viewer;
 use crate::kernel::{limits, validate};
@@ -71,7 +71,7 @@ pub struct Options {
 /// BAD_USER_INPUT for an unusable header; internal if the source can't be read, in which case
 /// earlier chunks are kept.
 pub async fn import(
-    db: &Db,
+    db: &WriteContext,
     viewer: &Viewer,
     kind: &str,
     file: &str,
@@ -84,7 +84,7 @@ pub async fn import(
 
 /// Imports with options. Errors: those of `import`, and BAD_USER_INPUT for invalid options.
 pub async fn import_with(
-    db: &Db,
+    db: &WriteContext,
     viewer: &Viewer,
     options: &Options,
     source: impl Read,
@@ -277,7 +277,7 @@ fn line(found: &io::Result<Found>) -> Option<&Line> {
     }
 }
 
-async fn begin<R>(db: &Db, viewer: &Viewer, options: &Options, file: &File<R>) -> Result<import::Model> {
+async fn begin<R>(db: &WriteContext, viewer: &Viewer, options: &Options, file: &File<R>) -> Result<import::Model> {
     let columns = ImportColumns(file.columns.iter().map(Column::shown).collect());
     let warnings = ImportWarnings(file.warnings.iter().take(limits::IMPORT_WARNINGS).cloned().collect());
     transact!(db, |tx| {
@@ -285,7 +285,7 @@ async fn begin<R>(db: &Db, viewer: &Viewer, options: &Options, file: &File<R>) -
             id: Set(ImportId::new()),
             org_id: Set(viewer.org_id),
             kind: Set(options.kind.clone()),
-            file: Set(validate::shown(&options.file)),
+            file: Set(validate::printable(&options.file)),
             status: Set(ImportStatus::Running),
             rows: Set(0),
             created: Set(0),
@@ -306,15 +306,20 @@ async fn begin<R>(db: &Db, viewer: &Viewer, options: &Options, file: &File<R>) -
 }
 
 /// Ends the import; as failed, with a reason, if the rest of the file was not read.
-async fn finish<R>(db: &Db, report: &import::Model, file: &File<R>, failure: Option<&str>) -> Result<import::Model> {
-    let found = file.columns.iter().filter_map(|column| column.typed.warning(&validate::shown(&column.name)));
+async fn finish<R>(
+    db: &WriteContext,
+    report: &import::Model,
+    file: &File<R>,
+    failure: Option<&str>,
+) -> Result<import::Model> {
+    let found = file.columns.iter().filter_map(|column| column.typed.warning(&validate::printable(&column.name)));
     let warnings: Vec<String> = file.warnings.iter().cloned().chain(found).take(limits::IMPORT_WARNINGS).collect();
     transact!(db, |tx| {
         let seen = import_seen::Entity::delete_many().filter(import_seen::COLUMN.import_id.eq(report.id));
         seen.exec(tx.db()).await?;
         let mut row = report.clone().into_active_model();
         row.status = Set(if failure.is_some() { ImportStatus::Failed } else { ImportStatus::Completed });
-        row.failure = Set(failure.map(validate::shown));
+        row.failure = Set(failure.map(validate::printable));
         row.warnings = Set(ImportWarnings(warnings.clone()));
         row.ended_at = Set(Some(tx.now()));
         Ok(row.update(tx.db()).await?)

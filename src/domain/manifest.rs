@@ -17,7 +17,7 @@ pub use export::export;
 
 use crate::domain::content::yaml;
 use crate::domain::content::yaml::YamlDocument;
-use crate::kernel::db::{Db, Tx, dialect, error_codes};
+use crate::kernel::db::{Tx, WriteContext, dialect, error_codes};
 use crate::kernel::error::{Error, Refusal, Result};
 use crate::kernel::viewer::Viewer;
 use crate::kernel::{budget, limits};
@@ -101,7 +101,7 @@ enum Declaration {
 
 /// Applies a manifest in one transaction, entirely or not at all. With `planned`, only computes the
 /// changes.
-pub async fn apply(db: &Db, viewer: &Viewer, text: &str, planned: bool) -> Result<Applied> {
+pub async fn apply(db: &WriteContext, viewer: &Viewer, text: &str, planned: bool) -> Result<Applied> {
     let text = text.to_owned();
     let read = move |_| {
         yaml::read_up_to(&text, limits::MANIFEST_BYTES).map(|written| {
@@ -226,6 +226,7 @@ mod nouns {
     pub(super) use crate::domain::plan::{agent, run_template};
 }
 
+// A macro because each noun has fields, a `create_in` and an `update_in` of its own.
 macro_rules! apply_item {
     ($noun:literal, $module:ident, $tx:ident, $viewer:ident, $nth:ident, $fields:expr, $by:ident, $name:expr, [$($fields_shown:tt)*]) => {
         apply_item!($noun, $module, $tx, $viewer, $nth, $fields, $by, $name, [$($fields_shown)*], |_| true)

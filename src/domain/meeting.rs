@@ -23,7 +23,7 @@ use crate::domain::message::send_queue;
 use crate::domain::run as runs;
 use crate::domain::run::guided::{self, active_step};
 use crate::kernel::db::batch::any_of;
-use crate::kernel::db::{Db, Tx};
+use crate::kernel::db::{Db, Tx, WriteContext};
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::event::{self, Event};
 use crate::kernel::page::{self, Args, Window};
@@ -155,7 +155,7 @@ pub struct Booking {
 /// Books a meeting and enqueues its invitations. Overlapping meetings don't prevent it; `conflicts`
 /// lists them. Errors: NOT_FOUND; CONFLICT if the step is not in progress, or has a meeting with
 /// one of the guests at the same start; BAD_USER_INPUT naming a guest without an address.
-pub async fn book(db: &Db, viewer: &Viewer, booking: &Booking) -> Result<Model> {
+pub async fn book(db: &WriteContext, viewer: &Viewer, booking: &Booking) -> Result<Model> {
     let title = validate::name("title", &booking.title)?;
     let (description, location) =
         (validate::text("description", &booking.description)?, validate::text("location", &booking.location)?);
@@ -200,7 +200,13 @@ pub async fn book(db: &Db, viewer: &Viewer, booking: &Booking) -> Result<Model> 
 
 /// Moves a meeting to another time, and notifies the attendees. Errors: NOT_FOUND, CONFLICT,
 /// INVALID_TRANSITION, BAD_USER_INPUT.
-pub async fn reschedule(db: &Db, viewer: &Viewer, id: MeetingId, expected: Option<i32>, time: &Time) -> Result<Model> {
+pub async fn reschedule(
+    db: &WriteContext,
+    viewer: &Viewer,
+    id: MeetingId,
+    expected: Option<i32>,
+    time: &Time,
+) -> Result<Model> {
     let zone = validate::time_zone("timezone", &time.time_zone)?.to_string();
     change(db, viewer, id, expected, Action::Move, |row, now| {
         row.ends_at = Set(time.end(now)?);
@@ -212,7 +218,7 @@ pub async fn reschedule(db: &Db, viewer: &Viewer, id: MeetingId, expected: Optio
 }
 
 /// Cancels a meeting, and notifies the attendees. Errors: NOT_FOUND, CONFLICT, INVALID_TRANSITION.
-pub async fn cancel(db: &Db, viewer: &Viewer, id: MeetingId, expected: Option<i32>) -> Result<Model> {
+pub async fn cancel(db: &WriteContext, viewer: &Viewer, id: MeetingId, expected: Option<i32>) -> Result<Model> {
     change(db, viewer, id, expected, Action::Cancel, |row, _| {
         row.status = Set(MeetingStatus::Cancelled);
         Ok(())
@@ -221,7 +227,7 @@ pub async fn cancel(db: &Db, viewer: &Viewer, id: MeetingId, expected: Option<i3
 }
 
 async fn change(
-    db: &Db,
+    db: &WriteContext,
     viewer: &Viewer,
     id: MeetingId,
     expected: Option<i32>,
@@ -313,7 +319,7 @@ async fn invite(
     let organizer = organizer.unwrap_or_else(|| format!("noreply@{}", db.domain()));
     let calendar = invitation::calendar(meeting, &organizer, db.domain(), tx.now());
     let text = text(meeting);
-    let occasion = send_queue::next_occasion(tx, meeting.step_id).await?;
+    let action_number = send_queue::next_action_number(tx, meeting.step_id).await?;
     let (run, recipients) = guided::recipients(tx, run, records, false).await?;
     let others: Vec<String> =
         meeting.attendees.0.iter().filter(|one| one.record_id.is_none()).map(|one| one.email.clone()).collect();
@@ -333,8 +339,8 @@ async fn invite(
             to: one.email.clone(),
             name: one.name.clone(),
             message: text.clone(),
-            occasion,
-            again: false,
+            action_number,
+            is_repeat: false,
             acted_by: Some(viewer.actor()),
             meeting: Some((meeting.id, calendar.clone())),
             test: false,

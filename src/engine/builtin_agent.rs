@@ -180,7 +180,7 @@ async fn generate(context: &EngineContext, model: &LanguageModel, agent: &Agent,
                 Ok(()) => WorkerOutcome::Generated(answer.value, answer.usage),
                 Err(unfit) => WorkerOutcome::Failed(lease::unstorable_error(&unfit), false, None),
             },
-            Err(failed) => WorkerOutcome::Failed(failed.why, failed.again, failed.after),
+            Err(failed) => WorkerOutcome::Failed(failed.why, failed.retryable, failed.after),
         },
         Err(err) => {
             log_failure!(error, err, "a step's context could not be read");

@@ -254,7 +254,7 @@ async fn begin_all<'a, W: Work>(
             Err(err) if err.is_transient() => {
                 log_failure!(warn, err, kind = W::KIND, "performing failed; it is retried later");
                 let at = context.db.now() + limits::UNREACHABLE_RETRY_DELAY;
-                let later = |_| at_once(Outcome::Later { at, why: "the database was unavailable".into(), note: None });
+                let later = |_| at_once(Outcome::Later { at, why: "the database was unavailable".into(), data: None });
                 all.extend(part.iter().map(later));
             }
             Err(err) if part.len() > 1 => {
@@ -272,20 +272,20 @@ async fn begin_all<'a, W: Work>(
 }
 
 fn failed<N>(why: &str) -> Outcome<N> {
-    Outcome::Failed { why: why.into(), again: true, after: None, note: None }
+    Outcome::Failed { why: why.into(), retryable: true, after: None, data: None }
 }
 
 /// Checks that a step's result can be stored, before it is settled. A result that can't be fails
 /// the step without a retry, so that its external effects are not repeated.
 fn storable<N>(outcome: Outcome<N>) -> Outcome<N> {
     match outcome {
-        Outcome::Done { result, note } => match storable::json(&result) {
-            Ok(()) => Outcome::Done { result, note },
+        Outcome::Done { result, data } => match storable::json(&result) {
+            Ok(()) => Outcome::Done { result, data },
             Err(unfit) => Outcome::Failed {
                 why: crate::domain::run::step::lease::unstorable_error(&unfit),
-                again: false,
+                retryable: false,
                 after: None,
-                note: Some(note),
+                data: Some(data),
             },
         },
         other => other,

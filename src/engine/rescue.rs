@@ -154,13 +154,13 @@ async fn release_in_run(
             let cancelled = ReasonText::new(StepReason::RunCancelled, "the run was cancelled");
             lapse(tx, free, leases, StepTransition::Skip, &cancelled).await?
         } else {
-            let (again, never) = (StepTransition::Lapse { again: true }, StepTransition::Lapse { again: false });
+            let (retry, fail) = (StepTransition::Lapse { retry: true }, StepTransition::Lapse { retry: false });
             let why = match leases {
                 LeaseSelection::Lapsed => ReasonText::new(StepReason::LeaseLost, "its lease expired"),
                 LeaseSelection::Held(_) => ReasonText::new(StepReason::WorkerStopped, "its worker stopped"),
             };
             let mut changes = stopped(tx, free.clone(), leases).await?;
-            changes.extend(lapse(tx, free.clone().add(tries_left), leases, again, &why).await?);
+            changes.extend(lapse(tx, free.clone().add(tries_left), leases, retry, &why).await?);
             // Only a person can tell if a message in flight was sent.
             let sends = step::Column::Kind.is_in([run_template::SEND, run_template::EMAIL]);
             let unsure = free.clone().add(sends).add(step::COLUMN.run_record_id.in_subquery(in_flight(run_id)));
@@ -169,9 +169,9 @@ async fn release_in_run(
             changes.extend(lapse(tx, unsure, leases, StepTransition::Submit, &why).await?);
             let why = "POISONED: the server crashed or hung on it repeatedly; only a person can retry it";
             let why = ReasonText::new(StepReason::Poisoned, why);
-            changes.extend(lapse(tx, free.clone().add(claimed_by_server), leases, never, &why).await?);
+            changes.extend(lapse(tx, free.clone().add(claimed_by_server), leases, fail, &why).await?);
             let why = ReasonText::new(StepReason::LeaseLost, "LEASE_LOST: its lease expired too often");
-            changes.extend(lapse(tx, free, leases, never, &why).await?);
+            changes.extend(lapse(tx, free, leases, fail, &why).await?);
             changes
         };
         if leases == LeaseSelection::Lapsed {
@@ -251,7 +251,7 @@ async fn lapse(
     transition: StepTransition,
     why: &ReasonText,
 ) -> Result<Vec<Change>> {
-    let closed = matches!(transition, StepTransition::Skip | StepTransition::Lapse { again: false });
+    let closed = matches!(transition, StepTransition::Skip | StepTransition::Lapse { retry: false });
     let transitions = [transition];
     let lapses = SetTransition::new(StepStatus::InProgress, &transitions);
     let error = match why.code {

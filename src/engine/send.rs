@@ -138,7 +138,7 @@ async fn catch_panic<'a>(
 }
 
 fn failed() -> SendOutcome {
-    Outcome::Failed { why: "internal error; see the server's log".into(), again: true, after: None, note: None }
+    Outcome::Failed { why: "internal error; see the server's log".into(), retryable: true, after: None, data: None }
 }
 
 /// Messages that look due: those with an expired lease, whatever the run's status; and those of runs
@@ -215,7 +215,7 @@ async fn hand_over_all<'a>(context: &'a EngineContext, send: &'a Send, claimed: 
             Err(err) if err.is_transient() => {
                 log_failure!(warn, err, "sending failed; it is retried later");
                 let at = storable::after(context.db.now(), limits::UNREACHABLE_RETRY_DELAY);
-                let later = |_| at_once(Outcome::Later { at, why: "the database was unavailable".into(), note: None });
+                let later = |_| at_once(Outcome::Later { at, why: "the database was unavailable".into(), data: None });
                 all.extend(part.iter().map(later));
             }
             Err(err) if part.len() > 1 => {

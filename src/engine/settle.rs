@@ -141,8 +141,8 @@ async fn settle<W: Work>(
             Outcome::Later { .. } => "later",
             Outcome::Skipped { .. } => "skipped",
             Outcome::Unknown { .. } => "unknown",
-            Outcome::Failed { again: true, .. } => "retried",
-            Outcome::Failed { again: false, .. } => "failed",
+            Outcome::Failed { retryable: true, .. } => "retried",
+            Outcome::Failed { retryable: false, .. } => "failed",
         };
         metrics::counter!("sortie_steps_settled_total", "kind" => W::KIND, "outcome" => outcome).increment(1);
     }

@@ -21,7 +21,8 @@ pub struct DeletePayload {
     pub deleted_id: ID,
 }
 
-/// Declares an object's query fields: `$one(id)` and `$all(first, after, last, before)`.
+/// Declares an object's query fields: `$one(id)` and `$all(first, after, last, before)`. It is a
+/// macro because `#[Object]` takes the fields' names from the functions.
 macro_rules! definition {
     ($root:ident: $one:ident, $all:ident of $object:ident, $id:ty, $totals:ident) => {
         /// Query fields for one object by its id and for the list of all.

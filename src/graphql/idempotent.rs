@@ -8,12 +8,12 @@ use entity::id::{Id, InvalidId};
 use serde_json::Value;
 
 use crate::kernel::audit::Entry;
-use crate::kernel::db::Db;
+use crate::kernel::db::WriteContext;
 use crate::kernel::error::Refusal;
 use crate::kernel::idempotency::IdempotentRequest;
 
-/// `idempotent!(ctx, key, |db| work)`: does the work on a database handle that carries the key, or
-/// returns the result of an earlier request, found with `|id| again` or the module's `must_find`.
+/// `idempotent!(ctx, key, |db| work)`: does the work in a write context with the key, or returns the
+/// result of an earlier request, found with `|id| again` or the module's `must_find`.
 macro_rules! idempotent {
     ($ctx:expr, $key:expr, |$db:ident| $work:expr) => {
         idempotent!($ctx, $key, |$db| $work, |id| noun::must_find($db.read(), $crate::graphql::viewer($ctx), id))
@@ -66,9 +66,13 @@ impl std::str::FromStr for AnyResultId {
     }
 }
 
-/// Returns the database handle with the given key, for a mutation whose repeated result is found by
+/// Returns the write context with the given key, for a mutation whose repeated result is found by
 /// an id of type `I`.
-pub(super) fn keyed_for<I: Id, R>(ctx: &Context<'_>, key: Option<&str>, _: &impl FnOnce(I) -> R) -> Result<Db> {
+pub(super) fn keyed_for<I: Id, R>(
+    ctx: &Context<'_>,
+    key: Option<&str>,
+    _: &impl FnOnce(I) -> R,
+) -> Result<WriteContext> {
     Ok(keyed(ctx, key)?.with_result_noun(I::PREFIX))
 }
 
@@ -76,14 +80,14 @@ pub(super) fn keyed_for<I: Id, R>(ctx: &Context<'_>, key: Option<&str>, _: &impl
 #[derive(Clone, Debug, Default)]
 pub struct AuditEntries(pub Arc<[Arc<Entry>]>);
 
-/// Returns the database handle with the given key and the audit entry, as far as there are any.
-pub(super) fn keyed(ctx: &Context<'_>, key: Option<&str>) -> Result<Db> {
+/// Returns the write context of this mutation, with the key and the audit entry if there are any.
+pub(super) fn keyed(ctx: &Context<'_>, key: Option<&str>) -> Result<WriteContext> {
     let field = ctx.field();
     let alias = field.alias().unwrap_or(field.name());
     let entries = ctx.data_opt::<AuditEntries>();
     let entry = entries.and_then(|entries| entries.0.iter().find(|entry| entry.alias == alias));
-    let db = super::db(ctx).with_audit_entry(entry.cloned());
-    let Some(key) = key else { return Ok(db) };
+    let context = super::db(ctx).write().with_audit_entry(entry.cloned());
+    let Some(key) = key else { return Ok(context) };
     let mut input = Value::Null;
     for (name, value) in field.arguments().map_err(|err| Refusal::input("input", err.message))? {
         if name == "input" {
@@ -94,14 +98,14 @@ pub(super) fn keyed(ctx: &Context<'_>, key: Option<&str>) -> Result<Db> {
         input.remove("idempotencyKey");
     }
     let request = IdempotentRequest::new(super::viewer(ctx), field.name(), key, &input)?;
-    Ok(db.with_idempotency(Some(request)))
+    Ok(context.with_idempotency(request))
 }
 
 /// Returns the result of an earlier request with the same key; rejects the key if that request had
 /// another input.
-pub(super) async fn lookup(db: &Db) -> Result<Option<uuid::Uuid>> {
-    match db.idempotency() {
-        Some(request) => Ok(request.lookup(db.read()).await?),
+pub(super) async fn lookup(context: &WriteContext) -> Result<Option<uuid::Uuid>> {
+    match context.idempotency() {
+        Some(request) => Ok(request.lookup(context.read()).await?),
         None => Ok(None),
     }
 }

@@ -26,6 +26,7 @@ pub struct Rows {
     pub viewer: Viewer,
 }
 
+// A macro because each id's rows are found by its noun's module, and the nouns share no trait.
 macro_rules! by_id {
     ($($id:ty => $noun:path, $table:ident;)*) => {$(
         impl Loader<$id> for Rows {

@@ -72,6 +72,7 @@ pub enum Node {
     WriterVersion(WriterVersion),
 }
 
+// A macro because a conversion can't be implemented for a list of types.
 macro_rules! from_row {
     ($($table:ident as $node:ident),* $(,)?) => {$(
         impl From<entity::$table::Model> for $node {
@@ -149,7 +150,7 @@ impl NodeQuery {
 }
 
 async fn find(ctx: &Context<'_>, given: &ID) -> Result<Option<Node>> {
-    let unknown = || Refusal::input("id", format!("`{}` is not a valid id", validate::shown(given)));
+    let unknown = || Refusal::input("id", format!("`{}` is not a valid id", validate::printable(given)));
     let (prefix, uuid) = id::prefix_of(given).ok_or_else(unknown)?;
     // Visible to admins only, as the root fields of these objects are.
     let hidden = [id::ApiKeyId::PREFIX, id::AuditId::PREFIX].contains(&prefix.as_str());

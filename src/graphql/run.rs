@@ -121,7 +121,7 @@ impl Run {
     /// Number of messages of guided work that are in flight: released, being sent, or with an
     /// unknown outcome. 0 for runs of campaigns.
     async fn messages_on_way(&self) -> i64 {
-        self.row.on_way
+        self.row.in_flight
     }
 
     /// The schedule that started it; null if a person launched it.

@@ -39,6 +39,7 @@ fn changes(value: &Value) -> Vec<VersionChange> {
     serde_json::from_value(value.clone()).unwrap_or_default()
 }
 
+// A macro because `#[Object]` takes an object's name and description from its type.
 macro_rules! versions {
     ($($(#[$doc:meta])* $object:ident of $table:ident;)*) => {$(
         $(#[$doc])*

@@ -229,7 +229,7 @@ fn lease(seconds: i32) -> crate::kernel::error::Result<Duration> {
 /// Settles one step by its token: the workers' case of `completeStep` and `failStep`.
 pub(super) async fn settle_one(
     ctx: &Context<'_>,
-    db: &crate::kernel::db::Db,
+    db: &crate::kernel::db::WriteContext,
     held: HeldStep,
     end: WorkerOutcome,
 ) -> crate::kernel::error::Result<entity::step::Model> {

@@ -14,8 +14,8 @@ use entity::id::*;
 use sea_orm::{ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter, QuerySelect};
 use serde_json::json;
 
-use crate::kernel::db::Db;
 use crate::kernel::db::batch::any_of;
+use crate::kernel::db::{Db, WriteContext};
 use crate::kernel::error::Result;
 use crate::kernel::limits;
 use crate::kernel::page::{self, Args, Page};
@@ -43,30 +43,30 @@ pub struct Filter {
 /// Records a mutation that was rejected or had no effect. Each key has a number of single entries
 /// per minute; further ones are counted, and written as one entry per mutation, outcome and code
 /// when the minute is over.
-pub async fn note(db: &Db, entry: &Arc<Entry>, outcome: AuditOutcome, code: Option<&str>) -> Result<()> {
+pub async fn record(db: &Db, entry: &Arc<Entry>, outcome: AuditOutcome, code: Option<&str>) -> Result<()> {
     let (single, due) = db.refusals().take(entry, outcome, code, db.now());
     let written = match single {
         true => {
             let one =
                 RefusalCount { entry: entry.clone(), outcome, code: code.map(str::to_owned), at: db.now(), times: 1 };
-            write_counts(db, vec![one]).await
+            write_counts(&db.write(), vec![one]).await
         }
         false => Ok(()),
     };
-    write_counts(db, due).await.and(written)
+    write_counts(&db.write(), due).await.and(written)
 }
 
 /// Writes the counts of minutes that are over.
-pub async fn write_counted(db: &Db) -> Result<()> {
+pub async fn write_counted(db: &WriteContext) -> Result<()> {
     write_counts(db, db.refusals().due(db.now())).await
 }
 
 /// Writes all counts, including those of the current minute, when the process ends.
 pub async fn write_rest(db: &Db) -> Result<()> {
-    write_counts(db, db.refusals().due(db.now() + limits::AUDIT_MINUTE)).await
+    write_counts(&db.write(), db.refusals().due(db.now() + limits::AUDIT_MINUTE)).await
 }
 
-async fn write_counts(db: &Db, counts: Vec<RefusalCount>) -> Result<()> {
+async fn write_counts(db: &WriteContext, counts: Vec<RefusalCount>) -> Result<()> {
     if counts.is_empty() {
         return Ok(());
     }
@@ -85,7 +85,7 @@ async fn write_counts(db: &Db, counts: Vec<RefusalCount>) -> Result<()> {
 }
 
 /// Deletes entries that are past their retention, in bounded chunks. Returns the number.
-pub async fn delete_expired(db: &Db) -> Result<u64> {
+pub async fn delete_expired(db: &WriteContext) -> Result<u64> {
     let before = db.now() - chrono::Duration::days(i64::from(db.audit_days()));
     let mut deleted = 0;
     for _ in 0..limits::AUDIT_FORGET_PIECES {
@@ -106,7 +106,8 @@ pub async fn delete_expired(db: &Db) -> Result<u64> {
 pub async fn rejected(db: &Db, key: &entity::api_key::Model, address: String, reason: &str) -> Result<()> {
     let Some(viewer) = Viewer::of_rejected_key(db, key).await? else { return Ok(()) };
     let entry = Entry::new(&viewer, address, "", "authenticate", &json!({ "reason": reason }));
-    note(db, &Arc::new(entry), AuditOutcome::Refused, Some(crate::kernel::error::Code::Unauthenticated.as_str())).await
+    record(db, &Arc::new(entry), AuditOutcome::Refused, Some(crate::kernel::error::Code::Unauthenticated.as_str()))
+        .await
 }
 
 /// The matching entries, newest first.

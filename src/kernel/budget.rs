@@ -348,7 +348,7 @@ pub fn pattern(source: &str) -> std::result::Result<regex::Regex, String> {
         .build();
     built.map_err(|err| match err {
         regex::Error::CompiledTooBig(_) => "the pattern is too large: repeat less".to_owned(),
-        err => crate::kernel::validate::shown(&err.to_string()),
+        err => crate::kernel::validate::printable(&err.to_string()),
     })
 }
 

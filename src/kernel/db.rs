@@ -15,6 +15,7 @@ mod row_size;
 mod schema;
 mod state;
 mod transaction;
+mod write_context;
 mod write_priority;
 
 use std::collections::HashMap;
@@ -27,21 +28,20 @@ use sea_orm::{Database, DatabaseConnection};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
-use crate::kernel::audit::entry::Entry;
 use crate::kernel::audit::refusals::Refusals;
 use crate::kernel::clock::Clock;
 use crate::kernel::error::Result;
 use crate::kernel::event::sequencer;
 use crate::kernel::event::tail::Tails;
-use crate::kernel::idempotency::IdempotentRequest;
 use dialect::Dialect;
 pub use file::is_in_use;
 use pools::Pools;
 use reachability::Reachability;
 pub use reader::Reader;
-pub use schema::place;
+pub use schema::display_name;
 pub use transaction::Tx;
-use write_priority::Turns;
+pub use write_context::WriteContext;
+use write_priority::WritePriority;
 
 /// The connections to the database, and the clock for timestamps. Clones share everything.
 #[derive(Clone, Debug)]
@@ -51,22 +51,18 @@ pub struct Db {
     url: Arc<str>,
     clock: Clock,
     /// Wakes those who wait for commits: the engine's loops and followers of the log.
-    nudge: watch::Sender<()>,
+    nudges: watch::Sender<()>,
     tails: Arc<Tails>,
     /// The sequencer, its listener and the probe (Postgres only); they end with the last clone.
     numbering: Arc<Mutex<JoinSet<()>>>,
-    once: Option<Arc<IdempotentRequest>>,
-    entry: Option<Arc<Entry>>,
-    answers: Option<&'static str>,
-    door: watch::Sender<u64>,
-    turns: Turns,
-    yields_to_requests: bool,
+    credential_changes: watch::Sender<u64>,
+    write_priority: WritePriority,
     /// The changes that each org has in flight.
-    shares: Arc<Mutex<HashMap<OrgId, Arc<Semaphore>>>>,
+    org_writers: Arc<Mutex<HashMap<OrgId, Arc<Semaphore>>>>,
     statements: Arc<AtomicU64>,
-    floor: Arc<sequencer::Watermark>,
-    writing: Arc<AtomicBool>,
-    tokens: Arc<AtomicBool>,
+    watermark: Arc<sequencer::Watermark>,
+    has_model: Arc<AtomicBool>,
+    has_tokens: Arc<AtomicBool>,
     /// Domain of this process's mail, as used in Message-IDs.
     domain: Arc<std::sync::OnceLock<String>>,
     refusals: Arc<Refusals>,
@@ -92,27 +88,23 @@ impl Db {
         let reach = Reachability::default();
         let pools = Pools::open(url, dialect, to_write, &statements, &reach).await;
         let pools = pools.map_err(|err| schema::unopened(url, err))?;
-        let nudge = watch::Sender::new(());
-        let (tails, turns, numbering) = (Arc::default(), Turns::default(), Arc::default());
+        let nudges = watch::Sender::new(());
+        let (tails, write_priority, numbering) = (Arc::default(), WritePriority::default(), Arc::default());
         Ok(Self {
             pools,
             dialect,
             url: url.into(),
             clock,
-            nudge,
+            nudges,
             tails,
             numbering,
-            once: None,
-            entry: None,
-            answers: None,
-            door: watch::Sender::new(0),
-            turns,
-            yields_to_requests: false,
-            shares: Arc::default(),
+            credential_changes: watch::Sender::new(0),
+            write_priority,
+            org_writers: Arc::default(),
             statements,
-            floor: Arc::default(),
-            writing: Arc::default(),
-            tokens: Arc::default(),
+            watermark: Arc::default(),
+            has_model: Arc::default(),
+            has_tokens: Arc::default(),
             domain: Arc::default(),
             refusals: Arc::default(),
             audit_days: Arc::default(),
@@ -136,10 +128,10 @@ impl Db {
         }
         let mut numbering = self.numbering.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         if self.dialect == Dialect::Postgres && numbering.is_empty() {
-            let (written, floor) = (self.nudge.subscribe(), self.floor.clone());
+            let (written, watermark) = (self.nudges.subscribe(), self.watermark.clone());
             numbering.spawn(self.reach.clone().probe(self.url.clone(), self.pools.front.clone(), self.clock.clone()));
-            numbering.spawn(sequencer::run(self.pools.engine.clone(), written, self.nudge.clone(), floor));
-            numbering.spawn(sequencer::listen(self.pools.engine.clone(), self.nudge.clone()));
+            numbering.spawn(sequencer::run(self.pools.engine.clone(), written, self.nudges.clone(), watermark));
+            numbering.spawn(sequencer::listen(self.pools.engine.clone(), self.nudges.clone()));
         }
         Ok(())
     }
@@ -155,8 +147,8 @@ impl Db {
     }
 
     /// The sequence number below which every event is numbered.
-    pub(crate) fn floor(&self) -> &sequencer::Watermark {
-        &self.floor
+    pub(crate) fn watermark(&self) -> &sequencer::Watermark {
+        &self.watermark
     }
 
     /// The kind of database.
@@ -169,32 +161,6 @@ impl Db {
         self.clock.now()
     }
 
-    /// A handle for one request with an idempotency key: its transactions store the key.
-    pub fn with_idempotency(&self, once: Option<IdempotentRequest>) -> Self {
-        Self { once: once.map(Arc::new), ..self.clone() }
-    }
-
-    /// A handle for a mutation that returns an object of this noun, which its key and the audit
-    /// refer to.
-    pub fn with_result_noun(&self, noun: &'static str) -> Self {
-        Self { answers: Some(noun), ..self.clone() }
-    }
-
-    /// A handle for the engine: on SQLite, requests' writes go first.
-    pub fn for_engine(&self) -> Self {
-        Self { yields_to_requests: true, ..self.clone() }
-    }
-
-    /// A handle whose transactions write this audit entry.
-    pub fn with_audit_entry(&self, entry: Option<Arc<Entry>>) -> Self {
-        Self { entry, ..self.clone() }
-    }
-
-    /// The idempotent request that this handle belongs to.
-    pub fn idempotency(&self) -> Option<&IdempotentRequest> {
-        self.once.as_deref()
-    }
-
     /// The tails of the log with followers in this process.
     pub(crate) fn tails(&self) -> &Tails {
         &self.tails
@@ -202,12 +168,12 @@ impl Db {
 
     /// Wakes after a commit here, and after events of other nodes were numbered.
     pub fn nudges(&self) -> watch::Receiver<()> {
-        self.nudge.subscribe()
+        self.nudges.subscribe()
     }
 
     /// Wakes those who wait for a commit, so that they look again.
     pub fn wake(&self) {
-        self.nudge.send_replace(());
+        self.nudges.send_replace(());
     }
 
     /// Closes all connections.
@@ -218,7 +184,7 @@ impl Db {
             !numbering.is_empty()
         };
         if numbered {
-            let _ = sequencer::caught_up(&self.pools.engine, &self.floor).await;
+            let _ = sequencer::caught_up(&self.pools.engine, &self.watermark).await;
         }
         self.pools.close().await;
     }

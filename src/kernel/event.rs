@@ -34,7 +34,7 @@ use crate::kernel::{limits, validate};
 
 /// Appends an event to the log, in the same transaction as the change.
 pub fn append(tx: &Tx, event: Event) {
-    tx.keep(event);
+    tx.buffer_event(event);
 }
 
 /// Prefix of the kinds of API key events.
@@ -217,7 +217,7 @@ pub async fn after(db: &Db, viewer: &Viewer, position: i64) -> Result<Vec<Model>
 /// Waits until everything committed before is visible at a position.
 async fn caught_up(db: &Db) -> Result<()> {
     match db.dialect() {
-        Dialect::Postgres => sequencer::caught_up(db.read().connection(), db.floor()).await,
+        Dialect::Postgres => sequencer::caught_up(db.read().connection(), db.watermark()).await,
         Dialect::Sqlite => Ok(()),
     }
 }

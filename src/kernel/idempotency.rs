@@ -49,11 +49,11 @@ impl ResultIds {
 #[derive(Debug)]
 pub struct IdempotentRequest {
     org_id: OrgId,
-    asker: String,
+    principal: String,
     mutation: String,
     key: String,
     input: String,
-    made: OnceLock<Uuid>,
+    result: OnceLock<Uuid>,
 }
 
 impl IdempotentRequest {
@@ -68,33 +68,33 @@ impl IdempotentRequest {
         let hash = Sha256::digest(serde_json::to_vec(input)?);
         Ok(Self {
             org_id: viewer.org_id,
-            asker: actor.member_id.map_or(actor.name, |id| id.to_string()),
+            principal: actor.member_id.map_or(actor.name, |id| id.to_string()),
             mutation: mutation.to_owned(),
             key: crate::kernel::storable::nfc(key).into_owned(),
             input: hash.iter().map(|byte| format!("{byte:02x}")).collect(),
-            made: OnceLock::new(),
+            result: OnceLock::new(),
         })
     }
 
     /// The result of an earlier request with this key, if there was one. Errors: BAD_USER_INPUT if
     /// its input was different.
     pub async fn lookup(&self, db: &impl ConnectionTrait) -> Result<Option<Uuid>> {
-        let id = (self.org_id, self.asker.clone(), self.mutation.clone(), self.key.clone());
+        let id = (self.org_id, self.principal.clone(), self.mutation.clone(), self.key.clone());
         let Some(row) = Entity::find_by_id(id).one(db).await? else { return Ok(None) };
         if row.input != self.input {
             let message = format!("was used before, at {}, with another input", row.created_at.to_rfc3339());
             return Err(Refusal::input("idempotencyKey", message).into());
         }
-        if let Some(made) = row.made {
-            let _ = self.made.set(made);
+        if let Some(result) = row.result {
+            let _ = self.result.set(result);
         }
-        Ok(row.made)
+        Ok(row.result)
     }
 
     /// The result of an earlier request, known after `lookup` or after a transaction that failed
     /// because of it.
     pub fn repeat(&self) -> Option<Uuid> {
-        self.made.get().copied()
+        self.result.get().copied()
     }
 
     /// The transaction's first statement: waits for a concurrent duplicate. Errors: CONFLICT if the
@@ -104,7 +104,7 @@ impl IdempotentRequest {
                    VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING";
         let values = [
             self.org_id.into(),
-            self.asker.as_str().into(),
+            self.principal.as_str().into(),
             self.mutation.as_str().into(),
             self.key.as_str().into(),
             self.input.as_str().into(),
@@ -120,8 +120,8 @@ impl IdempotentRequest {
 
     /// The transaction's last statement: stores the result with the key, or deletes the key if
     /// there is none.
-    pub(crate) async fn keep(&self, db: &impl ConnectionTrait, made: Option<Uuid>) -> Result<()> {
-        let sql = match made {
+    pub(crate) async fn store_result(&self, db: &impl ConnectionTrait, result: Option<Uuid>) -> Result<()> {
+        let sql = match result {
             Some(_) => {
                 "UPDATE idempotency_key SET made = $5 WHERE org_id = $1 AND asker = $2 AND mutation = $3 AND key = $4"
             }
@@ -129,11 +129,11 @@ impl IdempotentRequest {
         };
         let mut values = vec![
             self.org_id.into(),
-            self.asker.as_str().into(),
+            self.principal.as_str().into(),
             self.mutation.as_str().into(),
             self.key.as_str().into(),
         ];
-        values.extend(made.map(sea_orm::Value::from));
+        values.extend(result.map(sea_orm::Value::from));
         db.execute_raw(Statement::from_sql_and_values(db.get_database_backend(), sql, values)).await?;
         Ok(())
     }

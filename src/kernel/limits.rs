@@ -358,7 +358,7 @@ pub const PROGRESS_STEPS: i32 = 5_000;
 /// Timeout of a statement in a request's transaction on Postgres.
 pub const WRITE_STATEMENT: Duration = Duration::from_secs(60);
 /// Timeout of a statement of the engine on Postgres.
-pub const HOUSE_STATEMENT: Duration = Duration::from_secs(600);
+pub const INTERNAL_STATEMENT: Duration = Duration::from_secs(600);
 /// Maximum size of the rows that a request reads, as a multiple of its response's limit.
 pub const READ_PER_ANSWER: usize = 4;
 /// Maximum size of a response's values, as a multiple of its limit: nested values count twice.

@@ -62,7 +62,7 @@ pub(crate) fn explains(failure: &impl Failure) -> bool {
 }
 
 /// `log_failure!(warn, err, field = value, "message")`: logs a failure; at `debug` only if an
-/// outage explains it.
+/// outage explains it. It is a macro because `tracing` fixes an event's fields where it is written.
 macro_rules! log_failure {
     ($level:ident, $err:expr, $($rest:tt)*) => {
         if $crate::kernel::outage::explains(&$err) {

@@ -3,7 +3,7 @@
 use crate::kernel::limits;
 
 /// A value as quoted in a message: shortened, without control characters.
-pub fn shown(value: &str) -> String {
+pub fn printable(value: &str) -> String {
     let mut text: String =
         value.chars().take(limits::SHOWN_CHARS).map(|c| if c.is_control() || reorders(c) { ' ' } else { c }).collect();
     if value.chars().nth(limits::SHOWN_CHARS).is_some() {
@@ -26,7 +26,7 @@ pub fn brief(message: String) -> String {
     for (mark, part) in quotations(&message) {
         text.extend(mark);
         if mark.is_some() && part.chars().nth(limits::QUOTED_CHARS).is_some() {
-            text.push_str(&shown(part));
+            text.push_str(&printable(part));
             continue;
         }
         for word in part.split_inclusive(char::is_whitespace) {
@@ -34,7 +34,7 @@ pub fn brief(message: String) -> String {
                 text.push_str(word);
                 continue;
             }
-            text.push_str(&shown(word));
+            text.push_str(&printable(word));
             // The space after the word.
             text.extend(word.chars().next_back().filter(|last| last.is_whitespace()));
         }

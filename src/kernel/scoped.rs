@@ -1,5 +1,12 @@
 //! Macros for the queries that every table needs. Each takes the viewer, so that no query exists
 //! without the org.
+//!
+//! They are macros because they declare functions in each noun's module, with concrete types:
+//! callers write `goal::must_find(db, viewer, id)`, and the id's type is inferred from it. Generic
+//! functions would need a trait with a table's columns, implemented as often as the macros are
+//! called, and wrappers of the same length around them.
+
+use serde_json::{Value, json};
 
 /// Declares `find`, `find_all` and `must_find` for the rows of one table, and `NEWEST_FIRST`, their
 /// default order.
@@ -113,7 +120,7 @@ macro_rules! deleted {
         /// Deletes the row if nothing uses it, and returns it. Errors: NOT_FOUND; CONFLICT, naming
         /// its uses.
         pub async fn delete(
-            db: &$crate::kernel::db::Db,
+            db: &$crate::kernel::db::WriteContext,
             viewer: &$crate::kernel::viewer::Viewer,
             id: $id,
             expected: Option<i32>,
@@ -158,6 +165,7 @@ pub(crate) trait Named {
     fn named(&self) -> String;
 }
 
+// A macro because the rows share no trait for their names.
 macro_rules! named {
     ($($table:ident: |$row:ident| $name:expr),* $(,)?) => {$(
         impl Named for entity::$table::Model {
@@ -227,21 +235,10 @@ macro_rules! versioned {
     };
 }
 
-/// Declares `changes`: the differences of two rows, as a list of `{field, from, to}`.
-macro_rules! changes {
-    ($of:ident: $($field:ident as $name:literal),* $(,)?) => {
-        /// The differences, as a list of `{field, from, to}`.
-        pub(super) fn changes(before: &entity::$of::Model, after: &entity::$of::Model) -> serde_json::Value {
-            let mut changes = Vec::new();
-            $(
-                let (from, to) = (serde_json::json!(before.$field), serde_json::json!(after.$field));
-                if from != to {
-                    changes.push(serde_json::json!({ "field": $name, "from": from, "to": to }));
-                }
-            )*
-            serde_json::Value::Array(changes)
-        }
-    };
+/// The differences between two rows' fields, given by name, as a list of `{field, from, to}`.
+pub(crate) fn differences<const N: usize>(before: [(&str, Value); N], after: [(&str, Value); N]) -> Value {
+    let changed = before.into_iter().zip(after).filter(|((_, from), (_, to))| from != to);
+    changed.map(|((field, from), (_, to))| json!({ "field": field, "from": from, "to": to })).collect()
 }
 
 /// Declares `page` and `count`: all rows of the viewer's org, newest first.

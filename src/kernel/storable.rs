@@ -204,7 +204,7 @@ pub fn json(value: &Value) -> Result<(), UnstorableAt> {
                     if !shown.is_empty() {
                         shown.push('.');
                     }
-                    shown.push_str(&quote::shown(key));
+                    shown.push_str(&quote::printable(key));
                 }
             }
         }

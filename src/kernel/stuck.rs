@@ -16,8 +16,8 @@ use uuid::Uuid;
 
 pub use entity::stuck_work::StuckWork;
 
-use crate::kernel::db::Db;
 use crate::kernel::db::batch::any_of;
+use crate::kernel::db::{Db, WriteContext};
 use crate::kernel::error::{Error, Result};
 use crate::kernel::{limits, storable};
 use crate::transact;
@@ -89,7 +89,7 @@ pub async fn known(db: &Db, works: &[StuckWork]) -> Result<HashSet<(StuckWork, U
 
 /// Records a failure and logs it, once per attempt. A transient failure is not the work's fault: it
 /// is only logged.
-pub async fn failed(db: &Db, item: WorkItem, err: &Error) {
+pub async fn failed(db: &WriteContext, item: WorkItem, err: &Error) {
     metrics::counter!("sortie_failed_ticks_total", "work" => item.work.to_string().to_lowercase()).increment(1);
     if err.is_transient() {
         log_failure!(warn, err, work = %item.work, subject = %item.subject, "work failed and will be retried");
@@ -104,7 +104,7 @@ pub async fn failed(db: &Db, item: WorkItem, err: &Error) {
     }
 }
 
-async fn record_failure(db: &Db, item: WorkItem, err: &Error) -> Result<Model> {
+async fn record_failure(db: &WriteContext, item: WorkItem, err: &Error) -> Result<Model> {
     transact!(db, |tx| {
         let now = tx.now();
         let message = storable::reason(&err.public_message());
@@ -134,7 +134,7 @@ async fn record_failure(db: &Db, item: WorkItem, err: &Error) -> Result<Model> {
 }
 
 /// Deletes the record of work that has succeeded.
-pub async fn passed(db: &Db, work: StuckWork, subject: Uuid) -> Result<()> {
+pub async fn passed(db: &WriteContext, work: StuckWork, subject: Uuid) -> Result<()> {
     transact!(db, |tx| {
         Entity::delete_many().filter(COLUMN.subject.eq(subject)).filter(COLUMN.work.eq(work)).exec(tx.db()).await?;
         Ok(())
@@ -142,7 +142,7 @@ pub async fn passed(db: &Db, work: StuckWork, subject: Uuid) -> Result<()> {
 }
 
 /// Deletes the records of settled steps. Reads first, because there are hardly ever any.
-pub async fn settled(db: &Db, steps: &[StepId]) -> Result<()> {
+pub async fn settled(db: &WriteContext, steps: &[StepId]) -> Result<()> {
     let condition = || {
         Condition::all().add(COLUMN.work.eq(StuckWork::Settle)).add(any_of(
             db.dialect(),
@@ -161,7 +161,7 @@ pub async fn settled(db: &Db, steps: &[StepId]) -> Result<()> {
 
 /// Deletes records that nobody retries: those of runs that have ended, except for their own sweeps,
 /// and those that were due long ago.
-pub async fn delete_expired(db: &Db) -> Result<()> {
+pub async fn delete_expired(db: &WriteContext) -> Result<()> {
     let now = db.now();
     let mut ended = Query::select();
     ended.column(entity::run::Column::Id).from(entity::run::Entity).and_where(entity::run::COLUMN.status.is_in([

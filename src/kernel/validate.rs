@@ -5,7 +5,7 @@ mod address;
 use async_graphql::ID;
 use entity::id::Id;
 
-pub use super::quote::shown;
+pub use super::quote::printable;
 pub use address::{email, phone, phone_in, region};
 
 use crate::kernel::error::{Refusal, Result};
@@ -57,7 +57,7 @@ pub fn time_zone(field: &str, value: &str) -> Result<chrono_tz::Tz> {
     let text = value.trim();
     let any_case = || chrono_tz::TZ_VARIANTS.into_iter().find(|zone| zone.name().eq_ignore_ascii_case(text));
     text.parse().ok().or_else(any_case).ok_or_else(|| {
-        Refusal::input(field, format!("`{}` is not a time zone like Europe/Berlin", shown(value))).into()
+        Refusal::input(field, format!("`{}` is not a time zone like Europe/Berlin", printable(value))).into()
     })
 }
 

@@ -18,7 +18,7 @@ use crate::domain::content::templating;
 use crate::domain::plan::run_template::kind;
 use crate::domain::run::snapshot::RunSnapshot;
 use crate::kernel::budget::{self, EvaluationPool};
-use crate::kernel::db::{Db, Tx};
+use crate::kernel::db::{Db, Tx, WriteContext};
 use crate::kernel::error::{Error, Result};
 use crate::kernel::limits;
 
@@ -68,11 +68,11 @@ impl Work for ApiCall {
         true
     }
 
-    async fn perform(&self, db: &Db, claimed: &[Claimed]) -> Result<Vec<Outcome<()>>> {
+    async fn perform(&self, db: &WriteContext, claimed: &[Claimed]) -> Result<Vec<Outcome<()>>> {
         Ok(join_all(self.begin(db, claimed).await?).await)
     }
 
-    async fn begin<'a>(&'a self, db: &'a Db, claimed: &'a [Claimed]) -> Result<Vec<super::Answer<'a, ()>>> {
+    async fn begin<'a>(&'a self, db: &'a WriteContext, claimed: &'a [Claimed]) -> Result<Vec<super::Answer<'a, ()>>> {
         let batch = batch_context::of_batch(db, claimed).await?;
         // Concurrent, so that a slow call delays no other.
         let answers = claimed.iter().zip(batch.iter()).map(|(claim, (snapshot, values))| {
@@ -98,14 +98,14 @@ impl ApiCall {
             Ok(parts) => parts,
             // All evaluation threads are busy.
             Err(Error::Refused(_)) => return batch_context::not_yet(db),
-            Err(err) => return Outcome::Failed { why: err.public_message(), again: true, after: None, note: None },
+            Err(err) => return Outcome::Failed { why: err.public_message(), retryable: true, after: None, data: None },
         };
         match parts.and_then(|parts| self.request(settings, parts, claim)) {
-            Err(why) => Outcome::Failed { why, again: false, after: None, note: None },
+            Err(why) => Outcome::Failed { why, retryable: false, after: None, data: None },
             // A test makes no call: its result is the method and the URL as it is written.
             Ok((request, _)) if snapshot.test.is_some() => {
                 let (method, url) = (request.method().as_str(), &settings["url"]);
-                Outcome::Done { result: json!({ "rehearsed": true, "method": method, "url": url }), note: () }
+                Outcome::Done { result: json!({ "rehearsed": true, "method": method, "url": url }), data: () }
             }
             Ok((request, time)) => self.call(settings, request, time).await,
         }
@@ -148,7 +148,9 @@ impl ApiCall {
     async fn call(&self, settings: &Value, request: Request, time: Duration) -> Outcome<()> {
         let answer = match self.http_client.call(request, time, limits::CALL_BYTES).await {
             Ok(answer) => answer,
-            Err(failed) => return Outcome::Failed { why: failed.why, again: failed.again, after: None, note: None },
+            Err(failed) => {
+                return Outcome::Failed { why: failed.why, retryable: failed.retryable, after: None, data: None };
+            }
         };
         let code = answer.status.as_u16();
         let expected = match settings["expect"].as_array() {
@@ -166,24 +168,24 @@ impl ApiCall {
                 Some(value) => result[name.as_str()] = value,
                 None => {
                     let why = format!("the response has nothing at {pointer} for `{name}`");
-                    return Outcome::Failed { why, again: false, after: None, note: None };
+                    return Outcome::Failed { why, retryable: false, after: None, data: None };
                 }
             }
         }
         if result.to_string().len() > limits::RESULT_BYTES {
             let why = format!("the output taken from the response is longer than {} bytes", limits::RESULT_BYTES);
-            return Outcome::Failed { why, again: false, after: None, note: None };
+            return Outcome::Failed { why, retryable: false, after: None, data: None };
         }
-        Outcome::Done { result, note: () }
+        Outcome::Done { result, data: () }
     }
 }
 
 /// The outcome of an unexpected status; a temporary one is retried.
 fn refused(answer: &Answer) -> Outcome<()> {
     let code = answer.status.as_u16();
-    let again = answer.status.is_server_error() || matches!(code, 408 | 425 | 429);
+    let retryable = answer.status.is_server_error() || matches!(code, 408 | 425 | 429);
     let text: String = String::from_utf8_lossy(&answer.body).chars().take(200).collect();
-    let text = crate::kernel::validate::shown(text.trim());
+    let text = crate::kernel::validate::printable(text.trim());
     let why = if text.is_empty() { format!("it answered {code}") } else { format!("it answered {code}: {text}") };
-    Outcome::Failed { why, again, after: answer.retry_after(), note: None }
+    Outcome::Failed { why, retryable, after: answer.retry_after(), data: None }
 }

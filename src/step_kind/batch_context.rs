@@ -69,7 +69,7 @@ pub(super) async fn evaluated<T: Send + 'static>(
 /// up an attempt.
 pub(super) fn not_yet<N>(db: &Db) -> Outcome<N> {
     let at = storable::after(db.now(), chrono::Duration::seconds(1));
-    Outcome::Later { at, why: "the server was too busy to evaluate it".into(), note: None }
+    Outcome::Later { at, why: "the server was too busy to evaluate it".into(), data: None }
 }
 
 /// A step's settings; null if it has none.

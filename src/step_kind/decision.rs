@@ -14,7 +14,7 @@ use crate::domain::plan::run_template::kind;
 use crate::domain::run::snapshot;
 use crate::kernel::budget::Steps;
 use crate::kernel::db::batch::any_of;
-use crate::kernel::db::{Db, Tx};
+use crate::kernel::db::{Tx, WriteContext};
 use crate::kernel::error::Result;
 use crate::kernel::limits;
 
@@ -30,14 +30,14 @@ impl Work for Decision {
         limits::WORK_BATCH
     }
 
-    async fn perform(&self, db: &Db, claimed: &[Claimed]) -> Result<Vec<Outcome<Vec<String>>>> {
+    async fn perform(&self, db: &WriteContext, claimed: &[Claimed]) -> Result<Vec<Outcome<Vec<String>>>> {
         let batch = batch_context::of_batch(db, claimed).await?;
         let decided =
             batch_context::evaluated(&batch, claimed, |settings, values, _| decide(settings, values, &Steps::of_one()));
         let outcomes = decided.await?.into_iter().map(|decided| match decided {
             None => batch_context::not_yet(db),
-            Some(Ok((case, skip))) => Outcome::Done { result: json!({ "case": case, "skip": skip }), note: skip },
-            Some(Err(why)) => Outcome::Failed { why, again: false, after: None, note: None },
+            Some(Ok((case, skip))) => Outcome::Done { result: json!({ "case": case, "skip": skip }), data: skip },
+            Some(Err(why)) => Outcome::Failed { why, retryable: false, after: None, data: None },
         });
         Ok(outcomes.collect())
     }
@@ -50,7 +50,7 @@ impl Work for Decision {
             step.status == StepStatus::Completed && !snapshot.graph.fan_out_keys.contains(&step.key)
         };
         for (step, outcome) in settled.iter().filter(|(step, _)| single(step)) {
-            let Some(keys) = outcome.note().filter(|keys| !keys.is_empty()) else { continue };
+            let Some(keys) = outcome.data().filter(|keys| !keys.is_empty()) else { continue };
             let tasks = crate::domain::run::task::of_runs(
                 tx.db(),
                 &crate::kernel::viewer::Viewer::engine(run.org_id),

@@ -24,7 +24,7 @@ use crate::domain::plan::campaign_snapshot::CampaignSnapshot;
 use crate::domain::plan::run_template;
 use crate::domain::run::snapshot;
 use crate::kernel::db::batch::{any_of, insert_returning};
-use crate::kernel::db::{Db, Tx};
+use crate::kernel::db::{Tx, WriteContext};
 use crate::kernel::error::{Error, Result};
 use crate::kernel::viewer::Viewer;
 use crate::kernel::{limits, storable};
@@ -70,7 +70,7 @@ impl Draft {
         recipient: Option<&run_record::Model>,
         record: Option<&record::Model>,
     ) -> Outcome<Drafted> {
-        let never = |why: &str| Outcome::Failed { why: why.into(), again: false, after: None, note: None };
+        let never = |why: &str| Outcome::Failed { why: why.into(), retryable: false, after: None, data: None };
         let Some(model) = &self.model else { return never("no language model is configured") };
         let Some(recipient) = recipient else { return never("its recipient is no longer in the audience") };
         let mail = run.channel == entity::Channel::Email;
@@ -93,21 +93,23 @@ impl Draft {
                 let subject = mail.then(|| templating::one_line(&text("subject"))).transpose();
                 let subject = match subject {
                     Ok(subject) => subject,
-                    Err(why) => return Outcome::Failed { why, again: true, after: None, note: None },
+                    Err(why) => return Outcome::Failed { why, retryable: true, after: None, data: None },
                 };
                 let name = record.map(|record| record.name.clone()).unwrap_or_default();
                 let message = Message { subject, body: text("body") };
                 let texts = [message.subject.as_deref().unwrap_or_default(), &message.body];
                 if let Err(unfit) = texts.into_iter().try_for_each(storable::text) {
                     let why = format!("the language model's text {unfit}");
-                    return Outcome::Failed { why, again: true, after: None, note: None };
+                    return Outcome::Failed { why, retryable: true, after: None, data: None };
                 }
                 Outcome::Done {
                     result: json!({ "usage": answer.usage }),
-                    note: Drafted { recipient: recipient.clone(), name, message },
+                    data: Drafted { recipient: recipient.clone(), name, message },
                 }
             }
-            Err(failed) => Outcome::Failed { why: failed.why, again: failed.again, after: failed.after, note: None },
+            Err(failed) => {
+                Outcome::Failed { why: failed.why, retryable: failed.retryable, after: failed.after, data: None }
+            }
         }
     }
 }
@@ -132,11 +134,11 @@ impl Work for Draft {
         }
     }
 
-    async fn perform(&self, db: &Db, claimed: &[Claimed]) -> Result<Vec<Outcome<Drafted>>> {
+    async fn perform(&self, db: &WriteContext, claimed: &[Claimed]) -> Result<Vec<Outcome<Drafted>>> {
         Ok(join_all(self.begin(db, claimed).await?).await)
     }
 
-    async fn begin<'a>(&'a self, db: &'a Db, claimed: &'a [Claimed]) -> Result<Vec<Answer<'a, Drafted>>> {
+    async fn begin<'a>(&'a self, db: &'a WriteContext, claimed: &'a [Claimed]) -> Result<Vec<Answer<'a, Drafted>>> {
         let at_once = |outcome| std::future::ready(outcome).boxed();
         let ids: Vec<RunRecordId> = claimed.iter().filter_map(|claim| claim.step.run_record_id).collect();
         let recipients =
@@ -173,7 +175,7 @@ impl Work for Draft {
             let Some(source) = source else {
                 for i in indices {
                     let why = "there is nothing to render".into();
-                    answers[i] = Some(at_once(Outcome::Failed { why, again: false, after: None, note: None }));
+                    answers[i] = Some(at_once(Outcome::Failed { why, retryable: false, after: None, data: None }));
                 }
                 continue;
             };
@@ -192,21 +194,21 @@ impl Work for Draft {
                     (None, _) => batch_context::not_yet(db),
                     (Some(Ok(message)), Some(recipient)) => {
                         let name = record(recipient).map(|record| record.name.clone()).unwrap_or_default();
-                        let note = Drafted { recipient: recipient.clone(), name, message };
-                        Outcome::Done { result: json!({}), note }
+                        let data = Drafted { recipient: recipient.clone(), name, message };
+                        Outcome::Done { result: json!({}), data }
                     }
-                    (Some(Err(why)), _) => Outcome::Failed { why, again: false, after: None, note: None },
+                    (Some(Err(why)), _) => Outcome::Failed { why, retryable: false, after: None, data: None },
                     (Some(Ok(_)), None) => Outcome::Failed {
                         why: "its recipient is no longer in the audience".into(),
-                        again: false,
+                        retryable: false,
                         after: None,
-                        note: None,
+                        data: None,
                     },
                 }));
             }
         }
         let lost =
-            || at_once(Outcome::Failed { why: "it was not rendered".into(), again: true, after: None, note: None });
+            || at_once(Outcome::Failed { why: "it was not rendered".into(), retryable: true, after: None, data: None });
         Ok(answers.into_iter().map(|answer| answer.unwrap_or_else(lost)).collect())
     }
 
@@ -216,7 +218,7 @@ impl Work for Draft {
         let reviewed = run_template::has_review(&snapshot.definition) && test.is_none_or(|test| test.review);
         let mut rows = Vec::new();
         for (step, outcome) in settled {
-            let Some(drafted) = outcome.note().filter(|_| step.status == StepStatus::Completed) else { continue };
+            let Some(drafted) = outcome.data().filter(|_| step.status == StepStatus::Completed) else { continue };
             let fresh = NewMessage {
                 run,
                 step_id: step.id,
@@ -225,8 +227,8 @@ impl Work for Draft {
                 to: drafted.recipient.address.clone().unwrap_or_default(),
                 name: drafted.name.clone(),
                 message: drafted.message.clone(),
-                occasion: 0,
-                again: false,
+                action_number: 0,
+                is_repeat: false,
                 acted_by: None,
                 meeting: None,
                 test: test.is_some(),

@@ -25,7 +25,7 @@ use crate::domain::message::communication::new_message::NewMessage;
 use crate::domain::message::communication::normalized_address;
 use crate::domain::plan::run_template::kind;
 use crate::kernel::db::batch::{any_of, insert_returning};
-use crate::kernel::db::{Db, Tx};
+use crate::kernel::db::{Db, Tx, WriteContext};
 use crate::kernel::error::Result;
 use crate::kernel::viewer::Viewer;
 use crate::transact;
@@ -58,15 +58,19 @@ impl Work for Email {
         self.send.allowance(db).await
     }
 
-    async fn bring_forward(&self, db: &Db) -> Result<bool> {
+    async fn bring_forward(&self, db: &WriteContext) -> Result<bool> {
         send::forward::probe(db, Self::KIND).await
     }
 
-    async fn perform(&self, db: &Db, claimed: &[Claimed]) -> Result<Vec<Outcome<Self::Outcome>>> {
+    async fn perform(&self, db: &WriteContext, claimed: &[Claimed]) -> Result<Vec<Outcome<Self::Outcome>>> {
         Ok(join_all(self.begin(db, claimed).await?).await)
     }
 
-    async fn begin<'a>(&'a self, db: &'a Db, claimed: &'a [Claimed]) -> Result<Vec<Answer<'a, Self::Outcome>>> {
+    async fn begin<'a>(
+        &'a self,
+        db: &'a WriteContext,
+        claimed: &'a [Claimed],
+    ) -> Result<Vec<Answer<'a, Self::Outcome>>> {
         let drafted = self.draft(db, claimed).await?;
         // Only steps with a message are handed over.
         let ready =
@@ -75,7 +79,7 @@ impl Work for Email {
         let runs: Vec<RunId> = ready.iter().map(|claim| claim.run.id).collect();
         let keys: Vec<_> = ready.iter().map(|claim| Some(claim.step.id.0)).collect();
         let mut sent = self.send.hand_over(db, &runs, MessageLookup::Step, &keys).await?.into_iter();
-        let lost = || Outcome::Failed { why: "it was not sent".into(), again: true, after: None, note: None };
+        let lost = || Outcome::Failed { why: "it was not sent".into(), retryable: true, after: None, data: None };
         let answers = drafted.into_iter().map(|undrafted| match undrafted {
             Some(undrafted) => std::future::ready(undrafted).boxed(),
             None => sent.next().unwrap_or_else(|| std::future::ready(lost()).boxed()),
@@ -102,7 +106,7 @@ impl Work for Email {
 impl Email {
     /// Drafts the message of each step that has none yet. Returns, for each step, its outcome if it
     /// gets no message, else `None`.
-    async fn draft(&self, db: &Db, claimed: &[Claimed]) -> Result<Vec<Option<EmailOutcome>>> {
+    async fn draft(&self, db: &WriteContext, claimed: &[Claimed]) -> Result<Vec<Option<EmailOutcome>>> {
         let ids: Vec<RunRecordId> = claimed.iter().filter_map(|claim| claim.step.run_record_id).collect();
         let recipients =
             run_record::Entity::find().filter(any_of(db.dialect(), run_record::COLUMN.id, ids)).all(db.read()).await?;
@@ -111,7 +115,7 @@ impl Email {
         let batch = batch_context::of_batch(db, claimed).await?;
         let (mut rows, mut undrafted): (HashMap<RunId, Vec<_>>, Vec<Option<EmailOutcome>>) =
             (HashMap::new(), Vec::new());
-        let failed = |why: String| Some(Outcome::Failed { why, again: false, after: None, note: None });
+        let failed = |why: String| Some(Outcome::Failed { why, retryable: false, after: None, data: None });
         let messages = batch_context::evaluated(&batch, claimed, message).await?;
         for ((claim, (snapshot, values)), message) in claimed.iter().zip(batch.iter()).zip(messages) {
             let Some(message) = message else {
@@ -137,8 +141,8 @@ impl Email {
                         to: address,
                         name,
                         message,
-                        occasion: 0,
-                        again: false,
+                        action_number: 0,
+                        is_repeat: false,
                         acted_by: None,
                         meeting: None,
                         test: snapshot.test.is_some(),

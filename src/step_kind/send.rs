@@ -32,10 +32,9 @@ use crate::channel::pause::{self, ChannelAllowance};
 use crate::channel::{Delivery, Mail, MailTransport, RefusalPeriod};
 use crate::domain::audience::suppression;
 use crate::domain::plan::run_template;
-use crate::kernel::db::{Db, Tx};
+use crate::kernel::db::{Db, Tx, WriteContext};
 use crate::kernel::error::Result;
 use crate::kernel::{failpoint, storable};
-use crate::transact;
 
 /// The kind `send_message`.
 #[derive(Debug)]
@@ -56,15 +55,19 @@ impl Work for Send {
         self.channel_allowance(db).await
     }
 
-    async fn bring_forward(&self, db: &Db) -> Result<bool> {
+    async fn bring_forward(&self, db: &WriteContext) -> Result<bool> {
         forward::probe(db, Self::KIND).await
     }
 
-    async fn perform(&self, db: &Db, claimed: &[Claimed]) -> Result<Vec<Outcome<Self::Outcome>>> {
+    async fn perform(&self, db: &WriteContext, claimed: &[Claimed]) -> Result<Vec<Outcome<Self::Outcome>>> {
         Ok(join_all(self.begin(db, claimed).await?).await)
     }
 
-    async fn begin<'a>(&'a self, db: &'a Db, claimed: &'a [Claimed]) -> Result<Vec<Answer<'a, Self::Outcome>>> {
+    async fn begin<'a>(
+        &'a self,
+        db: &'a WriteContext,
+        claimed: &'a [Claimed],
+    ) -> Result<Vec<Answer<'a, Self::Outcome>>> {
         let mut mixed = false;
         for claim in claimed {
             mixed |= crate::domain::run::snapshot::of(db.read(), &claim.run).await?.graph.emails;
@@ -87,7 +90,7 @@ impl Work for Send {
     ) -> Result<()> {
         let mut outcomes = Vec::new();
         for (step, outcome) in settled {
-            let recipient_outcome = match (step.status, outcome.note()) {
+            let recipient_outcome = match (step.status, outcome.data()) {
                 (StepStatus::Completed, _) => Some((Some(RecipientOutcome::Sent), None)),
                 (StepStatus::Failed, _) => Some((Some(RecipientOutcome::Failed), step.error.clone())),
                 (StepStatus::AwaitingApproval, _) | (_, Some((_, Delivery::Unknown { .. }))) => {
@@ -118,11 +121,11 @@ pub(crate) fn unstorable(
     outcome: &Outcome<(CommunicationId, Delivery)>,
     why: &str,
 ) -> Outcome<(CommunicationId, Delivery)> {
-    match outcome.note() {
+    match outcome.data() {
         Some((id, _)) => {
-            Outcome::Unknown { why: why.to_owned(), note: (*id, Delivery::Unknown { why: why.to_owned() }) }
+            Outcome::Unknown { why: why.to_owned(), data: (*id, Delivery::Unknown { why: why.to_owned() }) }
         }
-        None => Outcome::Failed { why: why.to_owned(), again: false, after: None, note: None },
+        None => Outcome::Failed { why: why.to_owned(), retryable: false, after: None, data: None },
     }
 }
 
@@ -132,7 +135,7 @@ pub(super) async fn record(
     run: &run::Model,
     settled: &[(step::Model, &Outcome<(CommunicationId, Delivery)>)],
 ) -> Result<()> {
-    let delivered = settled.iter().filter_map(|(step, outcome)| Some((step, outcome.note()?)));
+    let delivered = settled.iter().filter_map(|(step, outcome)| Some((step, outcome.data()?)));
     // A temporarily refused message of a step that was interrupted meanwhile is returned to the
     // queue first, and cancelled then.
     let as_settled = |step: &step::Model| match step.reason {
@@ -165,7 +168,7 @@ impl Send {
     /// pause.
     pub(crate) async fn channel_allowance(&self, db: &Db) -> Result<ChannelAllowance> {
         let paused = pause::read(db, Channel::Email).await?;
-        let mut room = pause::allowance(paused.as_ref(), db.now(), self.mail.batch(), self.mail.patience);
+        let mut room = pause::allowance(paused.as_ref(), db.now(), self.mail.batch(), self.mail.retry_period);
         if let Some(rate) = self.mail.rate {
             room.count = room.count.min(rate.available(db, self.mail.batch()).await?.count);
         }
@@ -176,7 +179,7 @@ impl Send {
     /// outcome each, which resolves when the channel has answered.
     pub(crate) async fn hand_over<'a>(
         &'a self,
-        db: &'a Db,
+        db: &'a WriteContext,
         runs: &[RunId],
         by: MessageLookup,
         each: &[Option<Uuid>],
@@ -187,7 +190,7 @@ impl Send {
         let leftover = messages(db, by, &keys, CommunicationStatus::Sending).await?;
         failpoint::reach("reserving");
         readdress::follow(db, by, &keys).await?;
-        let reserved = self.reserve(db, runs, by, &keys).await?;
+        let reserved = reserve::reserve(db, &self.mail, runs, by, &keys).await?;
         failpoint::reach("reserved");
         // Nothing may fail from here to the hand-over: a message that is reserved but not handed
         // over would have an unknown outcome.
@@ -198,7 +201,7 @@ impl Send {
         let mut fresh: HashMap<_, _> =
             fresh.filter(|row| !leftover.contains_key(&by.key(row))).map(|row| (by.key(&row), row)).collect();
         let batch = Arc::new(ReservedBatch {
-            turn: self.mail.turns.begin(),
+            turn: self.mail.answer_order.begin(),
             refusing: reserved.refusing,
             opened: watch::Sender::new(None),
             last_time: reserved.last_time,
@@ -216,14 +219,14 @@ impl Send {
                     let behind = other.as_ref().and_then(|(id, ..)| reserved.behind.get(id)).copied();
                     let outcome = unreserved(other, why, behind.unwrap_or(reserved.again_at));
                     match outcome {
-                        Outcome::Later { at, why, note } if waits && behind.is_none() => {
+                        Outcome::Later { at, why, data } if waits && behind.is_none() => {
                             // Messages held by the pause are sent at once if the channel accepts
                             // messages again.
                             let mut opened = batch.opened.subscribe();
                             let later = async move {
                                 let opened =
                                     opened.wait_for(Option::is_some).await.is_ok_and(|opened| *opened == Some(true));
-                                Outcome::Later { at: if opened { db.now() } else { at }, why, note }
+                                Outcome::Later { at: if opened { db.now() } else { at }, why, data }
                             };
                             later.boxed()
                         }
@@ -239,7 +242,7 @@ impl Send {
     /// outcome.
     async fn answer(
         &self,
-        db: &Db,
+        db: &WriteContext,
         message: communication::Model,
         is_repeat: bool,
         batch: Arc<ReservedBatch>,
@@ -251,7 +254,7 @@ impl Send {
             to: &message.to_address,
             delivery: &delivery,
         };
-        let after = self.mail.turns.note(db, Channel::Email, observed).await.unwrap_or_else(|err| {
+        let after = self.mail.answer_order.record(db, Channel::Email, observed).await.unwrap_or_else(|err| {
             log_failure!(warn, err, "the channel's state could not be stored");
             pause::ChannelAfter::default()
         });
@@ -263,27 +266,10 @@ impl Send {
         let paused = after.paused_until;
         let opens = paused.is_none() && delivery == Delivery::Accepted;
         batch.opened.send_modify(|opened| *opened = Some(opens || *opened == Some(true)));
-        let (now, patience) = (db.now(), self.mail.patience);
+        let (now, retry_period) = (db.now(), self.mail.retry_period);
         let is_last_time = batch.last_time.contains(&message.id)
-            || message.refused_since.is_some_and(|since| storable::after(since, patience) <= now);
-        outcome(&message, delivery, is_last_time.then_some(patience), paused, now)
-    }
-
-    /// Reserves messages, with retries while the database is unavailable. If a commit succeeded
-    /// without its answer arriving, the retry finds the messages `SENDING`; no other process has
-    /// these steps.
-    async fn reserve(&self, db: &Db, runs: &[RunId], by: MessageLookup, keys: &[Uuid]) -> Result<reserve::Reservation> {
-        let mut tries = 0;
-        loop {
-            match transact!(db, |tx| reserve::reserve(tx, &self.mail, runs, by, keys).await) {
-                Err(err) if err.is_transient() && tries < 6 => {
-                    log_failure!(warn, err, "messages could not be reserved; trying again");
-                    tokio::time::sleep(std::time::Duration::from_millis(50 << tries)).await;
-                    tries += 1;
-                }
-                outcome => return outcome,
-            }
-        }
+            || message.refused_since.is_some_and(|since| storable::after(since, retry_period) <= now);
+        outcome(&message, delivery, is_last_time.then_some(retry_period), paused, now)
     }
 
     /// Resumes a hand-over that was cut short: looks the message up, and never repeats the
@@ -311,15 +297,15 @@ fn outcome(
 ) -> Outcome<(CommunicationId, Delivery)> {
     let id = message.id;
     match delivery.clone() {
-        Delivery::Accepted => Outcome::Done { result: json!({ "communicationId": id }), note: (id, delivery) },
+        Delivery::Accepted => Outcome::Done { result: json!({ "communicationId": id }), data: (id, delivery) },
         Delivery::Refused { why, term: RefusalPeriod::ForGood } => {
-            Outcome::Failed { why, again: false, after: None, note: Some((id, delivery)) }
+            Outcome::Failed { why, retryable: false, after: None, data: Some((id, delivery)) }
         }
         Delivery::Refused { why, term } => {
-            if let Some(patience) = exhausted {
-                let why = format!("{why} (it was tried for {} hours)", patience.num_hours());
-                let note = Some((id, Delivery::Refused { why: why.clone(), term: RefusalPeriod::ForGood }));
-                return Outcome::Failed { why, again: false, after: None, note };
+            if let Some(retry_period) = exhausted {
+                let why = format!("{why} (it was tried for {} hours)", retry_period.num_hours());
+                let data = Some((id, Delivery::Refused { why: why.clone(), term: RefusalPeriod::ForGood }));
+                return Outcome::Failed { why, retryable: false, after: None, data };
             }
             let at = match (paused, term) {
                 // The channel refuses everybody: the message waits for the channel's next probe.
@@ -327,9 +313,9 @@ fn outcome(
                 (None, RefusalPeriod::Channel) => storable::after(now, pause::probe_interval(1)),
                 (None, _) => storable::after(now, pause::message_backoff(message.refusals + 1)),
             };
-            Outcome::Later { at, why, note: Some((id, delivery)) }
+            Outcome::Later { at, why, data: Some((id, delivery)) }
         }
-        Delivery::Unknown { why } => Outcome::Unknown { why, note: (id, delivery) },
+        Delivery::Unknown { why } => Outcome::Unknown { why, data: (id, delivery) },
     }
 }
 
@@ -353,11 +339,11 @@ fn unreserved(
         Some((_, CommunicationStatus::Approved, _)) => Outcome::Later {
             at: again_at,
             why: "not sent now: its run is on hold, its channel is paused, or the channel's rate is used up".into(),
-            note: None,
+            data: None,
         },
         // A person has resolved it meanwhile.
         Some((id, CommunicationStatus::Sent, _)) => {
-            Outcome::Done { result: json!({ "communicationId": id }), note: (id, Delivery::Accepted) }
+            Outcome::Done { result: json!({ "communicationId": id }), data: (id, Delivery::Accepted) }
         }
         // The recipient opted out while the message waited.
         Some((_, CommunicationStatus::Suppressed, _)) => {

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{Claimed, Outcome, Work};
 use crate::domain::plan::run_template;
-use crate::kernel::db::{Db, Tx};
+use crate::kernel::db::{Db, Tx, WriteContext};
 use crate::kernel::error::Result;
 use crate::kernel::limits;
 
@@ -24,7 +24,7 @@ impl Work for Summarise {
         limits::WORK_BATCH
     }
 
-    async fn perform(&self, db: &Db, claimed: &[Claimed]) -> Result<Vec<Outcome<String>>> {
+    async fn perform(&self, db: &WriteContext, claimed: &[Claimed]) -> Result<Vec<Outcome<String>>> {
         let mut outcomes = Vec::new();
         for claim in claimed {
             let counts = counts(db, claim.run.id).await?;
@@ -44,21 +44,21 @@ impl Work for Summarise {
                 0 => String::new(),
                 count => format!(", {count} suppressed"),
             };
-            let note = format!(
+            let data = format!(
                 "{} of {} {verb}, {} failed, {} skipped{suppressed}",
                 of(RecipientOutcome::Sent),
                 claim.run.audience_count,
                 of(RecipientOutcome::Failed),
                 of(RecipientOutcome::Skipped)
             );
-            outcomes.push(Outcome::Done { result, note });
+            outcomes.push(Outcome::Done { result, data });
         }
         Ok(outcomes)
     }
 
     async fn record(&self, tx: &Tx, run: &run::Model, settled: &[(step::Model, &Outcome<String>)]) -> Result<()> {
-        if let Some(note) = settled.iter().find_map(|(_, outcome)| outcome.note()) {
-            let row = run::ActiveModel { id: Set(run.id), outcome: Set(Some(note.clone())), ..Default::default() };
+        if let Some(summary) = settled.iter().find_map(|(_, outcome)| outcome.data()) {
+            let row = run::ActiveModel { id: Set(run.id), outcome: Set(Some(summary.clone())), ..Default::default() };
             row.update(tx.db()).await?;
         }
         Ok(())

@@ -15,7 +15,7 @@ use crate::domain::content::templating;
 use crate::domain::plan::run_template::kind;
 use crate::kernel::db::batch::any_of;
 use crate::kernel::db::dialect::{self, Type};
-use crate::kernel::db::{Db, Tx};
+use crate::kernel::db::{Db, Tx, WriteContext};
 use crate::kernel::error::Result;
 use crate::kernel::limits;
 use crate::kernel::viewer::Viewer;
@@ -40,7 +40,7 @@ impl Work for UpdateRecord {
         limits::WORK_BATCH
     }
 
-    async fn perform(&self, db: &Db, claimed: &[Claimed]) -> Result<Vec<Outcome<Self::Outcome>>> {
+    async fn perform(&self, db: &WriteContext, claimed: &[Claimed]) -> Result<Vec<Outcome<Self::Outcome>>> {
         let batch = batch_context::of_batch(db, claimed).await?;
         let kinds = kinds(db, claimed).await?;
         let mut pipelines: HashMap<OrgId, Vec<Pipeline>> = HashMap::new();
@@ -49,7 +49,7 @@ impl Work for UpdateRecord {
         }
         let evaluated = batch_context::evaluated(&batch, claimed, changes).await?;
         let outcomes = claimed.iter().zip(batch.iter()).zip(evaluated).map(|((claim, (snapshot, _)), evaluated)| {
-            let failed = |why: String| Outcome::Failed { why, again: false, after: None, note: None };
+            let failed = |why: String| Outcome::Failed { why, retryable: false, after: None, data: None };
             let Some(evaluated) = evaluated else { return batch_context::not_yet(db) };
             let Some(id) = claim.step.record_id else { return failed("the step has no record".into()) };
             let stages = pipelines.get(&claim.run.org_id).map(Vec::as_slice).unwrap_or_default();
@@ -65,9 +65,9 @@ impl Work for UpdateRecord {
                     let mut result = json!({ "stage": changes.stage, "attributes": changes.attributes.len() });
                     if snapshot.test.is_some() {
                         result["rehearsed"] = true.into();
-                        return Outcome::Done { result, note: None };
+                        return Outcome::Done { result, data: None };
                     }
-                    Outcome::Done { result, note: Some(changes) }
+                    Outcome::Done { result, data: Some(changes) }
                 }
                 Err(why) => failed(why),
             }
@@ -84,7 +84,7 @@ impl Work for UpdateRecord {
     ) -> Result<()> {
         let mut by_record: HashMap<RecordId, &Changes> = HashMap::new();
         for (step, outcome) in settled.iter().filter(|(step, _)| step.status == StepStatus::Completed) {
-            if let (Some(id), Some(Some(changes))) = (step.record_id, outcome.note()) {
+            if let (Some(id), Some(Some(changes))) = (step.record_id, outcome.data()) {
                 by_record.insert(id, changes);
             }
         }

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{Claimed, Outcome, Work, batch_context};
 use crate::domain::content::templating;
 use crate::domain::plan::run_template::kind;
-use crate::kernel::db::{Db, Tx};
+use crate::kernel::db::{Tx, WriteContext};
 use crate::kernel::error::Result;
 use crate::kernel::{limits, storable};
 
@@ -24,7 +24,7 @@ impl Work for Wait {
         limits::WORK_BATCH
     }
 
-    async fn perform(&self, db: &Db, claimed: &[Claimed]) -> Result<Vec<Outcome<()>>> {
+    async fn perform(&self, db: &WriteContext, claimed: &[Claimed]) -> Result<Vec<Outcome<()>>> {
         let batch = batch_context::of_batch(db, claimed).await?;
         let points = batch_context::evaluated(&batch, claimed, |settings, values, until| {
             let source = settings["until"].as_str()?;
@@ -32,16 +32,16 @@ impl Work for Wait {
         });
         let points = points.await?;
         let outcomes = claimed.iter().zip(batch.iter()).zip(points).map(|((claim, (snapshot, _)), point)| {
-            let done = |until: DateTime<Utc>| Outcome::Done { result: json!({ "until": until }), note: () };
+            let done = |until: DateTime<Utc>| Outcome::Done { result: json!({ "until": until }), data: () };
             let Some(point) = point else { return batch_context::not_yet(db) };
             let Some(point) = point else { return done(claim.step.available_at) };
             match point {
                 // A test does not wait.
                 Ok(until) if until <= db.now() || snapshot.test.is_some() => done(until),
                 Ok(until) => {
-                    Outcome::Later { at: until, why: format!("it waits until {}", until.to_rfc3339()), note: None }
+                    Outcome::Later { at: until, why: format!("it waits until {}", until.to_rfc3339()), data: None }
                 }
-                Err(why) => Outcome::Failed { why, again: false, after: None, note: None },
+                Err(why) => Outcome::Failed { why, retryable: false, after: None, data: None },
             }
         });
         Ok(outcomes.collect())
@@ -56,7 +56,7 @@ impl Work for Wait {
 fn point(text: &str) -> std::result::Result<DateTime<Utc>, String> {
     let text = text.trim();
     let day = || text.parse::<NaiveDate>().ok()?.and_hms_opt(0, 0, 0).map(|at| at.and_utc());
-    let shown = crate::kernel::validate::shown(text);
+    let shown = crate::kernel::validate::printable(text);
     let found = text.parse().ok().or_else(day);
     let found =
         found.ok_or_else(|| format!("until: `{shown}` is not a valid time; write it like 2026-11-02T12:00:00Z"))?;

@@ -272,7 +272,7 @@ impl App {
                 Ok(known) if known.viewer == principal.viewer => {}
                 Ok(_) => return RequestError::forbidden("your role has changed: reconnect"),
                 // An unavailable database says nothing about the credential.
-                Err(error) if error.passes() => {}
+                Err(error) if error.is_temporary() => {}
                 Err(error) => return error,
             }
         }

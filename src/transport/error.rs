@@ -63,19 +63,19 @@ impl RequestError {
     }
 
     /// True if the error is temporary and says nothing about the principal.
-    pub fn passes(&self) -> bool {
+    pub fn is_temporary(&self) -> bool {
         matches!(self.kind, Kind::Internal | Kind::Busy | Kind::Http(StatusCode::SERVICE_UNAVAILABLE))
     }
 
     /// Adds the cursor to resume from to an error that is temporary, unless it has one.
     pub fn resumable(mut self, cursor: &str) -> Self {
         let temporary = [Code::Unavailable.as_str(), "INTERNAL", "TIMEOUT"];
-        let passes = self.passes() || self.retry.is_some();
+        let are_all_temporary = self.is_temporary() || self.retry.is_some();
         for error in &mut self.errors {
             let extensions = &mut error["extensions"];
             let is_temporary = !extensions["retryAfterSeconds"].is_null()
                 || extensions["code"].as_str().is_some_and(|code| temporary.contains(&code));
-            if (passes || is_temporary) && extensions["cursor"].is_null() {
+            if (are_all_temporary || is_temporary) && extensions["cursor"].is_null() {
                 extensions["cursor"] = json!(cursor);
             }
         }

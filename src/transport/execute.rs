@@ -34,7 +34,7 @@ use crate::kernel::{audit, large, limits};
 /// Effects that are of use only to the receiver of the response, such as claims, are undone if
 /// there is none.
 pub async fn execute(app: &App, admitted: Admitted) -> Result<Vec<u8>, RequestError> {
-    let (kind, way, span) = (admitted.operation.kind.to_string(), admitted.way, admitted.span.clone());
+    let (kind, transport, span) = (admitted.operation.kind.to_string(), admitted.transport, admitted.span.clone());
     let (cost, is_query) = (admitted.cost.clone(), admitted.operation.kind == OperationType::Query);
     let asks_schema = admitted.operation.asks_schema();
     let begun = Instant::now();
@@ -64,7 +64,7 @@ pub async fn execute(app: &App, admitted: Admitted) -> Result<Vec<u8>, RequestEr
     }
     span.record("outcome", outcome.as_str());
     metrics::histogram!("sortie_request_seconds", "kind" => kind.clone()).record(begun.elapsed());
-    metrics::counter!("sortie_requests_total", "way" => way, "kind" => kind, "outcome" => outcome).increment(1);
+    metrics::counter!("sortie_requests_total", "way" => transport, "kind" => kind, "outcome" => outcome).increment(1);
     written
 }
 
@@ -211,7 +211,7 @@ pub(super) fn text(bytes: Vec<u8>) -> Payload {
 
 /// Writes the outcome of each root field that has not written its own audit entry.
 async fn note(app: &App, entries: &AuditEntries, response: Option<&Response>) {
-    for entry in entries.0.iter().filter(|entry| !entry.is_noted()) {
+    for entry in entries.0.iter().filter(|entry| !entry.is_committed()) {
         let is_own =
             |error: &&ServerError| matches!(error.path.first(), Some(PathSegment::Field(name)) if *name == entry.alias);
         let error = response.and_then(|response| response.errors.iter().find(is_own));
@@ -233,7 +233,7 @@ async fn note(app: &App, entries: &AuditEntries, response: Option<&Response>) {
         if outcome == AuditOutcome::Nothing && entry.is_poll() {
             continue;
         }
-        if let Err(err) = audit::note(&app.db, entry, outcome, code).await {
+        if let Err(err) = audit::record(&app.db, entry, outcome, code).await {
             log_failure!(error, err, "the audit log could not be written");
         }
     }

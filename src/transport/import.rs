@@ -77,7 +77,7 @@ async fn import(
     };
     if let Some(unknown) = names(query).into_iter().find(|name| !PARAMETERS.contains(&name.as_str())) {
         let message =
-            format!("unknown parameter `{}`: allowed are {}", validate::shown(&unknown), PARAMETERS.join(", "));
+            format!("unknown parameter `{}`: allowed are {}", validate::printable(&unknown), PARAMETERS.join(", "));
         return Err(RequestError::malformed(&message));
     }
     let mut input = json!({ "kind": options.kind, "file": options.file });
@@ -97,10 +97,10 @@ async fn import(
         Err(error) => Err(error),
     };
     if let Err(error) = &done
-        && !entry.is_noted()
+        && !entry.is_committed()
     {
         let outcome = if error.kind == Kind::Internal { AuditOutcome::Failed } else { AuditOutcome::Refused };
-        if let Err(err) = audit::note(&app.db, &entry, outcome, Some(error.code())).await {
+        if let Err(err) = audit::record(&app.db, &entry, outcome, Some(error.code())).await {
             log_failure!(error, err, "the audit log could not be written");
         }
     }
@@ -144,7 +144,7 @@ async fn read(
     let (chunks, queue) = channel();
     let room = Arc::new(Semaphore::new(CHUNKS));
     let (reported, report) = oneshot::channel();
-    let (db, viewer) = (app.db.with_audit_entry(Some(entry)), viewer.clone());
+    let (db, viewer) = (app.db.write().with_audit_entry(Some(entry)), viewer.clone());
     let runtime = tokio::runtime::Handle::current();
     let reader_room = room.clone();
     let work = move || {

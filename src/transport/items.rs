@@ -24,8 +24,8 @@ pub fn items(app: &App, admitted: Admitted) -> BoxStream<'static, Item> {
         })
         .boxed();
     }
-    let (way, kind) = (admitted.way, admitted.operation.kind.to_string());
-    metrics::counter!("sortie_requests_total", "way" => way, "kind" => kind, "outcome" => "OK").increment(1);
+    let (transport, kind) = (admitted.transport, admitted.operation.kind.to_string());
+    metrics::counter!("sortie_requests_total", "way" => transport, "kind" => kind, "outcome" => "OK").increment(1);
     let mut admitted = admitted;
     let stream_permit = admitted.stream_permit.take();
     let (org_id, mut delivered) = (admitted.org_id, shared::starting_position(&admitted));

@@ -27,7 +27,7 @@ pub(super) fn of(text: &[u8], line: usize, column: usize) -> String {
                 }
             }
             b':' | b',' => match open.last_mut() {
-                Some(Open::Object(key)) if byte == b':' => *key = validate::shown(&String::from_utf8_lossy(&word)),
+                Some(Open::Object(key)) if byte == b':' => *key = validate::printable(&String::from_utf8_lossy(&word)),
                 Some(Open::Array(index)) => *index += 1,
                 _ => {}
             },

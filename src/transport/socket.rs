@@ -311,7 +311,7 @@ impl Dialogue {
 fn forbidden(error: RequestError) -> Close {
     match error.kind {
         Kind::Internal => (1011, "internal error"),
-        _ if error.passes() => (1013, "try again later"),
+        _ if error.is_temporary() => (1013, "try again later"),
         _ => (4403, "Forbidden"),
     }
 }

@@ -110,7 +110,7 @@ pub async fn key(db: &Db, viewer: &Viewer, role: Role, expires_at: Option<DateTi
         let (name, role) = ("first".to_owned(), Role::Admin);
         let fields =
             sortie::domain::people::api_key::Fields { name, role, member_id: None, agent_id: None, expires_at: None };
-        sortie::domain::people::api_key::create(db, &admin, &fields).await.unwrap();
+        sortie::domain::people::api_key::create(&db.write(), &admin, &fields).await.unwrap();
     }
     let name = format!("{role} {}", uuid::Uuid::now_v7().simple());
     let member_id = match role {
@@ -123,11 +123,11 @@ pub async fn key(db: &Db, viewer: &Viewer, role: Role, expires_at: Option<DateTi
                 role: Some(role),
                 subject: None,
             };
-            Some(sortie::domain::people::member::create(db, viewer, &fields).await.unwrap().id)
+            Some(sortie::domain::people::member::create(&db.write(), viewer, &fields).await.unwrap().id)
         }
     };
     let fields = sortie::domain::people::api_key::Fields { name, role, member_id, agent_id: None, expires_at };
-    sortie::domain::people::api_key::create(db, viewer, &fields).await.unwrap().1
+    sortie::domain::people::api_key::create(&db.write(), viewer, &fields).await.unwrap().1
 }
 
 pub fn config(folder: &std::path::Path, url: &str, smtp: Option<String>) -> Config {
@@ -194,7 +194,7 @@ impl World {
         let db = Arc::new(Db::connect(&url, clock.clone()).await.unwrap());
         db.migrate().await.unwrap();
         let viewer = Viewer::developer(&db).await.unwrap();
-        sortie::domain::plan::run_template::sync_built_in(&db).await.unwrap();
+        sortie::domain::plan::run_template::sync_built_in(&db.write()).await.unwrap();
         let server =
             Server::start(&config(&folder, &url, smtp), db.clone(), clock.clone(), viewer.clone()).await.unwrap();
         let address = server.address;
@@ -213,7 +213,7 @@ impl World {
         let db = Arc::new(Db::connect(&url, clock.clone()).await.unwrap());
         db.migrate().await.unwrap();
         let viewer = Viewer::developer(&db).await.unwrap();
-        sortie::domain::plan::run_template::sync_built_in(&db).await.unwrap();
+        sortie::domain::plan::run_template::sync_built_in(&db.write()).await.unwrap();
         let key = key(&db, &viewer, Role::Admin, None).await;
         let mut config = config(&folder, &url, None);
         change(&mut config);
@@ -251,10 +251,10 @@ impl World {
         let db = Arc::new(Db::connect(&url, clock.clone()).await.unwrap());
         db.migrate().await.unwrap();
         let viewer = Viewer::developer(&db).await.unwrap();
-        sortie::domain::plan::run_template::sync_built_in(&db).await.unwrap();
+        sortie::domain::plan::run_template::sync_built_in(&db.write()).await.unwrap();
         let mail = Mail::configured(&Config { mail_per_minute, ..config(&folder, &url, smtp) }).await.unwrap();
         let engine_context = EngineContext {
-            db: db.clone(),
+            db: db.write(),
             clock: clock.clone(),
             lease: Duration::from_secs(60),
             worker: "still".into(),
@@ -404,9 +404,9 @@ impl World {
     }
 
     pub async fn force(&self, sql: &str) {
-        let tx = self.db.begin().await.unwrap();
+        let tx = self.db.write().begin().await.unwrap();
         tx.db().execute_unprepared(sql).await.unwrap();
-        self.db.end(tx, Ok(()), &mut 0).await.unwrap().unwrap();
+        self.db.write().end(tx, Ok(()), &mut 0).await.unwrap().unwrap();
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use crate::domain::manifest::{self, Action};
-use crate::kernel::db::Db;
+use crate::kernel::db::{Db, WriteContext};
 use crate::kernel::error::{Error, Result};
 use crate::kernel::terminal::out;
 use crate::kernel::viewer::Viewer;
@@ -24,7 +24,7 @@ pub async fn apply(db: &Db, viewer: &Viewer, files: &[PathBuf], plan: bool) -> R
             false => std::fs::read_to_string(file),
         };
         let text = read.map_err(|err| Error::internal(format!("{shown}: {err}")))?;
-        let mut found = manifest::apply(db, viewer, &text, true).await?;
+        let mut found = manifest::apply(&db.write(), viewer, &text, true).await?;
         for problem in &found.problems {
             out(format_args!("{shown}:{problem}\n"));
         }
@@ -44,7 +44,7 @@ pub async fn apply(db: &Db, viewer: &Viewer, files: &[PathBuf], plan: bool) -> R
         }
         if !plan {
             let input = json!({ "file": shown.to_string() });
-            let make = async |db: Db| manifest::apply(&db, viewer, &text, false).await;
+            let make = async |db: WriteContext| manifest::apply(&db, viewer, &text, false).await;
             found = super::audited(db, viewer, "applyManifest", &input, make).await?;
             if !found.problems.is_empty() {
                 return Err(Error::internal(

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::domain::import::{Options, Problem, import_with};
 use crate::kernel::config::Import;
-use crate::kernel::db::Db;
+use crate::kernel::db::{Db, WriteContext};
 use crate::kernel::error::{Error, Result};
 use crate::kernel::terminal::{err, out};
 use crate::kernel::viewer::Viewer;
@@ -37,7 +37,7 @@ pub async fn import(db: &Db, viewer: &Viewer, given: &Import) -> Result<bool> {
         region: given.region.clone().or_else(|| given.config.phone_region.clone()),
     };
     let input = json!({ "kind": options.kind, "file": options.file });
-    let read = async |db: Db| {
+    let read = async |db: WriteContext| {
         import_with(&db, viewer, &options, std::io::BufReader::new(source), |report, problems| {
             problems.iter().for_each(print_problem);
             err(format_args!("{} rows read …\n", report.rows));

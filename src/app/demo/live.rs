@@ -19,8 +19,8 @@ use crate::domain::manifest;
 use crate::domain::plan::{agent, campaign, run_template};
 use crate::domain::worker::claim::{self, ClaimRequest};
 use crate::domain::worker::settle::{self, HeldStep, WorkerOutcome};
-use crate::kernel::db::Db;
 use crate::kernel::db::batch::any_of;
+use crate::kernel::db::{Db, WriteContext};
 use crate::kernel::error::{Error, Result};
 use crate::kernel::viewer::Viewer;
 
@@ -47,7 +47,7 @@ pub(super) async fn find(db: &Db, viewer: &Viewer, name: &str) -> Result<Option<
 }
 
 /// Creates both campaigns and launches the first slow flight.
-pub(super) async fn seed(db: &Db, viewer: &Viewer) -> Result<()> {
+pub(super) async fn seed(db: &WriteContext, viewer: &Viewer) -> Result<()> {
     let applied = manifest::apply(db, viewer, MANIFEST, false).await?;
     if let Some(problem) = applied.problems.first() {
         return Err(Error::internal(format!("the demo's manifest is invalid: {problem}")));
@@ -61,7 +61,7 @@ pub(super) async fn seed(db: &Db, viewer: &Viewer) -> Result<()> {
     Ok(())
 }
 
-async fn plan(db: &Db, viewer: &Viewer, name: &str, template: &str, audience: &str) -> Result<CampaignId> {
+async fn plan(db: &WriteContext, viewer: &Viewer, name: &str, template: &str, audience: &str) -> Result<CampaignId> {
     let id = match find(db, viewer, name).await? {
         Some(found) => found.id,
         None => {
@@ -103,7 +103,12 @@ pub struct DemoAgent {
 
 impl DemoAgent {
     /// Works until the server stops, then settles the steps that it holds.
-    pub async fn run_until_stopped(mut self, db: &Db, viewer: &Viewer, mut stop: watch::Receiver<bool>) -> Result<()> {
+    pub async fn run_until_stopped(
+        mut self,
+        db: &WriteContext,
+        viewer: &Viewer,
+        mut stop: watch::Receiver<bool>,
+    ) -> Result<()> {
         loop {
             tokio::select! {
                 () = tokio::time::sleep(PACE) => {}
@@ -123,7 +128,7 @@ impl DemoAgent {
 
     /// Settles the steps of the previous tick and claims one step of each run in progress. If the
     /// last slow flight is completed, launches the next one. Returns the number of steps held.
-    pub async fn tick(&mut self, db: &Db, viewer: &Viewer) -> Result<usize> {
+    pub async fn tick(&mut self, db: &WriteContext, viewer: &Viewer) -> Result<usize> {
         self.settle_held(db, viewer).await?;
         let Some(slow) = find(db, viewer, SLOW).await? else { return Ok(0) };
         let done = latest(db, viewer, slow.id).await?.is_some_and(|run| run.status == RunStatus::Completed);
@@ -156,7 +161,7 @@ impl DemoAgent {
         Ok(self.held.len())
     }
 
-    async fn settle_held(&mut self, db: &Db, viewer: &Viewer) -> Result<()> {
+    async fn settle_held(&mut self, db: &WriteContext, viewer: &Viewer) -> Result<()> {
         let held = std::mem::take(&mut self.held);
         if held.is_empty() {
             return Ok(());

@@ -15,7 +15,7 @@ use crate::domain::run::guided::mail::{self, GuidedMail};
 use crate::domain::run::guided::start::{self, GuidedStepDraft, Start};
 use crate::domain::run::incoming_reply::{self, IncomingReply};
 use crate::domain::run::step::{self as steps, Action, ActionInput};
-use crate::kernel::db::Db;
+use crate::kernel::db::{Db, WriteContext};
 use crate::kernel::error::{Error, Result};
 use crate::kernel::viewer::Viewer;
 
@@ -61,7 +61,7 @@ const REVIEW: &str = "This week's review";
 
 /// Imports the records, writes to some, starts the Weekly Pipeline Review and its first step;
 /// existing parts are left as they are.
-pub(super) async fn seed(db: &Db, viewer: &Viewer) -> Result<()> {
+pub(super) async fn seed(db: &WriteContext, viewer: &Viewer) -> Result<()> {
     if super::run_named(db, viewer, REVIEW).await?.is_some() {
         return Ok(());
     }
@@ -86,7 +86,7 @@ pub(super) async fn seed(db: &Db, viewer: &Viewer) -> Result<()> {
 }
 
 /// Sends three emails, as a person would.
-async fn send_letters(db: &Db, viewer: &Viewer) -> Result<()> {
+async fn send_letters(db: &WriteContext, viewer: &Viewer) -> Result<()> {
     let step = json!({
         "key": "write", "name": "Write to those we know", "type": "email", "assignedTo": "HUMAN",
         "config": { "records": { "filter": { "kind": { "eq": "partnership" }, "lastContactedAt": { "newerThan": "7d" } } } },
@@ -112,7 +112,7 @@ async fn send_letters(db: &Db, viewer: &Viewer) -> Result<()> {
             "Hello {{ contact }},\n\nhow do things look on your side?\n\nBest regards\n{{ sender.name }}\n".into(),
         ),
         message_template: None,
-        again: false,
+        is_repeat: false,
     };
     mail::send(db, viewer, &letter).await?;
     Ok(())
@@ -120,6 +120,7 @@ async fn send_letters(db: &Db, viewer: &Viewer) -> Result<()> {
 
 /// Once the outcome of the emails is known, records answers to some of them and completes the work.
 pub(super) async fn answer(db: Arc<Db>, viewer: Viewer, letters: RunId) -> Result<()> {
+    let db = db.write();
     let mut nudges = db.nudges();
     loop {
         nudges.mark_unchanged();
@@ -128,7 +129,7 @@ pub(super) async fn answer(db: Arc<Db>, viewer: Viewer, letters: RunId) -> Resul
         if run.status != RunStatus::InProgress {
             return Ok(());
         }
-        if run.on_way == 0 {
+        if run.in_flight == 0 {
             break;
         }
         if nudges.changed().await.is_err() {

@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 
 use crate::domain::audience::{kind, stage, suppression};
 use crate::kernel::db::batch::any_of;
-use crate::kernel::db::{Db, Tx, error_codes};
+use crate::kernel::db::{Db, Tx, WriteContext, error_codes};
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::event::{self, Event};
 use crate::kernel::page::{self, Args, Key, Order, Page};
@@ -189,7 +189,7 @@ pub(crate) fn normalized(value: Value) -> Value {
 }
 
 /// Creates a record. Errors: BAD_USER_INPUT; CONFLICT if one of this kind has the same external id.
-pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<Model> {
+pub async fn create(db: &WriteContext, viewer: &Viewer, fields: &Fields) -> Result<Model> {
     transact!(db, |tx| create_in(tx, viewer, fields).await)
 }
 
@@ -254,7 +254,7 @@ pub(crate) async fn update_locked(tx: &Tx, viewer: &Viewer, before: &Model, fiel
     let changed = row.is_changed();
     let record = save(tx, row, before.revision).await?;
     match (before.unsubscribed_at, record.unsubscribed_at) {
-        (Some(_), None) => suppression::lift(tx, before.id).await?,
+        (Some(_), None) => suppression::remove_opt_out(tx, before.id).await?,
         (_, Some(_)) if changed => {
             let former = suppression::as_before(before, &record);
             suppression::opt_out(tx, viewer, &[former, record.clone()]).await?;

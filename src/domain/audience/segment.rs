@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::domain::audience::record::filter::{self, RecordFilter};
 use crate::kernel::db::batch::insert_all;
-use crate::kernel::db::{Db, Tx};
+use crate::kernel::db::{Db, Tx, WriteContext};
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::page::{Args, Window};
 use crate::kernel::references::is;
@@ -38,7 +38,7 @@ pub struct Fields {
 }
 
 /// Creates a segment. Errors: BAD_USER_INPUT; NOT_FOUND for an unknown record.
-pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<Model> {
+pub async fn create(db: &WriteContext, viewer: &Viewer, fields: &Fields) -> Result<Model> {
     transact!(db, |tx| create_in(tx, viewer, fields).await)
 }
 
@@ -69,7 +69,13 @@ pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Resu
 
 /// Updates the given fields; a filter replaces a list, and a list a filter. Errors: NOT_FOUND,
 /// CONFLICT.
-pub async fn update(db: &Db, viewer: &Viewer, id: SegmentId, expected: Option<i32>, fields: &Fields) -> Result<Model> {
+pub async fn update(
+    db: &WriteContext,
+    viewer: &Viewer,
+    id: SegmentId,
+    expected: Option<i32>,
+    fields: &Fields,
+) -> Result<Model> {
     transact!(db, |tx| update_in(tx, viewer, id, expected, fields).await)
 }
 

@@ -7,7 +7,7 @@ use serde_json::json;
 use std::collections::BTreeMap;
 
 use crate::domain::audience::kind;
-use crate::kernel::db::Db;
+use crate::kernel::db::WriteContext;
 use crate::kernel::db::batch::insert_all;
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::event::{self, Event};
@@ -81,7 +81,7 @@ pub fn check(pipelines: &[Pipeline], field: &str, kind: &str, stage: &str) -> Re
     if pipeline.stages.iter().any(|one| one == stage) {
         return Ok(());
     }
-    let stage = validate::shown(stage);
+    let stage = validate::printable(stage);
     let message = format!("a {kind} has no stage `{stage}`; there is {}", pipeline.stages.join(", "));
     Err(Refusal::input(field, message).with("allowed", json!(pipeline.stages)).into())
 }
@@ -99,7 +99,7 @@ pub(crate) async fn check_one(
 
 /// Replaces the stages of a kind of record, in order; an empty list restores the built-in pipeline.
 /// Records keep their stage. Errors: BAD_USER_INPUT for an invalid or duplicate name.
-pub async fn set(db: &Db, viewer: &Viewer, kind: &str, stages: &[String]) -> Result<Option<Pipeline>> {
+pub async fn set(db: &WriteContext, viewer: &Viewer, kind: &str, stages: &[String]) -> Result<Option<Pipeline>> {
     let kind = kind::check("recordKind", kind)?;
     if stages.len() > limits::STAGES {
         return Err(Refusal::limit_for_field("stages", format!("at most {}", limits::STAGES)).into());

@@ -19,7 +19,7 @@ use serde_json::json;
 
 use crate::kernel::db::batch::{any_of, insert_new};
 use crate::kernel::db::dialect::Dialect;
-use crate::kernel::db::{Db, Tx, error_codes};
+use crate::kernel::db::{Tx, WriteContext, error_codes};
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::event::{self, Event};
 use crate::kernel::validate;
@@ -33,10 +33,17 @@ paged!(suppression);
 pub const UNSUBSCRIBED: &str = "UNSUBSCRIBED";
 
 /// Adds an address. Errors: BAD_USER_INPUT; CONFLICT if it is on the list already.
-pub async fn create(db: &Db, viewer: &Viewer, channel: Channel, address: &str, reason: &str) -> Result<Model> {
+pub async fn create(
+    db: &WriteContext,
+    viewer: &Viewer,
+    channel: Channel,
+    address: &str,
+    reason: &str,
+) -> Result<Model> {
     let address = match channel {
         Channel::Email if address.contains(['*', '%']) => {
-            let message = format!("`{}`: must be one address; patterns are not supported", validate::shown(address));
+            let message =
+                format!("`{}`: must be one address; patterns are not supported", validate::printable(address));
             return Err(Refusal::input("address", message).into());
         }
         Channel::Email => validate::email("address", address)?,
@@ -71,7 +78,7 @@ pub async fn create(db: &Db, viewer: &Viewer, channel: Channel, address: &str, r
 /// Removes an address from the list and returns its entry. A former address of an opted-out record
 /// can be removed; its current address can't. Errors: NOT_FOUND; CONFLICT for an opted-out record's
 /// current address.
-pub async fn delete(db: &Db, viewer: &Viewer, id: SuppressionId) -> Result<Model> {
+pub async fn delete(db: &WriteContext, viewer: &Viewer, id: SuppressionId) -> Result<Model> {
     transact!(db, |tx| {
         let found = must_find(tx.db(), viewer, id).await?;
         let opted_out = |id| {
@@ -148,7 +155,7 @@ pub(crate) fn as_before(before: &record::Model, after: &record::Model) -> record
 
 /// Removes the entries of one record's opt-out only: an address that another record opted out stays
 /// blocked.
-pub(crate) async fn lift(tx: &Tx, id: RecordId) -> Result<()> {
+pub(crate) async fn remove_opt_out(tx: &Tx, id: RecordId) -> Result<()> {
     Entity::delete_many().filter(COLUMN.record_id.eq(id)).exec(tx.db()).await?;
     Ok(())
 }
@@ -166,7 +173,7 @@ pub(crate) async fn find_suppressed(
     }
     let found = Entity::find()
         .filter(COLUMN.org_id.eq(org_id))
-        .filter(closes(channel))
+        .filter(blocks(channel))
         .filter(any_of(db.get_database_backend(), COLUMN.address_key, keys.iter().cloned()))
         .all(db)
         .await?;
@@ -181,13 +188,13 @@ pub(crate) async fn find_suppressed(
 }
 
 /// A condition on the entries that block a channel: its own entries, and opt-outs of any channel.
-fn closes(channel: Channel) -> Condition {
+fn blocks(channel: Channel) -> Condition {
     Condition::any().add(COLUMN.channel.eq(channel)).add(Column::RecordId.is_not_null())
 }
 
 /// An SQL condition: the record's address is on the list, by an opt-out or by an entry for the
 /// channel.
-pub(crate) fn listed(channel: Channel, address: &str, opted_out: bool) -> String {
+pub(crate) fn is_suppressed(channel: Channel, address: &str, opted_out: bool) -> String {
     let entry = if opted_out {
         "s.record_id IS NOT NULL".to_owned()
     } else {

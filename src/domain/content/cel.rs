@@ -143,7 +143,7 @@ impl Condition {
     pub fn holds_within(&self, values: &Map<String, Value>, steps: &Steps) -> Result<bool, String> {
         match self.evaluate(values, steps)? {
             Value::Bool(holds) => Ok(holds),
-            other => Err(format!("is neither true nor false, but {}", validate::shown(&other.to_string()))),
+            other => Err(format!("is neither true nor false, but {}", validate::printable(&other.to_string()))),
         }
     }
 }

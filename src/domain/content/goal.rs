@@ -5,7 +5,7 @@ use entity::goal::{ActiveModel, Model};
 use entity::id::GoalId;
 use sea_orm::{ActiveModelTrait, IntoActiveModel, Set};
 
-use crate::kernel::db::{Db, Tx};
+use crate::kernel::db::{Tx, WriteContext};
 use crate::kernel::error::Result;
 use crate::kernel::references::is;
 use crate::kernel::validate;
@@ -27,7 +27,7 @@ pub struct Fields {
 }
 
 /// Creates a goal; a name is required.
-pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<Model> {
+pub async fn create(db: &WriteContext, viewer: &Viewer, fields: &Fields) -> Result<Model> {
     transact!(db, |tx| create_in(tx, viewer, fields).await)
 }
 
@@ -50,7 +50,13 @@ pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Resu
 }
 
 /// Updates the given fields. Errors: NOT_FOUND, CONFLICT.
-pub async fn update(db: &Db, viewer: &Viewer, id: GoalId, expected: Option<i32>, fields: &Fields) -> Result<Model> {
+pub async fn update(
+    db: &WriteContext,
+    viewer: &Viewer,
+    id: GoalId,
+    expected: Option<i32>,
+    fields: &Fields,
+) -> Result<Model> {
     transact!(db, |tx| update_in(tx, viewer, id, expected, fields).await)
 }
 

@@ -10,7 +10,7 @@ use sea_orm::{ActiveModelTrait, IntoActiveModel, Set};
 use serde_json::json;
 
 use crate::domain::content::templating;
-use crate::kernel::db::{Db, Tx};
+use crate::kernel::db::{Tx, WriteContext};
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::references::is;
 use crate::kernel::validate;
@@ -37,7 +37,7 @@ pub struct Fields {
 
 /// Creates a template. Errors: BAD_USER_INPUT for a missing name or body, mail without a subject, a
 /// text that does not parse.
-pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<Model> {
+pub async fn create(db: &WriteContext, viewer: &Viewer, fields: &Fields) -> Result<Model> {
     transact!(db, |tx| create_in(tx, viewer, fields).await)
 }
 
@@ -72,7 +72,7 @@ pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Resu
 /// Updates the given fields; a change creates a version. Errors: NOT_FOUND, CONFLICT,
 /// BAD_USER_INPUT.
 pub async fn update(
-    db: &Db,
+    db: &WriteContext,
     viewer: &Viewer,
     id: MessageTemplateId,
     expected: Option<i32>,

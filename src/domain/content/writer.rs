@@ -9,7 +9,7 @@ use sea_orm::{ActiveModelTrait, IntoActiveModel, Set};
 use serde_json::json;
 
 use crate::domain::content::templating;
-use crate::kernel::db::{Db, Tx};
+use crate::kernel::db::{Tx, WriteContext};
 use crate::kernel::error::Result;
 use crate::kernel::references::is;
 use crate::kernel::validate;
@@ -35,7 +35,7 @@ pub struct Fields {
 }
 
 /// Creates a writer. Errors: BAD_USER_INPUT for a missing name, or a body that does not parse.
-pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<Model> {
+pub async fn create(db: &WriteContext, viewer: &Viewer, fields: &Fields) -> Result<Model> {
     transact!(db, |tx| create_in(tx, viewer, fields).await)
 }
 
@@ -65,7 +65,13 @@ pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Resu
 
 /// Updates the given fields; a change creates a version. Errors: NOT_FOUND, CONFLICT,
 /// BAD_USER_INPUT.
-pub async fn update(db: &Db, viewer: &Viewer, id: WriterId, expected: Option<i32>, fields: &Fields) -> Result<Model> {
+pub async fn update(
+    db: &WriteContext,
+    viewer: &Viewer,
+    id: WriterId,
+    expected: Option<i32>,
+    fields: &Fields,
+) -> Result<Model> {
     transact!(db, |tx| update_in(tx, viewer, id, expected, fields).await)
 }
 

@@ -210,7 +210,10 @@ impl<'a> Reader<'a> {
                         below.named.entry(camel).or_insert(index);
                     }
                     if fields.contains_key(&name) {
-                        return Err(format!("line {line}: duplicate key `{}`", crate::kernel::validate::shown(&name)));
+                        return Err(format!(
+                            "line {line}: duplicate key `{}`",
+                            crate::kernel::validate::printable(&name)
+                        ));
                     }
                     fields.insert(name, value);
                 }
@@ -263,7 +266,7 @@ fn tree(value: &Value) -> saphyr::Yaml<'_> {
 
 /// Parses a plain scalar by YAML's core schema. Errors: a number that JSON cannot represent.
 fn scalar(text: std::borrow::Cow<'_, str>) -> Result<Value, String> {
-    let shown = crate::kernel::validate::shown(&text);
+    let shown = crate::kernel::validate::printable(&text);
     let too_small = storable::written(&text);
     Ok(match Scalar::parse_from_cow(text) {
         Scalar::FloatingPoint(number) if !number.is_finite() => {

@@ -84,7 +84,7 @@ pub(super) fn read(header: &Line, kind: &str, options: &Options, warnings: &mut 
         let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         let name = storable::nfc(text.trim()).into_owned();
         if name.chars().count() > limits::NAME_CHARS {
-            let shown = validate::shown(&name);
+            let shown = validate::printable(&name);
             return Err(refused(format!(
                 "the name of a column has at most {} characters: `{shown}`",
                 limits::NAME_CHARS
@@ -103,10 +103,10 @@ pub(super) fn read(header: &Line, kind: &str, options: &Options, warnings: &mut 
     for (name, kind) in super::types::parse(&options.types)? {
         let matching: Vec<usize> = (0..columns.len()).filter(|at| is_called(&columns[*at].name, &name)).collect();
         let [at] = matching[..] else {
-            return Err(Refusal::input("types", format!("there is no column `{}`", validate::shown(&name))).into());
+            return Err(Refusal::input("types", format!("there is no column `{}`", validate::printable(&name))).into());
         };
         if !matches!(columns[at].target, Target::Attribute(_)) {
-            let shown = validate::shown(&name);
+            let shown = validate::printable(&name);
             return Err(
                 Refusal::input("types", format!("`{shown}` is not an attribute: only attributes have types")).into()
             );
@@ -137,7 +137,7 @@ fn mapped(names: &[String], options: &Options) -> Result<Vec<Option<Target>>> {
         let wrong = |why: String| Refusal::input("map", why);
         let (from, to) = given
             .rsplit_once('=')
-            .ok_or_else(|| wrong(format!("`{}` is not of the form `Column=field`", validate::shown(given))))?;
+            .ok_or_else(|| wrong(format!("`{}` is not of the form `Column=field`", validate::printable(given))))?;
         let (from, to) = (storable::nfc(from.trim()).into_owned(), storable::nfc(to.trim()).into_owned());
         let exact: Vec<usize> = (0..names.len()).filter(|at| names[*at] == from).collect();
         let like = || (0..names.len()).filter(|at| is_called(&names[*at], &from)).collect();
@@ -147,12 +147,14 @@ fn mapped(names: &[String], options: &Options) -> Result<Vec<Option<Target>>> {
             to => match (known(to), close(to)) {
                 (Some(field), _) => Target::Field(field),
                 (None, Some(near)) => {
-                    return Err(
-                        wrong(format!("there is no field `{}`; did you mean `{near}`?", validate::shown(to))).into()
-                    );
+                    return Err(wrong(format!(
+                        "there is no field `{}`; did you mean `{near}`?",
+                        validate::printable(to)
+                    ))
+                    .into());
                 }
                 (None, None) if to.chars().any(char::is_control) || to.chars().count() > limits::NAME_CHARS => {
-                    return Err(wrong(format!("`{}` can't name an attribute", validate::shown(to))).into());
+                    return Err(wrong(format!("`{}` can't name an attribute", validate::printable(to))).into());
                 }
                 (None, None) => Target::Attribute(to.to_owned()),
             },
@@ -160,14 +162,14 @@ fn mapped(names: &[String], options: &Options) -> Result<Vec<Option<Target>>> {
         if matching.is_empty() || (matching.len() > 1 && target != Target::Ignored) {
             let has = listed(names);
             let many = if matching.is_empty() { "there is no" } else { "there are several of a" };
-            return Err(wrong(format!("{many} column `{}`; the file has {has}", validate::shown(&from))).into());
+            return Err(wrong(format!("{many} column `{}`; the file has {has}", validate::printable(&from))).into());
         }
         for at in matching {
             if targets[at].is_some() {
                 return Err(wrong(format!(
                     "the column `{}` is mapped twice: a column maps to one field (if no column is `external_id`, the \
                      address in `email` is the id)",
-                    validate::shown(&names[at])
+                    validate::printable(&names[at])
                 ))
                 .into());
             }
@@ -178,7 +180,7 @@ fn mapped(names: &[String], options: &Options) -> Result<Vec<Option<Target>>> {
 }
 
 fn listed(names: &[String]) -> String {
-    let mut shown: Vec<String> = names.iter().take(20).map(|name| format!("`{}`", validate::shown(name))).collect();
+    let mut shown: Vec<String> = names.iter().take(20).map(|name| format!("`{}`", validate::printable(name))).collect();
     if names.len() > shown.len() {
         shown.push("…".into());
     }
@@ -231,7 +233,7 @@ fn targets(
     for (at, target) in targets.iter().enumerate() {
         let before = targets[..at].iter().position(|before| before == target);
         if let (Target::Attribute(name), Some(before)) = (target, before) {
-            let shown = validate::shown(name);
+            let shown = validate::printable(name);
             return Err(refused(format!(
                 "the column `{shown}` comes twice, as columns {} and {}: rename one, or exclude both with `map`, `{shown}=`",
                 before + 1,
@@ -250,7 +252,7 @@ fn targets(
         warnings.push(format!(
             "no column is read as `external_id`: records are identified by their address, in `{}`; if another column is \
              the id, name it with `map`, `Column=external_id`",
-            validate::shown(&names[at])
+            validate::printable(&names[at])
         ));
     }
     Ok(targets)
@@ -266,7 +268,7 @@ fn warn(names: &[String], targets: &[Target], warnings: &mut Vec<String>) {
         if as_attribute != name {
             continue;
         }
-        let (shown, key) = (validate::shown(name), key(name));
+        let (shown, key) = (validate::printable(name), key(name));
         let near = close(name).or_else(|| contains(&key).filter(|near| !taken(near)));
         if suggests_opt_out(&key) {
             warnings.push(format!(

@@ -24,7 +24,10 @@ impl Order {
             "DMY" => Ok(Self::DayMonth),
             "MDY" => Ok(Self::MonthDay),
             "YMD" => Ok(Self::Year),
-            _ => Err(Refusal::input("dates", format!("`{}`: must be DMY, MDY or YMD", validate::shown(given))).into()),
+            _ => {
+                Err(Refusal::input("dates", format!("`{}`: must be DMY, MDY or YMD", validate::printable(given)))
+                    .into())
+            }
         }
     }
 }

@@ -37,7 +37,7 @@ pub(super) fn decimals(columns: &mut [Column], rows: &[Vec<&str>], given: Option
         let Some(example) = values(at).find(|value| numbers::is_ambiguous(value)).filter(|_| all_numbers) else {
             continue;
         };
-        let (name, example) = (validate::shown(&column.name), validate::shown(example));
+        let (name, example) = (validate::printable(&column.name), validate::printable(example));
         match others.and_then(|decimal| Some((decimal, decimal.plain(example.as_str())?))) {
             Some((decimal, plain)) => {
                 let separator = decimal.separators().0;
@@ -85,8 +85,8 @@ pub(super) fn attribute_types(columns: &mut [Column], rows: &[Vec<&str>], warnin
             warnings.push(format!(
                 "the column `{}` has values such as `{}`: kept as an attribute, they unsubscribe nobody; a column \
                  `unsubscribed` does",
-                validate::shown(&column.name),
-                validate::shown(value)
+                validate::printable(&column.name),
+                validate::printable(value)
             ));
         }
         column.typed.kind = types::infer(name, values, column.typed.decimal);

@@ -28,7 +28,7 @@ impl Decimal {
         match given.trim().to_lowercase().as_str() {
             "," | "comma" => Ok(Self::Comma),
             "." | "point" | "dot" => Ok(Self::Point),
-            _ => Err(Refusal::input("decimal", format!("`{}`: must be `,` or `.`", validate::shown(given))).into()),
+            _ => Err(Refusal::input("decimal", format!("`{}`: must be `,` or `.`", validate::printable(given))).into()),
         }
     }
 

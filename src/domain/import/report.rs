@@ -8,7 +8,7 @@ use entity::import_seen;
 use sea_orm::sea_query::ExprTrait;
 use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, Set};
 
-use crate::kernel::db::Db;
+use crate::kernel::db::{Db, WriteContext};
 use crate::kernel::error::Result;
 use crate::kernel::viewer::Viewer;
 use crate::transact;
@@ -18,7 +18,7 @@ paged!(import);
 
 /// Marks running imports as failed if their last sign of life is earlier than `last_seen`: their
 /// process has ended.
-pub(crate) async fn fail_abandoned(db: &Db, last_seen: DateTime<Utc>) -> Result<()> {
+pub(crate) async fn fail_abandoned(db: &WriteContext, last_seen: DateTime<Utc>) -> Result<()> {
     let silent = || {
         let seen = import::COLUMN.alive_at.lt(last_seen).or(import::COLUMN.alive_at.is_null());
         import::Entity::find().filter(import::COLUMN.status.eq(ImportStatus::Running)).filter(seen)

@@ -81,7 +81,7 @@ pub(super) fn read(
         };
         if let Err(why) = read {
             good &= column.target != Target::Field(Field::ExternalId);
-            let value = (!lossy.trim().is_empty()).then(|| validate::shown(&lossy));
+            let value = (!lossy.trim().is_empty()).then(|| validate::printable(&lossy));
             problems.push(Problem { line, column: Some(column.name.clone()), value, why });
         }
     }

@@ -77,7 +77,7 @@ impl Typed {
             Err(why) if self.declared => Err(why),
             _ => {
                 self.misfits += 1;
-                self.first.get_or_insert_with(|| (line, validate::shown(text)));
+                self.first.get_or_insert_with(|| (line, validate::printable(text)));
                 Ok(json!(text))
             }
         }
@@ -100,7 +100,7 @@ pub(super) fn parse(given: &[String]) -> Result<Vec<(String, Type)>> {
     let each = given.iter().flat_map(|text| text.split(',')).filter(|text| !text.trim().is_empty());
     let read = |text: &str| {
         let wrong = || {
-            let shown = validate::shown(text);
+            let shown = validate::printable(text);
             Refusal::input("types", format!("`{shown}`: must be `column=` and one of number, boolean, date, text"))
         };
         let (name, kind) = text.rsplit_once('=').ok_or_else(wrong)?;

@@ -21,7 +21,7 @@ use crate::domain::audience::stage::{self, Pipeline};
 use crate::domain::audience::suppression;
 use crate::domain::run::interrupt;
 use crate::kernel::db::batch::any_of;
-use crate::kernel::db::{Db, Tx};
+use crate::kernel::db::{Tx, WriteContext};
 use crate::kernel::error::Result;
 use crate::kernel::viewer::Viewer;
 use crate::kernel::{limits, validate};
@@ -29,7 +29,7 @@ use crate::transact;
 
 /// Writes one chunk, and adds the problems found while writing.
 pub(super) async fn chunk(
-    db: &Db,
+    db: &WriteContext,
     viewer: &Viewer,
     report: &import::Model,
     rows: &[Row],
@@ -102,7 +102,7 @@ async fn without_duplicates(
             problems.push(Problem {
                 line: row.line,
                 column: Some("external_id".into()),
-                value: Some(validate::shown(&row.external_id)),
+                value: Some(validate::printable(&row.external_id)),
                 why: format!("appears in line {line} already; the first one counts"),
             });
             match unique.iter_mut().find(|first| first.external_id == row.external_id) {
@@ -261,7 +261,7 @@ fn without_unknown_stage(
         Some((given, why.strip_prefix("stage: ").map_or(why.clone(), str::to_owned)))
     });
     let Some((given, why)) = refused else { return row.clone() };
-    let value = Some(validate::shown(given));
+    let value = Some(validate::printable(given));
     problems.push(Problem { line: row.line, column: Some("stage".into()), value, why });
     report.fields_left_out += 1;
     Row { stage: None, ..row.clone() }

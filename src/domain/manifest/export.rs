@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use entity::{AgentKind, TemplateKind, agent, goal, message_template, reviewer, run_template, segment, writer};
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder};
+use sea_orm::sea_query::{Expr, ExprTrait};
+use sea_orm::{EntityTrait, Order, QueryFilter, QueryOrder};
 use serde_json::{Map, Value, json};
 
 use crate::domain::audience::record::filter::RecordFilter;
@@ -11,16 +12,6 @@ use crate::domain::content::yaml;
 use crate::kernel::db::Db;
 use crate::kernel::error::{Error, Result};
 use crate::kernel::viewer::Viewer;
-
-macro_rules! all {
-    ($module:ident, $db:ident, $viewer:ident) => {
-        $module::Entity::find()
-            .filter($module::COLUMN.org_id.eq($viewer.org_id))
-            .order_by_asc($module::COLUMN.id)
-            .all($db.read())
-            .await?
-    };
-}
 
 /// Exports everything of the org that a manifest can declare, except fixed lists of records.
 /// Applying the result changes nothing.
@@ -31,12 +22,12 @@ pub async fn export(db: &Db, viewer: &Viewer) -> Result<String> {
             root.insert(section.to_owned(), items.into_iter().map(without_empty_fields).collect());
         }
     };
-    let goals = all!(goal, db, viewer);
+    let goals = all::<goal::Entity>(db, viewer).await?;
     let each = |row: goal::Model| json!({ "name": row.name, "description": row.description });
     put("goals", with_nth(goals.into_iter().map(each)));
     let each = |row: writer::Model| json!({ "name": row.name, "kind": row.kind, "instructions": row.instructions, "body": row.body });
-    put("writers", with_nth(all!(writer, db, viewer).into_iter().map(each)));
-    let reviewers = all!(reviewer, db, viewer);
+    put("writers", with_nth(all::<writer::Entity>(db, viewer).await?.into_iter().map(each)));
+    let reviewers = all::<reviewer::Entity>(db, viewer).await?;
     let ids: Vec<_> = reviewers.iter().map(|row| row.member_id).collect();
     let members = crate::domain::people::member::find_all(db.read(), viewer, &ids).await?;
     // The built-in developer does not exist in other installations. Without a member, the reviewer
@@ -49,8 +40,8 @@ pub async fn export(db: &Db, viewer: &Viewer) -> Result<String> {
     let each = |row: &reviewer::Model| json!({ "name": row.name, "member": email(row), "policy": row.policy });
     put("reviewers", with_nth(reviewers.iter().map(each)));
     let each = |row: message_template::Model| json!({ "name": row.name, "channel": row.channel, "subject": row.subject, "body": row.body });
-    put("messageTemplates", with_nth(all!(message_template, db, viewer).into_iter().map(each)));
-    let mut rows = all!(segment, db, viewer);
+    put("messageTemplates", with_nth(all::<message_template::Entity>(db, viewer).await?.into_iter().map(each)));
+    let mut rows = all::<segment::Entity>(db, viewer).await?;
     for filter in rows.iter_mut().filter_map(|row| row.filter.as_mut()) {
         let stored: RecordFilter = serde_json::from_value(std::mem::take(filter))?;
         *filter = serde_json::to_value(stored.explicit())?;
@@ -59,10 +50,10 @@ pub async fn export(db: &Db, viewer: &Viewer) -> Result<String> {
     // Fixed lists are not counted, neither here nor when a manifest is applied.
     put("segments", with_nth(rows.into_iter().filter(|row| row.filter.is_some()).map(each)));
     let (functions, agents): (Vec<agent::Model>, Vec<agent::Model>) =
-        all!(agent, db, viewer).into_iter().partition(|row| row.kind == AgentKind::Function);
+        all::<agent::Entity>(db, viewer).await?.into_iter().partition(|row| row.kind == AgentKind::Function);
     put("agents", agents.into_iter().map(worker).collect());
     put("functions", functions.into_iter().map(worker).collect());
-    let mut templates = all!(run_template, db, viewer);
+    let mut templates = all::<run_template::Entity>(db, viewer).await?;
     templates.retain(|row| !row.built_in);
     let bases: Vec<_> = templates.iter().filter_map(|row| row.base_id).collect();
     let bases = crate::domain::plan::run_template::find_all(db.read(), viewer, &bases).await?;
@@ -84,6 +75,13 @@ pub async fn export(db: &Db, viewer: &Viewer) -> Result<String> {
     });
     put("runTemplates", each.collect());
     yaml::write(&Value::Object(root)).map_err(Error::internal)
+}
+
+/// The rows of a table, by age.
+async fn all<E: EntityTrait>(db: &Db, viewer: &Viewer) -> Result<Vec<E::Model>> {
+    let column = |name| Expr::col((E::default(), name));
+    let select = E::find().filter(column("org_id").eq(viewer.org_id)).order_by(column("id"), Order::Asc);
+    Ok(select.all(db.read()).await?)
 }
 
 /// Adds `nth`, by age, to rows that share a name.

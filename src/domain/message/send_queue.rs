@@ -17,7 +17,7 @@ use crate::kernel::error::{Error, Result};
 use crate::kernel::viewer::Viewer;
 
 /// Returns the number of a person's next action in a step.
-pub(crate) async fn next_occasion(tx: &Tx, step: StepId) -> Result<i32> {
+pub(crate) async fn next_action_number(tx: &Tx, step: StepId) -> Result<i32> {
     let last: Option<Option<i32>> = communication::Entity::find()
         .select_only()
         .column_as(communication::Column::Occasion.max(), "last")
@@ -76,9 +76,9 @@ pub(crate) async fn queue(tx: &Tx, viewer: &Viewer, messages: &[communication::M
 /// Adds to the run's count of messages in flight. Doesn't increment the run's revision: it is no
 /// change that a person makes.
 pub(crate) async fn in_flight(tx: &Tx, run: run::Model, by: i64) -> Result<run::Model> {
-    let now = run.on_way + by;
+    let now = run.in_flight + by;
     let mut row = run.into_active_model();
-    row.on_way = Set(now);
+    row.in_flight = Set(now);
     Ok(row.update(tx.db()).await?)
 }
 
@@ -108,7 +108,7 @@ pub(crate) async fn drop_cancelled(tx: &Tx, run: &run::Model) -> Result<()> {
     if deleted.rows_affected > 0 {
         let by = i64::try_from(deleted.rows_affected).map_err(Error::internal)?;
         run::Entity::update_many()
-            .col_expr(run::Column::OnWay, Expr::col(run::Column::OnWay).sub(by))
+            .col_expr(run::Column::InFlight, Expr::col(run::Column::InFlight).sub(by))
             .filter(run::COLUMN.id.eq(run.id))
             .exec(tx.db())
             .await?;

@@ -14,7 +14,7 @@ use crate::domain::people::admin_access::{
     MAKE_ANOTHER, admin_can_authenticate, admin_can_authenticate_locked, require_admin_access,
 };
 use crate::domain::people::member;
-use crate::kernel::db::Db;
+use crate::kernel::db::{Db, WriteContext};
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::event::{self, Event};
 use crate::kernel::validate;
@@ -50,7 +50,7 @@ pub struct Fields {
 /// BAD_USER_INPUT for a missing name, a role above its member's, an expiry in the past, and for the
 /// server's first key unless it is an admin's of the built-in org: a valid key ends development
 /// mode at the next start, and then nobody else could create another.
-pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<(Model, String)> {
+pub async fn create(db: &WriteContext, viewer: &Viewer, fields: &Fields) -> Result<(Model, String)> {
     let name = validate::name("name", &fields.name)?;
     let member_id = fields.member_id.or(viewer.member_id());
     let member_id =
@@ -109,7 +109,7 @@ pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<(Model,
 /// Revokes a key: it is invalid from now on, and its open connections are closed. Idempotent.
 /// Errors: NOT_FOUND; CONFLICT for the last key by which an admin can authenticate, unless
 /// `even_the_last`.
-pub async fn revoke(db: &Db, viewer: &Viewer, id: ApiKeyId, even_the_last: bool) -> Result<Model> {
+pub async fn revoke(db: &WriteContext, viewer: &Viewer, id: ApiKeyId, even_the_last: bool) -> Result<Model> {
     transact!(db, |tx| {
         let could_before = !even_the_last && admin_can_authenticate_locked(tx, viewer, db.has_tokens()).await?;
         let found = must_find(tx.db(), viewer, id).await?;

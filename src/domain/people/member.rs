@@ -8,7 +8,7 @@ use sea_orm::{ActiveModelTrait, ColumnTrait, DbErr, EntityTrait, IntoActiveModel
 
 use crate::domain::people::admin_access::{admin_can_authenticate_locked, require_admin_access};
 use crate::kernel::db::batch::any_of;
-use crate::kernel::db::{Db, Tx, error_codes};
+use crate::kernel::db::{Db, Tx, WriteContext, error_codes};
 use crate::kernel::error::{Error, Refusal, Result};
 use crate::kernel::references::is;
 use crate::kernel::validate;
@@ -59,7 +59,7 @@ pub(crate) async fn by_emails(
 }
 
 /// Creates a member. Errors: BAD_USER_INPUT, also for a missing name or address; CONFLICT.
-pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<Model> {
+pub async fn create(db: &WriteContext, viewer: &Viewer, fields: &Fields) -> Result<Model> {
     let name = validate::name("name", fields.name.as_deref().unwrap_or_default())?;
     let email = validate::email("email", fields.email.as_deref().unwrap_or_default())?;
     let role = check_role(fields.role.unwrap_or(Role::Viewer))?;
@@ -84,7 +84,13 @@ pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<Model> 
 
 /// Updates the given fields. Errors: NOT_FOUND, CONFLICT (also if no admin could authenticate any
 /// more).
-pub async fn update(db: &Db, viewer: &Viewer, id: MemberId, expected: Option<i32>, fields: &Fields) -> Result<Model> {
+pub async fn update(
+    db: &WriteContext,
+    viewer: &Viewer,
+    id: MemberId,
+    expected: Option<i32>,
+    fields: &Fields,
+) -> Result<Model> {
     let role = fields.role.map(check_role).transpose()?;
     transact!(db, |tx| {
         // The permissions of their keys and tokens change now.

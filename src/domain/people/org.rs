@@ -6,14 +6,14 @@ use entity::member::{self, Role};
 use entity::org::{ActiveModel, Column, Entity, Model};
 use sea_orm::{ActiveModelTrait, EntityTrait, QueryOrder, Set};
 
-use crate::kernel::db::Db;
+use crate::kernel::db::{Db, WriteContext};
 use crate::kernel::error::{Error, Refusal, Result};
 use crate::kernel::validate;
 use crate::kernel::viewer::Viewer;
 use crate::transact;
 
 /// Creates an org with its first admin.
-pub async fn create(db: &Db, name: &str, admin: &str, email: &str) -> Result<(Model, Viewer)> {
+pub async fn create(db: &WriteContext, name: &str, admin: &str, email: &str) -> Result<(Model, Viewer)> {
     let (name, admin) = (validate::name("name", name)?, validate::name("admin", admin)?);
     let email = validate::email("email", email)?;
     transact!(db, |tx| {

@@ -9,7 +9,7 @@ use sea_orm::{ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, IntoA
 use serde_json::{Value, json};
 
 use crate::domain::content::{cel, result_schema};
-use crate::kernel::db::{Db, Tx, error_codes};
+use crate::kernel::db::{Tx, WriteContext, error_codes};
 use crate::kernel::error::{Error, Refusal, Result};
 use crate::kernel::references::is;
 use crate::kernel::viewer::Viewer;
@@ -68,7 +68,7 @@ pub async fn by_name(db: &impl ConnectionTrait, viewer: &Viewer, name: &str) -> 
 
 /// Creates an agent. Errors: CONFLICT for a name that is taken; BAD_USER_INPUT for a missing name,
 /// a filter that does not parse, an invalid schema.
-pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<Model> {
+pub async fn create(db: &WriteContext, viewer: &Viewer, fields: &Fields) -> Result<Model> {
     check_before(fields).await?;
     transact!(db, |tx| create_in(tx, viewer, fields).await)
 }
@@ -103,7 +103,13 @@ pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Resu
 }
 
 /// Updates the given fields. Errors: NOT_FOUND, CONFLICT, BAD_USER_INPUT.
-pub async fn update(db: &Db, viewer: &Viewer, id: AgentId, expected: Option<i32>, fields: &Fields) -> Result<Model> {
+pub async fn update(
+    db: &WriteContext,
+    viewer: &Viewer,
+    id: AgentId,
+    expected: Option<i32>,
+    fields: &Fields,
+) -> Result<Model> {
     check_before(fields).await?;
     transact!(db, |tx| update_in(tx, viewer, id, expected, fields).await)
 }

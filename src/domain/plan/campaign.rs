@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 use crate::domain::audience::record;
 use crate::kernel::db::batch::any_of;
-use crate::kernel::db::{Db, Tx, dialect};
+use crate::kernel::db::{Db, Tx, WriteContext, dialect};
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::event::{self, Event};
 use crate::kernel::page::{self, Args, Key, Page};
@@ -132,7 +132,7 @@ pub struct Fields {
 }
 
 /// Creates a draft. Errors: BAD_USER_INPUT, NOT_FOUND for a part that does not exist.
-pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<Model> {
+pub async fn create(db: &WriteContext, viewer: &Viewer, fields: &Fields) -> Result<Model> {
     let name = validate::name("name", fields.name.as_deref().unwrap_or_default())?;
     transact!(db, |tx| {
         let row = ActiveModel {
@@ -179,7 +179,13 @@ pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<Model> 
 
 /// Updates the given fields; every change creates a version. Errors: NOT_FOUND, CONFLICT,
 /// INVALID_TRANSITION for a campaign that is pending approval or has ended.
-pub async fn update(db: &Db, viewer: &Viewer, id: CampaignId, expected: Option<i32>, fields: &Fields) -> Result<Model> {
+pub async fn update(
+    db: &WriteContext,
+    viewer: &Viewer,
+    id: CampaignId,
+    expected: Option<i32>,
+    fields: &Fields,
+) -> Result<Model> {
     transact!(db, |tx| {
         let before = must_lock(tx, viewer, id, expected).await?;
         editable(&before)?;
@@ -196,7 +202,7 @@ pub async fn update(db: &Db, viewer: &Viewer, id: CampaignId, expected: Option<i
 }
 
 /// Copies a campaign with all its parts into a new draft. Errors: NOT_FOUND, BAD_USER_INPUT.
-pub async fn duplicate(db: &Db, viewer: &Viewer, id: CampaignId, name: Option<&str>) -> Result<Model> {
+pub async fn duplicate(db: &WriteContext, viewer: &Viewer, id: CampaignId, name: Option<&str>) -> Result<Model> {
     let from = must_find(db.read(), viewer, id).await?;
     let fields = Fields {
         name: Some(name.map_or_else(|| copy_of(&from.name), str::to_owned)),
@@ -224,7 +230,13 @@ fn copy_of(name: &str) -> String {
 /// Restores the fields of an earlier version, as a new version. Errors: NOT_FOUND for the campaign,
 /// or a part that no longer exists; BAD_USER_INPUT for the version; CONFLICT; INVALID_TRANSITION
 /// as for `update`.
-pub async fn restore(db: &Db, viewer: &Viewer, id: CampaignId, expected: Option<i32>, version: i32) -> Result<Model> {
+pub async fn restore(
+    db: &WriteContext,
+    viewer: &Viewer,
+    id: CampaignId,
+    expected: Option<i32>,
+    version: i32,
+) -> Result<Model> {
     let now = must_find(db.read(), viewer, id).await?;
     if version < 1 || version > now.version {
         let message = format!("the campaign has the versions 1 to {}", now.version);
@@ -258,6 +270,7 @@ async fn apply(tx: &Tx, viewer: &Viewer, mut row: ActiveModel, fields: &Fields) 
     if let Some(channel) = fields.channel {
         row.channel.set_if_not_equals(channel);
     }
+    // A macro because the parts' ids, and so their lookups, differ in type.
     macro_rules! part {
         ($field:ident, $noun:ident) => {
             if let Some(id) = fields.$field {

@@ -34,7 +34,7 @@ use steps::steps;
 pub use steps::{communicates, has_review, is_templated, steps_per_record};
 
 use crate::kernel::db::batch::any_of;
-use crate::kernel::db::{Db, Tx, error_codes};
+use crate::kernel::db::{Tx, WriteContext, error_codes};
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::page::{self, Args, Page};
 use crate::kernel::references::is;
@@ -208,7 +208,7 @@ pub struct Fields {
 
 /// Creates a template. Errors: CONFLICT for a key that is taken; BAD_USER_INPUT for a missing key
 /// or name, neither or both of a structure and a base, a structure with problems (all are reported).
-pub async fn create(db: &Db, viewer: &Viewer, fields: &Fields) -> Result<Model> {
+pub async fn create(db: &WriteContext, viewer: &Viewer, fields: &Fields) -> Result<Model> {
     judge::validate_before(db, viewer, None, fields).await?;
     transact!(db, |tx| create_in(tx, viewer, fields).await)
 }
@@ -259,7 +259,7 @@ pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Resu
 /// Updates the given fields; runs that have started keep the structure they started with.
 /// Errors: NOT_FOUND, CONFLICT, BAD_USER_INPUT.
 pub async fn update(
-    db: &Db,
+    db: &WriteContext,
     viewer: &Viewer,
     id: RunTemplateId,
     expected: Option<i32>,

@@ -11,7 +11,7 @@ use sea_orm::{EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect}
 use super::list;
 use super::list::RunFilter;
 use super::permissions::{Action, RunContext, check_allowed};
-use crate::kernel::db::Db;
+use crate::kernel::db::{Db, WriteContext};
 use crate::kernel::error::{Error, Refusal, Result};
 use crate::kernel::limits;
 use crate::kernel::viewer::Viewer;
@@ -33,7 +33,7 @@ pub struct BulkResult {
 /// nothing: `would` then counts the runs that would change. Errors: BAD_USER_INPUT for a filter
 /// without a condition; LIMIT_EXCEEDED for more than a thousand runs, also in a dry run.
 pub async fn act(
-    db: &Db,
+    db: &WriteContext,
     viewer: &Viewer,
     filter: &RunFilter,
     action: Action,

@@ -9,7 +9,7 @@ use entity::schedule::EndReason;
 use super::{control, schedule_change, schedule_end};
 use crate::domain::plan::campaign::{self as campaigns, approval, transition};
 use crate::domain::plan::campaign_snapshot::CampaignParts;
-use crate::kernel::db::Db;
+use crate::kernel::db::WriteContext;
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::validate;
 use crate::kernel::viewer::Viewer;
@@ -18,7 +18,7 @@ use crate::transact;
 /// Applies a transition that depends only on the status (reject, pause, resume, complete, cancel).
 /// Errors: NOT_FOUND, CONFLICT, INVALID_TRANSITION.
 pub async fn change_status(
-    db: &Db,
+    db: &WriteContext,
     viewer: &Viewer,
     id: CampaignId,
     seen: transition::SeenState<'_>,

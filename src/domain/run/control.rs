@@ -9,7 +9,7 @@ use entity::{RunStatus, campaign};
 use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QuerySelect, Set};
 
 use super::{advance, apply_transition, must_lock, next_status, occurrence, phase, sweep_queue};
-use crate::kernel::db::{Db, Tx};
+use crate::kernel::db::{Tx, WriteContext};
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::validate;
 use crate::kernel::viewer::Viewer;
@@ -17,7 +17,7 @@ use crate::transact;
 
 /// Pauses or resumes a run. Errors: NOT_FOUND, CONFLICT, INVALID_TRANSITION.
 pub async fn pause_or_resume(
-    db: &Db,
+    db: &WriteContext,
     viewer: &Viewer,
     id: RunId,
     expected: Option<i32>,
@@ -39,7 +39,7 @@ pub async fn pause_or_resume(
 /// Moves a scheduled run to another time. Errors: NOT_FOUND, CONFLICT, INVALID_TRANSITION,
 /// BAD_USER_INPUT for a time in the past.
 pub async fn reschedule(
-    db: &Db,
+    db: &WriteContext,
     viewer: &Viewer,
     id: RunId,
     expected: Option<i32>,
@@ -66,7 +66,13 @@ pub async fn reschedule(
 
 /// Cancels a run; idempotent. Nothing starts from now on; open steps are closed by a sweep. Errors:
 /// NOT_FOUND, CONFLICT, INVALID_TRANSITION for a run that has ended otherwise.
-pub async fn cancel(db: &Db, viewer: &Viewer, id: RunId, expected: Option<i32>, reason: Option<&str>) -> Result<Model> {
+pub async fn cancel(
+    db: &WriteContext,
+    viewer: &Viewer,
+    id: RunId,
+    expected: Option<i32>,
+    reason: Option<&str>,
+) -> Result<Model> {
     let reason = reason.map(|reason| validate::text("reason", reason)).transpose()?;
     transact!(db, |tx| {
         let schedule = occurrence::lock_schedule(tx, viewer, id).await?;
@@ -126,7 +132,7 @@ pub(crate) async fn cancel_all_of(
 
 /// Releases a phase that is not autonomous. Errors: NOT_FOUND, CONFLICT.
 pub async fn release_phase(
-    db: &Db,
+    db: &WriteContext,
     viewer: &Viewer,
     id: PhaseId,
     expected: Option<i32>,

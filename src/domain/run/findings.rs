@@ -180,7 +180,7 @@ async fn recipients(db: &Db, run: &Model, all: &mut Vec<Finding>) -> Result<()> 
 
 /// Adds reasons that hold up the run's messages.
 async fn sending(db: &Db, run: &Model, all: &mut Vec<Finding>) -> Result<()> {
-    if !run.status.is_open() && run.on_way == 0 {
+    if !run.status.is_open() && run.in_flight == 0 {
         return Ok(());
     }
     let waiting = || {

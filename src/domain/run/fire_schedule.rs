@@ -20,7 +20,7 @@ use crate::domain::plan::campaign::preflight::{self, LaunchAction, Preflight, Pr
 use crate::domain::plan::campaign_snapshot::{CampaignParts, CampaignSnapshot};
 use crate::domain::plan::schedule as schedules;
 use crate::domain::plan::schedule::catch_up;
-use crate::kernel::db::{Db, Tx, fair};
+use crate::kernel::db::{Db, Tx, WriteContext, fair};
 use crate::kernel::error::Result;
 use crate::kernel::event::{self, Event};
 use crate::kernel::stuck::{self, StuckWork};
@@ -54,7 +54,7 @@ struct Seen {
 
 /// Advances a due schedule by one step. Returns false if there was nothing to do: another node was
 /// first, or it is paused.
-pub async fn fire(db: &Db, viewer: &Viewer, id: ScheduleId) -> Result<bool> {
+pub async fn fire(db: &WriteContext, viewer: &Viewer, id: ScheduleId) -> Result<bool> {
     loop {
         let Some(schedule) = schedules::find(db.read(), viewer, id).await? else { return Ok(false) };
         let seen = match schedule.campaign_id {

@@ -25,7 +25,7 @@ use super::snapshot::GuidedSnapshot;
 use super::sweep::close;
 use super::{apply_transition, must_lock};
 use crate::kernel::db::batch::{any_of, insert_all};
-use crate::kernel::db::{Db, Tx};
+use crate::kernel::db::{Tx, WriteContext};
 use crate::kernel::error::{Error, Refusal, Result};
 use crate::kernel::validate;
 use crate::kernel::viewer::Viewer;
@@ -34,7 +34,7 @@ use crate::transact;
 /// Completes guided work, with its outcome as a sentence. Errors: NOT_FOUND; CONFLICT while steps
 /// are open, naming them, or messages are in flight; INVALID_TRANSITION.
 pub async fn complete(
-    db: &Db,
+    db: &WriteContext,
     viewer: &Viewer,
     id: RunId,
     expected: Option<i32>,

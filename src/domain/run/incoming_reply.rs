@@ -14,7 +14,7 @@ use super::{carried_replies, interrupt, must_lock};
 use crate::domain::message::communication as ledger;
 use crate::domain::message::reply::{follow_up, message_ids};
 use crate::kernel::db::batch::any_of;
-use crate::kernel::db::{Db, Tx, error_codes};
+use crate::kernel::db::{Db, Tx, WriteContext, error_codes};
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::event::{self, Event};
 use crate::kernel::viewer::Viewer;
@@ -41,7 +41,7 @@ pub struct IncomingReply {
 }
 
 /// Records a reply. Errors: NOT_FOUND, BAD_USER_INPUT; CONFLICT for a message that was never sent.
-pub async fn record(db: &Db, viewer: &Viewer, incoming: &IncomingReply) -> Result<Model> {
+pub async fn record(db: &WriteContext, viewer: &Viewer, incoming: &IncomingReply) -> Result<Model> {
     if incoming.body.len() > limits::RENDERED_BYTES {
         return Err(Refusal::input("body", format!("at most {} bytes", limits::RENDERED_BYTES)).into());
     }
@@ -115,7 +115,7 @@ fn same(before: Model, communication_id: CommunicationId, external_id: &str) -> 
     }
     let message = format!(
         "externalId: `{}` is the id of a reply to {}: each reply needs its own id",
-        validate::shown(external_id),
+        validate::printable(external_id),
         before.communication_id
     );
     let refusal = Refusal::conflict(message).with("field", json!("externalId"));
@@ -153,7 +153,9 @@ async fn by_headers(db: &Db, viewer: &Viewer, incoming: &IncomingReply) -> Resul
         seen.extend(ids);
     }
     match (seen.first(), &incoming.message_id, &incoming.references) {
-        (Some(first), ..) => Err(Refusal::not_found("communication with Message-ID", validate::shown(first)).into()),
+        (Some(first), ..) => {
+            Err(Refusal::not_found("communication with Message-ID", validate::printable(first)).into())
+        }
         (None, None, None) => Err(one_way().into()),
         (None, given, _) => {
             let field = if given.is_some() { "messageId" } else { "references" };

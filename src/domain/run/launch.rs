@@ -13,7 +13,7 @@ use super::snapshot::{self, Test};
 use crate::domain::people::member;
 use crate::domain::plan::campaign::preflight::{self, LaunchAction, LaunchInput, Preflight, PreflightContext};
 use crate::domain::plan::campaign_snapshot::{CampaignParts, CampaignSnapshot};
-use crate::kernel::db::{Db, Tx};
+use crate::kernel::db::{Db, Tx, WriteContext};
 use crate::kernel::error::{Error, Refusal, Result};
 use crate::kernel::viewer::Viewer;
 use crate::kernel::{failpoint, limits, row_limit, validate};
@@ -51,7 +51,7 @@ pub struct LaunchResult {
 
 /// Runs the preflight and launches. The short transaction compares the revisions that the preflight
 /// saw, and starts over if one has changed. Errors: NOT_FOUND, CONFLICT, BAD_USER_INPUT.
-pub async fn launch(db: &Db, viewer: &Viewer, launch: &Launch) -> Result<LaunchResult> {
+pub async fn launch(db: &WriteContext, viewer: &Viewer, launch: &Launch) -> Result<LaunchResult> {
     let name = launch.name.as_deref().map(|name| validate::name("name", name)).transpose()?;
     loop {
         let campaign = crate::domain::plan::campaign::must_find(db.read(), viewer, launch.campaign_id).await?;
@@ -223,7 +223,7 @@ pub(super) fn blank(tx: &Tx, viewer: &Viewer, campaign: &campaign::Model, run_ty
         campaign_id: Set(Some(campaign.id)),
         run_template_id: Set(None),
         description: Set(String::new()),
-        on_way: Set(0),
+        in_flight: Set(0),
         by_model: Set(false),
         campaign_version: Set(campaign.version),
         campaign_name: Set(campaign.name.clone()),

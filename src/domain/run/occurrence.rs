@@ -65,7 +65,7 @@ pub(crate) async fn advance(
         schedule.accounted_until = Some(span.last_at);
     }
     if let Some(before) = plan.head().map(|head| head.at).or(plan.unfired.map(|span| span.last_at)) {
-        missed::record_left_out(tx, viewer, &schedule, &plan.left_out, before).await?;
+        missed::record_skipped(tx, viewer, &schedule, &plan.skipped, before).await?;
     }
     match (head, plan.head()) {
         (Some(run), Some(to)) => {
@@ -252,7 +252,7 @@ pub(crate) async fn insert_due(tx: &Tx, viewer: &Viewer, schedule: &schedule::Mo
     }
     let source = RunSource::of(tx, viewer, schedule).await?;
     for found in plan.start {
-        missed::record_left_out(tx, viewer, schedule, &SkippedTimes::of(&found.left_out), found.at).await?;
+        missed::record_skipped(tx, viewer, schedule, &SkippedTimes::of(&found.skipped), found.at).await?;
         source.insert(tx, viewer, schedule, found.at).await?;
     }
     Ok(())

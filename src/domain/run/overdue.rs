@@ -11,8 +11,8 @@ use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use serde_json::json;
 
 use super::advance;
-use crate::kernel::db::Db;
 use crate::kernel::db::batch::any_of;
+use crate::kernel::db::{Db, WriteContext};
 use crate::kernel::error::Result;
 use crate::kernel::event::{self, Event};
 use crate::kernel::limits;
@@ -56,7 +56,7 @@ pub async fn late(db: &Db) -> Result<OverdueRows<StepId>> {
 }
 
 /// Emits `step.overdue` for overdue open steps of a run, once each.
-pub async fn emit(db: &Db, org_id: OrgId, run_id: RunId, ids: &[StepId]) -> Result<()> {
+pub async fn emit(db: &WriteContext, org_id: OrgId, run_id: RunId, ids: &[StepId]) -> Result<()> {
     transact!(db, |tx| {
         let run = super::must_lock(tx, &Viewer::engine(org_id), run_id, None).await?;
         let overdue = step::Entity::update_many()
@@ -109,7 +109,7 @@ fn at_work() -> SelectStatement {
 }
 
 /// Advances a run with a phase whose time for events is over. Returns true if it did.
-pub async fn close(db: &Db, org_id: OrgId, run_id: RunId, phase_id: PhaseId) -> Result<bool> {
+pub async fn close(db: &WriteContext, org_id: OrgId, run_id: RunId, phase_id: PhaseId) -> Result<bool> {
     let engine = Viewer::engine(org_id);
     transact!(db, |tx| {
         let run = super::must_lock(tx, &engine, run_id, None).await?;

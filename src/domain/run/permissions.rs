@@ -124,11 +124,11 @@ fn check_closed(run: &Model, open_steps: i64) -> Result<()> {
     if open_steps > 0 {
         return Err(Refusal::conflict(format!("{open_steps} of its steps are open: complete or skip them")).into());
     }
-    if run.on_way == 0 {
+    if run.in_flight == 0 {
         return Ok(());
     }
-    let message = format!("{} of its messages are in flight, or their outcome is unknown", run.on_way);
-    Err(Refusal::conflict(message).with("messagesOnWay", json!(run.on_way)).into())
+    let message = format!("{} of its messages are in flight, or their outcome is unknown", run.in_flight);
+    Err(Refusal::conflict(message).with("messagesOnWay", json!(run.in_flight)).into())
 }
 
 /// Checks the action by the statuses of the run and its campaign.

@@ -7,13 +7,19 @@ use entity::sweep;
 
 use super::{interrupt, sweep_queue};
 use crate::domain::audience::record::{self, Fields, unsubscribe};
-use crate::kernel::db::Db;
+use crate::kernel::db::WriteContext;
 use crate::kernel::error::Result;
 use crate::kernel::viewer::Viewer;
 use crate::transact;
 
 /// Updates the given fields. Errors: NOT_FOUND, CONFLICT, BAD_USER_INPUT.
-pub async fn update(db: &Db, viewer: &Viewer, id: RecordId, expected: Option<i32>, fields: &Fields) -> Result<Model> {
+pub async fn update(
+    db: &WriteContext,
+    viewer: &Viewer,
+    id: RecordId,
+    expected: Option<i32>,
+    fields: &Fields,
+) -> Result<Model> {
     let fields = fields.checked()?;
     transact!(db, |tx| {
         let engine = Viewer::engine(viewer.org_id);
@@ -36,7 +42,7 @@ pub async fn update(db: &Db, viewer: &Viewer, id: RecordId, expected: Option<i32
 }
 
 /// Processes one chunk of the sweep of a bulk unsubscribe.
-pub(super) async fn unsubscribe_chunk(db: &Db, viewer: &Viewer, sweep: &sweep::Model) -> Result<()> {
+pub(super) async fn unsubscribe_chunk(db: &WriteContext, viewer: &Viewer, sweep: &sweep::Model) -> Result<()> {
     transact!(db, |tx| {
         let Some(current) = sweep_queue::lock_unmoved(tx, sweep).await? else { return Ok(()) };
         let records = unsubscribe::next_chunk(tx, sweep).await?;

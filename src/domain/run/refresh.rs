@@ -8,7 +8,7 @@ use super::permissions::{Action, RunContext, check_allowed};
 use super::{advance, must_find, must_lock, snapshot, task};
 use crate::domain::plan::campaign::preflight::{self, LaunchAction, PreflightContext};
 use crate::domain::plan::campaign_snapshot::CampaignParts;
-use crate::kernel::db::Db;
+use crate::kernel::db::WriteContext;
 use crate::kernel::error::Result;
 use crate::kernel::viewer::Viewer;
 use crate::transact;
@@ -16,7 +16,7 @@ use crate::transact;
 /// Refreshes a run. If it is scheduled: runs the preflight again and stores it. If it is running or
 /// paused: recounts the tasks' counters, and derives the status of its tasks, its phases and the
 /// run anew. Correct state does not change. Errors: NOT_FOUND, CONFLICT for an ended run.
-pub async fn refresh(db: &Db, viewer: &Viewer, id: RunId, expected: Option<i32>) -> Result<Model> {
+pub async fn refresh(db: &WriteContext, viewer: &Viewer, id: RunId, expected: Option<i32>) -> Result<Model> {
     let run = must_find(db.read(), viewer, id).await?;
     let campaign = super::campaign_of(db.read(), viewer, &run).await?;
     let status = campaign.as_ref().map(|campaign| campaign.status);

@@ -19,7 +19,7 @@ use super::step::Change;
 use super::{must_lock, task};
 use crate::domain::plan::run_template;
 use crate::kernel::db::batch::{any_of, insert_all};
-use crate::kernel::db::{Db, Tx};
+use crate::kernel::db::{Tx, WriteContext};
 use crate::kernel::error::{Error, Refusal, Result};
 use crate::kernel::validate;
 use crate::kernel::viewer::Viewer;
@@ -37,7 +37,13 @@ pub struct RepeatOptions {
 /// Queues a repeat of an ended run. With `only_failed`: for recipients that failed or were left
 /// open, from the first phase that did not complete; results of single steps are carried over.
 /// Errors: NOT_FOUND, CONFLICT.
-pub async fn repeat(db: &Db, viewer: &Viewer, id: RunId, name: Option<&str>, options: RepeatOptions) -> Result<Model> {
+pub async fn repeat(
+    db: &WriteContext,
+    viewer: &Viewer,
+    id: RunId,
+    name: Option<&str>,
+    options: RepeatOptions,
+) -> Result<Model> {
     let failed = options.only_failed;
     let name = name.map(|name| validate::name("name", name)).transpose()?;
     transact!(db, |tx| {

@@ -16,7 +16,7 @@ use super::{advance, dependents, must_lock, snapshot};
 use crate::domain::message::communication::{self as ledger, NOT_SENT};
 use crate::domain::message::send_queue;
 use crate::domain::plan::run_template;
-use crate::kernel::db::{Db, Tx};
+use crate::kernel::db::{Tx, WriteContext};
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::viewer::Viewer;
 use crate::transact;
@@ -45,7 +45,7 @@ fn sends(run: &run::Model, message: &Model) -> bool {
 /// Settles an UNKNOWN outcome, also of a run that has ended. Errors: NOT_FOUND, INVALID_TRANSITION;
 /// CONFLICT for SEND_AGAIN if the run no longer sends.
 pub async fn resolve(
-    db: &Db,
+    db: &WriteContext,
     viewer: &Viewer,
     id: CommunicationId,
     expected: Option<i32>,
@@ -65,11 +65,11 @@ pub async fn resolve(
         let (transition, step_transition, outcome) = match resolution {
             Resolution::Sent => (CommunicationTransition::ResolveSent, StepTransition::Approve, Some(Outcome::Sent)),
             Resolution::SendAgain => {
-                (CommunicationTransition::ResolveSendAgain, StepTransition::Reject { again: true }, None)
+                (CommunicationTransition::ResolveSendAgain, StepTransition::Reject { retry: true }, None)
             }
             Resolution::NotSent => (
                 CommunicationTransition::ResolveNotSent,
-                StepTransition::Reject { again: false },
+                StepTransition::Reject { retry: false },
                 Some(Outcome::Failed),
             ),
         };

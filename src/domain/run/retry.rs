@@ -21,7 +21,7 @@ use super::{
 };
 use crate::domain::plan::run_template;
 use crate::kernel::db::batch::any_of;
-use crate::kernel::db::{Db, Tx};
+use crate::kernel::db::{Tx, WriteContext};
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::viewer::Viewer;
 use crate::kernel::{limits, validate};
@@ -43,7 +43,13 @@ pub(crate) fn pause(failures: i32, retry_def: Option<RetryDef>) -> chrono::Durat
 /// progress: sweeps enqueue the failed steps of recipients that failed and that no repeat has
 /// reached, and their later phases run again for them. Errors: NOT_FOUND, CONFLICT if no recipients
 /// are left, INVALID_TRANSITION.
-pub async fn retry(db: &Db, viewer: &Viewer, id: RunId, expected: Option<i32>, reason: Option<&str>) -> Result<Model> {
+pub async fn retry(
+    db: &WriteContext,
+    viewer: &Viewer,
+    id: RunId,
+    expected: Option<i32>,
+    reason: Option<&str>,
+) -> Result<Model> {
     let reason = reason.map(|reason| validate::text("reason", reason)).transpose()?;
     transact!(db, |tx| {
         // Locks the campaign first, as a repeat does: only one of its runs over one audience is

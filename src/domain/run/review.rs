@@ -12,7 +12,7 @@ use super::{must_find, must_lock, task};
 use crate::domain::content::templating;
 use crate::domain::message::communication as ledger;
 use crate::domain::plan::run_template;
-use crate::kernel::db::{Db, Tx};
+use crate::kernel::db::{Tx, WriteContext};
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::viewer::Viewer;
 use crate::kernel::{limits, validate};
@@ -110,7 +110,7 @@ pub struct Edit {
 /// Approves, rejects (with a reason) or edits a message. Errors: NOT_FOUND, CONFLICT,
 /// INVALID_TRANSITION, BAD_USER_INPUT.
 pub async fn review(
-    db: &Db,
+    db: &WriteContext,
     viewer: &Viewer,
     id: CommunicationId,
     expected: Option<i32>,

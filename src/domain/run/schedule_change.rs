@@ -12,7 +12,7 @@ use super::occurrence::{self, NextRun};
 use super::schedule_end::{end_one, live_of, waiting};
 use crate::domain::plan::schedule::catch_up::{CatchUp, window_of};
 use crate::domain::plan::schedule::{ScheduleTime, emit, must_lock, save};
-use crate::kernel::db::{Db, Tx};
+use crate::kernel::db::{Tx, WriteContext};
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::validate;
 use crate::kernel::viewer::Viewer;
@@ -106,7 +106,7 @@ impl ScheduleChanges {
 /// Updates a schedule that has not ended. A change of its time moves the waiting run to the next
 /// occurrence; runs moved by a person stay unchanged. Errors: NOT_FOUND, CONFLICT, BAD_USER_INPUT.
 pub async fn update(
-    db: &Db,
+    db: &WriteContext,
     viewer: &Viewer,
     id: ScheduleId,
     expected: Option<i32>,
@@ -202,7 +202,7 @@ fn changes(before: &Model, after: &Model) -> Vec<Value> {
 /// passed during it starts on resume, unless the catch-up policy is `NONE`. Errors: NOT_FOUND,
 /// CONFLICT, INVALID_TRANSITION.
 pub async fn pause_or_resume(
-    db: &Db,
+    db: &WriteContext,
     viewer: &Viewer,
     id: ScheduleId,
     expected: Option<i32>,
@@ -251,7 +251,7 @@ pub(crate) async fn resume_all_of(tx: &Tx, viewer: &Viewer, campaign: CampaignId
 }
 
 /// Ends a schedule and cancels its waiting runs. Idempotent. Errors: NOT_FOUND, CONFLICT.
-pub async fn end(db: &Db, viewer: &Viewer, id: ScheduleId, expected: Option<i32>) -> Result<Model> {
+pub async fn end(db: &WriteContext, viewer: &Viewer, id: ScheduleId, expected: Option<i32>) -> Result<Model> {
     transact!(db, |tx| {
         let found = must_lock(tx, viewer, id, expected).await?;
         tx.set_result(found.id);

@@ -20,7 +20,7 @@ use sea_orm::{ActiveEnum, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, Que
 use super::step::SetTransition;
 use super::{advance, dependents, record_change, retry, step_messages, sweep_queue};
 use crate::kernel::db::batch::any_of;
-use crate::kernel::db::{Db, Tx, fair};
+use crate::kernel::db::{Db, Tx, WriteContext, fair};
 use crate::kernel::error::{Error, Result};
 use crate::kernel::stuck::{self, StuckWork};
 use crate::kernel::viewer::Viewer;
@@ -51,7 +51,7 @@ pub async fn open(db: &Db) -> Result<Vec<Model>> {
 }
 
 /// Processes one chunk. A concurrent worker finds the sweep gone or advanced, and does nothing.
-pub async fn chunk(db: &Db, sweep: &Model) -> Result<()> {
+pub async fn chunk(db: &WriteContext, sweep: &Model) -> Result<()> {
     let viewer = &Viewer { actor: sweep.actor.clone(), ..Viewer::engine(sweep.org_id) };
     let Some(run_id) = sweep.run_id else { return record_change::unsubscribe_chunk(db, viewer, sweep).await };
     transact!(db, |tx| {

@@ -313,7 +313,7 @@ fn add_sending_reasons(context: &WaitContext<'_>, all: &mut Vec<Reason>) {
             sum.until(group.next_at);
         }
     }
-    let count = if sum.steps > 0 { sum.steps } else { context.run.on_way };
+    let count = if sum.steps > 0 { sum.steps } else { context.run.in_flight };
     if count == 0 {
         return;
     }

@@ -17,9 +17,9 @@ use crate::domain::content::cel::Condition;
 use crate::domain::plan::agent as agents;
 use crate::domain::run::step::lease::{self, LeaseHolder};
 use crate::kernel::budget::{self, EvaluationPool, Steps};
-use crate::kernel::db::Db;
 use crate::kernel::db::batch::any_of;
 use crate::kernel::db::fair::queue::Queue;
+use crate::kernel::db::{Db, WriteContext};
 use crate::kernel::error::{Error, Refusal, Result};
 use crate::kernel::viewer::Viewer;
 use crate::kernel::{limits, validate};
@@ -119,7 +119,7 @@ pub async fn lease_holder_of(db: &Db, viewer: &Viewer, named: Option<&str>, held
 
 /// Claims steps that the agent's filter admits, longest waiting first. Errors: BAD_USER_INPUT,
 /// LIMIT_EXCEEDED.
-pub async fn claim(db: &Db, agent: &Agent, request: &ClaimRequest) -> Result<Vec<StepClaim>> {
+pub async fn claim(db: &WriteContext, agent: &Agent, request: &ClaimRequest) -> Result<Vec<StepClaim>> {
     let worker = validate::name("worker", &request.worker)?;
     if request.limit == 0 || request.limit > limits::CLAIM_MAX {
         return Err(Refusal::limit_for_field("limit", format!("must be 1 to {}", limits::CLAIM_MAX)).into());

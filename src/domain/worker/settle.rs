@@ -17,8 +17,8 @@ use super::lost;
 use crate::domain::run::step::lease::{self, LeaseEnd};
 use crate::domain::run::step::{Change, judge};
 use crate::domain::run::{self as runs, advance, dependents, snapshot};
-use crate::kernel::db::Db;
 use crate::kernel::db::batch::any_of;
+use crate::kernel::db::{Db, WriteContext};
 use crate::kernel::error::{Error, Refusal, Result};
 use crate::kernel::stuck::{self, WorkItem};
 use crate::kernel::viewer::Viewer;
@@ -37,7 +37,7 @@ pub struct HeldStep {
 /// Renews leases. Returns each step with the lease's new expiry, or `None` if it is not held any
 /// more.
 pub async fn renew(
-    db: &Db,
+    db: &WriteContext,
     agent: &Agent,
     held: &[HeldStep],
     lease: std::time::Duration,
@@ -97,7 +97,7 @@ const UNDELIVERED: &str = "the response to the claim had no room for it, or did 
 /// gets them at once.
 pub async fn give_back(db: &Db, agent: &Agent, held: Vec<HeldStep>) {
     // Not under the request's idempotency key: this undoes the request's failure.
-    let plain = db.with_idempotency(None).with_audit_entry(None);
+    let plain = db.write();
     let mut ends = held.into_iter().map(|held| (held, WorkerOutcome::GivenBack)).collect::<Vec<_>>();
     while !ends.is_empty() {
         let rest = ends.split_off(ends.len().min(limits::CLAIM_MAX as usize));
@@ -114,7 +114,7 @@ pub type Settled = std::result::Result<step::Model, Refusal>;
 /// Settles steps that a worker holds, each run's steps in one transaction. A step that the worker
 /// no longer holds is rejected with CONFLICT and `reason: LEASE_LOST`; a result that violates its
 /// schema with BAD_USER_INPUT, and the worker keeps the lease.
-pub async fn settle(db: &Db, agent: &Agent, ends: &[(HeldStep, WorkerOutcome)]) -> Result<Vec<Settled>> {
+pub async fn settle(db: &WriteContext, agent: &Agent, ends: &[(HeldStep, WorkerOutcome)]) -> Result<Vec<Settled>> {
     check(ends.iter().map(|(held, _)| held))?;
     let viewer = &Viewer { actor: crate::domain::plan::agent::actor(agent), ..Viewer::engine(agent.org_id) };
     let ids: Vec<StepId> = ends.iter().map(|(held, _)| held.id).collect();
@@ -134,7 +134,7 @@ pub async fn settle(db: &Db, agent: &Agent, ends: &[(HeldStep, WorkerOutcome)]) 
         return Err(Refusal::input("idempotencyKey", why).into());
     }
     // The record of a failure is not an effect of the request: it carries no idempotency key.
-    let plain = db.with_idempotency(None);
+    let plain = db.without_idempotency();
     let mut over: Vec<StepId> = Vec::new();
     for (run_id, mine) in by_run {
         let mut is_recorded = false;
@@ -197,7 +197,7 @@ type OfRun = (Vec<(usize, step::Model)>, Vec<(usize, Refusal)>);
 
 /// Settles steps of one run in one transaction.
 async fn settle_of_run(
-    db: &Db,
+    db: &WriteContext,
     agent: &Agent,
     viewer: &Viewer,
     run_id: RunId,

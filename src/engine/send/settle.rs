@@ -109,19 +109,19 @@ async fn settle(context: &EngineContext, org_id: OrgId, run_id: RunId, mine: &[(
         // The ledger first: what was handed over, with its outcome.
         let delivered = mine
             .iter()
-            .filter_map(|(queued, outcome)| Some((outcome.note()?, is_later(outcome) || again(queued, outcome))));
-        let rows = delivered.map(|((id, delivery), again)| {
-            send::row(*id, delivery, if again { StepStatus::Queued } else { StepStatus::Failed }, tx)
+            .filter_map(|(queued, outcome)| Some((outcome.data()?, is_later(outcome) || is_retried(queued, outcome))));
+        let rows = delivered.map(|((id, delivery), is_retried)| {
+            send::row(*id, delivery, if is_retried { StepStatus::Queued } else { StepStatus::Failed }, tx)
         });
         let rows = rows.collect();
         let sent = send::settle(tx, &run, rows).await?;
         send::contacted(tx, &sent).await?;
-        give_up(tx, &run, mine.iter().copied().filter(|(queued, outcome)| !again(queued, outcome))).await?;
+        give_up(tx, &run, mine.iter().copied().filter(|(queued, outcome)| !is_retried(queued, outcome))).await?;
         let mut back: BTreeMap<(DateTime<Utc>, bool), Vec<CommunicationId>> = BTreeMap::new();
         for (queued, outcome) in &mine {
             let (at, failed) = match outcome {
                 Outcome::Later { at, .. } => (*at, false),
-                _ if again(queued, outcome) => (tx.now() + retry::pause(queued.failures + 1, None), true),
+                _ if is_retried(queued, outcome) => (tx.now() + retry::pause(queued.failures + 1, None), true),
                 _ => continue,
             };
             back.entry((at, failed)).or_default().push(queued.communication_id);
@@ -131,7 +131,7 @@ async fn settle(context: &EngineContext, org_id: OrgId, run_id: RunId, mine: &[(
         }
         let ended_messages: Vec<&Model> = mine
             .iter()
-            .filter(|(queued, outcome)| !is_later(outcome) && !again(queued, outcome))
+            .filter(|(queued, outcome)| !is_later(outcome) && !is_retried(queued, outcome))
             .map(|(queued, _)| *queued)
             .collect();
         let through = communication::Entity::find()
@@ -191,7 +191,7 @@ async fn give_up<'a>(
 ) -> Result<()> {
     let engine = Viewer::engine(run.org_id);
     for (queued, outcome) in mine {
-        let Outcome::Failed { why, note: None, .. } = outcome else { continue };
+        let Outcome::Failed { why, data: None, .. } = outcome else { continue };
         // A reserved message may have been sent: only a person can tell.
         let reserved = Expr::col(communication::Column::Id)
             .eq(queued.communication_id)
@@ -238,8 +238,8 @@ fn is_later(outcome: &SendOutcome) -> bool {
 }
 
 /// True if a message failed in a way that is retried, with attempts left.
-fn again(queued: &Model, outcome: &SendOutcome) -> bool {
-    matches!(outcome, Outcome::Failed { again: true, .. }) && queued.failures + 1 < entity::definition::ATTEMPTS
+fn is_retried(queued: &Model, outcome: &SendOutcome) -> bool {
+    matches!(outcome, Outcome::Failed { retryable: true, .. }) && queued.failures + 1 < entity::definition::ATTEMPTS
 }
 
 async fn put_back(tx: &Tx, ids: &[CommunicationId], at: DateTime<Utc>, failed: bool) -> Result<()> {

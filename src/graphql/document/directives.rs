@@ -81,7 +81,7 @@ fn arguments(directive: &Positioned<Directive>, name: &Name, errors: &mut Vec<Se
     let mut has_condition = false;
     for (argument, _) in &directive.node.arguments {
         if argument.node != "if" {
-            let argument_name = validate::shown(&argument.node);
+            let argument_name = validate::printable(&argument.node);
             push(errors, argument.pos, format!("the directive `@{name}` has no argument `{argument_name}`"));
         } else if std::mem::replace(&mut has_condition, true) {
             push(errors, argument.pos, format!("the argument `if` of `@{name}` is given twice"));
@@ -96,7 +96,7 @@ fn is_known(directive: &Positioned<Directive>, errors: &mut Vec<ServerError>) ->
     let name = directive.node.name.node.as_str();
     let known = KNOWN.contains(&name) || OF_SCHEMAS.contains(&name);
     if !known {
-        push(errors, directive.pos, format!("unknown directive `@{}`", validate::shown(name)));
+        push(errors, directive.pos, format!("unknown directive `@{}`", validate::printable(name)));
     }
     known
 }

@@ -27,7 +27,7 @@ fn within<'a>(set: &'a SelectionSet, path: &mut Vec<&'a str>, errors: &mut [Serv
                     error.extensions.is_none() && error.locations.first() == Some(&field.pos)
                 };
                 for error in errors.iter_mut().filter(here) {
-                    let shown: Vec<String> = path.iter().map(|key| quote::shown(key)).collect();
+                    let shown: Vec<String> = path.iter().map(|key| quote::printable(key)).collect();
                     let at: String = shown.join(".").chars().take(limits::ERROR_MESSAGE_CHARS).collect();
                     error.extensions.get_or_insert_default().set("field", at);
                 }

@@ -186,7 +186,7 @@ impl<'a> Values<'a> {
     fn unknown(&mut self, name: &Name, slots: &[Slot], key: &Name) {
         let known: Vec<&str> = slots.iter().map(|slot| slot.name.as_str()).collect();
         let message = format!("{name} has no such field; it has {}", known.join(", "));
-        self.within(&validate::shown(key), |values| values.wrong(message));
+        self.within(&validate::printable(key), |values| values.wrong(message));
     }
 
     fn leaf_problem(&mut self, wrong: Result<(), ValueError>) {

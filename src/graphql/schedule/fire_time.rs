@@ -48,8 +48,8 @@ impl FireTime {
             let note = "its local time does not exist that day: the first instant after the gap";
             notes.push((FireNote::Shifted, note.to_owned()));
         }
-        if !found.left_out.is_empty() {
-            let mut skipped: Vec<String> = found.left_out.iter().map(|wall| noun::wall(*wall)).collect();
+        if !found.skipped.is_empty() {
+            let mut skipped: Vec<String> = found.skipped.iter().map(|wall| noun::wall(*wall)).collect();
             let more = skipped.len().saturating_sub(SKIPPED_TIMES_SHOWN);
             skipped.truncate(SKIPPED_TIMES_SHOWN);
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };

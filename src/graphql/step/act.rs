@@ -225,7 +225,7 @@ impl StepWorkMutation {
             subject: input.subject,
             body: input.body,
             message_template: input.message_template,
-            again: input.again.unwrap_or(false),
+            is_repeat: input.again.unwrap_or(false),
         };
         let sent = idempotent!(ctx, input.idempotency_key, |db| Box::pin(mail::send(db, viewer(ctx), &letter)), |id| {
             Box::pin(mail::replay(db, viewer(ctx), id))

@@ -58,7 +58,7 @@ impl StepEmailQuery {
             subject: input.subject,
             body: input.body,
             message_template: input.message_template,
-            again: false,
+            is_repeat: false,
         };
         let all = Box::pin(mail::preview(db(ctx), viewer(ctx), &letter)).await?;
         let each = all.into_iter().map(|one| StepEmailPreview {

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::domain::worker::claim::{self as noun, ClaimRequest, StepClaim};
 use crate::domain::worker::settle::{self, HeldStep};
 use crate::graphql::{agent_context, db, viewer};
-use crate::kernel::db::Db;
+use crate::kernel::db::WriteContext;
 use crate::kernel::{budget, cost, limits};
 
 /// A claimed step with everything that its worker needs.
@@ -53,7 +53,7 @@ pub struct ClaimedStep {
 /// Claims steps in portions until the limit, the last step, or the response's capacity is reached.
 pub(super) async fn claim(
     ctx: &Context<'_>,
-    noted: &Db,
+    noted: &WriteContext,
     agent: &Agent,
     claim_request: &ClaimRequest,
 ) -> Result<Vec<ClaimedStep>> {

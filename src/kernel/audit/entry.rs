@@ -21,7 +21,7 @@ pub struct Entry {
     pub alias: String,
     pub(super) mutation: String,
     input: Value,
-    noted: OnceLock<()>,
+    committed: OnceLock<()>,
 }
 
 impl Entry {
@@ -31,7 +31,7 @@ impl Entry {
         let input = truncated(input, 0, &mut left);
         // The name is unchecked if the request is rejected.
         let mutation = mutation.chars().take(limits::AUDIT_CHARS).collect();
-        Self { viewer: viewer.clone(), address, alias: alias.to_owned(), mutation, input, noted: OnceLock::new() }
+        Self { viewer: viewer.clone(), address, alias: alias.to_owned(), mutation, input, committed: OnceLock::new() }
     }
 
     /// True if it only polls for work; its effects, if any, are in the audit anyway.
@@ -40,13 +40,13 @@ impl Entry {
     }
 
     /// True if the entry was committed.
-    pub fn is_noted(&self) -> bool {
-        self.noted.get().is_some()
+    pub fn is_committed(&self) -> bool {
+        self.committed.get().is_some()
     }
 
     /// Marks that the transaction with the entry was committed.
-    pub(crate) fn kept(&self) {
-        let _ = self.noted.set(());
+    pub(crate) fn mark_committed(&self) {
+        let _ = self.committed.set(());
     }
 
     /// Writes the entry, in the mutation's transaction.

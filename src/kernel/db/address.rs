@@ -63,7 +63,9 @@ pub(super) fn check(address: &str) -> Result<()> {
     }
     let known = |name: &str| PARAMETERS.contains(&name) || name == "options" || name.starts_with("options[");
     match url.query_pairs().find(|(name, _)| !known(name)) {
-        Some((name, _)) => wrong(&format!("it has an unknown parameter, `{}`", crate::kernel::validate::shown(&name))),
+        Some((name, _)) => {
+            wrong(&format!("it has an unknown parameter, `{}`", crate::kernel::validate::printable(&name)))
+        }
         None => Ok(()),
     }
 }

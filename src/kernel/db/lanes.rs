@@ -37,20 +37,20 @@ struct State {
 #[derive(Clone, Copy, Debug)]
 struct Taken {
     lane: usize,
-    asker: CostOwner,
+    owner: CostOwner,
     since: Instant,
     ended: bool,
 }
 
 #[derive(Debug)]
 struct Waiting {
-    asker: CostOwner,
-    turn: oneshot::Sender<Turn>,
+    owner: CostOwner,
+    permit: oneshot::Sender<LanePermit>,
 }
 
 /// A taken lane; freed on drop.
 #[derive(Debug)]
-pub(super) struct Turn {
+pub(super) struct LanePermit {
     lanes: Lanes,
     lane: usize,
 }
@@ -61,19 +61,19 @@ pub(super) struct Busy;
 
 impl State {
     fn count(&self, matches: impl Fn(&CostOwner) -> bool) -> usize {
-        self.taken.iter().filter(|taken| matches(&taken.asker)).count()
+        self.taken.iter().filter(|taken| matches(&taken.owner)).count()
     }
 
-    fn check_allowed(&self, shared: &Shared, asker: CostOwner) -> bool {
-        self.count(|other| other.key == asker.key) < shared.per_key
-            && self.count(|other| other.org == asker.org) < shared.per_org
+    fn check_allowed(&self, shared: &Shared, owner: CostOwner) -> bool {
+        self.count(|other| other.key == owner.key) < shared.per_key
+            && self.count(|other| other.org == owner.org) < shared.per_org
     }
 
     /// The index of the waiting request whose turn it is.
     fn next(&self, shared: &Shared) -> Option<usize> {
-        let eligible = self.waiting.iter().enumerate().filter(|(_, waiting)| self.check_allowed(shared, waiting.asker));
+        let eligible = self.waiting.iter().enumerate().filter(|(_, waiting)| self.check_allowed(shared, waiting.owner));
         eligible
-            .min_by_key(|(index, waiting)| (self.count(|other| other.org == waiting.asker.org), *index))
+            .min_by_key(|(index, waiting)| (self.count(|other| other.org == waiting.owner.org), *index))
             .map(|(index, _)| index)
     }
 }
@@ -92,40 +92,40 @@ impl Lanes {
     }
 
     /// A lane for a statement; waits in turn, at most `patience`.
-    pub(super) async fn turn(&self, asker: CostOwner, patience: Duration) -> Result<Turn, Busy> {
-        let mut turn = {
+    pub(super) async fn acquire(&self, owner: CostOwner, patience: Duration) -> Result<LanePermit, Busy> {
+        let mut permit = {
             let mut state = self.lock();
-            if state.check_allowed(&self.0, asker)
+            if state.check_allowed(&self.0, owner)
                 && let Some(lane) = state.free.pop_front()
             {
-                state.taken.push(Taken { lane, asker, since: Instant::now(), ended: false });
-                return Ok(Turn { lanes: self.clone(), lane });
+                state.taken.push(Taken { lane, owner, since: Instant::now(), ended: false });
+                return Ok(LanePermit { lanes: self.clone(), lane });
             }
-            state.waiting.retain(|waiting| !waiting.turn.is_closed());
-            if state.waiting.iter().filter(|waiting| waiting.asker.key == asker.key).count() >= limits::WAITING_PER_KEY
+            state.waiting.retain(|waiting| !waiting.permit.is_closed());
+            if state.waiting.iter().filter(|waiting| waiting.owner.key == owner.key).count() >= limits::WAITING_PER_KEY
             {
                 return Err(Busy);
             }
-            let (sender, turn) = oneshot::channel();
-            state.waiting.push_back(Waiting { asker, turn: sender });
-            turn
+            let (sender, permit) = oneshot::channel();
+            state.waiting.push_back(Waiting { owner, permit: sender });
+            permit
         };
         let deadline = Instant::now() + patience;
         loop {
             let wait = deadline.saturating_duration_since(Instant::now()).min(limits::LANE_WAIT);
-            match tokio::time::timeout(wait, &mut turn).await {
-                Ok(turn) => return turn.map_err(|_| Busy),
+            match tokio::time::timeout(wait, &mut permit).await {
+                Ok(permit) => return permit.map_err(|_| Busy),
                 Err(_) if Instant::now() >= deadline => return Err(Busy),
-                Err(_) => self.make_room(asker),
+                Err(_) => self.make_room(owner),
             }
         }
     }
 
-    /// Ends the longest-running statement of another org, if the asker's org has none running and
+    /// Ends the longest-running statement of another org, if the owner's org has none running and
     /// that one has had its time.
-    fn make_room(&self, asker: CostOwner) {
+    fn make_room(&self, owner: CostOwner) {
         let mut state = self.lock();
-        if state.count(|other| other.org == asker.org) > 0 || state.taken.iter().any(|taken| taken.ended) {
+        if state.count(|other| other.org == owner.org) > 0 || state.taken.iter().any(|taken| taken.ended) {
             return;
         }
         let longest = state.taken.iter_mut().min_by_key(|taken| taken.since);
@@ -141,18 +141,18 @@ impl Lanes {
     }
 
     fn free(&self, lane: usize) {
-        // Turns whose receiver is gone are dropped after the lock is released.
+        // Permits whose receiver is gone are dropped after the lock is released.
         let mut abandoned = Vec::new();
         let mut state = self.lock();
         state.taken.retain(|taken| taken.lane != lane);
         state.free.push_back(lane);
         while !state.free.is_empty()
             && let Some(index) = state.next(&self.0)
-            && let Some(Waiting { asker, turn }) = state.waiting.remove(index)
+            && let Some(Waiting { owner, permit }) = state.waiting.remove(index)
             && let Some(lane) = state.free.pop_front()
         {
-            state.taken.push(Taken { lane, asker, since: Instant::now(), ended: false });
-            abandoned.extend(turn.send(Turn { lanes: self.clone(), lane }).err());
+            state.taken.push(Taken { lane, owner, since: Instant::now(), ended: false });
+            abandoned.extend(permit.send(LanePermit { lanes: self.clone(), lane }).err());
             if !abandoned.is_empty() {
                 break;
             }
@@ -162,7 +162,7 @@ impl Lanes {
     }
 }
 
-impl Turn {
+impl LanePermit {
     /// The lane's number.
     pub(super) fn lane(&self) -> usize {
         self.lane
@@ -176,7 +176,7 @@ impl Turn {
     }
 }
 
-impl Drop for Turn {
+impl Drop for LanePermit {
     fn drop(&mut self) {
         self.lanes.free(self.lane);
     }

@@ -59,7 +59,7 @@ impl Pools {
         }
         let lock = Arc::new(lock(path)?);
         let writer = connect(sqlite(url, 1, false), statements).await?;
-        let house = connect(sqlite(url, 4, true), statements).await?;
+        let internal = connect(sqlite(url, 4, true), statements).await?;
         let front = connect(sqlite(url, 2, true), statements).await?;
         let mut lanes = Vec::new();
         for _ in 0..limits::LANES_SQLITE {
@@ -72,7 +72,7 @@ impl Pools {
             });
             lanes.push(ReadConnection { connection: connect(options, statements).await?, end });
         }
-        let (reader, engine) = (Reader::with_lanes(house, lanes, Reachability::default()), writer.clone());
+        let (reader, engine) = (Reader::with_lanes(internal, lanes, Reachability::default()), writer.clone());
         Ok(Self { writer, engine, front, reader, _lock: Some(lock) })
     }
 
@@ -81,7 +81,7 @@ impl Pools {
         if !to_write {
             return Ok(Self::read_only(connect(postgres::options(url, 2, None), statements).await?));
         }
-        let (write, house) = (limits::WRITE_STATEMENT, limits::HOUSE_STATEMENT);
+        let (write, internal) = (limits::WRITE_STATEMENT, limits::INTERNAL_STATEMENT);
         // A request fails after a while without a connection; the engine waits as long as it takes.
         let with_acquire_timeout = |mut options: ConnectOptions, patience: Duration| {
             options.acquire_timeout(patience);
@@ -89,7 +89,7 @@ impl Pools {
         };
         let writer = with_acquire_timeout(postgres::options(url, 8, Some(write)), limits::LANE_PATIENCE);
         let writer = connect(writer, statements).await?;
-        let engine = connect(postgres::options(url, 12, Some(house)), statements).await?;
+        let engine = connect(postgres::options(url, 12, Some(internal)), statements).await?;
         let front = with_acquire_timeout(postgres::options(url, 2, Some(limits::READY_TIME)), FRONT_PATIENCE);
         let front = connect(front, statements).await?;
         let mut lanes = Vec::new();
@@ -116,7 +116,13 @@ impl Pools {
     }
 
     fn read_only(one: DatabaseConnection) -> Self {
-        Self { writer: one.clone(), engine: one.clone(), front: one.clone(), reader: Reader::house(one), _lock: None }
+        Self {
+            writer: one.clone(),
+            engine: one.clone(),
+            front: one.clone(),
+            reader: Reader::internal(one),
+            _lock: None,
+        }
     }
 
     /// Closes all connections.

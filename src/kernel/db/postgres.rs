@@ -32,7 +32,7 @@ pub(super) fn options(url: &str, connections: u32, statement: Option<Duration>) 
 }
 
 /// The server's host and port, for the log.
-pub(super) fn place(url: &str) -> String {
+pub(super) fn server(url: &str) -> String {
     match url.parse::<PgConnectOptions>() {
         Ok(options) => format!("Postgres at {}:{}", options.get_host(), options.get_port()),
         Err(_) => "Postgres".to_owned(),
@@ -53,7 +53,7 @@ pub(super) fn may_not_create(url: &str, err: &sea_orm::DbErr) -> Error {
     Error::internal(format!(
         "{}: the role {role} may not create tables in the database {database} ({err}): create the database with \
          `createdb -O {role} {database}`, or allow it, as the owner, by `GRANT CREATE ON SCHEMA public TO {role}`",
-        place(url)
+        server(url)
     ))
 }
 

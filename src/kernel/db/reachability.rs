@@ -45,7 +45,7 @@ impl Reachability {
 
     /// Probes forever: over an open connection, and with a new one if that does not respond.
     pub(super) async fn probe(self, url: Arc<str>, front: DatabaseConnection, clock: Clock) {
-        let place = postgres::place(&url);
+        let server = postgres::server(&url);
         outage::probed();
         let mut since = None;
         loop {
@@ -60,14 +60,14 @@ impl Reachability {
                     self.0.send_replace(true);
                     outage::note(true);
                     let from = now.to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
-                    tracing::error!(why = %err, "{place} is unreachable since {from}: requests are answered with 503");
+                    tracing::error!(why = %err, "{server} is unreachable since {from}: requests are answered with 503");
                 }
                 (Ok(()), Some(from)) => {
                     since = None;
                     self.0.send_replace(false);
                     outage::note(false);
                     let seconds = (clock.now() - from).num_seconds();
-                    tracing::warn!("{place} is back: it was unreachable for {seconds} s");
+                    tracing::warn!("{server} is back: it was unreachable for {seconds} s");
                 }
                 _ => {}
             }

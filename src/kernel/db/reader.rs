@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures_util::TryStreamExt;
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, DbErr, ExecResult, QueryResult, Statement, StreamTrait};
 
-use super::lanes::{Lanes, Turn};
+use super::lanes::{LanePermit, Lanes};
 use super::reachability::Reachability;
 use super::row_size::{unparsed, weight};
 use crate::kernel::cost::{self, Request};
@@ -22,7 +22,7 @@ use crate::kernel::limits;
 /// The connections for reading. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Reader {
-    house: DatabaseConnection,
+    internal: DatabaseConnection,
     requests: Option<Arc<Requests>>,
 }
 
@@ -31,7 +31,7 @@ pub struct Reader {
 struct Requests {
     lanes: Lanes,
     all: Vec<ReadConnection>,
-    house: DatabaseConnection,
+    internal: DatabaseConnection,
     reach: Reachability,
 }
 
@@ -53,19 +53,19 @@ pub(super) struct Interrupt {
 
 impl Reader {
     /// Uses internal connections only.
-    pub(super) fn house(house: DatabaseConnection) -> Self {
-        Self { house, requests: None }
+    pub(super) fn internal(internal: DatabaseConnection) -> Self {
+        Self { internal, requests: None }
     }
 
     /// Adds lanes for requests.
-    pub(super) fn with_lanes(house: DatabaseConnection, all: Vec<ReadConnection>, reach: Reachability) -> Self {
-        let requests = Requests { lanes: Lanes::new(all.len()), all, house: house.clone(), reach };
-        Self { house, requests: Some(Arc::new(requests)) }
+    pub(super) fn with_lanes(internal: DatabaseConnection, all: Vec<ReadConnection>, reach: Reachability) -> Self {
+        let requests = Requests { lanes: Lanes::new(all.len()), all, internal: internal.clone(), reach };
+        Self { internal, requests: Some(Arc::new(requests)) }
     }
 
     /// The internal connections, for reads of several statements in one transaction.
     pub fn connection(&self) -> &DatabaseConnection {
-        &self.house
+        &self.internal
     }
 
     /// Total number of lanes, and number taken.
@@ -79,12 +79,12 @@ impl Reader {
             lane.end.stop.store(true, Ordering::Relaxed);
             let _ = lane.connection.close_by_ref().await;
         }
-        let _ = self.house.close_by_ref().await;
+        let _ = self.internal.close_by_ref().await;
     }
 
     /// The first rows of a statement, until they take that many bytes; at least one, if there is one.
     pub async fn query_first_rows(&self, statement: Statement, bytes: usize) -> Result<Vec<QueryResult>, DbErr> {
-        let Some(lane) = self.lane().await? else { return first_rows(&self.house, statement, bytes).await };
+        let Some(lane) = self.lane().await? else { return first_rows(&self.internal, statement, bytes).await };
         let first = async {
             let rows = first_rows(lane.connection()?, statement, bytes).await?;
             rows.iter().try_for_each(|row| lane.charge_row(row))?;
@@ -100,8 +100,8 @@ impl Reader {
             return Err(ended_error(refusal));
         }
         let patience = if request.timed { limits::LANE_PATIENCE } else { limits::QUERY_TIME };
-        match requests.lanes.turn(request.owner(), patience).await {
-            Ok(turn) => Ok(Some(OnLane { requests: requests.clone(), request, turn: Some(turn) })),
+        match requests.lanes.acquire(request.owner(), patience).await {
+            Ok(permit) => Ok(Some(OnLane { requests: requests.clone(), request, permit: Some(permit) })),
             Err(_) => {
                 let message = "the statements of this key, or of its org, have waited too long for a connection";
                 Err(ended_error(&request.end(cost::busy(message.to_owned()))))
@@ -135,12 +135,12 @@ fn ended_error(refusal: &Refusal) -> DbErr {
 struct OnLane {
     requests: Arc<Requests>,
     request: Arc<Request>,
-    turn: Option<Turn>,
+    permit: Option<LanePermit>,
 }
 
 impl OnLane {
     fn lane(&self) -> Option<&ReadConnection> {
-        self.turn.as_ref().map(|turn| &self.requests.all[turn.lane()])
+        self.permit.as_ref().map(|permit| &self.requests.all[permit.lane()])
     }
 
     fn connection(&self) -> Result<&DatabaseConnection, DbErr> {
@@ -154,7 +154,7 @@ impl OnLane {
 
     /// Runs a statement until it is done, its time is over, or its lane is needed.
     async fn bounded<T>(&self, work: impl Future<Output = Result<T, DbErr>> + Send) -> Result<T, DbErr> {
-        let Some(ended) = self.turn.as_ref().map(Turn::ended) else {
+        let Some(ended) = self.permit.as_ref().map(LanePermit::ended) else {
             return Err(DbErr::Custom("the lane is gone".into()));
         };
         let work = self.requests.reach.unless_unreachable(work);
@@ -184,7 +184,7 @@ impl OnLane {
     /// Gives the lane back. After a rejection the statement may still run, and `drop` ends it.
     fn release_lane<T>(mut self, done: Result<T, DbErr>) -> Result<T, DbErr> {
         if self.request.refusal().is_none() {
-            self.turn = None;
+            self.permit = None;
         }
         done
     }
@@ -192,26 +192,26 @@ impl OnLane {
 
 impl Drop for OnLane {
     fn drop(&mut self) {
-        let Some(turn) = self.turn.take() else { return };
+        let Some(permit) = self.permit.take() else { return };
         let requests = self.requests.clone();
-        requests.all[turn.lane()].end.stop.store(true, Ordering::Relaxed);
+        requests.all[permit.lane()].end.stop.store(true, Ordering::Relaxed);
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move { requests.end(turn).await });
+            runtime.spawn(async move { requests.end(permit).await });
         }
     }
 }
 
 impl Requests {
     /// Ends a connection's statement; its lane is free when it is idle.
-    async fn end(&self, turn: Turn) {
-        let lane = &self.all[turn.lane()];
+    async fn end(&self, permit: LanePermit) {
+        let lane = &self.all[permit.lane()];
         let backend = lane.connection.get_database_backend();
         loop {
             let process = lane.end.process.load(Ordering::Relaxed);
             if backend == DbBackend::Postgres && process != 0 {
                 let sql = "SELECT pg_cancel_backend($1)";
                 let cancel = Statement::from_sql_and_values(backend, sql, [process.into()]);
-                if let Err(err) = self.house.query_one_raw(cancel).await {
+                if let Err(err) = self.internal.query_one_raw(cancel).await {
                     log_failure!(warn, err, "an abandoned statement could not be cancelled");
                 }
             }
@@ -233,30 +233,30 @@ impl Requests {
 #[async_trait::async_trait]
 impl ConnectionTrait for Reader {
     fn get_database_backend(&self) -> DbBackend {
-        self.house.get_database_backend()
+        self.internal.get_database_backend()
     }
 
     async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
-        let Some(lane) = self.lane().await? else { return self.house.execute_raw(statement).await };
+        let Some(lane) = self.lane().await? else { return self.internal.execute_raw(statement).await };
         let done = lane.bounded(lane.connection()?.execute_raw(statement)).await;
         lane.release_lane(done)
     }
 
     async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
-        let Some(lane) = self.lane().await? else { return self.house.execute_unprepared(sql).await };
+        let Some(lane) = self.lane().await? else { return self.internal.execute_unprepared(sql).await };
         let done = lane.bounded(lane.connection()?.execute_unprepared(sql)).await;
         lane.release_lane(done)
     }
 
     async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
-        let Some(lane) = self.lane().await? else { return self.house.query_one_raw(statement).await };
+        let Some(lane) = self.lane().await? else { return self.internal.query_one_raw(statement).await };
         let done = lane.bounded(lane.connection()?.query_one_raw(statement)).await;
         let done = done.and_then(|row| row.map(|row| lane.charge_row(&row).map(|()| row)).transpose());
         lane.release_lane(done)
     }
 
     async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
-        let Some(lane) = self.lane().await? else { return self.house.query_all_raw(statement).await };
+        let Some(lane) = self.lane().await? else { return self.internal.query_all_raw(statement).await };
         let all = async {
             let mut rows = lane.connection()?.stream_raw(statement).await?;
             let mut all = Vec::new();

@@ -30,7 +30,7 @@ impl Db {
             Schema::Older(last) => Err(Error::internal(format!(
                 "the schema of {} is older than this program (its last migration is {last}): back it up, then run \
                  `sortie migrate`",
-                self.place()
+                self.display_name()
             ))),
             Schema::Missing => Err(self.no_schema()),
             found => self.not_newer(found),
@@ -66,20 +66,20 @@ impl Db {
         Err(Error::internal(format!(
             "{} was made by a newer version of sortie: this one does not know its migration {unknown}. Use that version, or \
              restore a backup from before the upgrade",
-            self.place()
+            self.display_name()
         )))
     }
 
     fn no_schema(&self) -> Error {
         Error::internal(format!(
             "{} is empty: `sortie migrate`, `sortie serve` or `sortie demo` makes the schema in it",
-            self.place()
+            self.display_name()
         ))
     }
 
     /// The database for an operator: a file, or a server and a database name; never a password.
-    pub fn place(&self) -> String {
-        place(&self.url)
+    pub fn display_name(&self) -> String {
+        display_name(&self.url)
     }
 
     async fn schema(&self) -> Result<Schema> {
@@ -120,17 +120,17 @@ impl Db {
 }
 
 /// The database of a URL, for an operator.
-pub fn place(url: &str) -> String {
+pub fn display_name(url: &str) -> String {
     match url.strip_prefix("sqlite:") {
         Some(path) => path.trim_start_matches("//").split('?').next().unwrap_or_default().to_owned(),
-        None => format!("{}, database {}", postgres::place(url), postgres::database(url)),
+        None => format!("{}, database {}", postgres::server(url), postgres::database(url)),
     }
 }
 
 /// The error of a failed open; says so if the file is not a database.
 pub(super) fn unopened(url: &str, err: Error) -> Error {
     match err.db().and_then(code).as_deref() {
-        Some("26") => Error::internal(format!("{} is not an SQLite database", place(url))),
+        Some("26") => Error::internal(format!("{} is not an SQLite database", display_name(url))),
         _ => err,
     }
 }

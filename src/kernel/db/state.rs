@@ -17,20 +17,20 @@ impl Db {
     }
 
     /// Raises the watermark and returns it, as the sequencer does every second (Postgres only).
-    pub async fn raise_floor(&self) -> Result<i64> {
-        self.floor.raise(&self.pools.engine).await?;
-        Ok(self.floor.at())
+    pub async fn raise_watermark(&self) -> Result<i64> {
+        self.watermark.raise(&self.pools.engine).await?;
+        Ok(self.watermark.at())
     }
 
     /// Number of changes to members and keys through this process; cached principals are checked
     /// again.
     pub fn credential_change_count(&self) -> u64 {
-        *self.door.borrow()
+        *self.credential_changes.borrow()
     }
 
     /// Wakes when members or keys were changed.
     pub fn credential_changes(&self) -> watch::Receiver<u64> {
-        self.door.subscribe()
+        self.credential_changes.subscribe()
     }
 
     /// Runs work that may wait for a connection; fails with a connection error when the database is
@@ -113,22 +113,22 @@ impl Db {
 
     /// Sets if this process has a language model; read when a writer's ability to write is checked.
     pub fn set_has_model(&self, has_model: bool) {
-        self.writing.store(has_model, Ordering::Relaxed);
+        self.has_model.store(has_model, Ordering::Relaxed);
     }
 
     /// Sets if an issuer's tokens are accepted; read when checking that an admin can still sign in.
     pub fn set_has_tokens(&self, has_issuer: bool) {
-        self.tokens.store(has_issuer, Ordering::Relaxed);
+        self.has_tokens.store(has_issuer, Ordering::Relaxed);
     }
 
     /// True if tokens are accepted.
     pub fn has_tokens(&self) -> bool {
-        self.tokens.load(Ordering::Relaxed)
+        self.has_tokens.load(Ordering::Relaxed)
     }
 
     /// True if this process has a language model.
     pub fn has_model(&self) -> bool {
-        self.writing.load(Ordering::Relaxed)
+        self.has_model.load(Ordering::Relaxed)
     }
 
     /// Number of followers of the log in this process.

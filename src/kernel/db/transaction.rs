@@ -10,29 +10,29 @@ use sea_orm::{DatabaseTransaction, SqliteTransactionMode, TransactionOptions, Tr
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::dialect::Dialect;
-use super::{Db, error_codes};
-use crate::kernel::audit::entry::Entry;
+use super::error_codes;
+use super::write_context::{RequestRecord, WriteContext};
 use crate::kernel::budget::Conditions;
 use crate::kernel::clock::Clock;
 use crate::kernel::cost;
 use crate::kernel::error::{Error, Result};
 use crate::kernel::event::insert;
 use crate::kernel::event::new_event::Event;
-use crate::kernel::idempotency::{IdempotentRequest, ResultIds};
+use crate::kernel::idempotency::ResultIds;
 use crate::kernel::limits;
 
-impl Db {
+impl WriteContext {
     /// A permit among the concurrent changes of the request's org; the limit leaves connections for
     /// other orgs. Errors: LIMIT_EXCEEDED.
-    async fn share(&self) -> Result<Option<OwnedSemaphorePermit>> {
+    async fn org_permit(&self) -> Result<Option<OwnedSemaphorePermit>> {
         let Some(request) = cost::current().filter(|_| !self.yields_to_requests) else { return Ok(None) };
         let most = if self.dialect == Dialect::Sqlite { 1 } else { limits::WRITERS_PER_ORG };
-        let share = {
-            let mut all = self.shares.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            all.retain(|_, share| Arc::strong_count(share) > 1 || share.available_permits() < most);
+        let permits = {
+            let mut all = self.org_writers.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            all.retain(|_, permits| Arc::strong_count(permits) > 1 || permits.available_permits() < most);
             all.entry(request.owner().org).or_insert_with(|| Arc::new(Semaphore::new(most))).clone()
         };
-        match tokio::time::timeout(limits::LANE_PATIENCE, share.acquire_owned()).await {
+        match tokio::time::timeout(limits::LANE_PATIENCE, permits.acquire_owned()).await {
             Ok(permit) => Ok(Some(permit.map_err(Error::internal)?)),
             Err(_) => Err(cost::busy("the changes of this org have waited too long for a connection".into()).into()),
         }
@@ -45,21 +45,20 @@ impl Db {
         if self.dialect == Dialect::Sqlite {
             options.sqlite_transaction_mode = Some(SqliteTransactionMode::Immediate);
         }
-        let share = self.share().await?;
+        let permit = self.org_permit().await?;
         let inner = if self.yields_to_requests {
-            self.turns.wait_for_requests().await;
+            self.write_priority.wait_for_requests().await;
             self.pools.engine.begin_with_options(options).await?
         } else {
-            let _waiting = self.turns.request_waiting();
+            let _waiting = self.write_priority.request_waiting();
             self.reach.unless_unreachable(self.pools.writer.begin_with_options(options)).await?
         };
-        let (now, kept) = (self.clock.now(), Mutex::default());
-        let (once, entry) = (self.once.clone(), self.entry.clone());
-        let (dialect, clock, answers, conditions) =
-            (self.dialect, self.clock.clone(), self.answers, Conditions::default());
-        let tx = Tx { inner, dialect, now, clock, kept, once, entry, answers, conditions, _share: share };
-        if let Some(once) = &self.once {
-            once.claim(&tx.inner, now).await?;
+        let (now, buffer) = (self.clock.now(), Mutex::default());
+        let (dialect, clock, request) = (self.dialect, self.clock.clone(), self.request.clone());
+        let conditions = Conditions::default();
+        let tx = Tx { inner, dialect, now, clock, buffer, request, conditions, _org_permit: permit };
+        if let Some(idempotency) = self.idempotency() {
+            idempotency.claim(&tx.inner, now).await?;
         }
         Ok(tx)
     }
@@ -67,14 +66,14 @@ impl Db {
     /// Commits with the events, or rolls back; `None` means: retry. Call it through `transact!`.
     #[doc(hidden)]
     pub async fn end<T>(&self, tx: Tx, outcome: Result<T>, tries: &mut u32) -> Option<Result<T>> {
-        let authenticator = tx.kept.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).authenticator;
+        let credentials_changed = tx.buffer.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).credentials_changed;
         let outcome = match outcome {
             Ok(value) => tx.commit().await.map(|wrote| {
-                if authenticator {
-                    self.door.send_modify(|changes| *changes += 1);
+                if credentials_changed {
+                    self.credential_changes.send_modify(|changes| *changes += 1);
                 }
                 if wrote {
-                    self.nudge.send_replace(());
+                    self.nudges.send_replace(());
                 }
                 value
             }),
@@ -95,20 +94,21 @@ impl Db {
     }
 }
 
-/// `transact!(db, |tx| { … })`: runs the block in one write transaction, commits it with its
+/// `transact!(context, |tx| { … })`: runs the block in one write transaction, commits it with its
 /// events, and retries on deadlock, serialisation failure or busy. It is a macro because a function
 /// that takes an async closure can't yet promise that the future is `Send`.
 #[macro_export]
 macro_rules! transact {
-    ($db:expr, |$tx:ident| $body:expr) => {{
+    ($context:expr, |$tx:ident| $body:expr) => {{
+        let context = &$context;
         let mut tries = 0;
         loop {
-            let tx = $db.begin().await?;
+            let tx = context.begin().await?;
             let outcome: $crate::kernel::error::Result<_> = {
                 let $tx = &tx;
                 async { $body }.await
             };
-            if let Some(outcome) = $db.end(tx, outcome, &mut tries).await {
+            if let Some(outcome) = context.end(tx, outcome, &mut tries).await {
                 break outcome;
             }
         }
@@ -122,20 +122,18 @@ pub struct Tx {
     dialect: Dialect,
     now: DateTime<Utc>,
     clock: Clock,
-    kept: Mutex<CommitBuffer>,
-    once: Option<Arc<IdempotentRequest>>,
-    entry: Option<Arc<Entry>>,
-    answers: Option<&'static str>,
+    buffer: Mutex<CommitBuffer>,
+    request: RequestRecord,
     pub(crate) conditions: Conditions,
-    _share: Option<OwnedSemaphorePermit>,
+    _org_permit: Option<OwnedSemaphorePermit>,
 }
 
 /// Data that is collected until the commit.
 #[derive(Debug, Default)]
 struct CommitBuffer {
     events: Vec<Event>,
-    made: ResultIds,
-    authenticator: bool,
+    result_ids: ResultIds,
+    credentials_changed: bool,
 }
 
 impl Tx {
@@ -160,37 +158,37 @@ impl Tx {
     }
 
     /// Collects an event until the commit; call it through `event::append`.
-    pub(crate) fn keep(&self, event: Event) {
-        self.kept.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).events.push(event);
+    pub(crate) fn buffer_event(&self, event: Event) {
+        self.buffer.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).events.push(event);
     }
 
     /// Marks that members or keys change: open sessions are checked again after the commit.
     pub(crate) fn credentials_changed(&self) {
-        self.kept.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).authenticator = true;
+        self.buffer.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).credentials_changed = true;
     }
 
     /// Records the id of a created or changed object; a repeated request returns the first one of
     /// the mutation's noun.
     pub(crate) fn set_result(&self, id: impl Id) {
-        self.kept.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).made.add(id);
+        self.buffer.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).result_ids.add(id);
     }
 
     /// Commits; true if there were events.
     async fn commit(self) -> Result<bool> {
-        let kept = self.kept.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let made = kept.made.answer(self.answers);
-        if let Some(once) = &self.once {
-            once.keep(&self.inner, made.as_ref().map(|(id, _)| *id)).await?;
+        let buffer = self.buffer.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let result = buffer.result_ids.answer(self.request.result_noun);
+        if let Some(idempotency) = &self.request.idempotency {
+            idempotency.store_result(&self.inner, result.as_ref().map(|(id, _)| *id)).await?;
         }
-        let entry = self.entry.filter(|entry| !entry.is_noted());
+        let entry = self.request.audit_entry.filter(|entry| !entry.is_committed());
         if let Some(entry) = &entry {
-            entry.write(&self.inner, self.now, made.map(|(_, shown)| shown), AuditOutcome::Done, None).await?;
+            entry.write(&self.inner, self.now, result.map(|(_, target)| target), AuditOutcome::Done, None).await?;
         }
-        let any = !kept.events.is_empty();
-        insert::write(&self.inner, self.dialect, kept.events, self.now).await?;
+        let any = !buffer.events.is_empty();
+        insert::write(&self.inner, self.dialect, buffer.events, self.now).await?;
         self.inner.commit().await?;
         if let Some(entry) = entry {
-            entry.kept();
+            entry.mark_committed();
         }
         Ok(any)
     }

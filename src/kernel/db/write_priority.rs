@@ -13,17 +13,17 @@ const PATIENCE: Duration = Duration::from_millis(500);
 
 /// The number of requests that wait to write.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Turns(Arc<(AtomicUsize, Notify)>);
+pub(super) struct WritePriority(Arc<(AtomicUsize, Notify)>);
 
 /// A request's wait; over on drop.
 #[derive(Debug)]
-pub(super) struct WriterTurn(Turns);
+pub(super) struct WaitingRequest(WritePriority);
 
-impl Turns {
+impl WritePriority {
     /// Registers a request that is about to wait.
-    pub(super) fn request_waiting(&self) -> WriterTurn {
+    pub(super) fn request_waiting(&self) -> WaitingRequest {
         self.0.0.fetch_add(1, Ordering::SeqCst);
-        WriterTurn(self.clone())
+        WaitingRequest(self.clone())
     }
 
     /// Returns when no request waits, or after `PATIENCE`.
@@ -41,11 +41,11 @@ impl Turns {
     }
 }
 
-impl Drop for WriterTurn {
+impl Drop for WaitingRequest {
     fn drop(&mut self) {
-        let turns = &self.0.0;
-        if turns.0.fetch_sub(1, Ordering::SeqCst) == 1 {
-            turns.1.notify_waiters();
+        let waiting = &self.0.0;
+        if waiting.0.fetch_sub(1, Ordering::SeqCst) == 1 {
+            waiting.1.notify_waiters();
         }
     }
 }

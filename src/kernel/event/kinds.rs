@@ -176,7 +176,7 @@ fn refusal(field: &str, kind: &str) -> Refusal {
         true => "a kind is a noun and what happened, like step.completed or payment.received".to_owned(),
         false => format!("the kinds of `{noun}` are {}", of_noun.join(", ")),
     };
-    Refusal::input(field, format!("there are no events of the kind `{}`; {hint}", validate::shown(kind)))
+    Refusal::input(field, format!("there are no events of the kind `{}`; {hint}", validate::printable(kind)))
 }
 
 /// True if a kind, `noun.what_happened`, has a reserved noun.

@@ -4,7 +4,7 @@
 use phonenumber::metadata::DATABASE;
 use phonenumber::{Metadata, Mode, country};
 
-use super::shown;
+use super::printable;
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::storable;
 
@@ -14,7 +14,7 @@ const PHONE_CHARS: usize = 60;
 /// Validates a mail address. Returns it trimmed; an international domain in its ASCII form
 /// (punycode).
 pub fn email(field: &str, value: &str) -> Result<String> {
-    let refused = |problem: &str| Refusal::input(field, format!("`{}` {problem}", shown(value)));
+    let refused = |problem: &str| Refusal::input(field, format!("`{}` {problem}", printable(value)));
     let text = value.trim();
     let text = text.strip_suffix('.').unwrap_or(text);
     let none = || refused("is not a mail address");
@@ -48,7 +48,7 @@ pub fn phone(field: &str, value: &str) -> Result<String> {
     match phone_in(field, value, None)? {
         (number, None) => Ok(number),
         (_, Some(extension)) => {
-            let message = format!("`{}` has an extension, {extension}, which can't be stored", shown(value));
+            let message = format!("`{}` has an extension, {extension}, which can't be stored", printable(value));
             Err(Refusal::input(field, message).into())
         }
     }
@@ -57,7 +57,7 @@ pub fn phone(field: &str, value: &str) -> Result<String> {
 /// Validates a telephone number as people write it; `region` supplies a missing country code.
 /// Returns E.164, and the extension.
 pub fn phone_in(field: &str, value: &str, region: Option<&str>) -> Result<(String, Option<String>)> {
-    let refused = |problem: &str| Refusal::input(field, format!("`{}` {problem}", shown(value)));
+    let refused = |problem: &str| Refusal::input(field, format!("`{}` {problem}", printable(value)));
     let text = storable::compatible(value);
     let text = text.trim();
     let none = || refused("is not a telephone number like +4930123456");
@@ -174,6 +174,6 @@ fn without_trunk_prefix<'a>(countries: &[&Metadata], national: &'a str, is_marke
 pub fn region(field: &str, value: &str) -> Result<String> {
     let region = value.trim().to_uppercase();
     let known = region.len() == 2 && region.parse::<country::Id>().is_ok();
-    let refused = || Refusal::input(field, format!("`{}` is not a region like DE, US or GB", shown(value)));
+    let refused = || Refusal::input(field, format!("`{}` is not a region like DE, US or GB", printable(value)));
     if known { Ok(region) } else { Err(refused().into()) }
 }

@@ -27,7 +27,7 @@ impl Viewer {
         if let Some(first) = first {
             return Ok(Self::of_member(first));
         }
-        transact!(db, |tx| {
+        transact!(db.write(), |tx| {
             let at = tx.now();
             if entity::org::Entity::find_by_id(org_id).one(tx.db()).await?.is_none() {
                 let org =
@@ -133,7 +133,7 @@ impl Viewer {
 }
 
 async fn record_use(db: &Db, id: ApiKeyId) -> Result<()> {
-    transact!(db, |tx| {
+    transact!(db.write(), |tx| {
         let row = api_key::ActiveModel { id: Set(id), last_used_at: Set(Some(tx.now())), ..Default::default() };
         row.update(tx.db()).await?;
         Ok(())

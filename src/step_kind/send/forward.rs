@@ -11,7 +11,7 @@ use sea_orm::{ConnectionTrait, Statement, TryGetable, Value};
 
 use crate::channel::pause;
 use crate::domain::plan::run_template::{self, kind};
-use crate::kernel::db::Db;
+use crate::kernel::db::WriteContext;
 use crate::kernel::db::fair::queue::Queue;
 use crate::kernel::error::Result;
 use crate::kernel::{limits, storable};
@@ -28,7 +28,7 @@ const PUT_BACK: &str = "AND lease_owner IS NULL AND available_at > $2 AND availa
 /// Makes the messages due that were put off while their channel was paused, or while it went into
 /// its pause. A message that was refused again and again before waits longer than any pause between
 /// two probes, and keeps its time.
-pub(super) async fn all(db: &Db) -> Result<()> {
+pub(super) async fn all(db: &WriteContext) -> Result<()> {
     let window = window(db.now(), limits::CHANNEL_PROBE_DELAY_MAX);
     for kind in [run_template::SEND, kind::EMAIL] {
         let queue = steps(&window, kind);
@@ -45,7 +45,7 @@ pub(super) async fn all(db: &Db) -> Result<()> {
 
 /// Makes the step of a kind due that is due next of those put off, if its channel is paused and a
 /// probe is due. Returns true if there was one.
-pub(crate) async fn probe(db: &Db, kind: &str) -> Result<bool> {
+pub(crate) async fn probe(db: &WriteContext, kind: &str) -> Result<bool> {
     if !pause::is_probe_due(db, Channel::Email).await? {
         return Ok(false);
     }
@@ -56,7 +56,7 @@ pub(crate) async fn probe(db: &Db, kind: &str) -> Result<bool> {
 
 /// Makes the released message due that is due next of those put back, if its channel is paused and
 /// a probe is due. Returns true if there was one.
-pub(crate) async fn probe_released(db: &Db) -> Result<bool> {
+pub(crate) async fn probe_released(db: &WriteContext) -> Result<bool> {
     if !pause::is_probe_due(db, Channel::Email).await? {
         return Ok(false);
     }
@@ -132,7 +132,7 @@ async fn first<I: TryGetable>(connection: &impl ConnectionTrait, queue: &Queue<'
 
 /// Makes a chunk of an org's rows in a queue due at the window's begin. Returns true if there were
 /// some: they have left the window.
-async fn make_due(db: &Db, queue: &Queue<'_>, org: OrgId, chunk: u64) -> Result<bool> {
+async fn make_due(db: &WriteContext, queue: &Queue<'_>, org: OrgId, chunk: u64) -> Result<bool> {
     let Queue { table, id, queued, fit, .. } = queue;
     let mut values = queue.values.clone();
     values.push(org.into());
@@ -148,7 +148,7 @@ async fn make_due(db: &Db, queue: &Queue<'_>, org: OrgId, chunk: u64) -> Result<
 }
 
 /// Runs the update of a row's time. Returns true if the row still waited.
-async fn make_one_due(db: &Db, sql: &str, id: Value) -> Result<bool> {
+async fn make_one_due(db: &WriteContext, sql: &str, id: Value) -> Result<bool> {
     transact!(db, |tx| {
         let values = [tx.now().into(), id.clone()];
         let update = Statement::from_sql_and_values(tx.db().get_database_backend(), sql, values);

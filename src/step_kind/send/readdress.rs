@@ -20,7 +20,7 @@ use crate::domain::audience::suppression::key;
 use crate::domain::run::{self as runs, unreached};
 use crate::kernel::db::batch::any_of;
 use crate::kernel::db::dialect::Type;
-use crate::kernel::db::{Db, Tx};
+use crate::kernel::db::{Tx, WriteContext};
 use crate::kernel::error::Result;
 use crate::kernel::viewer::Viewer;
 use crate::transact;
@@ -36,7 +36,7 @@ const MOVED: &str = "EXISTS (SELECT 1 FROM record r JOIN run u ON u.id = communi
 /// Updates mail that is about to be sent to its records' current addresses. A message whose record
 /// has none, or one that another record of the run has or was written to at, is cancelled with the
 /// reason. Tests and messages of meetings keep their addresses.
-pub(super) async fn follow(db: &Db, by: MessageLookup, keys: &[Uuid]) -> Result<()> {
+pub(super) async fn follow(db: &WriteContext, by: MessageLookup, keys: &[Uuid]) -> Result<()> {
     let moved: Vec<(CommunicationId, OrgId, RunId)> = communication::Entity::find()
         .select_only()
         .columns([communication::Column::Id, communication::Column::OrgId, communication::Column::RunId])

@@ -17,10 +17,11 @@ use super::{MessageLookup, meeting_turns, readdress};
 use crate::channel::{Mail, pause};
 use crate::domain::audience::record::unsubscribe;
 use crate::domain::audience::suppression;
-use crate::kernel::db::Tx;
 use crate::kernel::db::batch::any_of;
+use crate::kernel::db::{Tx, WriteContext};
 use crate::kernel::error::Result;
 use crate::kernel::viewer::Viewer;
+use crate::transact;
 
 /// The result of a reservation.
 pub(super) struct Reservation {
@@ -38,14 +39,30 @@ pub(super) struct Reservation {
     pub(super) behind: HashMap<CommunicationId, DateTime<Utc>>,
 }
 
-/// Reserves approved messages of runs that may send now, to addresses that are not suppressed.
+/// Reserves messages, with retries while the database is unavailable. If a commit succeeded without
+/// its answer arriving, the retry finds the messages `SENDING`; no other process has these steps.
 pub(super) async fn reserve(
-    tx: &Tx,
+    db: &WriteContext,
     mail: &Mail,
     runs: &[RunId],
     by: MessageLookup,
     keys: &[Uuid],
 ) -> Result<Reservation> {
+    let mut tries = 0;
+    loop {
+        match transact!(db, |tx| reserve_in(tx, mail, runs, by, keys).await) {
+            Err(err) if err.is_transient() && tries < 6 => {
+                log_failure!(warn, err, "messages could not be reserved; trying again");
+                tokio::time::sleep(std::time::Duration::from_millis(50 << tries)).await;
+                tries += 1;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+/// Reserves approved messages of runs that may send now, to addresses that are not suppressed.
+async fn reserve_in(tx: &Tx, mail: &Mail, runs: &[RunId], by: MessageLookup, keys: &[Uuid]) -> Result<Reservation> {
     // Locks the runs, so that their messages do not change after they are read.
     let running = match by {
         // A message that a person has released is sent even if its run is completed: a meeting may
@@ -88,10 +105,10 @@ pub(super) async fn reserve(
     let never = change(tx, &running, &never, CommunicationStatus::Suppressed, &reasons).await?;
     let (later, mut go): (Vec<_>, Vec<_>) = go.into_iter().partition(|message| behind.contains_key(&message.id));
     all.extend(later);
-    let taken = pause::take(tx, Channel::Email, mail.patience, go).await?;
+    let taken = pause::take(tx, Channel::Email, mail.retry_period, go).await?;
     all.extend(taken.held);
     let (refusing, last_time) = (taken.refusing, taken.last_time);
-    go = taken.go;
+    go = taken.ready;
     let (mut again_at, mut room) = (taken.until.unwrap_or_else(|| tx.now()), u64::MAX);
     if let Some(rate) = mail.rate
         && !go.is_empty()

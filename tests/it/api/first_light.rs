@@ -24,7 +24,7 @@ both! {
         let live = Live::follow(world.address, 7);
 
         // Records are imported from a file; the report lists rejected rows.
-        sortie::domain::import::import(&world.db, &world.viewer, "lead", "leads.csv", LEADS.as_bytes(), |_, _| {}).await.unwrap();
+        sortie::domain::import::import(&world.db.write(), &world.viewer, "lead", "leads.csv", LEADS.as_bytes(), |_, _| {}).await.unwrap();
         let data = world.ask("{ imports { nodes { rows created bad status problems { line column value why } } } }", json!({})).await;
         let report = &data["imports"]["nodes"][0];
         assert_eq!((&report["created"], &report["bad"], &report["status"]), (&json!(4), &json!(1), &json!("COMPLETED")));

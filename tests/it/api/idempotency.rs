@@ -38,9 +38,9 @@ both! {
         assert_eq!(world.ask(pause, json!({ "id": run })).await["pauseRun"]["run"]["status"], "IN_PROGRESS");
         // The key expires after seven days.
         world.clock.set(noon() + chrono::Duration::days(6));
-        assert_eq!(sortie::kernel::idempotency::expiry::delete_expired(&world.db).await.unwrap(), 0);
+        assert_eq!(sortie::kernel::idempotency::expiry::delete_expired(&world.db.write()).await.unwrap(), 0);
         world.clock.set(noon() + chrono::Duration::days(7) + chrono::Duration::seconds(1));
-        assert_eq!(sortie::kernel::idempotency::expiry::delete_expired(&world.db).await.unwrap(), 2);
+        assert_eq!(sortie::kernel::idempotency::expiry::delete_expired(&world.db.write()).await.unwrap(), 2);
         assert_eq!(world.ask(pause, json!({ "id": run })).await["pauseRun"]["run"]["status"], "PAUSED");
         world.end().await;
     }

@@ -117,7 +117,7 @@ async fn filled(kind: Kind, count: usize) -> World {
         world.ask("mutation($e: String!) { createMember(input: { name: \"M\", email: $e, role: VIEWER }) { member { id } } }", json!({ "e": format!("m{i}@example.com") })).await;
         let entry = sortie::kernel::audit::Entry::new(&world.viewer, "::1".into(), "a", "createGoal", &json!({}));
         let entry = std::sync::Arc::new(entry);
-        sortie::kernel::audit::note(&world.db, &entry, entity::AuditOutcome::Nothing, None).await.unwrap();
+        sortie::kernel::audit::record(&world.db, &entry, entity::AuditOutcome::Nothing, None).await.unwrap();
         // Guided work, with one of each action.
         let steps = json!([{ "definition": { "key": "s", "name": "S", "type": "review", "assignedTo": "HUMAN", "config": { "records": { "filter": { "kind": { "eq": "lead" } } } } } }]);
         let start = "mutation($steps: [GuidedStepInput!]) { startGuidedRun(input: { name: \"G\", steps: $steps }) { run { steps { nodes { id } } } } }";
@@ -139,7 +139,9 @@ async fn filled(kind: Kind, count: usize) -> World {
         world.ask(work, json!({ "step": step, "lead": lead })).await;
         let csv = format!("external_id,name,email\nX-{i},Imported,x{i}@example.com\n,,\n");
         let file = std::io::Cursor::new(csv);
-        sortie::domain::import::import(&world.db, &world.viewer, "order", "x.csv", file, |_, _| {}).await.unwrap();
+        sortie::domain::import::import(&world.db.write(), &world.viewer, "order", "x.csv", file, |_, _| {})
+            .await
+            .unwrap();
     }
     world.tick(true).await;
     // Every other run is executed, and a recipient replies.

@@ -14,7 +14,8 @@ async fn take(world: &World, bytes: &[u8]) -> (entity::import::Model, Vec<Proble
         types: vec!["employees=number".into()],
         ..Options::default()
     };
-    let report = import_with(&world.db, &world.viewer, &options, bytes, |_, problems| all.extend(problems.to_vec()));
+    let db = world.db.write();
+    let report = import_with(&db, &world.viewer, &options, bytes, |_, problems| all.extend(problems.to_vec()));
     let report = report.await.unwrap();
     (report, all)
 }
@@ -99,7 +100,7 @@ both! {
         assert_eq!(kinds.iter().filter(|event| event["kind"] == "record.stage_changed").count() as i64, moved);
         // Input that can't be a file of records is rejected before anything is written.
         for (header, why) in [("name,phone\n", "external_id"), ("external_id,name,name\n", "name"), ("", "external_id")] {
-            let refused = import(&world.db, &world.viewer, "lead", "x.csv", header.as_bytes(), |_, _| {}).await.unwrap_err();
+            let refused = import(&world.db.write(), &world.viewer, "lead", "x.csv", header.as_bytes(), |_, _| {}).await.unwrap_err();
             assert!(refused.to_string().contains(why), "{refused}");
         }
         world.drop_unchecked().await;

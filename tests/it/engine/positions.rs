@@ -14,7 +14,7 @@ async fn what_had_to_wait_is_not_passed_over() {
     let world = World::without_server(Kind::Postgres, None).await;
     // Also read before any event exists.
     for _ in 0..4 {
-        assert_eq!(world.db.raise_floor().await.unwrap(), 0);
+        assert_eq!(world.db.raise_watermark().await.unwrap(), 0);
     }
     world.create("goal", json!({ "name": "Held" })).await;
     let campaign = world.create("campaign", json!({ "name": "Zero" })).await;
@@ -23,7 +23,7 @@ async fn what_had_to_wait_is_not_passed_over() {
     // after them.
     let mut floor = 0;
     while floor == 0 {
-        floor = world.db.raise_floor().await.unwrap();
+        floor = world.db.raise_watermark().await.unwrap();
     }
     // An earlier transaction stays open: events committed meanwhile have to wait for it.
     let name = world.sql("SELECT current_database()::text").await[0][0].clone();
@@ -37,7 +37,7 @@ async fn what_had_to_wait_is_not_passed_over() {
     let waiting = "SELECT MIN(sequence)::text FROM event WHERE position IS NULL";
     let first: i64 = world.sql(waiting).await[0][0].parse().unwrap();
     for _ in 0..6 {
-        assert!(world.db.raise_floor().await.unwrap() < first, "the look would begin behind what has to wait");
+        assert!(world.db.raise_watermark().await.unwrap() < first, "the look would begin behind what has to wait");
     }
     long.commit().await.unwrap();
     world.ask(rename, json!({ "id": campaign, "n": "Four" })).await;
@@ -46,14 +46,17 @@ async fn what_had_to_wait_is_not_passed_over() {
     assert_eq!(world.sql(disorder).await, [["0"]]);
     assert_eq!(world.sql("SELECT COUNT(*)::text FROM event WHERE position IS NULL").await, [["0"]]);
     // Once it has ended, all events are numbered in order.
-    while world.db.raise_floor().await.unwrap() <= first {}
+    while world.db.raise_watermark().await.unwrap() <= first {}
     // The newest transaction has its sequence number and no younger one has completed: its events
     // are not skipped, either.
     let long = other.begin().await.unwrap();
     long.execute_unprepared("INSERT INTO event (org_id, kind, actor, payload, at) SELECT org_id, 'goal.held', actor, payload, at FROM event LIMIT 1").await.unwrap();
     let taken: i64 = world.sql("SELECT last_value::text FROM event_sequence_seq").await[0][0].parse().unwrap();
     for _ in 0..6 {
-        assert!(world.db.raise_floor().await.unwrap() < taken, "the look would begin behind what is not committed yet");
+        assert!(
+            world.db.raise_watermark().await.unwrap() < taken,
+            "the look would begin behind what is not committed yet"
+        );
     }
     long.commit().await.unwrap();
     world.ask_all_events().await;

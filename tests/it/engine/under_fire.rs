@@ -180,7 +180,7 @@ both! {
         const LOG: usize = 2_000;
         let fields = sortie::domain::audience::record::Fields { kind: Some("lead".into()), name: Some("L".into()), ..Default::default() };
         for _ in 0..LOG {
-            sortie::domain::audience::record::create(&world.db, &world.viewer, &fields).await.unwrap();
+            sortie::domain::audience::record::create(&world.db.write(), &world.viewer, &fields).await.unwrap();
         }
         let mut socket = Socket::open(world.address).await;
         for stream in 0..8 {

@@ -18,7 +18,8 @@ async fn take_with(
 ) -> Result<(entity::import::Model, Vec<Problem>), Error> {
     let mut all = Vec::new();
     let options = Options { kind: "lead".into(), file: "file.csv".into(), ..options.clone() };
-    let report = import_with(&world.db, &world.viewer, &options, bytes, |_, problems| all.extend(problems.to_vec()));
+    let db = world.db.write();
+    let report = import_with(&db, &world.viewer, &options, bytes, |_, problems| all.extend(problems.to_vec()));
     let report = report.await?;
     assert_eq!(report.rows, report.created + report.updated + report.unchanged + report.bad, "{report:?}");
     Ok((report, all))
@@ -42,8 +43,8 @@ fn becomes(report: &entity::import::Model) -> Vec<&str> {
 
 async fn take(world: &World, bytes: &[u8]) -> (entity::import::Model, Vec<Problem>) {
     let mut all = Vec::new();
-    let report =
-        import(&world.db, &world.viewer, "lead", "file.csv", bytes, |_, problems| all.extend(problems.to_vec()));
+    let db = world.db.write();
+    let report = import(&db, &world.viewer, "lead", "file.csv", bytes, |_, problems| all.extend(problems.to_vec()));
     let report = report.await.unwrap();
     (report, all)
 }
@@ -330,7 +331,7 @@ both! {
         for (stage, right, left) in [("MOU Sent", "MOU Sent", 0), ("mou sent", "MOU Sent", 1), ("MOU Signed", "MOU Signed", 0)] {
             let text = format!("external_id,name,stage\nS-1,Ada,{stage}\n");
             let mut told = Vec::new();
-            let report = import_with(&world.db, &world.viewer, &partnership, text.as_bytes(), |_, found| told.extend(found.to_vec())).await.unwrap();
+            let report = import_with(&world.db.write(), &world.viewer, &partnership, text.as_bytes(), |_, found| told.extend(found.to_vec())).await.unwrap();
             assert_eq!((report.fields_left_out, report.bad, told.len(), record(&world, "S-1").await["stage"].as_str()), (left, 0, left as usize, Some(right)), "{stage}: {told:?}");
         }
         // Texts are normalised; a new record without a name is named after its other values.
@@ -441,7 +442,7 @@ both! {
         take_with(&world, &Options::default(), b"external_id,name,unsubscribed\nL-0,Lead 0,yes\nL-2,Lead 2,perhaps\n").await.unwrap();
         let contacts = Options { kind: "contact".into(), ..Options::default() };
         let text = "external_id,name,email,opted out\nC-1,Gone,LEAD3@example.com,\nC-2,New,Lead1@Example.com,true\n";
-        let report = import_with(&world.db, &world.viewer, &contacts, text.as_bytes(), |_, _| {}).await.unwrap();
+        let report = import_with(&world.db.write(), &world.viewer, &contacts, text.as_bytes(), |_, _| {}).await.unwrap();
         assert_eq!((report.created, report.updated), (1, 1));
         let review = world.until_review(&run).await;
         world.act("approveStep", "step", json!({ "id": review })).await;

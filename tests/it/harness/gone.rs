@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 
 use entity::{run, step};
 use sortie::engine::{begin, perform};
-use sortie::kernel::db::{Db, Tx};
+use sortie::kernel::db::{Tx, WriteContext};
 use sortie::kernel::error::Result;
 use sortie::step_kind::{Claimed, Outcome, Work};
 use tokio::sync::Notify;
@@ -25,7 +25,7 @@ impl<W: Work> Work for EndOnDrop<W> {
         1_000
     }
 
-    async fn perform(&self, _: &Db, _: &[Claimed]) -> Result<Vec<Outcome<W::Outcome>>> {
+    async fn perform(&self, _: &WriteContext, _: &[Claimed]) -> Result<Vec<Outcome<W::Outcome>>> {
         self.has_claimed.notify_one();
         std::future::pending().await
     }

@@ -61,7 +61,7 @@ both! {
                 let mut socket = Socket::open(world.address).await;
                 socket.subscribe("tour", query, json!({})).await;
                 world.followed_by(1).await;
-                sortie::app::demo::live::DemoAgent::default().tick(&world.db, &world.viewer).await.unwrap();
+                sortie::app::demo::live::DemoAgent::default().tick(&world.db.write(), &world.viewer).await.unwrap();
                 assert_eq!(socket.next().await["stepStatusChanged"]["step"]["run"]["name"], "Slow flight");
             } else {
                 let data = world.ask(query, json!({})).await;

@@ -153,7 +153,7 @@ fn a_run() -> run::Model {
         parent_id: None,
         run_template_id: None,
         description: String::new(),
-        on_way: 0,
+        in_flight: 0,
         by_model: false,
         created_by: Actor::engine(),
         search: String::new(),

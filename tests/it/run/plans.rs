@@ -29,7 +29,7 @@ async fn fill(world: &World, count: usize) {
             );
         }
         let file = std::io::Cursor::new(csv);
-        sortie::domain::import::import(&world.db, &world.viewer, kind, "x.csv", file, |_, _| {}).await.unwrap();
+        sortie::domain::import::import(&world.db.write(), &world.viewer, kind, "x.csv", file, |_, _| {}).await.unwrap();
     }
 }
 

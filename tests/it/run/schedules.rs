@@ -37,7 +37,7 @@ fn clock_changes() {
     assert_eq!(plain("*/15 2 * * *", york, gap, over), [""; 0]);
     let pattern = Pattern::parse("*/15 2 * * *", york, GapPolicy::Shift, FoldPolicy::Once).unwrap();
     let next = pattern.next(gap.parse().unwrap()).unwrap();
-    assert_eq!(next.left_out.len(), 4, "what is left out is recorded: {next:?}");
+    assert_eq!(next.skipped.len(), 4, "what is left out is recorded: {next:?}");
     let (fold, over) = ("2026-11-01T04:00:00Z", "2026-11-02T05:00:00Z");
     assert_eq!(plain("30 1 * * *", york, fold, over), ["11-01 01:30 EDT"]);
     assert_eq!(

@@ -238,7 +238,7 @@ both! {
         let world = World::new(kind).await;
         world.apply(&work("writer")).await;
         let leads = sortie::app::demo::leads(10_000, noon());
-        sortie::domain::import::import(&world.db, &world.viewer, "lead", "l.csv", std::io::Cursor::new(leads), |_, _| {}).await.unwrap();
+        sortie::domain::import::import(&world.db.write(), &world.viewer, "lead", "l.csv", std::io::Cursor::new(leads), |_, _| {}).await.unwrap();
         let segment = world.create("segment", json!({ "name": "All", "filter": { "all": true } })).await;
         world.fly("work", json!({ "segmentId": segment })).await;
         let count = "query($s: StepStatus!) { steps(filter: { types: [\"write\"], statuses: [$s] }) { totalCount } }";

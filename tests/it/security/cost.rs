@@ -52,7 +52,9 @@ impl World {
     /// Creates another org; returns its admin, and a key of one of its operators.
     pub async fn tenant(&self, name: &str) -> (Viewer, String) {
         let (_, admin) =
-            sortie::domain::people::org::create(&self.db, name, name, &format!("{name}@example.com")).await.unwrap();
+            sortie::domain::people::org::create(&self.db.write(), name, name, &format!("{name}@example.com"))
+                .await
+                .unwrap();
         let key = key(&self.db, &admin, Role::Operator, None).await;
         (admin, key)
     }

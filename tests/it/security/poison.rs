@@ -5,7 +5,7 @@ use std::sync::Arc;
 use entity::id::StepId;
 use serde_json::{Value, json};
 use sortie::engine::perform;
-use sortie::kernel::db::{Db, Tx};
+use sortie::kernel::db::{Tx, WriteContext};
 use sortie::step_kind::{Claimed, Outcome, Work};
 use tokio::sync::Notify;
 
@@ -25,12 +25,16 @@ impl Work for Deadly {
         100
     }
 
-    async fn perform(&self, _: &Db, claimed: &[Claimed]) -> sortie::kernel::error::Result<Vec<Outcome<Value>>> {
+    async fn perform(
+        &self,
+        _: &WriteContext,
+        claimed: &[Claimed],
+    ) -> sortie::kernel::error::Result<Vec<Outcome<Value>>> {
         if claimed.iter().any(|one| one.step.id == self.poison) {
             self.dying.notify_one();
             return std::future::pending().await;
         }
-        Ok(claimed.iter().map(|_| Outcome::Done { result: json!({}), note: Value::Null }).collect())
+        Ok(claimed.iter().map(|_| Outcome::Done { result: json!({}), data: Value::Null }).collect())
     }
 
     async fn record(

@@ -96,10 +96,10 @@ both! {
         // Unknown key ids don't cause repeated requests to the issuer.
         assert!(asked.load(Ordering::SeqCst) <= 2, "{asked:?}");
         // In another org the same subject is another member.
-        let (org, _) = sortie::domain::people::org::create(&world.db, "Other", "Otto", "otto@example.com").await.unwrap();
+        let (org, _) = sortie::domain::people::org::create(&world.db.write(), "Other", "Otto", "otto@example.com").await.unwrap();
         let other = sortie::kernel::viewer::Viewer::admin_of(&world.db, org.id, "Other").await.unwrap();
         let fields = sortie::domain::people::member::Fields { subject: Some(Some("anna".into())), ..Default::default() };
-        sortie::domain::people::member::update(&world.db, &other, other.member_id().unwrap(), None, &fields).await.unwrap();
+        sortie::domain::people::member::update(&world.db.write(), &other, other.member_id().unwrap(), None, &fields).await.unwrap();
         let theirs = signed("issuer", Some("issuer"), &with("org", json!(org.id)));
         let (_, told) = world.post_as(&theirs, ME, json!({})).await;
         assert_eq!((&told["data"]["viewer"]["orgId"], &told["data"]["viewer"]["member"]["name"]), (&json!(org.id), &json!("Otto")));

@@ -157,7 +157,7 @@ both! {
         let mut theirs = fill(&world).await;
         // The built-in org's run templates are readable by everybody; those of a third org by
         // nobody else.
-        let (third, _) = sortie::domain::people::org::create(&world.db, "Third", "Tom", "tom@example.com").await.unwrap();
+        let (third, _) = sortie::domain::people::org::create(&world.db.write(), "Third", "Tom", "tom@example.com").await.unwrap();
         let third = Viewer::admin_of(&world.db, third.id, "Third").await.unwrap();
         let definition = sortie::domain::plan::run_template::standard_outreach(entity::Channel::Email);
         let fields = sortie::domain::plan::run_template::Fields {
@@ -165,10 +165,10 @@ both! {
             definition: Some(definition),
             ..Default::default()
         };
-        let template = sortie::domain::plan::run_template::create(&world.db, &third, &fields).await.unwrap();
+        let template = sortie::domain::plan::run_template::create(&world.db.write(), &third, &fields).await.unwrap();
         theirs.insert("run_template".into(), vec![template.id.to_string()]);
         let all_theirs: BTreeSet<&String> = theirs.values().flatten().collect();
-        let (org, _) = sortie::domain::people::org::create(&world.db, "Ours", "Olga", "olga@example.com").await.unwrap();
+        let (org, _) = sortie::domain::people::org::create(&world.db.write(), "Ours", "Olga", "olga@example.com").await.unwrap();
         let viewer = Viewer::admin_of(&world.db, org.id, "Ours").await.unwrap();
         let ours_key = key(&world.db, &viewer, Role::Admin, None).await;
         let theirs_key = world.shown.lock().unwrap().replace(ours_key.clone()).unwrap();

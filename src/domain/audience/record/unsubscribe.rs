@@ -17,7 +17,7 @@ use super::filter::{self, RecordFilter};
 use crate::domain::audience::suppression;
 use crate::kernel::db::batch::any_of;
 use crate::kernel::db::dialect::Dialect;
-use crate::kernel::db::{Db, Tx};
+use crate::kernel::db::{Tx, WriteContext};
 use crate::kernel::error::Result;
 use crate::kernel::viewer::Viewer;
 use crate::kernel::{limits, validate};
@@ -33,7 +33,7 @@ pub struct BulkUnsubscribe {
 /// Unsubscribes all records that match the filter now. Nothing is sent to them once this returns;
 /// their rows, events and open steps in runs follow in chunks. Errors: BAD_USER_INPUT.
 pub async fn unsubscribe(
-    db: &Db,
+    db: &WriteContext,
     viewer: &Viewer,
     filter: &RecordFilter,
     reason: Option<&str>,

@@ -206,7 +206,10 @@ impl<'a> Graph<'a> {
     fn target(&self, reference: &'a Value) -> Result<&'a Value, String> {
         let text = reference.as_str().unwrap_or_default();
         let message = || {
-            format!("$ref: {} is not a part of this schema, such as #/$defs/name", crate::kernel::validate::shown(text))
+            format!(
+                "$ref: {} is not a part of this schema, such as #/$defs/name",
+                crate::kernel::validate::printable(text)
+            )
         };
         let fragment = text.strip_prefix('#').ok_or_else(message)?;
         let fragment = percent_encoding::percent_decode_str(fragment).decode_utf8().map_err(|_| message())?;

@@ -90,8 +90,8 @@ impl Fields {
             return String::new();
         }
         let each = shown.iter().map(|name| match plain(name) {
-            plain if plain == **name => validate::shown(name),
-            plain => format!("`{}` (write {plain})", validate::shown(name)),
+            plain if plain == **name => validate::printable(name),
+            plain => format!("`{}` (write {plain})", validate::printable(name)),
         });
         let mut names: Vec<String> = each.collect();
         if more {

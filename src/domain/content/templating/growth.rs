@@ -232,7 +232,7 @@ impl<'a> Walk<'a> {
 
     fn check_known(&mut self, what: &str, there: &[&str], name: &str, line: u16) {
         if !there.contains(&name) {
-            let name = validate::shown(name);
+            let name = validate::printable(name);
             let message = || format!("unknown {what}: {what} {name} is unknown (line {line})");
             self.measured.unknown.get_or_insert_with(message);
         }

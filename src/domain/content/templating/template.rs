@@ -214,7 +214,7 @@ fn scan(source: &str) -> std::result::Result<(), String> {
                 _ if STATEMENTS.contains(&word) => {}
                 _ => {
                     let allowed = STATEMENTS.join(", ");
-                    return Err(format!("unknown statement `{}`; allowed: {allowed}", validate::shown(word)));
+                    return Err(format!("unknown statement `{}`; allowed: {allowed}", validate::printable(word)));
                 }
             }
         }

@@ -27,9 +27,9 @@ pub(crate) struct NewMessage<'a> {
     /// The rendered content.
     pub(crate) message: Message,
     /// 0 for a step's own message, else the number of a person's action.
-    pub(crate) occasion: i32,
+    pub(crate) action_number: i32,
     /// True if a person chose to write again to an address that the step has already written to.
-    pub(crate) again: bool,
+    pub(crate) is_repeat: bool,
     /// The person whose action it is; `None` for a step's own message.
     pub(crate) acted_by: Option<entity::Actor>,
     /// The meeting that it is about, with the calendar attachment.
@@ -53,8 +53,8 @@ impl NewMessage<'_> {
             step_id: Set(self.step_id),
             run_record_id: Set(self.recipient.id),
             record_id: Set(self.recipient.record_id),
-            occasion: Set(self.occasion),
-            again: Set(self.again),
+            occasion: Set(self.action_number),
+            again: Set(self.is_repeat),
             acted_by: Set(self.acted_by),
             channel: Set(self.channel),
             to_address: Set(self.to),

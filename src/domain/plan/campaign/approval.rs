@@ -23,7 +23,7 @@ use sha2::{Digest, Sha256};
 use crate::domain::content::reviewer;
 use crate::domain::plan::campaign_snapshot::CampaignParts;
 use crate::kernel::db::dialect::Dialect;
-use crate::kernel::db::{Db, Tx};
+use crate::kernel::db::{Tx, WriteContext};
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::limits;
 use crate::kernel::viewer::Viewer;
@@ -103,12 +103,12 @@ pub(super) async fn store_approved_content(tx: &Tx, viewer: &Viewer, parts: &Cam
 
 /// Stores what earlier versions did not store of approvals: the whole content, and who reviews. What
 /// there is now counts as approved. Called at startup, before anything can change.
-pub async fn store_missing_approvals(db: &Db) -> Result<()> {
+pub async fn store_missing_approvals(db: &WriteContext) -> Result<()> {
     store_missing_content(db).await?;
     store_missing_reviewers(db).await
 }
 
-async fn store_missing_content(db: &Db) -> Result<()> {
+async fn store_missing_content(db: &WriteContext) -> Result<()> {
     let mut stored = Query::select();
     stored
         .expr(Expr::val(1))
@@ -136,7 +136,7 @@ async fn store_missing_content(db: &Db) -> Result<()> {
 }
 
 /// Adds the person to approved reviewers for whom none was stored, not even that there is none.
-async fn store_missing_reviewers(db: &Db) -> Result<()> {
+async fn store_missing_reviewers(db: &WriteContext) -> Result<()> {
     let without = match db.dialect() {
         Dialect::Postgres => "approved->'reviewer'->>'id' IS NOT NULL AND approved->'reviewer'->'member' IS NULL",
         Dialect::Sqlite => {
@@ -156,7 +156,7 @@ async fn store_missing_reviewers(db: &Db) -> Result<()> {
     }
 }
 
-async fn store_reviewer(db: &Db, approval: campaign_approval::Model) -> Result<()> {
+async fn store_reviewer(db: &WriteContext, approval: campaign_approval::Model) -> Result<()> {
     let viewer = Viewer::engine(approval.org_id);
     let id = approval.approved["reviewer"]["id"].as_str().and_then(|id| id.parse::<ReviewerId>().ok());
     let reviewer = match id {

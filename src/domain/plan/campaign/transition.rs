@@ -12,7 +12,7 @@ use super::approval;
 use super::preflight::{self, LaunchAction, Preflight, PreflightContext};
 use super::{editable, emit, must_find, must_lock, save};
 use crate::domain::plan::campaign_snapshot::CampaignParts;
-use crate::kernel::db::{Db, Tx};
+use crate::kernel::db::{Db, Tx, WriteContext};
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::validate;
 use crate::kernel::viewer::Viewer;
@@ -156,7 +156,7 @@ pub struct SeenState<'a> {
 /// Submits or approves a campaign. Returns the preflight for RUN without the activity check, and
 /// changes nothing if it fails.
 pub async fn pass_with_preflight(
-    db: &Db,
+    db: &WriteContext,
     viewer: &Viewer,
     id: CampaignId,
     seen: SeenState<'_>,

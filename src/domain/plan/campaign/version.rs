@@ -1,21 +1,41 @@
 //! A campaign's history: each change with its actor and time.
 
+use entity::campaign::Model;
 use entity::id::{CampaignId, CampaignVersionId};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
 
 use super::Fields;
 use crate::kernel::db::Db;
 use crate::kernel::error::Result;
+use crate::kernel::scoped::differences;
 use crate::kernel::viewer::Viewer;
 
 scoped!(campaign_version, CampaignVersionId, "campaign version");
 versioned!(campaign_version, campaign, campaign_id: CampaignId, CampaignVersionId);
-changes!(campaign:
-    name as "name", description as "description", channel as "channel", goal_id as "goal", writer_id as "writer",
-    reviewer_id as "reviewer", message_template_id as "messageTemplate", segment_id as "segment", record_id as "record",
-    run_template_id as "runTemplate", overrides as "overrides", instructions as "instructions",
-    variables as "variables",
-);
+
+/// The differences between two versions.
+pub(super) fn changes(before: &Model, after: &Model) -> Value {
+    let fields = |row: &Model| {
+        [
+            ("name", json!(row.name)),
+            ("description", json!(row.description)),
+            ("channel", json!(row.channel)),
+            ("goal", json!(row.goal_id)),
+            ("writer", json!(row.writer_id)),
+            ("reviewer", json!(row.reviewer_id)),
+            ("messageTemplate", json!(row.message_template_id)),
+            ("segment", json!(row.segment_id)),
+            ("record", json!(row.record_id)),
+            ("runTemplate", json!(row.run_template_id)),
+            ("overrides", json!(row.overrides)),
+            ("instructions", json!(row.instructions)),
+            ("variables", json!(row.variables)),
+        ]
+    };
+    differences(fields(before), fields(after))
+}
 
 /// Returns the changes that restore the campaign to a version: all later changes undone, the last
 /// one first.
@@ -30,28 +50,27 @@ pub(super) async fn fields_at(db: &Db, viewer: &Viewer, id: CampaignId, version:
         .await?;
     let mut fields = Fields::default();
     for change in later.iter().flat_map(|version| version.changes.as_array().into_iter().flatten()) {
-        let from = || change["from"].clone();
-        macro_rules! back {
-            ($field:ident) => {
-                fields.$field = Some(serde_json::from_value(from())?)
-            };
-        }
         match change["field"].as_str().unwrap_or_default() {
-            "name" => back!(name),
-            "description" => back!(description),
-            "channel" => back!(channel),
-            "goal" => back!(goal_id),
-            "writer" => back!(writer_id),
-            "reviewer" => back!(reviewer_id),
-            "messageTemplate" => back!(message_template_id),
-            "segment" => back!(segment_id),
-            "record" => back!(record_id),
-            "runTemplate" => back!(run_template_id),
-            "overrides" => back!(overrides),
-            "instructions" => back!(instructions),
-            "variables" => fields.variables = Some(from()),
+            "name" => fields.name = before(change)?,
+            "description" => fields.description = before(change)?,
+            "channel" => fields.channel = before(change)?,
+            "goal" => fields.goal_id = before(change)?,
+            "writer" => fields.writer_id = before(change)?,
+            "reviewer" => fields.reviewer_id = before(change)?,
+            "messageTemplate" => fields.message_template_id = before(change)?,
+            "segment" => fields.segment_id = before(change)?,
+            "record" => fields.record_id = before(change)?,
+            "runTemplate" => fields.run_template_id = before(change)?,
+            "overrides" => fields.overrides = before(change)?,
+            "instructions" => fields.instructions = before(change)?,
+            "variables" => fields.variables = Some(change["from"].clone()),
             _ => {}
         }
     }
     Ok(fields)
+}
+
+/// The value of a field before a change.
+fn before<T: DeserializeOwned>(change: &Value) -> Result<Option<T>> {
+    Ok(Some(serde_json::from_value(change["from"].clone())?))
 }

@@ -6,7 +6,7 @@ use entity::run_template::{ActiveModel, COLUMN, Entity, Model};
 use sea_orm::{ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, Set};
 
 use super::built_in;
-use crate::kernel::db::Db;
+use crate::kernel::db::WriteContext;
 use crate::kernel::error::Result;
 use crate::transact;
 
@@ -17,7 +17,7 @@ pub async fn built_in_rows(db: &impl ConnectionTrait) -> Result<Vec<Model>> {
 }
 
 /// Inserts or updates the rows of the built-in templates to match the program.
-pub async fn sync_built_in(db: &Db) -> Result<()> {
+pub async fn sync_built_in(db: &WriteContext) -> Result<()> {
     transact!(db, |tx| {
         let mine = built_in_rows(tx.db()).await?;
         for one in built_in::all() {

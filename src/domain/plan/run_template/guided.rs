@@ -205,7 +205,7 @@ impl GuidedConfig {
         let read = |text: &Option<String>, plain: &str| {
             let text = text.as_deref().unwrap_or(plain);
             chrono::NaiveTime::parse_from_str(text, "%H:%M")
-                .map_err(|_| format!("`{}` is not a time of day: write it as 09:00", validate::shown(text)))
+                .map_err(|_| format!("`{}` is not a time of day: write it as 09:00", validate::printable(text)))
         };
         let (from, until) = (read(&self.from, "09:00")?, read(&self.until, "17:00")?);
         if from < until { Ok((from, until)) } else { Err("`from` must be before `until`".into()) }

@@ -135,7 +135,7 @@ impl<'a> Part<'a> {
         // Each problem has its full path: without a bound, the size of all problems would be
         // quadratic in the number of unknown fields.
         if self.problems.len() < limits::PROBLEMS {
-            let at = self.at(&validate::shown(field));
+            let at = self.at(&validate::printable(field));
             self.problems.push(Problem::new(at, message));
         }
     }
@@ -260,7 +260,7 @@ impl<'a> Part<'a> {
         let path = self.at(field);
         let each = items.iter().enumerate().map(|(i, item)| {
             let named = item.get("key").or_else(|| item.get("name")).and_then(Value::as_str);
-            let named = named.map_or_else(|| i.to_string(), |name| validate::shown(&key_of(name)));
+            let named = named.map_or_else(|| i.to_string(), |name| validate::printable(&key_of(name)));
             let mut part = Part::of(item, &format!("{path}.{named}"), self.problems);
             let done = read(&mut part);
             part.end();
@@ -282,7 +282,10 @@ impl<'a> Part<'a> {
         if !fits {
             self.report(
                 "key",
-                format!("`{}`: only letters, digits, _ and - are allowed, at most 60 of them", validate::shown(&key)),
+                format!(
+                    "`{}`: only letters, digits, _ and - are allowed, at most 60 of them",
+                    validate::printable(&key)
+                ),
             );
         }
         if let Err(err) = validate::name("name", &name) {
@@ -296,7 +299,7 @@ impl<'a> Part<'a> {
         let left: Vec<String> = self.fields.keys().cloned().collect();
         let known = self.known.join(", ");
         for name in left {
-            self.report(&validate::shown(&name), format!("is unknown; known fields: {known}"));
+            self.report(&validate::printable(&name), format!("is unknown; known fields: {known}"));
         }
     }
 }
@@ -306,6 +309,6 @@ fn what(value: &Value) -> String {
         Value::Null => "null".into(),
         Value::Array(_) => "a list".into(),
         Value::Object(_) => "an object".into(),
-        other => format!("`{}`", validate::shown(&other.to_string())),
+        other => format!("`{}`", validate::printable(&other.to_string())),
     }
 }

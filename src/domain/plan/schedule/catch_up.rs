@@ -129,7 +129,7 @@ pub struct CatchUpPlan {
     /// The first occurrence that is not due; `None` at the end of the pattern.
     pub next: Option<Occurrence>,
     /// Nonexistent local times among the occurrences that do not start, and before the head.
-    pub left_out: SkippedTimes,
+    pub skipped: SkippedTimes,
 }
 
 impl CatchUpPlan {
@@ -157,8 +157,8 @@ pub fn plan_catch_up(terms: CatchUp, now: DateTime<Utc>, occurrences: impl Itera
         plan.drop_first();
     }
     // Local times of later occurrences are recorded when these start.
-    let walls = plan.head().map(|head| head.left_out.clone()).unwrap_or_default();
-    plan.left_out.add(&walls);
+    let walls = plan.head().map(|head| head.skipped.clone()).unwrap_or_default();
+    plan.skipped.add(&walls);
     plan
 }
 
@@ -166,7 +166,7 @@ impl CatchUpPlan {
     /// Moves the first occurrence from those that start to those that do not.
     fn drop_first(&mut self) {
         let Some(found) = self.start.pop_front() else { return };
-        self.left_out.add(&found.left_out);
+        self.skipped.add(&found.skipped);
         let span = self.unfired.get_or_insert(OccurrenceSpan { first_at: found.at, last_at: found.at, count: 0 });
         span.last_at = found.at;
         span.count += 1;

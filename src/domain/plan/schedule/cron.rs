@@ -55,18 +55,18 @@ pub struct Occurrence {
     pub turn: Turn,
     /// Local times between the previous occurrence and this one that were skipped because they do
     /// not exist.
-    pub left_out: Vec<NaiveDateTime>,
+    pub skipped: Vec<NaiveDateTime>,
 }
 
 impl Occurrence {
     /// Creates an occurrence unaffected by clock changes.
     pub fn plain(at: DateTime<Utc>) -> Self {
-        Self { at, shifted: false, turn: Turn::Only, left_out: Vec::new() }
+        Self { at, shifted: false, turn: Turn::Only, skipped: Vec::new() }
     }
 }
 
 fn wrong(cron: &str, why: &dyn std::fmt::Display) -> Refusal {
-    Refusal::input("cron", format!("`{}`: {why}", validate::shown(cron)))
+    Refusal::input("cron", format!("`{}`: {why}", validate::printable(cron)))
 }
 
 impl Pattern {
@@ -77,7 +77,7 @@ impl Pattern {
         let pattern = Self::read(cron, time_zone, gap, fold)?;
         match pattern.next(DateTime::UNIX_EPOCH) {
             Some(_) => Ok(pattern),
-            None => Err(Refusal::input("cron", format!("`{}` never occurs", validate::shown(cron)))),
+            None => Err(Refusal::input("cron", format!("`{}` never occurs", validate::printable(cron)))),
         }
     }
 
@@ -87,7 +87,7 @@ impl Pattern {
         let zone = validate::time_zone("timezone", time_zone).map_err(|_| {
             Refusal::input(
                 "timezone",
-                format!("`{}` is not a time zone like Europe/Berlin", validate::shown(time_zone)),
+                format!("`{}` is not a time zone like Europe/Berlin", validate::printable(time_zone)),
             )
         })?;
         let fields = spelling::fields(cron).map_err(|why| wrong(cron, &why))?;

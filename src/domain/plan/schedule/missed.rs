@@ -35,14 +35,14 @@ pub(crate) async fn record(
 }
 
 /// Records local times before an occurrence that do not exist.
-pub(crate) async fn record_left_out(
+pub(crate) async fn record_skipped(
     tx: &Tx,
     viewer: &Viewer,
     schedule: &Schedule,
-    left_out: &SkippedTimes,
+    skipped: &SkippedTimes,
     before: chrono::DateTime<chrono::Utc>,
 ) -> Result<()> {
-    if left_out.count == 0 {
+    if skipped.count == 0 {
         return Ok(());
     }
     // After a change of the pattern, future occurrences are visited again: record each only once.
@@ -56,8 +56,8 @@ pub(crate) async fn record_left_out(
         let at = json!(wall(*at));
         known.iter().filter_map(|row| row.local_times.as_ref()?.as_array()).any(|walls| walls.contains(&at))
     };
-    let walls: Vec<_> = left_out.walls.iter().copied().filter(|at| !is_known(at)).collect();
-    let count = left_out.count - i64::try_from(left_out.walls.len() - walls.len()).unwrap_or(0);
+    let walls: Vec<_> = skipped.walls.iter().copied().filter(|at| !is_known(at)).collect();
+    let count = skipped.count - i64::try_from(skipped.walls.len() - walls.len()).unwrap_or(0);
     if walls.is_empty() {
         return Ok(());
     }
@@ -71,9 +71,9 @@ async fn insert(
     schedule: &Schedule,
     reason: UnfiredReason,
     span: OccurrenceSpan,
-    left_out: Option<&SkippedTimes>,
+    skipped: Option<&SkippedTimes>,
 ) -> Result<()> {
-    let local_times = left_out.map(|left_out| json!(left_out.walls.iter().map(|at| wall(*at)).collect::<Vec<_>>()));
+    let local_times = skipped.map(|skipped| json!(skipped.walls.iter().map(|at| wall(*at)).collect::<Vec<_>>()));
     let row = ActiveModel {
         id: Set(UnfiredId::new()),
         org_id: Set(schedule.org_id),

@@ -16,7 +16,7 @@ use crate::domain::audience::suppression;
 use crate::domain::content::templating::{self, Message, Source};
 use crate::domain::message::communication::new_message::NewMessage;
 use crate::domain::message::send_queue;
-use crate::kernel::db::Db;
+use crate::kernel::db::{Db, WriteContext};
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::viewer::Viewer;
 use crate::kernel::{failpoint, limits};
@@ -37,7 +37,7 @@ pub struct GuidedMail {
     /// step's configuration applies.
     pub message_template: Option<String>,
     /// True to write again to an address that the step has already written to.
-    pub again: bool,
+    pub is_repeat: bool,
 }
 
 /// Preview of the mail to one record.
@@ -73,7 +73,7 @@ pub async fn preview(db: &Db, viewer: &Viewer, mail: &GuidedMail) -> Result<Vec<
 /// NOT_FOUND; CONFLICT if the step is not in progress, or has written to one of the addresses and
 /// `again` is not set; BAD_USER_INPUT naming a record without an address, or with a placeholder
 /// that has no value.
-pub async fn send(db: &Db, viewer: &Viewer, mail: &GuidedMail) -> Result<Vec<communication::Model>> {
+pub async fn send(db: &WriteContext, viewer: &Viewer, mail: &GuidedMail) -> Result<Vec<communication::Model>> {
     // Fails before anything is rendered.
     let step = crate::domain::run::step::must_find(db.read(), viewer, mail.step_id).await?;
     let run = crate::domain::run::must_find(db.read(), viewer, step.run_id).await?;
@@ -93,14 +93,14 @@ pub async fn send(db: &Db, viewer: &Viewer, mail: &GuidedMail) -> Result<Vec<com
         for (i, record) in records.iter().enumerate() {
             let Some(key) = record.email.as_deref().map(suppression::key) else { continue };
             let (earlier, twin) = (earlier_messages.to(record), addressed.insert(key, record));
-            if (earlier.is_some() || twin.is_some()) && !mail.again {
+            if (earlier.is_some() || twin.is_some()) && !mail.is_repeat {
                 return Err(duplicate_error(i, record, earlier, twin).into());
             }
             if earlier.is_some() || twin.is_some() {
                 repeats.insert(record.id);
             }
         }
-        let occasion = send_queue::next_occasion(tx, active.step.id).await?;
+        let action_number = send_queue::next_action_number(tx, active.step.id).await?;
         let (run, recipients) = super::recipients(tx, active.run, &records, false).await?;
         let mut messages = Vec::new();
         for (record, draft) in records.iter().zip(&drafts) {
@@ -113,8 +113,8 @@ pub async fn send(db: &Db, viewer: &Viewer, mail: &GuidedMail) -> Result<Vec<com
                 to: to.clone(),
                 name: record.name.clone(),
                 message: Message { subject: Some(draft.subject.clone()), body: draft.body.clone() },
-                occasion,
-                again: repeats.contains(&record.id),
+                action_number,
+                is_repeat: repeats.contains(&record.id),
                 acted_by: Some(viewer.actor()),
                 meeting: None,
                 test: false,

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use super::active_step;
 use crate::domain::message::activity::{self, NewActivity};
 use crate::domain::plan::run_template::guided::CUSTOM;
-use crate::kernel::db::Db;
+use crate::kernel::db::{Db, WriteContext};
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::viewer::Viewer;
 use crate::kernel::{limits, validate};
@@ -16,7 +16,13 @@ use crate::transact;
 
 /// Adds a note about records, or about none. Errors: NOT_FOUND; CONFLICT if the step is not in
 /// progress; BAD_USER_INPUT for an empty note.
-pub async fn add(db: &Db, viewer: &Viewer, step: StepId, records: &[RecordId], text: &str) -> Result<Vec<row::Model>> {
+pub async fn add(
+    db: &WriteContext,
+    viewer: &Viewer,
+    step: StepId,
+    records: &[RecordId],
+    text: &str,
+) -> Result<Vec<row::Model>> {
     let text = validate::text("text", text)?;
     if text.trim().is_empty() {
         return Err(Refusal::input("text", "must not be blank").into());
@@ -58,7 +64,7 @@ fn first_line(text: &str) -> String {
 /// Creates records from within a `custom` step. All or nothing. Errors: NOT_FOUND; CONFLICT if the
 /// step is not in progress, or such a record exists; BAD_USER_INPUT naming record and field.
 pub async fn create(
-    db: &Db,
+    db: &WriteContext,
     viewer: &Viewer,
     step: StepId,
     records: &[crate::domain::audience::record::Fields],

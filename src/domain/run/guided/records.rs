@@ -66,7 +66,7 @@ async fn segment(
         Err(_) => all.filter(entity::segment::COLUMN.name.eq(named.as_str())).order_by_asc(entity::segment::COLUMN.id),
     };
     let found = found.one(db).await?;
-    Ok(Some(found.ok_or_else(|| Refusal::not_found("segment", validate::shown(named)))?))
+    Ok(Some(found.ok_or_else(|| Refusal::not_found("segment", validate::printable(named)))?))
 }
 
 fn select(

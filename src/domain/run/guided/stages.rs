@@ -11,7 +11,7 @@ use super::active_step;
 use crate::domain::audience::stage;
 use crate::domain::message::activity::{self, NewActivity};
 use crate::domain::run::interrupt;
-use crate::kernel::db::Db;
+use crate::kernel::db::WriteContext;
 use crate::kernel::db::batch::any_of;
 use crate::kernel::error::Result;
 use crate::kernel::validate;
@@ -22,7 +22,7 @@ use crate::transact;
 /// NOT_FOUND; CONFLICT if the step is not in progress; BAD_USER_INPUT for a stage that is not in
 /// the pipeline of the record's kind.
 pub async fn update(
-    db: &Db,
+    db: &WriteContext,
     viewer: &Viewer,
     step: StepId,
     moves: &[(RecordId, String)],

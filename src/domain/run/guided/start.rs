@@ -16,7 +16,7 @@ use crate::domain::plan::run_template::{self, Chain, Executors, Problem, built_i
 use crate::domain::plan::schedule::{SchedulePolicies, ScheduleTime};
 use crate::domain::run::snapshot::GuidedSnapshot;
 use crate::domain::run::{self as runs, begin};
-use crate::kernel::db::{Db, Tx};
+use crate::kernel::db::{Db, Tx, WriteContext};
 use crate::kernel::error::{Error, Refusal, Result};
 use crate::kernel::viewer::Viewer;
 use crate::kernel::{budget, limits, validate};
@@ -60,7 +60,7 @@ struct RunParts {
 
 /// Starts guided work. Errors: NOT_FOUND; BAD_USER_INPUT, with all problems of its steps in
 /// `problems`.
-pub async fn start(db: &Db, viewer: &Viewer, start: &Start) -> Result<Model> {
+pub async fn start(db: &WriteContext, viewer: &Viewer, start: &Start) -> Result<Model> {
     check_start(db, viewer, start).await?;
     transact!(db, |tx| {
         let parts = build_parts(tx, viewer, start).await?;
@@ -80,7 +80,7 @@ pub async fn start(db: &Db, viewer: &Viewer, start: &Start) -> Result<Model> {
 /// Schedules guided work and creates its first occurrence. Errors: as for `start`; BAD_USER_INPUT
 /// for a time in the past, or an invalid pattern.
 pub async fn schedule(
-    db: &Db,
+    db: &WriteContext,
     viewer: &Viewer,
     start: &Start,
     when: &ScheduleTime,
@@ -190,7 +190,7 @@ fn blank(tx: &Tx, viewer: &Viewer, parts: &RunParts) -> ActiveModel {
         updated_at: Set(tx.now()),
         audience_count: Set(0),
         audience_done: Set(false),
-        on_way: Set(0),
+        in_flight: Set(0),
         by_model: Set(false),
         revision: Set(1),
         ..Default::default()
@@ -263,7 +263,7 @@ async fn load_structure(
         (Some(id), None, None) => run_template::must_find(db, viewer, *id).await?,
         (None, Some(key), None) => {
             let found = run_template::by_key(db, viewer, key).await?;
-            found.ok_or_else(|| Refusal::not_found("run template with the key", validate::shown(key)))?
+            found.ok_or_else(|| Refusal::not_found("run template with the key", validate::printable(key)))?
         }
         (None, None, Some(steps)) => {
             let name = start
@@ -322,7 +322,7 @@ async fn ad_hoc_structure(
                 found.ok_or_else(|| {
                     Refusal::input(
                         &format!("steps[{i}].stepKey"),
-                        format!("{id} has no step `{}`", validate::shown(key)),
+                        format!("{id} has no step `{}`", validate::printable(key)),
                     )
                 })?
             }

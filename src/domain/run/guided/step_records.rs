@@ -16,7 +16,7 @@ use super::{active_step, records};
 use crate::domain::plan::run_template::guided::GuidedConfig;
 use crate::domain::run::step::Action;
 use crate::kernel::db::batch::any_of;
-use crate::kernel::db::{Db, Tx};
+use crate::kernel::db::{Db, Tx, WriteContext};
 use crate::kernel::error::{Error, Refusal, Result};
 use crate::kernel::event::{self, Event};
 use crate::kernel::viewer::Viewer;
@@ -142,7 +142,7 @@ async fn take(tx: &Tx, viewer: &Viewer, run: &run::Model, step: &Model) -> Resul
 
 /// Replaces the fixed list of a step in progress by the current one. Errors: NOT_FOUND; CONFLICT if
 /// the step is not in progress, is assigned to somebody else, or is about no records.
-pub async fn refresh(db: &Db, viewer: &Viewer, id: StepId) -> Result<Model> {
+pub async fn refresh(db: &WriteContext, viewer: &Viewer, id: StepId) -> Result<Model> {
     transact!(db, |tx| {
         let active = active_step::enter(tx, viewer, id).await?;
         debug_assert_eq!(active.step.status, StepStatus::InProgress);

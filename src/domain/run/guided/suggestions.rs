@@ -137,7 +137,7 @@ pub(crate) async fn template(db: &Db, viewer: &Viewer, named: &str) -> Result<me
         Err(_) => all.filter(message_template::COLUMN.name.eq(named)).order_by_asc(message_template::COLUMN.id),
     };
     let found =
-        all.one(db.read()).await?.ok_or_else(|| Refusal::not_found("message template", validate::shown(named)))?;
+        all.one(db.read()).await?.ok_or_else(|| Refusal::not_found("message template", validate::printable(named)))?;
     if found.channel == entity::Channel::Email {
         Ok(found)
     } else {

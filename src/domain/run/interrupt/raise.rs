@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{interrupt, interrupt_records, store_early};
 use crate::domain::run::must_lock;
-use crate::kernel::db::Db;
+use crate::kernel::db::WriteContext;
 use crate::kernel::db::batch::any_of;
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::event::{self, Event, kinds};
@@ -20,7 +20,7 @@ use crate::transact;
 /// not `noun.what_happened`, or that is reserved; LIMIT_EXCEEDED for a large payload about many
 /// records.
 pub async fn raise(
-    db: &Db,
+    db: &WriteContext,
     viewer: &Viewer,
     name: &str,
     run: Option<RunId>,

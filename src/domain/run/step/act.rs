@@ -13,7 +13,7 @@ use super::transition::{ActionInput, apply_transition, lock_run, with_approval};
 use super::{Change, must_find};
 use crate::domain::plan::run_template;
 use crate::domain::run::{self as runs, advance, guided, retry, step_messages, sweep_queue};
-use crate::kernel::db::{Db, Tx};
+use crate::kernel::db::{Tx, WriteContext};
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::event::{self, Event};
 use crate::kernel::validate;
@@ -22,7 +22,7 @@ use crate::transact;
 
 /// Applies a person's action. Errors: NOT_FOUND, CONFLICT, INVALID_TRANSITION, BAD_USER_INPUT.
 pub async fn apply_action(
-    db: &Db,
+    db: &WriteContext,
     viewer: &Viewer,
     id: StepId,
     expected: Option<i32>,
@@ -49,7 +49,7 @@ pub async fn apply_action(
 /// Applies an action whose result was judged; returns `None` if it was judged by another schema
 /// than the step's.
 async fn apply_judged(
-    db: &Db,
+    db: &WriteContext,
     viewer: &Viewer,
     id: StepId,
     expected: Option<i32>,

@@ -6,7 +6,7 @@ use sea_orm::{ActiveModelTrait, IntoActiveModel, Set};
 
 use super::must_find;
 use super::transition::lock_run;
-use crate::kernel::db::Db;
+use crate::kernel::db::WriteContext;
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::event::{self, Event};
 use crate::kernel::validate;
@@ -16,7 +16,7 @@ use crate::transact;
 /// Assigns a person's step to a member; `None` lets anybody with the required role do it. Errors:
 /// NOT_FOUND; CONFLICT for a step that is closed or not done by a person.
 pub async fn assign(
-    db: &Db,
+    db: &WriteContext,
     viewer: &Viewer,
     id: StepId,
     expected: Option<i32>,

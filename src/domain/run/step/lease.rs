@@ -149,21 +149,21 @@ pub(crate) fn row(
         // Fails permanently: a retry would repeat the work's external effects.
         (LeaseEnd::Done(_), Some(why)) => {
             failures += 1;
-            (StepTransition::Fail { again: false }, None, Some(why.as_str()))
+            (StepTransition::Fail { retry: false }, None, Some(why.as_str()))
         }
         (end, _) => match end {
             LeaseEnd::Done(result) => (StepTransition::Complete, Some(result), None),
             LeaseEnd::Later(at, why) => {
                 available = at;
-                (StepTransition::Lapse { again: true }, None, Some(why))
+                (StepTransition::Lapse { retry: true }, None, Some(why))
             }
             LeaseEnd::Skipped(_, why) => (StepTransition::Skip, None, Some(why)),
             LeaseEnd::Unknown(why) => (StepTransition::Submit, None, Some(why)),
-            LeaseEnd::Failed(why, again, after) => {
+            LeaseEnd::Failed(why, retryable, after) => {
                 failures += 1;
                 let pause = after.and_then(|after| chrono::Duration::from_std(after).ok());
                 available = storable::after(tx.now(), pause.unwrap_or_default().max(retry::pause(failures, retry_def)));
-                (StepTransition::Fail { again: again && failures < step.max_attempts }, None, Some(why))
+                (StepTransition::Fail { retry: retryable && failures < step.max_attempts }, None, Some(why))
             }
         },
     };

@@ -183,7 +183,7 @@ fn delayed() -> Condition {
 
 /// Number of messages of a guided step that are in flight. Queries only if the run has any.
 async fn in_flight(db: &impl ConnectionTrait, step: &Model, run: &run::Model) -> Result<u64> {
-    if run.on_way == 0 {
+    if run.in_flight == 0 {
         return Ok(0);
     }
     Ok(queued_message::Entity::find().filter(queued_message::COLUMN.step_id.eq(step.id)).count(db).await?)
@@ -377,12 +377,12 @@ pub(super) fn transition_of(step: &Model, action: Action) -> StepTransition {
         Action::Start => StepTransition::Start,
         Action::Complete => StepTransition::Complete,
         Action::Submit => StepTransition::Submit,
-        Action::Fail => StepTransition::Fail { again: step.failure_count + 1 < step.max_attempts },
+        Action::Fail => StepTransition::Fail { retry: step.failure_count + 1 < step.max_attempts },
         Action::Skip => StepTransition::Skip,
         Action::Reset => StepTransition::Reset,
         Action::Restart => StepTransition::Restart,
         Action::Retry => StepTransition::Retry,
         Action::Approve => StepTransition::Approve,
-        Action::Reject => StepTransition::Reject { again: step.failure_count + 1 < step.max_attempts },
+        Action::Reject => StepTransition::Reject { retry: step.failure_count + 1 < step.max_attempts },
     }
 }

@@ -106,7 +106,7 @@ pub(super) async fn apply_transition(
             row.error = Set(input.reason.clone());
             row.reason = Set(input.code.or(Some(StepReason::Person)));
         }
-        StepTransition::Fail { again } | StepTransition::Reject { again } | StepTransition::Lapse { again } => {
+        StepTransition::Fail { retry } | StepTransition::Reject { retry } | StepTransition::Lapse { retry } => {
             // A person's resolution of a message is not a failure of the work, and does not count
             // as an attempt.
             row.failure_count = Set(failures + i32::from(input.code != Some(StepReason::MessageResolved)));
@@ -120,7 +120,7 @@ pub(super) async fn apply_transition(
             if matches!(transition, StepTransition::Reject { .. }) {
                 row.approval = Set(None);
             }
-            if !again {
+            if !retry {
                 close();
             }
         }
@@ -165,8 +165,8 @@ fn event_kind(transition: StepTransition) -> &'static str {
         StepTransition::Approve => "step.approved",
         StepTransition::Reject { .. } => "step.rejected",
         StepTransition::Skip => "step.skipped",
-        StepTransition::Fail { again: false } | StepTransition::Lapse { again: false } => "step.failed",
-        StepTransition::Fail { again: true } | StepTransition::Lapse { again: true } | StepTransition::Retry => {
+        StepTransition::Fail { retry: false } | StepTransition::Lapse { retry: false } => "step.failed",
+        StepTransition::Fail { retry: true } | StepTransition::Lapse { retry: true } | StepTransition::Retry => {
             "step.retried"
         }
         StepTransition::Reset | StepTransition::Restart | StepTransition::WaitAgain => "step.reset",

@@ -10,8 +10,8 @@ use super::{Reason, plain};
 /// Adds the reasons; `closed` is true if all steps are closed.
 pub(super) fn reasons(run: &run::Model, found: &StepWaits, closed: bool, all: &mut Vec<Reason>) {
     let of_operators = |reason| Reason { roles: vec![Role::Operator], ..reason };
-    if closed && run.on_way > 0 {
-        let message = format!("{} of its messages are in flight, or their outcome is unknown", run.on_way);
+    if closed && run.in_flight > 0 {
+        let message = format!("{} of its messages are in flight, or their outcome is unknown", run.in_flight);
         all.push(plain("MESSAGES", message, None));
     } else if closed {
         all.push(of_operators(plain("COMPLETION", "its steps are closed: a person completes it", None)));

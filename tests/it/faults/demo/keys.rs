@@ -26,9 +26,9 @@ both! {
         assert_eq!(world.refused(MAKE, json!({ "input": { "name": "first", "role": "WORKER" } })).await.0, "BAD_USER_INPUT");
         world.ask(subject, json!({ "id": admin, "subject": null })).await;
         // Nor a key of another org: development mode belongs to the built-in org.
-        let (_, theirs) = sortie::domain::people::org::create(&world.db, "Acme", "Anna", "anna@acme.example").await.unwrap();
+        let (_, theirs) = sortie::domain::people::org::create(&world.db.write(), "Acme", "Anna", "anna@acme.example").await.unwrap();
         let fields = sortie::domain::people::api_key::Fields { name: "first".into(), role: Role::Admin, member_id: None, agent_id: None, expires_at: None };
-        assert!(sortie::domain::people::api_key::create(&world.db, &theirs, &fields).await.unwrap_err().to_string().contains("built-in org"));
+        assert!(sortie::domain::people::api_key::create(&world.db.write(), &theirs, &fields).await.unwrap_err().to_string().contains("built-in org"));
         assert_eq!(world.number("SELECT COUNT(*) FROM api_key").await, 0);
         let make = async |name: &str, role: &str, expires: Value| {
             let made = world.ask(MAKE, json!({ "input": { "name": name, "role": role, "expiresAt": expires } })).await["createApiKey"].clone();
@@ -37,7 +37,7 @@ both! {
         let soon = noon() + chrono::Duration::hours(1);
         let (first, key) = make("first", "ADMIN", json!(soon)).await;
         let (second, viewer) = make("viewer", "VIEWER", Value::Null).await;
-        sortie::domain::people::api_key::create(&world.db, &theirs, &fields).await.unwrap();
+        sortie::domain::people::api_key::create(&world.db.write(), &theirs, &fields).await.unwrap();
         // The admin's key is the last way to log in: it can't be revoked before there is another.
         let (code, why) = world.refused(REVOKE, json!({ "id": first })).await;
         assert_eq!(code, "CONFLICT", "{why}");
@@ -78,7 +78,7 @@ both! {
         let member = sortie::domain::people::member::by_email(&world.db, &world.viewer, "olga@example.com").await.unwrap();
         assert_eq!(member.id.to_string(), other);
         let fields = sortie::domain::people::member::Fields { subject: Some(None), ..Default::default() };
-        let why = sortie::domain::people::member::update(&world.db, &world.viewer, member.id, None, &fields).await.unwrap_err().to_string();
+        let why = sortie::domain::people::member::update(&world.db.write(), &world.viewer, member.id, None, &fields).await.unwrap_err().to_string();
         assert!(why.contains("last credential"), "{why}");
         world.end().await;
     }

@@ -33,7 +33,7 @@ both! {
         world.followed_by(1).await;
         let mut desk = live::DemoAgent::default();
         for _ in 0..5 {
-            assert_eq!(desk.tick(&world.db, &world.viewer).await.unwrap(), 1);
+            assert_eq!(desk.tick(&world.db.write(), &world.viewer).await.unwrap(), 1);
             // Each tick has a visible effect.
             while socket.next().await["stepStatusChanged"]["step"]["run"]["name"] != live::SLOW {}
         }
@@ -44,7 +44,7 @@ both! {
         assert_eq!(world.ask("{ records { totalCount } campaigns { totalCount } runs { totalCount } }", json!({})).await,
             json!({ "records": { "totalCount": demo::LEADS + demo::OTHERS }, "campaigns": { "totalCount": 4 }, "runs": { "totalCount": 4 } }));
         let mut desk = live::DemoAgent::default();
-        assert_eq!(desk.tick(&world.db, &world.viewer).await.unwrap(), 1);
+        assert_eq!(desk.tick(&world.db.write(), &world.viewer).await.unwrap(), 1);
         // The visitor's own run proceeds beside it, at its own pace, and its mails are sent one by
         // one.
         let own = world.id_of("campaigns", "name", live::OWN).await;
@@ -53,14 +53,14 @@ both! {
         world.until_step(&own, "look", "QUEUED").await;
         let before = world.outbox().len();
         for _ in 0..2 {
-            assert_eq!(desk.tick(&world.db, &world.viewer).await.unwrap(), 2, "one of each");
+            assert_eq!(desk.tick(&world.db.write(), &world.viewer).await.unwrap(), 2, "one of each");
         }
         world.until_step(&own, "mail", "COMPLETED").await;
         assert!(world.outbox().len() > before);
         // A paused run does not advance.
         world.act("pauseRun", "run", json!({ "id": slow })).await;
         world.act("cancelRun", "run", json!({ "id": own })).await;
-        assert_eq!(desk.tick(&world.db, &world.viewer).await.unwrap(), 0);
+        assert_eq!(desk.tick(&world.db.write(), &world.viewer).await.unwrap(), 0);
         world.end().await;
     }
 }
@@ -73,12 +73,12 @@ both! {
         let made = "query($id: ID!) { run(id: $id) { progress { counts { total } } } }";
         world.until("its steps", made, json!({ "id": slow }), |data| data["run"]["progress"]["counts"]["total"] == 800).await;
         let mut desk = live::DemoAgent::default();
-        desk.tick(&world.db, &world.viewer).await.unwrap();
+        desk.tick(&world.db.write(), &world.viewer).await.unwrap();
         // A run that the visitor cancels stays cancelled.
         world.act("cancelRun", "run", json!({ "id": slow })).await;
         world.until_run(&slow, "CANCELLED").await;
         for _ in 0..3 {
-            desk.tick(&world.db, &world.viewer).await.unwrap();
+            desk.tick(&world.db.write(), &world.viewer).await.unwrap();
         }
         assert_eq!(world.runs_named(live::SLOW).await.len(), 1);
         // Over a few leads, launched by the visitor: it is launched again when it ends, a bounded
@@ -94,14 +94,14 @@ both! {
         let launched = world.ask(launch, json!({ "id": campaign })).await;
         assert_eq!(launched["runCampaign"]["preflight"]["ready"], true, "{launched:#}");
         for _ in 0..400 {
-            desk.tick(&world.db, &world.viewer).await.unwrap();
+            desk.tick(&world.db.write(), &world.viewer).await.unwrap();
             let runs = world.runs_named(live::SLOW).await;
             if runs.len() == 2 + live::AGAIN && runs.iter().all(|run| run["status"] == "COMPLETED" || run["status"] == "CANCELLED") {
                 break;
             }
         }
         for _ in 0..3 {
-            desk.tick(&world.db, &world.viewer).await.unwrap();
+            desk.tick(&world.db.write(), &world.viewer).await.unwrap();
         }
         let runs = world.runs_named(live::SLOW).await;
         assert_eq!(runs.len(), 2 + live::AGAIN, "{runs:#?}");
@@ -116,7 +116,7 @@ both! {
         assert!(!demo::is_foreign(&world.db, &world.viewer).await.unwrap());
         // Killed after the leads.
         let csv = demo::leads(demo::LEADS, world.db.now());
-        sortie::domain::import::import(&world.db, &world.viewer, "lead", "demo leads", csv.as_bytes(), |_, _| {}).await.unwrap();
+        sortie::domain::import::import(&world.db.write(), &world.viewer, "lead", "demo leads", csv.as_bytes(), |_, _| {}).await.unwrap();
         assert!(!demo::is_foreign(&world.db, &world.viewer).await.unwrap());
         let begun = demo::seed(&world.db, &world.viewer).await.unwrap().unwrap();
         demo::continue_demo(world.db.clone(), world.viewer.clone(), begun).await.unwrap();

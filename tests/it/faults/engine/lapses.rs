@@ -39,7 +39,7 @@ async fn take(world: &World, agent: &str, worker: &str) {
     let agent = found.one(world.db.read()).await.unwrap().unwrap();
     let wanted =
         ClaimRequest { worker: worker.into(), limit: 10, lease: Duration::from_secs(60), ..ClaimRequest::default() };
-    assert_eq!(claim::claim(&world.db, &agent, &wanted).await.unwrap().len(), 1);
+    assert_eq!(claim::claim(&world.db.write(), &agent, &wanted).await.unwrap().len(), 1);
 }
 
 both! {

@@ -26,7 +26,7 @@ both! {
         for _ in 0..40 {
             world.ask(LAUNCH, json!({ "id": plan.campaign })).await;
         }
-        let (_, small): (_, Viewer) = sortie::domain::people::org::create(&world.db, "Small", "Ann", "ann@small.example").await.unwrap();
+        let (_, small): (_, Viewer) = sortie::domain::people::org::create(&world.db.write(), "Small", "Ann", "ann@small.example").await.unwrap();
         let large = std::mem::replace(&mut world.viewer, small);
         let plan = world.plan("EMAIL", 1).await;
         world.activate(&plan).await;
@@ -53,7 +53,7 @@ both! {
         // Three orgs: one with very much work, which was first, and two with a little.
         for (name, count) in [("Large", 900), ("Small", 3), ("Tiny", 1)] {
             if name != "Large" {
-                let (_, viewer): (_, Viewer) = sortie::domain::people::org::create(&world.db, name, "Ann", &format!("ann@{name}.example")).await.unwrap();
+                let (_, viewer): (_, Viewer) = sortie::domain::people::org::create(&world.db.write(), name, "Ann", &format!("ann@{name}.example")).await.unwrap();
                 world.viewer = viewer;
             }
             world.apply(&template).await;
@@ -163,7 +163,7 @@ both! {
         assert_eq!(waiting.age, chrono::Duration::seconds(10));
         let agent = sortie::domain::plan::agent::by_name(world.db.read(), &world.viewer, "looker").await.unwrap();
         let request = ClaimRequest { worker: "w".into(), limit: 10, lease: std::time::Duration::from_secs(60), ..Default::default() };
-        let claimed = claim::claim(&world.db, &agent, &request).await.unwrap();
+        let claimed = claim::claim(&world.db.write(), &agent, &request).await.unwrap();
         assert_eq!(claimed.iter().map(|one| one.run.id).collect::<Vec<_>>(), [mine]);
         // Nor does a look for the next of those that a channel put off.
         world.force("UPDATE step SET reason = 'PUT_OFF', available_at = '2026-11-02T12:10:00+00:00' WHERE status = 'QUEUED' AND kind = 'update_record'").await;
@@ -204,7 +204,7 @@ both! {
         world.force("UPDATE step SET assignee_id = (SELECT id FROM agent WHERE name = 'other') WHERE key LIKE 'other_%'").await;
         let agent = sortie::domain::plan::agent::by_name(world.db.read(), &world.viewer, "looker").await.unwrap();
         let request = ClaimRequest { worker: "w".into(), limit: 10, lease: std::time::Duration::from_secs(60), ..Default::default() };
-        let claimed = claim::claim(&world.db, &agent, &request).await.unwrap();
+        let claimed = claim::claim(&world.db.write(), &agent, &request).await.unwrap();
         assert_eq!(claimed.iter().map(|one| one.step.key.as_str()).collect::<Vec<_>>(), ["wanted"]);
         world.drop_unchecked().await;
     }

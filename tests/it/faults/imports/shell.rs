@@ -218,7 +218,7 @@ both! {
         sortie::app::demo::seed(&world.db, &world.viewer).await.unwrap();
         let text = sortie::domain::manifest::export(&world.db, &world.viewer).await.unwrap();
         let apply = async |viewer: &sortie::kernel::viewer::Viewer, text: &str| {
-            let found = sortie::domain::manifest::apply(&world.db, viewer, text, false).await.unwrap();
+            let found = sortie::domain::manifest::apply(&world.db.write(), viewer, text, false).await.unwrap();
             assert_eq!(found.problems, vec![], "{text}");
             let changed = found.changes.iter().filter(|change| change.action != sortie::domain::manifest::Action::Unchanged).count();
             (found.changes.len(), changed)
@@ -226,7 +226,7 @@ both! {
         let (count, changed) = apply(&world.viewer, &text).await;
         assert!(count >= 8 && changed == 0, "{changed} of {count}");
         // Applied to another database it creates the same; a second time it changes nothing.
-        let (org, _) = sortie::domain::people::org::create(&world.db, "Elsewhere", "Anna", "anna@example.com").await.unwrap();
+        let (org, _) = sortie::domain::people::org::create(&world.db.write(), "Elsewhere", "Anna", "anna@example.com").await.unwrap();
         let there = sortie::domain::people::org::admin(&world.db, Some(&org.id.to_string())).await.unwrap();
         assert_eq!(apply(&there, &text).await, (count, count));
         assert_eq!(apply(&there, &text).await, (count, 0));
@@ -234,7 +234,7 @@ both! {
         assert_eq!(again.replace("    member: anna@example.com\n", "").replace("  - member: anna@example.com\n    ", "  - "), text);
         // A duplicate name is rejected with both lines, unless each has its `nth`.
         let problems = async |text: &str| {
-            let found = sortie::domain::manifest::apply(&world.db, &there, text, false).await.unwrap();
+            let found = sortie::domain::manifest::apply(&world.db.write(), &there, text, false).await.unwrap();
             assert!(found.changes.is_empty() || !found.problems.is_empty());
             found.problems.iter().map(ToString::to_string).collect::<Vec<_>>()
         };
@@ -259,7 +259,7 @@ both! {
         let text = sortie::domain::manifest::export(&world.db, &world.viewer).await.unwrap();
         let count = apply(&world.viewer, &text).await;
         assert_eq!(count.1, 0, "{text}");
-        let (fresh, _) = sortie::domain::people::org::create(&world.db, "Fresh", "Anna", "anna@fresh.example").await.unwrap();
+        let (fresh, _) = sortie::domain::people::org::create(&world.db.write(), "Fresh", "Anna", "anna@fresh.example").await.unwrap();
         let fresh = sortie::domain::people::org::admin(&world.db, Some(&fresh.id.to_string())).await.unwrap();
         let bare = text.replace("    member: anna@example.com\n", "").replace("  - member: anna@example.com\n    ", "  - ");
         assert_eq!((apply(&fresh, &bare).await, apply(&fresh, &bare).await), ((count.0, count.0), (count.0, 0)));

@@ -20,9 +20,10 @@ both! {
         let (first, second) = (file("email", "a@example.com").replace("a@example.com", "a"), file("job", "job"));
         let first = first.lines().map(|line| if line.ends_with("email") { line.into() } else { format!("{line}@example.com") }).collect::<Vec<String>>().join("\n");
         let options = Options { kind: "race".into(), file: "race.csv".into(), ..Options::default() };
+        let db = world.db.write();
         let (one, two) = tokio::join!(
-            import_with(&world.db, &world.viewer, &options, first.as_bytes(), |_, _| ()),
-            import_with(&world.db, &world.viewer, &options, second.as_bytes(), |_, _| ()),
+            import_with(&db, &world.viewer, &options, first.as_bytes(), |_, _| ()),
+            import_with(&db, &world.viewer, &options, second.as_bytes(), |_, _| ()),
         );
         let (one, two) = (one.unwrap(), two.unwrap());
         assert_eq!((one.bad + two.bad, one.created + two.created), (0, count), "{one:?} {two:?}");
@@ -34,7 +35,7 @@ both! {
         // The same with a person who creates a record of that id by hand.
         let create = "mutation { createRecord(input: { kind: \"race\", externalId: \"BY-HAND\", name: \"By hand\", phone: \"+493012345\" }) { record { id } } }";
         let csv = "external_id,name\nBY-HAND,From a file\n";
-        let (made, came) = tokio::join!(world.post(create, json!({})), import_with(&world.db, &world.viewer, &options, csv.as_bytes(), |_, _| ()));
+        let (made, came) = tokio::join!(world.post(create, json!({})), import_with(&db, &world.viewer, &options, csv.as_bytes(), |_, _| ()));
         let came = came.unwrap();
         let by_hand = "SELECT COUNT(*) FROM record WHERE external_id = 'BY-HAND'";
         assert_eq!(world.number(by_hand).await, 1);
@@ -121,7 +122,7 @@ both! {
             (four, "UTF-32"),
         ] {
             let options = Options { kind: "lead".into(), file: "file.csv".into(), ..Options::default() };
-            match import_with(&world.db, &world.viewer, &options, bytes.as_slice(), |_, _| ()).await {
+            match import_with(&world.db.write(), &world.viewer, &options, bytes.as_slice(), |_, _| ()).await {
                 Err(Error::Refused(refusal)) => assert!(refusal.message.contains(right), "{}", refusal.message),
                 other => panic!("{right}: {other:?}"),
             }

@@ -150,7 +150,7 @@ both! {
         let update = "mutation($id: ID!) { updateCampaign(input: { id: $id, variables: { offer: \"the moon\" } }) { campaign { id } } }";
         world.ask(update, json!({ "id": other.campaign })).await;
         for _ in 0..2 {
-            sortie::domain::plan::campaign::approval::store_missing_approvals(&world.db).await.unwrap();
+            sortie::domain::plan::campaign::approval::store_missing_approvals(&world.db.write()).await.unwrap();
             assert_eq!(world.number("SELECT COUNT(*) FROM campaign_approval").await, 1);
         }
         let now = state(&world, &plan.campaign).await;
@@ -234,7 +234,7 @@ both! {
         world.force(&format!("UPDATE campaign_approval SET approved = {without}")).await;
         assert!(fields(&state(&world, &plan.campaign).await).is_empty());
         for _ in 0..2 {
-            sortie::domain::plan::campaign::approval::store_missing_approvals(&world.db).await.unwrap();
+            sortie::domain::plan::campaign::approval::store_missing_approvals(&world.db.write()).await.unwrap();
             assert!(fields(&state(&world, &plan.campaign).await).is_empty());
         }
         set(&json!(other), "Another name").await;
@@ -259,7 +259,7 @@ both! {
         world.force(&format!("UPDATE campaign_approval SET approved = {without}")).await;
         let left = format!("SELECT COUNT(*) FROM campaign_approval WHERE {left}");
         assert_eq!(world.number(&left).await, 1_021);
-        sortie::domain::plan::campaign::approval::store_missing_approvals(&world.db).await.unwrap();
+        sortie::domain::plan::campaign::approval::store_missing_approvals(&world.db.write()).await.unwrap();
         assert_eq!(world.number(&left).await, 0);
         assert!(fields(&state(&world, &plan.campaign).await).is_empty());
         world.drop_unchecked().await;

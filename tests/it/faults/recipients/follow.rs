@@ -72,7 +72,7 @@ async fn follow(world: &World, key: &str, chunks: usize) {
     for _ in 0..chunks {
         let of_key = sweep::Entity::find().filter(sweep::Column::Reason.eq(key));
         let Some(open) = of_key.one(world.db.read()).await.unwrap() else { return };
-        sortie::domain::run::sweep::chunk(&world.db, &open).await.unwrap();
+        sortie::domain::run::sweep::chunk(&world.db.write(), &open).await.unwrap();
     }
 }
 

@@ -20,7 +20,7 @@ both! {
         ];
         for (query, variables) in asked {
             // A reservation that has read the suppression list, and has not committed yet.
-            let reserving = world.db.begin().await.unwrap();
+            let reserving = world.db.write().begin().await.unwrap();
             if kind == Kind::Postgres {
                 let low = world.viewer.org_id.0.as_u64_pair().1.cast_signed();
                 reserving.db().execute_unprepared(&format!("SELECT pg_advisory_xact_lock_shared({low})")).await.unwrap();
@@ -28,7 +28,7 @@ both! {
             let mut answer = Box::pin(world.post(query, variables));
             let early = tokio::time::timeout(Duration::from_millis(300), &mut answer).await;
             assert!(early.is_err(), "{query} was answered: {early:?}");
-            world.db.end(reserving, Ok(()), &mut 0).await.unwrap().unwrap();
+            world.db.write().end(reserving, Ok(()), &mut 0).await.unwrap().unwrap();
             let answer = answer.await;
             assert!(answer.get("errors").is_none(), "{answer:#}");
         }

@@ -296,7 +296,7 @@ both! {
         update(&world, &bob, json!({ "unsubscribed": true, "email": "new@example.com" })).await;
         // As a file of a customer system has it, which blanks people who opted out.
         let file = "external_id,email,unsubscribed\nb,,yes\nc,other@example.com,yes\nd,d@example.com,yes\n";
-        sortie::domain::import::import(&world.db, &world.viewer, "lead", "file.csv", file.as_bytes(), |_, _| {}).await.unwrap();
+        sortie::domain::import::import(&world.db.write(), &world.viewer, "lead", "file.csv", file.as_bytes(), |_, _| {}).await.unwrap();
         let all = ["+4930123456", "a@example.com", "b@example.com", "bob@example.com", "c@example.com", "d@example.com", "new@example.com", "other@example.com"];
         assert_eq!(closed().await, all);
         // Who takes it back opens what it closed.

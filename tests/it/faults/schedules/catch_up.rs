@@ -136,7 +136,7 @@ both! {
                 return;
             }
             for (org, id) in due {
-                sortie::domain::run::fire_schedule::fire(&world.db, &engine(org), id).await.unwrap();
+                sortie::domain::run::fire_schedule::fire(&world.db.write(), &engine(org), id).await.unwrap();
             }
         };
         tokio::join!(node(), node(), node(), node(), node());

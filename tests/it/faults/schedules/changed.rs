@@ -36,7 +36,7 @@ both! {
         world.clock.set(noon() + Duration::minutes(10));
         let engine = sortie::kernel::viewer::Viewer::engine(world.viewer.org_id);
         for _ in 0..3 {
-            assert!(sortie::domain::run::fire_schedule::fire(&world.db, &engine, half.parse().unwrap()).await.unwrap());
+            assert!(sortie::domain::run::fire_schedule::fire(&world.db.write(), &engine, half.parse().unwrap()).await.unwrap());
         }
         // The pattern is changed, or only its zone, or its policy with it.
         for id in [&all, &last, &none, &half, &guided] {

@@ -36,7 +36,7 @@ both! {
     async fn a_guided_step_without_a_limit_shows_all(kind) {
         let world = World::without_server(kind, None).await;
         let text = (0..120).fold(String::from("external_id,name\n"), |text, i| text + &format!("L-{i},Lead {i}\n"));
-        sortie::domain::import::import(&world.db, &world.viewer, "lead", "leads.csv", text.as_bytes(), |_, _| {}).await.unwrap();
+        sortie::domain::import::import(&world.db.write(), &world.viewer, "lead", "leads.csv", text.as_bytes(), |_, _| {}).await.unwrap();
         let of = |more: serde_json::Value| {
             let mut records = json!({ "filter": { "kind": { "eq": "lead" } } });
             records.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());

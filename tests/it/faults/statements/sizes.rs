@@ -11,7 +11,7 @@ const SIZES: [usize; 5] = [1, 499, 500, 501, 5_000];
 /// Imports a file and returns the counts of created, updated, unchanged and bad rows.
 async fn import(world: &World, kind: &str, csv: &str) -> [i64; 4] {
     let options = Options { kind: kind.into(), file: "sizes.csv".into(), ..Options::default() };
-    let report = import_with(&world.db, &world.viewer, &options, csv.as_bytes(), |_, _| ()).await.unwrap();
+    let report = import_with(&world.db.write(), &world.viewer, &options, csv.as_bytes(), |_, _| ()).await.unwrap();
     [report.created, report.updated, report.unchanged, report.bad]
 }
 

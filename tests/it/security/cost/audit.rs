@@ -36,7 +36,7 @@ both! {
         assert!(longest <= 200, "{longest}");
         // Old entries are deleted in chunks.
         world.clock.set(noon() + Duration::days(366));
-        sortie::kernel::audit::delete_expired(&world.db).await.unwrap();
+        sortie::kernel::audit::delete_expired(&world.db.write()).await.unwrap();
         assert_eq!(world.number("SELECT COUNT(*) FROM audit").await, 0);
         world.drop_unchecked().await;
     }

@@ -154,7 +154,7 @@ both! {
         }
         let engine = |org| sortie::kernel::viewer::Viewer::engine(org);
         for (org, id) in sortie::domain::run::fire_schedule::due(&world.db).await.unwrap() {
-            assert!(sortie::domain::run::fire_schedule::fire(&world.db, &engine(org), id).await.unwrap());
+            assert!(sortie::domain::run::fire_schedule::fire(&world.db.write(), &engine(org), id).await.unwrap());
         }
         let status = "query($id: ID!) { run(id: $id) { status failure } }";
         let run = world.ask(status, json!({ "id": made["run"]["id"] })).await["run"].clone();

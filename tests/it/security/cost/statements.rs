@@ -123,7 +123,7 @@ async fn statements_of_changes_end_with_their_time() {
         return;
     }
     let world = World::new(Kind::Postgres).await;
-    let tx = world.db.begin().await.unwrap();
+    let tx = world.db.write().begin().await.unwrap();
     let backend = sea_orm::DbBackend::Postgres;
     let ask = async |sql: &str| tx.db().query_one_raw(sea_orm::Statement::from_string(backend, sql)).await;
     let time: String = ask("SHOW statement_timeout").await.unwrap().unwrap().try_get_by_index(0).unwrap();
@@ -131,7 +131,8 @@ async fn statements_of_changes_end_with_their_time() {
     tx.db().execute_unprepared("SET LOCAL statement_timeout = '50ms'").await.unwrap();
     tx.db().execute_unprepared("DELETE FROM goal").await.unwrap();
     let ended = ask("SELECT pg_sleep(60)").await.map(|_| ());
-    let ended = world.db.end(tx, ended.map_err(sortie::kernel::error::Error::from), &mut 0).await.unwrap().unwrap_err();
+    let ended =
+        world.db.write().end(tx, ended.map_err(sortie::kernel::error::Error::from), &mut 0).await.unwrap().unwrap_err();
     let told = async_graphql::Error::from(ended);
     let code = told.extensions.as_ref().and_then(|extensions| extensions.get("code")).unwrap().to_string();
     assert_eq!(code, "\"LIMIT_EXCEEDED\"", "{told:?}");
@@ -163,7 +164,7 @@ async fn changes_of_one_org_leave_room_for_others() {
     let (admin, _) = world.tenant("neighbour").await;
     let neighbour = crate::harness::key(&world.db, &admin, Role::Manager, None).await;
     let goal = world.create("goal", json!({ "name": "Held", "description": "d" })).await;
-    let held = world.db.begin().await.unwrap();
+    let held = world.db.write().begin().await.unwrap();
     held.db().execute_unprepared("SELECT 1 FROM goal FOR UPDATE").await.unwrap();
     let update = "mutation($id: ID!) { updateGoal(input: { id: $id, description: \"e\" }) { goal { id } } }";
     let key = world.key(Role::Manager).await;
@@ -178,7 +179,7 @@ async fn changes_of_one_org_leave_room_for_others() {
             assert_eq!((status, answer.get("errors")), (200, None), "{answer}");
             assert!(begun.elapsed() < Duration::from_secs(3), "it waited {:?}", begun.elapsed());
         }
-        world.db.end(held, Ok(()), &mut 0).await.unwrap().unwrap();
+        world.db.write().end(held, Ok(()), &mut 0).await.unwrap().unwrap();
     };
     let (all, ()) = futures_util::future::join(waiting, others).await;
     for (status, answer) in all {

@@ -214,7 +214,7 @@ impl Reader {
     /// The time that is `age` before now, bounded by the earliest storable time.
     fn ago(&self, path: &str, age: &str) -> Result<DateTime<Utc>> {
         let age = humantime::parse_duration(age)
-            .map_err(|_| Refusal::input(path, format!("`{}` is not a duration like 14d", validate::shown(age))))?;
+            .map_err(|_| Refusal::input(path, format!("`{}` is not a duration like 14d", validate::printable(age))))?;
         let then = chrono::Duration::from_std(age).ok().and_then(|age| self.now.checked_sub_signed(age));
         Ok(then.filter(|then| storable::time(*then).is_ok()).unwrap_or(storable::FIRST))
     }

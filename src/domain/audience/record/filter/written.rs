@@ -61,7 +61,7 @@ fn check(of: &str, value: &Value, path: String) -> Result<(), FilterError> {
         let shown = match value {
             Value::Array(_) => "a list".to_owned(),
             Value::Object(_) => "an object".to_owned(),
-            other => format!("`{}`", validate::shown(&other.to_string())),
+            other => format!("`{}`", validate::printable(&other.to_string())),
         };
         wrong(format!("{expected} is expected, not {shown}"))
     };
@@ -94,7 +94,7 @@ fn check(of: &str, value: &Value, path: String) -> Result<(), FilterError> {
                     Some((_, of)) => check(of, value, below(name))?,
                     None => {
                         let message = format!("there is no such field; there is {}", names());
-                        return Err(FilterError { path: below(&validate::shown(name)), message });
+                        return Err(FilterError { path: below(&validate::printable(name)), message });
                     }
                 }
             }

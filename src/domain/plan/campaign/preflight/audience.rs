@@ -29,10 +29,11 @@ async fn count(db: &Db, viewer: &Viewer, channel: Channel, met: Condition) -> Re
         Channel::Email => "record.email",
         Channel::Sms | Channel::Phone => "record.phone",
     };
-    let opted_out = format!("(record.unsubscribed_at IS NOT NULL OR {})", suppression::listed(channel, address, true));
+    let opted_out =
+        format!("(record.unsubscribed_at IS NOT NULL OR {})", suppression::is_suppressed(channel, address, true));
     let class = format!(
         "CASE WHEN {address} IS NULL THEN 'N' WHEN {opted_out} THEN 'U' WHEN {} THEN 'S' ELSE 'R' END",
-        suppression::listed(channel, address, false)
+        suppression::is_suppressed(channel, address, false)
     );
     let of = |word: &str| format!("CAST(COALESCE(SUM(CASE WHEN {class} = '{word}' THEN 1 ELSE 0 END), 0) AS BIGINT)");
     let addresses = format!("COUNT(DISTINCT CASE WHEN {class} = 'R' THEN LOWER({address}) END)");

@@ -76,7 +76,7 @@ impl Checks {
         for (i, outcome) in rendered.into_iter().enumerate() {
             if let Err(why) = outcome {
                 let name = records.get(i).map_or("a placeholder", |record| record.name.as_str());
-                errors.push(format!("{why} (for {})", validate::shown(name)));
+                errors.push(format!("{why} (for {})", validate::printable(name)));
             }
         }
         Ok(errors)

@@ -33,7 +33,7 @@ pub(super) async fn faults(db: &Db, viewer: &Viewer, parts: &CampaignParts) -> R
     let each = mails_to_check.iter().flat_map(|mail| records.iter().map(move |record| (mail, record)));
     let (mut what, mut all) = (Vec::new(), Vec::new());
     for ((key, mail), record) in each {
-        what.push(format!("step `{key}` for {}", validate::shown(&record.name)));
+        what.push(format!("step `{key}` for {}", validate::printable(&record.name)));
         all.push((mail.clone(), values_of(viewer, parts, record)));
     }
     let rendered = templating::render_mails(all).await?;

@@ -23,7 +23,7 @@ const CYCLE: Months = Months::new(400 * 12);
 #[derive(Debug, Default)]
 struct Item {
     start: Option<(bool, Turn)>,
-    left_out: Vec<NaiveDateTime>,
+    skipped: Vec<NaiveDateTime>,
 }
 
 /// An iterator over the occurrences of a pattern after a time.
@@ -37,7 +37,7 @@ pub struct Walk<'a> {
     generated: BTreeMap<DateTime<Utc>, Item>,
     /// Days not yet generated have nothing before this instant.
     safe: DateTime<Utc>,
-    left_out: Vec<NaiveDateTime>,
+    skipped: Vec<NaiveDateTime>,
 }
 
 impl<'a> Walk<'a> {
@@ -55,7 +55,7 @@ impl<'a> Walk<'a> {
             last: local,
             generated: BTreeMap::new(),
             safe: first(),
-            left_out: Vec::new(),
+            skipped: Vec::new(),
         };
         walk.search_on();
         walk
@@ -116,7 +116,7 @@ impl<'a> Walk<'a> {
                 // Occurrences of a day that does not exist (Apia, 2011-12-30) do not move to the
                 // next day.
                 if pattern.floats || pattern.gap == GapPolicy::Skip || is_missing(pattern, wall.date()) {
-                    self.generated.entry(end).or_default().left_out.push(wall);
+                    self.generated.entry(end).or_default().skipped.push(wall);
                 } else {
                     self.add(end, true, Turn::Only);
                 }
@@ -144,11 +144,11 @@ impl Iterator for Walk<'_> {
                 if at <= self.after {
                     continue;
                 }
-                self.left_out.extend(item.left_out);
+                self.skipped.extend(item.skipped);
                 if let Some((shifted, turn)) = item.start {
                     self.after = at;
                     self.search_on();
-                    return Some(Occurrence { at, shifted, turn, left_out: std::mem::take(&mut self.left_out) });
+                    return Some(Occurrence { at, shifted, turn, skipped: std::mem::take(&mut self.skipped) });
                 }
             }
             match self.date.and_then(|date| self.matching(date)) {
