@@ -234,7 +234,7 @@ impl Campaign {
 
     /// The campaign's runs, newest first by default; `filter.campaignIds` is ignored. Page with
     /// `first` and `after`, or `last` and `before`.
-    #[expect(clippy::too_many_arguments, reason = "each is an argument of the field")]
+    #[allow(clippy::too_many_arguments, reason = "each is an argument of the field")]
     #[graphql(complexity = "crate::graphql::list::cost(first, last, child_complexity)")]
     async fn runs(
         &self,
@@ -357,7 +357,7 @@ impl CampaignQuery {
 
     /// Campaigns that match the filter, newest first by default. Page with `first` and `after`, or
     /// `last` and `before`; page size 50 by default, at most 500.
-    #[expect(clippy::too_many_arguments, reason = "each is an argument of the field")]
+    #[allow(clippy::too_many_arguments, reason = "each is an argument of the field")]
     #[graphql(complexity = "crate::graphql::list::cost(first, last, child_complexity)")]
     async fn campaigns(
         &self,

@@ -41,7 +41,7 @@ use crate::kernel::{event, limits, validate};
     ty = "ID",
     desc = "Global id: a type prefix and a UUIDv7, e.g. `run_01h455vb4pex5vsknk084sn02q`."
 ))]
-#[expect(clippy::large_enum_variant, missing_docs, reason = "made once for each node, and named like its type")]
+#[allow(clippy::large_enum_variant, missing_docs, reason = "made once for each node, and named like its type")]
 pub enum Node {
     Goal(Goal),
     Writer(Writer),

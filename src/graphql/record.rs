@@ -209,7 +209,7 @@ impl RecordQuery {
 
     /// Records that match the filter, newest first by default. Page with `first` and `after`, or
     /// `last` and `before`; page size 50 by default, at most 500.
-    #[expect(clippy::too_many_arguments, reason = "each is an argument of the field")]
+    #[allow(clippy::too_many_arguments, reason = "each is an argument of the field")]
     #[graphql(complexity = "crate::graphql::list::cost(first, last, child_complexity)")]
     async fn records(
         &self,

@@ -80,7 +80,7 @@ pub struct ReplyQuery;
 impl ReplyQuery {
     /// Replies of one run, of one campaign or of the whole org, newest first. Page with `first` and
     /// `after`, or `last` and `before`; page size 50 by default, at most 500.
-    #[expect(clippy::too_many_arguments, reason = "each is an argument of the field")]
+    #[allow(clippy::too_many_arguments, reason = "each is an argument of the field")]
     #[graphql(complexity = "crate::graphql::list::cost(first, last, child_complexity)")]
     async fn replies(
         &self,

@@ -244,7 +244,7 @@ impl ScheduleQuery {
     /// Returns the next times at which a pattern fires, in order; fewer than `count` if the year
     /// 9999 ends first. Rejected with BAD_USER_INPUT for an invalid pattern or time zone, or for a
     /// pattern that never fires.
-    #[expect(clippy::too_many_arguments, reason = "each is an argument of the field")]
+    #[allow(clippy::too_many_arguments, reason = "each is an argument of the field")]
     async fn next_fire_times(
         &self,
         ctx: &Context<'_>,

@@ -8,7 +8,7 @@ use entity::{ActivityKind, run};
 use sea_orm::sea_query::{Expr, ExprTrait, Query};
 use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, Set};
 use serde_json::json;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::domain::message::activity::{self, NewActivity};
 use crate::kernel::db::Tx;
@@ -124,6 +124,7 @@ pub(crate) async fn settle(tx: &Tx, run: run::Model, settled: &[(Model, communic
     }
     let ids = settled.iter().map(|(queued, _)| queued.communication_id);
     Entity::delete_many().filter(any_of(tx.dialect(), COLUMN.communication_id, ids)).exec(tx.db()).await?;
+    make_followers_due(tx, &run, settled).await?;
     // All messages of one action together, in one activity update.
     for of_one in settled.chunk_by(|(a, _), (b, _)| a.step_id == b.step_id && a.actor == b.actor) {
         let messages: Vec<&communication::Model> = of_one.iter().map(|(_, message)| message).collect();
@@ -132,6 +133,29 @@ pub(crate) async fn settle(tx: &Tx, run: run::Model, settled: &[(Model, communic
     // Messages with an unknown outcome stay in flight until a person resolves them.
     let known = settled.iter().filter(|(_, message)| message.status != CommunicationStatus::Unknown).count();
     in_flight(tx, run, -i64::try_from(known).map_err(Error::internal)?).await
+}
+
+/// Makes messages due that waited for settled ones about the same meeting.
+async fn make_followers_due(tx: &Tx, run: &run::Model, settled: &[(Model, communication::Model)]) -> Result<()> {
+    let meetings: BTreeSet<MeetingId> = settled.iter().filter_map(|(_, message)| message.meeting_id).collect();
+    if meetings.is_empty() {
+        return Ok(());
+    }
+    let mut waiting = Query::select();
+    waiting
+        .column(communication::Column::Id)
+        .from(communication::Entity)
+        .cond_where(any_of(tx.dialect(), communication::COLUMN.meeting_id, meetings))
+        .and_where(communication::COLUMN.status.eq(CommunicationStatus::Approved));
+    Entity::update_many()
+        .col_expr(Column::AvailableAt, Expr::value(tx.now()))
+        .filter(COLUMN.run_id.eq(run.id))
+        .filter(COLUMN.lease_owner.is_null())
+        .filter(COLUMN.available_at.gt(tx.now()))
+        .filter(Column::CommunicationId.in_subquery(waiting))
+        .exec(tx.db())
+        .await?;
+    Ok(())
 }
 
 /// Records the outcomes of messages of one step as activities, and counts them on the step.

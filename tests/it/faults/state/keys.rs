@@ -318,6 +318,8 @@ both! {
         all.twice("addStepNote", json!({ "stepId": step, "text": "n", "recordIds": [oak] })).await;
         all.twice("createStepRecords", json!({ "stepId": step, "records": [{ "name": "A" }, { "name": "B" }] })).await;
         all.twice("completeStep", json!({ "id": step })).await;
+        // A message that met an earlier one about its meeting in flight is looked at again a second later.
+        world.clock.set(crate::harness::noon() + chrono::Duration::seconds(2));
         let way = "query($id: ID!) { run(id: $id) { messagesOnWay } }";
         world.until("its messages to go", way, json!({ "id": run }), |found| found["run"]["messagesOnWay"] == 0).await;
         all.twice("completeRun", json!({ "id": run, "outcome": "o" })).await;
