@@ -3,6 +3,7 @@
 mod bodies;
 pub(super) mod connections;
 mod issuer;
+mod kept;
 mod logins;
 pub(super) mod pages;
 mod secrets;
