@@ -2,6 +2,7 @@
 
 mod bodies;
 pub(super) mod connections;
+mod errors;
 mod issuer;
 mod kept;
 mod logins;
