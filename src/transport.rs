@@ -40,7 +40,7 @@ use crate::graphql::document::Checked;
 use crate::graphql::idempotent::AuditEntries;
 use crate::graphql::{Schema, role, rules_validator, with_viewer};
 use crate::kernel::audit::{self, Entry};
-use crate::kernel::cost::{self, Costs};
+use crate::kernel::cost::{self, CostOwner, Costs};
 use crate::kernel::db::Db;
 use crate::kernel::error::Code;
 use crate::kernel::event;
@@ -138,9 +138,10 @@ impl RequestContext {
 }
 
 impl App {
-    /// An empty count of bytes buffered for an address.
-    pub fn load(&self, address: std::net::IpAddr) -> BufferedBytes {
-        self.addresses.load(address, self.authenticator.is_shared_address(address))
+    /// An empty count of bytes buffered for a principal.
+    pub fn load(&self, principal: &Principal) -> BufferedBytes {
+        let (address, owner) = (principal.address, CostOwner::of(&principal.viewer));
+        self.addresses.load(address, self.authenticator.is_shared_address(address), owner)
     }
 
     /// Checks a request: its document, its operation's limits, and the principal's permissions.

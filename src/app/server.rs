@@ -148,9 +148,11 @@ fn routes(app: App) -> Router {
         .route("/graphiql", get(|| async { asset("index.html") }))
         .route("/graphiql/{name}", get(|Path(name): Path<String>| async move { asset(&name) }))
         .route("/", get(|| async { Redirect::temporary("/graphiql") }))
-        .fallback(async || error_response(StatusCode::NOT_FOUND, "not found: the API is at /graphql"))
+        .fallback(async || error_response(StatusCode::NOT_FOUND, "NOT_FOUND", "not found: the API is at /graphql"))
+        // The router adds the header `Allow`.
         .method_not_allowed_fallback(async || {
-            error_response(StatusCode::METHOD_NOT_ALLOWED, "this path does not accept the request's method")
+            let message = "this path does not accept the request's method";
+            error_response(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", message)
         })
         .layer(cors(&app))
         .layer(default_header(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
@@ -175,8 +177,8 @@ fn cors(app: &App) -> CorsLayer {
         .max_age(limits::CORS_AGE)
 }
 
-fn error_response(status: StatusCode, message: &str) -> Response {
-    response::refuse(Type::Json, &RequestError::new(Kind::Http(status), "NOT_FOUND", message))
+fn error_response(status: StatusCode, code: &str, message: &str) -> Response {
+    response::refuse(Type::Json, &RequestError::new(Kind::Http(status), code, message))
 }
 
 /// GraphiQL's files, embedded in the binary: no other host is contacted.

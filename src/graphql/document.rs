@@ -190,7 +190,11 @@ impl Plan {
             }
             variables.insert(variable.name.clone(), value);
         }
-        let problems: Vec<ServerError> = operation.problems.iter().chain(&values.problems).map(error).collect();
+        let mut problems: Vec<ServerError> = operation.problems.iter().chain(&values.problems).map(error).collect();
+        if problems.is_empty() {
+            // Literals of operations that are not executed have to be valid, too.
+            problems = self.operations.iter().flat_map(|(_, operation)| &operation.problems).map(error).collect();
+        }
         if !problems.is_empty() {
             return Err(problems);
         }

@@ -34,7 +34,7 @@ pub const EXPANDED_BYTES: usize = 16 * 1024 * 1024;
 pub const DOCUMENT_NAME_CHARS: usize = 256;
 /// Size of document and variables, in bytes, that counts as one subscription of its key.
 pub const SUBSCRIPTION_BYTES: usize = 16 * 1024;
-/// Maximum length of an operation's id on a WebSocket, in bytes.
+/// Maximum length of an operation's id on a WebSocket or an SSE stream, in bytes.
 pub const OPERATION_ID_BYTES: usize = 256;
 /// Maximum number of errors reported for a rejected request.
 pub const REPORTED_ERRORS: usize = 20;
@@ -58,12 +58,6 @@ pub const BODY_BYTES: usize = 1024 * 1024;
 pub const HEAD_BYTES: usize = 32 * 1024;
 /// Time that a peer may leave sent data unacknowledged.
 pub const PEER_GONE: Duration = Duration::from_secs(40);
-/// Maximum size of bodies and messages in memory, of all addresses together, in bytes.
-pub const LOAD_BYTES: usize = 32 * 1024 * 1024;
-/// Maximum size of bodies and messages in memory, of one address, in bytes.
-pub const LOAD_BYTES_EACH: usize = 8 * 1024 * 1024;
-/// Size below which a body or message is not counted there, in bytes.
-pub const LOAD_FREE_BYTES: usize = 4 * 1024;
 /// Minimum rate of a request body after its initial time, in bytes per second.
 pub const BODY_RATE: u64 = 8 * 1024;
 /// Maximum number of bytes that a socket may send before authenticating.
@@ -118,6 +112,8 @@ pub const TOKEN_LEEWAY: Duration = Duration::from_secs(30);
 pub const JWKS_KEPT: Duration = Duration::from_secs(600);
 /// Minimum time between two fetches of an identity provider's keys.
 pub const JWKS_MIN_INTERVAL: Duration = Duration::from_secs(10);
+/// Maximum number of an identity provider's keys with one id that are tried for a token.
+pub const JWKS_SAME_ID: usize = 4;
 /// Time for which fetched keys remain valid while the identity provider is unreachable.
 pub const JWKS_STALE: Duration = Duration::from_secs(24 * 3600);
 /// Time that a request waits for a fetch, from its start.

@@ -1,11 +1,19 @@
-//! Limits connections and buffered bytes by client address. The table holds only addresses that use
-//! something, so that strangers can't fill it.
+//! Limits connections by client address, and buffered bytes by address, key and org. The table holds
+//! only those that use something, so that strangers can't fill it.
+//!
+//! Bytes have bounds of keys and orgs besides those of addresses, because an address may stand for
+//! many clients: bodies that never end take up a part of the memory, not everybody's. The last part
+//! of each bound is for small messages, which most are.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use entity::id::OrgId;
+use uuid::Uuid;
+
 use super::error::RequestError;
+use crate::kernel::cost::CostOwner;
 use crate::kernel::limits;
 
 /// The key of an address in the table: for IPv6 its /64, the least that one customer is assigned.
@@ -47,6 +55,19 @@ struct Inner {
 struct Table {
     by: HashMap<Network, Held>,
     bytes: usize,
+    by_owner: HashMap<Owner, usize>,
+}
+
+/// A key or an org whose bytes are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Owner {
+    Key(Uuid),
+    Org(OrgId),
+}
+
+/// Returns the key and the org.
+fn owners(of: CostOwner) -> [Owner; 2] {
+    [Owner::Key(of.key), Owner::Org(of.org)]
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -91,14 +112,15 @@ impl Addresses {
         Some(Connection { addresses: self.clone(), net })
     }
 
-    /// An empty count of bytes buffered for an address.
-    pub fn load(&self, address: IpAddr, is_shared: bool) -> BufferedBytes {
-        BufferedBytes { addresses: self.clone(), net: address.into(), is_shared, received: 0, counted: 0 }
+    /// An empty count of bytes buffered for a client at an address.
+    pub fn load(&self, address: IpAddr, is_shared: bool, owner: CostOwner) -> BufferedBytes {
+        BufferedBytes { addresses: self.clone(), net: address.into(), is_shared, owner, received: 0, counted: 0 }
     }
 
-    /// Number of addresses that use something.
+    /// Number of addresses, keys and orgs that use something.
     pub fn count(&self) -> usize {
-        self.lock().by.len()
+        let table = self.lock();
+        table.by.len() + table.by_owner.len()
     }
 }
 
@@ -123,29 +145,48 @@ pub struct BufferedBytes {
     addresses: Addresses,
     net: Network,
     is_shared: bool,
+    owner: CostOwner,
     received: usize,
     counted: usize,
 }
 
 impl BufferedBytes {
-    /// Adds bytes. Fails if the address, or all addresses together, have too many buffered.
+    /// Adds bytes. Fails if the address, the key, the org, or all together, have too many buffered.
     pub fn add(&mut self, bytes: usize) -> Result<(), RequestError> {
         self.received = self.received.saturating_add(bytes);
         let more = self.received.saturating_sub(limits::LOAD_FREE_BYTES) - self.counted;
         if more == 0 {
             return Ok(());
         }
+        let is_small = self.received <= limits::LOAD_SMALL_BYTES;
         let mut table = self.addresses.lock();
-        if table.bytes.saturating_add(more) > limits::LOAD_BYTES {
-            return Err(RequestError::unavailable("too many large requests are in progress: retry in a moment", 1));
-        }
+        let exceeds = |held: usize, most: usize| {
+            let reserved = if is_small { 0 } else { most / limits::LOAD_RESERVED };
+            held.saturating_add(more) > most - reserved
+        };
+        let busy = |of: &str| {
+            let message = format!("too many large requests {of} are in progress: retry in a moment");
+            Err(RequestError::busy(message).retry_after(1))
+        };
+        let [key, org] = owners(self.owner).map(|owner| table.by_owner.get(&owner).copied().unwrap_or_default());
         let held = table.by.get(&self.net).map_or(0, |held| held.bytes);
-        if !self.is_shared && held.saturating_add(more) > limits::LOAD_BYTES_EACH {
-            let message = "too many large requests from your address are in progress: retry in a moment";
-            return Err(RequestError::busy(message).retry_after(1));
+        if exceeds(key, limits::LOAD_BYTES_OF_KEY) {
+            return busy("of your key");
+        }
+        if exceeds(org, limits::LOAD_BYTES_OF_ORG) {
+            return busy("of your organisation");
+        }
+        if !self.is_shared && exceeds(held, limits::LOAD_BYTES_EACH) {
+            return busy("from your address");
+        }
+        if exceeds(table.bytes, limits::LOAD_BYTES) {
+            return Err(RequestError::unavailable("too many large requests are in progress: retry in a moment", 1));
         }
         table.by.entry(self.net).or_default().bytes += more;
         table.bytes += more;
+        for owner in owners(self.owner) {
+            *table.by_owner.entry(owner).or_default() += more;
+        }
         self.counted += more;
         Ok(())
     }
@@ -155,8 +196,7 @@ impl BufferedBytes {
         self.received = self.received.saturating_sub(bytes);
         let less = self.counted - self.counted.min(self.received.saturating_sub(limits::LOAD_FREE_BYTES));
         if less > 0 {
-            self.counted -= less;
-            self.addresses.lock().release(self.net, Held { connections: 0, bytes: less });
+            self.release(less);
         }
     }
 
@@ -164,12 +204,26 @@ impl BufferedBytes {
     pub fn received(&self) -> usize {
         self.received
     }
+
+    fn release(&mut self, bytes: usize) {
+        self.counted -= bytes;
+        let mut table = self.addresses.lock();
+        table.release(self.net, Held { connections: 0, bytes });
+        for owner in owners(self.owner) {
+            if let Some(held) = table.by_owner.get_mut(&owner) {
+                *held -= bytes;
+                if *held == 0 {
+                    table.by_owner.remove(&owner);
+                }
+            }
+        }
+    }
 }
 
 impl Drop for BufferedBytes {
     fn drop(&mut self) {
         if self.counted > 0 {
-            self.addresses.lock().release(self.net, Held { connections: 0, bytes: self.counted });
+            self.release(self.counted);
         }
     }
 }

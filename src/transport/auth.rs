@@ -232,7 +232,8 @@ impl App {
         self.check_origin(headers)?;
         // A proxy in front of this server might read the other one.
         if headers.get_all(header::AUTHORIZATION).iter().nth(1).is_some() {
-            return Err(RequestError::malformed("the request has several `Authorization` headers"));
+            let error = RequestError::malformed("the request has several `Authorization` headers");
+            return Err(error.of_field("Authorization"));
         }
         let address = self.authenticator.address(peer, headers);
         let header = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());

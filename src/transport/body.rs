@@ -30,7 +30,7 @@ pub async fn whole(app: &App, principal: &Principal, body: Body) -> Result<Buffe
     if body.size_hint().lower() > limits::BODY_BYTES as u64 {
         return Err(too_large());
     }
-    let mut load = app.load(principal.address);
+    let mut load = app.load(principal);
     let mut chunks = BodyChunks::new(body, app.client_time);
     let read = async {
         // Most bodies arrive in one chunk, which is not copied.
@@ -74,7 +74,8 @@ pub(super) async fn graphql_request(
     });
     if media.is_none() {
         let message = "`Content-Type` must be application/json, in UTF-8";
-        return Err(RequestError::new(Kind::Http(StatusCode::UNSUPPORTED_MEDIA_TYPE), "BAD_USER_INPUT", message));
+        let kind = Kind::Http(StatusCode::UNSUPPORTED_MEDIA_TYPE);
+        return Err(RequestError::new(kind, "BAD_USER_INPUT", message).of_field("Content-Type"));
     }
     require_plain(headers)?;
     let whole = whole(app, principal, body).await?;
@@ -90,14 +91,15 @@ pub fn require_plain(headers: &HeaderMap) -> Result<(), RequestError> {
     let transfer = headers.get_all(header::TRANSFER_ENCODING).iter();
     let mut transfer = transfer.flat_map(|value| value.to_str().unwrap_or("?").split(',')).map(str::trim);
     let is_chunked = transfer.next().is_none_or(|first| first.eq_ignore_ascii_case("chunked"));
-    let message = if !headers.get_all(header::CONTENT_ENCODING).iter().all(is_plain) {
-        "`Content-Encoding` is not supported: send the body uncompressed, without this header"
+    let (field, message) = if !headers.get_all(header::CONTENT_ENCODING).iter().all(is_plain) {
+        ("Content-Encoding", "`Content-Encoding` is not supported: send the body uncompressed, without this header")
     } else if !is_chunked || transfer.next().is_some() {
-        "`Transfer-Encoding` must be `chunked`: send the body uncompressed"
+        ("Transfer-Encoding", "`Transfer-Encoding` must be `chunked`: send the body uncompressed")
     } else {
         return Ok(());
     };
-    Err(RequestError::new(Kind::Http(StatusCode::UNSUPPORTED_MEDIA_TYPE), "BAD_USER_INPUT", message))
+    let kind = Kind::Http(StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    Err(RequestError::new(kind, "BAD_USER_INPUT", message).of_field(field))
 }
 
 /// The chunks of a body, which must arrive at a minimum rate. The total wait for them is limited to
@@ -128,7 +130,7 @@ impl BodyChunks {
                 self.received += chunk.len() as u64;
                 Ok(Some(chunk))
             }
-            Ok(Some(Err(_))) => Err(RequestError::malformed("the body ended too early")),
+            Ok(Some(Err(_))) => Err(RequestError::malformed("the body ended too early").of_field("body")),
             Ok(None) => Ok(None),
             Err(_) => Err(too_slow()),
         }

@@ -38,7 +38,8 @@ impl Documents {
                 let hash = persisted.get("sha256Hash").and_then(|hash| hash.as_str()).map(str::to_ascii_lowercase);
                 let is_supported = persisted.get("version").is_some_and(|version| version == 1);
                 Some(hash.filter(|_| is_supported).ok_or_else(|| {
-                    RequestError::malformed("`extensions.persistedQuery` must be {version: 1, sha256Hash: \"…\"}")
+                    let message = "`extensions.persistedQuery` must be {version: 1, sha256Hash: \"…\"}";
+                    RequestError::malformed(message).of_field("extensions.persistedQuery")
                 })?)
             }
         };
@@ -50,11 +51,12 @@ impl Documents {
                 found.cloned().ok_or_else(|| RequestError::forbidden("only registered documents are executed here"))
             }
             None if request.document_id.is_some() => {
-                Err(RequestError::document("`documentId`: no documents are registered here"))
+                Err(RequestError::document("`documentId`: no documents are registered here").of_field("documentId"))
             }
             None => match (query, hash) {
                 (Some(query), Some(hash)) if digest(&query) != hash => {
-                    Err(RequestError::malformed("`sha256Hash` is not the hash of the document"))
+                    let error = RequestError::malformed("`sha256Hash` is not the hash of the document");
+                    Err(error.of_field("extensions.persistedQuery.sha256Hash"))
                 }
                 (Some(query), Some(hash)) => {
                     if query.len() <= limits::DOCUMENT_BYTES {
@@ -70,7 +72,7 @@ impl Documents {
                         Err(RequestError::new(Kind::Document, "PERSISTED_QUERY_NOT_FOUND", "PersistedQueryNotFound"))
                     }
                 },
-                (None, None) => Err(RequestError::malformed("`query` is missing")),
+                (None, None) => Err(RequestError::malformed("`query` is missing").of_field("query")),
             },
         }
     }

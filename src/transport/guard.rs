@@ -79,12 +79,24 @@ pub fn operation(
     if roots.len() > limits::QUERY_ROOTS {
         return Err(RequestError::limit(format!("at most {} root fields in one operation", limits::QUERY_ROOTS)));
     }
-    // The executor would run the streams of several root fields concurrently, which the
-    // specification forbids.
-    if operation.ty == OperationType::Subscription && roots.len() != 1 {
-        return Err(RequestError::document("a subscription must have exactly one root field"));
-    }
+    check_subscriptions(document)?;
     Ok(Operation { kind: operation.ty, roots })
+}
+
+/// Rejects subscriptions with several root fields, whose streams the executor would run
+/// concurrently. The specification forbids them in all operations of a document (5.2.3.1).
+fn check_subscriptions(document: &ExecutableDocument) -> Result<(), RequestError> {
+    for (name, operation) in document.operations.iter() {
+        let mut roots = Vec::new();
+        if operation.node.ty == OperationType::Subscription {
+            collect(document, &operation.node.selection_set.node, &mut roots);
+            if roots.len() != 1 {
+                let error = RequestError::document("a subscription must have exactly one root field");
+                return Err(error.of_field(name.map_or("subscription", Name::as_str)));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Maximum number of operations of a document: each is validated on its own.
@@ -198,7 +210,7 @@ impl<'a> Walk<'a> {
             return Ok(*known);
         }
         if self.open.contains(&name) {
-            return Err(RequestError::document(format!("the fragment `{name}` spreads itself")));
+            return Err(RequestError::document(format!("the fragment `{name}` spreads itself")).of_field(name));
         }
         // The executor reports an unknown fragment, with its location.
         let Some(fragment) = self.document.fragments.get(name) else { return Ok(Weight::default()) };
@@ -218,16 +230,16 @@ fn select<'a>(operations: &'a DocumentOperations, name: Option<&str>) -> Result<
         None => match (all.next(), all.next()) {
             (Some((_, operation)), None) => Some(operation),
             _ => {
-                return Err(RequestError::document(
-                    "the document has several operations: select one by `operationName`",
-                ));
+                let message = "the document has several operations: select one by `operationName`";
+                return Err(RequestError::document(message).of_field("operationName"));
             }
         },
     };
     match (found, name) {
         (Some(operation), _) => Ok(&operation.node),
         (None, name) => {
-            Err(RequestError::document(format!("the document has no operation `{}`", name.unwrap_or_default())))
+            let message = format!("the document has no operation `{}`", name.unwrap_or_default());
+            Err(RequestError::document(message).of_field("operationName"))
         }
     }
 }

@@ -91,7 +91,7 @@ async fn answer(
         Err(error) => return refuse(kind, &error),
     };
     if by_get && admitted.operation.kind == OperationType::Mutation {
-        let error = RequestError::new(Kind::Method, "BAD_USER_INPUT", "a mutation must be sent by POST");
+        let error = RequestError::new(Kind::Method, "METHOD_NOT_ALLOWED", "a mutation must be sent by POST");
         let mut response = refuse(kind, &error);
         response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
         return response;
@@ -103,7 +103,7 @@ async fn answer(
         let error = RequestError::document(
             "a subscription requires a WebSocket, or a request with `Accept: text/event-stream`",
         );
-        return refuse(kind, &error);
+        return refuse(kind, &error.of_field("Accept"));
     }
     let cost = admitted.cost.clone();
     match execute(app, admitted).await {

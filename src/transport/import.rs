@@ -59,7 +59,7 @@ async fn import(
 ) -> Result<Value, RequestError> {
     let principal = app.principal(peer, headers).await?;
     let kind = parameter(query, "kind")
-        .ok_or_else(|| RequestError::malformed("`kind` is missing: /import/records?kind=lead"))?;
+        .ok_or_else(|| RequestError::malformed("`kind` is missing: /import/records?kind=lead").of_field("kind"))?;
     let charset = content_type(headers).split(';').skip(1).find_map(|part| {
         let (name, value) = part.split_once('=')?;
         name.trim().eq_ignore_ascii_case("charset").then(|| value.trim().trim_matches('"').to_owned())
@@ -78,7 +78,7 @@ async fn import(
     if let Some(unknown) = names(query).into_iter().find(|name| !PARAMETERS.contains(&name.as_str())) {
         let message =
             format!("unknown parameter `{}`: allowed are {}", validate::printable(&unknown), PARAMETERS.join(", "));
-        return Err(RequestError::malformed(&message));
+        return Err(RequestError::malformed(&message).of_field(&validate::printable(&unknown)));
     }
     let mut input = json!({ "kind": options.kind, "file": options.file });
     for (name, value) in [("map", &options.map), ("types", &options.types)] {
@@ -115,7 +115,8 @@ fn check(viewer: &crate::kernel::viewer::Viewer, headers: &HeaderMap) -> Result<
             Kind::Http(StatusCode::UNSUPPORTED_MEDIA_TYPE),
             "BAD_USER_INPUT",
             "`Content-Type` must be text/csv, text/plain or text/tab-separated-values",
-        )),
+        )
+        .of_field("Content-Type")),
     }
 }
 

@@ -84,7 +84,7 @@ pub fn check_host<B>(request: &Request<B>) -> Result<(), RequestError> {
             },
         },
     };
-    problem.map_or(Ok(()), |why| Err(RequestError::malformed(why)))
+    problem.map_or(Ok(()), |why| Err(RequestError::malformed(why).of_field("Host")))
 }
 
 /// True if a text is a name, an IPv4 address, or an IPv6 address in brackets, with or without a

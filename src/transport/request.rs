@@ -33,9 +33,10 @@ impl GraphqlRequest {
         let mut parts = match value {
             Value::Object(parts) => parts,
             Value::Array(_) => {
-                return Err(RequestError::malformed("batches are not taken: send one request at a time"));
+                let error = RequestError::malformed("batches are not taken: send one request at a time");
+                return Err(error.of_field("body"));
             }
-            _ => return Err(RequestError::malformed("a request must be a JSON object")),
+            _ => return Err(RequestError::malformed("a request must be a JSON object").of_field("body")),
         };
         let request = Self {
             query: text(&mut parts, "query")?,
@@ -58,13 +59,13 @@ impl GraphqlRequest {
                     Ok(value) => value,
                     Err(_) if value.is_empty() => Value::Null,
                     Err(err) if is_out_of_range(&err) => return Err(unread(value.as_bytes(), &err)),
-                    Err(_) => return Err(RequestError::malformed(format!("`{name}` is not JSON"))),
+                    Err(_) => return Err(RequestError::malformed(format!("`{name}` is not JSON")).of_field(&name)),
                 },
                 "query" | "operationName" | "documentId" if !value.is_empty() => Value::String(value.into_owned()),
                 _ => continue,
             };
             if parts.insert(name.clone().into_owned(), value).is_some() {
-                return Err(RequestError::malformed(format!("`{name}` is given twice")));
+                return Err(RequestError::malformed(format!("`{name}` is given twice")).of_field(&name));
             }
         }
         Self::of(Value::Object(parts))
@@ -73,7 +74,7 @@ impl GraphqlRequest {
     fn whole(self) -> Result<Self, RequestError> {
         let named = self.document_id.is_some() || self.extensions.contains_key("persistedQuery");
         match self.query {
-            None if !named => Err(RequestError::malformed("`query` is missing")),
+            None if !named => Err(RequestError::malformed("`query` is missing").of_field("query")),
             _ => Ok(self),
         }
     }
@@ -88,7 +89,7 @@ fn text(parts: &mut Map<String, Value>, name: &str) -> Result<Option<String>, Re
     match parts.remove(name) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok(Some(text)),
-        Some(_) => Err(RequestError::malformed(format!("`{name}` must be a string"))),
+        Some(_) => Err(RequestError::malformed(format!("`{name}` must be a string")).of_field(name)),
     }
 }
 
@@ -96,7 +97,7 @@ fn map(parts: &mut Map<String, Value>, name: &str) -> Result<Map<String, Value>,
     match parts.remove(name) {
         None | Some(Value::Null) => Ok(Map::new()),
         Some(Value::Object(map)) => Ok(map),
-        Some(_) => Err(RequestError::malformed(format!("`{name}` must be an object"))),
+        Some(_) => Err(RequestError::malformed(format!("`{name}` must be an object")).of_field(name)),
     }
 }
 
@@ -107,7 +108,8 @@ fn unread(bytes: &[u8], err: &serde_json::Error) -> RequestError {
         let field = path.strip_prefix("variables.").unwrap_or(&path);
         return RequestError::malformed(format!("{field}: {}", Unstorable::Number)).of_field(field);
     }
-    RequestError::malformed(format!("the body is not JSON (line {}, column {})", err.line(), err.column()))
+    let message = format!("the body is not JSON (line {}, column {})", err.line(), err.column());
+    RequestError::malformed(message).of_field("body")
 }
 
 /// True if the text is JSON up to a number that a double can't hold. The parser tells this only by

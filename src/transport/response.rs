@@ -23,5 +23,6 @@ pub fn refuse(kind: Type, error: &RequestError) -> Response {
 /// The response for an `Accept` that allows none of the offered types.
 pub(super) fn not_acceptable() -> Response {
     let message = "`Accept` must allow application/graphql-response+json, application/json or text/event-stream";
-    refuse(Type::Json, &RequestError::new(Kind::Http(StatusCode::NOT_ACCEPTABLE), "BAD_USER_INPUT", message))
+    let error = RequestError::new(Kind::Http(StatusCode::NOT_ACCEPTABLE), "BAD_USER_INPUT", message);
+    refuse(Type::Json, &error.of_field("Accept"))
 }

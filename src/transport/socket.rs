@@ -112,7 +112,11 @@ async fn serve(socket: WebSocket, app: App, handshake: Handshake) {
                         dialogue.handshake.permit.control(bytes.len());
                         Ok(())
                     }
-                    Ok(Some(Ok(Message::Close(_)) | Err(_)) | None) => break None,
+                    Ok(Some(Ok(Message::Close(_))) | None) => break None,
+                    Ok(Some(Err(err))) => match violation(&err.to_string()) {
+                        Some(close) => Err(close),
+                        None => break None,
+                    },
                     // Not even the server's pings were answered.
                     Err(_) => Err((1001, "the client was silent for too long")),
                 },
@@ -210,7 +214,7 @@ impl Dialogue {
         let principal = self.app.socket_principal(peer, headers, &payload).await.map_err(forbidden)?;
         let stream_permit =
             self.app.permit_stream(&principal).map_err(|_| (1013, "too many sockets are open with this key"))?;
-        self.handshake.permit.known(self.app.load(principal.address), self.app.client_time);
+        self.handshake.permit.known(self.app.load(&principal), self.app.client_time);
         self.known = Some((principal, stream_permit));
         self.handshake.headers = HeaderMap::new();
         self.send(json!({ "type": "connection_ack" })).await;
@@ -220,7 +224,7 @@ impl Dialogue {
     /// Takes the byte count of the complete message off the meter.
     fn load(&self) -> Option<BufferedBytes> {
         let (principal, _) = self.known.as_ref()?;
-        self.handshake.permit.message(|| self.app.load(principal.address))
+        self.handshake.permit.message(|| self.app.load(principal))
     }
 
     /// Answers a ping with its payload, which is bounded, so that pings do not fill the queue of a
@@ -304,6 +308,20 @@ impl Dialogue {
         all.1.insert(key, (number, task.abort_handle()));
         Ok(())
     }
+}
+
+/// The close code of a client that violates the WebSocket protocol itself (RFC 6455, 7.4.1); `None`
+/// if the connection has failed. The library's error has no type that axum would show.
+fn violation(error: &str) -> Option<Close> {
+    if error.ends_with("without closing handshake") {
+        return None;
+    }
+    let codes = [
+        ("WebSocket protocol error", (1002, "a frame violates the WebSocket protocol")),
+        ("UTF-8 encoding error", (1007, "a text message is not UTF-8")),
+        ("Space limit exceeded", (1009, "a message is too long")),
+    ];
+    codes.into_iter().find(|(begins, _)| error.starts_with(begins)).map(|(_, close)| close)
 }
 
 /// The close code of a failed login. An internal or temporary error is not a rejection of the

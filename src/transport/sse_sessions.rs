@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
+use async_graphql::parser::types::OperationType;
 use axum::body::Body;
 use axum::extract::{Extension, RawQuery, State};
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
@@ -19,6 +20,7 @@ use super::origin::Peer;
 use super::response::refuse;
 use super::sse::{EndOnDrop, Event, parameter, respond, run};
 use super::{App, body, http};
+use crate::kernel::error::Code;
 use crate::kernel::limits;
 
 /// The header with the token of a client's single stream.
@@ -142,12 +144,11 @@ pub async fn begin(
     };
     let admitted = async {
         let principal = app.principal(peer, &headers).await?;
-        let (request, _load) = body::graphql_request(&app, &principal, &headers, body).await?;
-        let id = request.extensions.get("operationId").and_then(Value::as_str).filter(|id| !id.is_empty());
-        let id = id.map(str::to_owned).ok_or_else(|| RequestError::malformed("`extensions.operationId` is missing"))?;
-        Ok::<_, RequestError>((id, app.admit(request, &principal, "sse").await?, principal))
+        let (request, load) = body::graphql_request(&app, &principal, &headers, body).await?;
+        let id = operation_id(request.extensions.get("operationId").and_then(Value::as_str))?;
+        Ok::<_, RequestError>((id, app.admit(request, &principal, "sse").await?, principal, load))
     };
-    let (id, admitted, principal) = match admitted.await {
+    let (id, admitted, principal, load) = match admitted.await {
         Ok(admitted) => admitted,
         Err(error) => return refuse(Type::Graphql, &error),
     };
@@ -166,7 +167,11 @@ pub async fn begin(
     }
     let (app_state, out, sessions_handle) = (app.clone(), session.out.clone(), app.sessions.clone());
     let (key, session_token) = (id.clone(), token.clone());
+    // A subscription's memory counts by its permit; any other operation's until it is executed, as
+    // over plain HTTP.
+    let load = (admitted.operation.kind != OperationType::Subscription).then_some(load);
     let work = tokio::spawn(async move {
+        let _load = load;
         run(app_state, principal, admitted, out, Some(key.clone())).await;
         sessions_handle.over(&session_token, &key);
     });
@@ -186,8 +191,12 @@ pub async fn end(
         Err(error) => return refuse(Type::Json, &error),
     };
     let query = query.as_deref();
-    let (Some(token), Some(id)) = (token(&headers, query), parameter(query, "operationId")) else {
-        return refuse(Type::Json, &RequestError::malformed("`operationId` and the stream's token are required"));
+    let Some(token) = token(&headers, query) else {
+        return refuse(Type::Json, &RequestError::malformed("the stream's token is required").of_field("token"));
+    };
+    let id = match operation_id(parameter(query, "operationId").as_deref()) {
+        Ok(id) => id,
+        Err(error) => return refuse(Type::Json, &error),
     };
     let mut sessions = app.sessions.lock();
     let Some(session) = sessions.get_mut(&token).filter(|session| session.principal.is_same(&principal)) else {
@@ -197,6 +206,21 @@ pub async fn end(
         work.abort();
     }
     StatusCode::OK.into_response()
+}
+
+/// The client's id of an operation, which is kept while the operation runs, and stands in each of
+/// its events.
+fn operation_id(given: Option<&str>) -> Result<String, RequestError> {
+    let most = limits::OPERATION_ID_BYTES;
+    let error = match given {
+        Some(id) if id.len() > most => {
+            let message = format!("`operationId` is longer than {most} bytes");
+            RequestError::new(Kind::Malformed, Code::LimitExceeded.as_str(), message)
+        }
+        Some(id) if !id.is_empty() => return Ok(id.to_owned()),
+        _ => RequestError::malformed("`operationId` is missing"),
+    };
+    Err(error.of_field("operationId"))
 }
 
 fn token(headers: &HeaderMap, query: Option<&str>) -> Option<String> {

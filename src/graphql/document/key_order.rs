@@ -13,8 +13,8 @@ use super::types::{self, Fields, Types};
 use crate::kernel::limits;
 
 /// Alias of the `__typename` selections that are added to objects of abstract types. It is removed
-/// from the response.
-pub(super) const TYPE: &str = "__sortie_type";
+/// from the response. The space keeps it apart from all aliases of clients: no document can have it.
+pub(super) const TYPE: &str = "its type";
 
 /// The keys of an object in order.
 #[derive(Debug, Default)]

@@ -1,5 +1,6 @@
 //! Parses documents after checks that protect the parser, which is recursive in brackets and panics
-//! on escapes of unpaired surrogates.
+//! on escapes of unpaired surrogates. The text is also made plainer where the parser departs from the
+//! specification's grammar.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -18,7 +19,7 @@ pub fn parse(text: &str) -> Result<ExecutableDocument, ServerError> {
         return Err(rejected(Code::LimitExceeded, message));
     }
     check_names(text)?;
-    let text = join_surrogates(text)?;
+    let text = plain(text)?;
     parse_query(text.as_ref()).map_err(|err| super::with_code(err.into()))
 }
 
@@ -30,29 +31,45 @@ fn rejected(code: Code, message: String) -> ServerError {
     error
 }
 
-/// Replaces each surrogate pair (`\uD83D\uDE00`) by its character. Errors: an unpaired surrogate.
-fn join_surrogates(text: &str) -> Result<Cow<'_, str>, ServerError> {
-    if !text.contains("\\u") {
+/// Replaces each surrogate pair (`\uD83D\uDE00`) by its character, the integer `-0` by `0`, which the
+/// parser would read as a float, and comments by a space: the parser accepts none between `on` and a
+/// type. Outside of strings all positions stay the same. Errors: an unpaired surrogate.
+fn plain(text: &str) -> Result<Cow<'_, str>, ServerError> {
+    if !["\\u", "-0", "#"].into_iter().any(|part| text.contains(part)) {
         return Ok(Cow::Borrowed(text));
     }
     let (mut out, mut rest) = (String::with_capacity(text.len()), text);
-    while let Some(at) = rest.find(['"', '#']) {
+    while let Some(at) = rest.find(['"', '#', '-']) {
         let (before, from) = rest.split_at(at);
         out.push_str(before);
-        let length = match from.starts_with('#') {
-            true => from.find(['\n', '\r']).unwrap_or(from.len()),
-            false => string_length(from),
+        let length = match from.as_bytes().first() {
+            Some(b'#') => from.find(['\n', '\r']).unwrap_or(from.len()),
+            Some(b'-') => 1,
+            _ => string_length(from),
         };
         let (token, after) = from.split_at(length);
-        if token.starts_with('#') || token.starts_with("\"\"\"") {
-            out.push_str(token)
-        } else {
-            copy_string(token, &mut out)?
+        match token.as_bytes() {
+            [b'#', ..] => out.push(' '),
+            [b'-', ..] => out.push(if is_integer_zero(after) && !is_exponent(before) { ' ' } else { '-' }),
+            [b'"', b'"', b'"', ..] => out.push_str(token),
+            _ => copy_string(token, &mut out)?,
         }
         rest = after;
     }
     out.push_str(rest);
     Ok(Cow::Owned(out))
+}
+
+/// True if the text begins with the number `0`, and not with one like `0.5`, `0e1` or `00`.
+fn is_integer_zero(text: &str) -> bool {
+    let next = |rest: &str| rest.starts_with(|next: char| next.is_ascii_alphanumeric() || next == '.' || next == '_');
+    text.strip_prefix('0').is_some_and(|rest| !next(rest))
+}
+
+/// True if the text ends like a number whose exponent follows, as in `1.5e`.
+fn is_exponent(text: &str) -> bool {
+    let word = text.rsplit(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != '.').next().unwrap_or_default();
+    word.starts_with(|first: char| first.is_ascii_digit()) && word.ends_with(['e', 'E'])
 }
 
 /// Copies a string, replacing surrogate pairs.
@@ -100,11 +117,14 @@ fn copy_string(text: &str, out: &mut String) -> Result<(), ServerError> {
     Ok(())
 }
 
-/// Rejects what the parser would accept: names that are too long, empty parentheses, and input
-/// objects with duplicate fields, of which it would silently keep the last. Within parentheses, all braces belong to input objects, and a name
-/// before a colon is a field.
+/// Rejects what the parser would accept: names that are too long, empty parentheses, a fragment named
+/// `on`, a keyword that is joined with a name (`queryA`), and input objects with duplicate fields, of
+/// which it would silently keep the last. Within parentheses, all braces belong to input objects, and
+/// a name before a colon is a field.
 fn check_names(text: &str) -> Result<(), ServerError> {
-    let (mut rest, mut parentheses) = (text, 0usize);
+    let (mut rest, mut parentheses, mut selections) = (text, 0usize, 0usize);
+    // True where the next token begins a definition.
+    let mut begins = true;
     let mut open: Vec<HashSet<&str>> = Vec::new();
     while let Some(first) = rest.chars().next() {
         let length = match first {
@@ -125,6 +145,11 @@ fn check_names(text: &str) -> Result<(), ServerError> {
             ')' => parentheses = parentheses.saturating_sub(1),
             '{' if parentheses > 0 => open.push(HashSet::new()),
             '}' if parentheses > 0 => drop(open.pop()),
+            '{' => selections += 1,
+            '}' => selections = selections.saturating_sub(1),
+            '.' if is_spread_of_on(rest) => {
+                return Err(misplaced(text, rest, NAMED_ON.to_owned()));
+            }
             'a'..='z' | 'A'..='Z' | '_' if length > limits::DOCUMENT_NAME_CHARS => {
                 let message = format!("a name has more than {} characters", limits::DOCUMENT_NAME_CHARS);
                 return Err(rejected(Code::LimitExceeded, message));
@@ -135,11 +160,38 @@ fn check_names(text: &str) -> Result<(), ServerError> {
             {
                 return Err(misplaced(text, rest, format!("the input field `{token}` is given twice")));
             }
+            'a'..='z' | 'A'..='Z' | '_' if begins => match token {
+                "query" | "mutation" | "subscription" => {}
+                "fragment" if name(skip_ignored(after)) == "on" => {
+                    return Err(misplaced(text, skip_ignored(after), NAMED_ON.to_owned()));
+                }
+                "fragment" => {}
+                _ => {
+                    let message = format!("`{token}` begins no operation and no fragment");
+                    return Err(misplaced(text, rest, message));
+                }
+            },
             _ => {}
         }
+        let is_ignored = matches!(first, ' ' | '\t' | '\n' | '\r' | ',' | '\u{feff}' | '#');
+        begins = if is_ignored { begins } else { first == '}' && parentheses == 0 && selections == 0 };
         rest = after;
     }
     Ok(())
+}
+
+const NAMED_ON: &str = "a fragment can't have the name `on`";
+
+/// True if the text begins with a spread of a fragment named `on`; before a type, `on` is a condition.
+fn is_spread_of_on(text: &str) -> bool {
+    let Some(after) = text.strip_prefix("...").map(skip_ignored) else { return false };
+    name(after) == "on" && name(skip_ignored(&after["on".len()..])).is_empty()
+}
+
+/// Returns the name at the start of a text; empty if there is none.
+fn name(text: &str) -> &str {
+    let length = text.find(|next: char| !next.is_ascii_alphanumeric() && next != '_').unwrap_or(text.len());
+    if text.starts_with(|first: char| first.is_ascii_digit()) { "" } else { &text[..length] }
 }
 
 /// The error about the place where the rest of a document begins.

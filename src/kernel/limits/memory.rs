@@ -1,4 +1,4 @@
-//! Limits of what a node keeps in memory for several readers.
+//! Limits of what a node keeps in memory: for several readers, and of bodies on their way.
 
 /// Number of items of a shared subscription kept for subscribers that lag a little.
 pub const SHARED_KEPT: usize = 256;
@@ -34,3 +34,18 @@ pub const RINGS_BYTES: usize = 32 * 1024 * 1024;
 pub const RING_LEAST_BYTES: usize = 128 * 1024;
 /// Size of what a follower reads at once from the database, in bytes.
 pub const FOLLOW_BYTES: usize = 128 * 1024;
+
+/// Maximum size of bodies and messages in memory, of all addresses together, in bytes.
+pub const LOAD_BYTES: usize = 32 * 1024 * 1024;
+/// Maximum size of bodies and messages in memory, of one address, in bytes.
+pub const LOAD_BYTES_EACH: usize = 8 * 1024 * 1024;
+/// Maximum size of bodies and messages in memory, of one key, in bytes.
+pub const LOAD_BYTES_OF_KEY: usize = LOAD_BYTES / 4;
+/// Maximum size of bodies and messages in memory, of one org, in bytes.
+pub const LOAD_BYTES_OF_ORG: usize = LOAD_BYTES / 2;
+/// Share of each of these bounds that is reserved for small bodies and messages: one eighth.
+pub const LOAD_RESERVED: usize = 8;
+/// Maximum size of a small body or message, in bytes.
+pub const LOAD_SMALL_BYTES: usize = 64 * 1024;
+/// Size below which a body or message is not counted there, in bytes.
+pub const LOAD_FREE_BYTES: usize = 4 * 1024;

@@ -6,7 +6,7 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use jsonwebtoken::jwk::{Jwk, KeyOperations, PublicKeyUse};
+use jsonwebtoken::jwk::{AlgorithmParameters, Jwk, KeyOperations, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey};
 use serde_json::Value;
 use tokio::sync::{Notify, watch};
@@ -23,10 +23,10 @@ pub(super) struct Jwks {
     _refresh: JoinSet<()>,
 }
 
-/// The result of looking up a key by its id.
+/// The result of looking up keys by their id.
 pub(super) enum KeyLookup {
-    /// The key.
-    Key(DecodingKey),
+    /// The keys with this id: an issuer may publish several under one, such as of two curves.
+    Keys(Vec<DecodingKey>),
     /// The provider has no key with this id.
     None,
     /// Unknown: the provider is unreachable.
@@ -75,20 +75,21 @@ impl Jwks {
         Ok(Self { shared, _refresh: refresh })
     }
 
-    /// The cached key with this id.
-    pub(super) fn cached_key(&self, name: Option<&str>) -> Option<DecodingKey> {
-        self.shared.lock().key(name)
+    /// The cached keys with this id.
+    pub(super) fn cached_keys(&self, name: Option<&str>) -> Vec<DecodingKey> {
+        self.shared.lock().keys(name)
     }
 
-    /// The key that a token names. An unknown id triggers a refresh, rate-limited. The deadline
+    /// The keys that a token names. An unknown id triggers a refresh, rate-limited. The deadline
     /// counts from the start of the fetch, so that requests don't wait for a provider that is known
     /// to hang.
-    pub(super) async fn key(&self, name: Option<&str>) -> KeyLookup {
+    pub(super) async fn keys(&self, name: Option<&str>) -> KeyLookup {
         let mut fetches = self.shared.fetches.subscribe();
         let until = {
             let mut key_set = self.shared.lock();
-            if let Some(key) = key_set.key(name) {
-                return KeyLookup::Key(key);
+            let keys = key_set.keys(name);
+            if !keys.is_empty() {
+                return KeyLookup::Keys(keys);
             }
             key_set.wait(&self.shared.refresh_requested)
         };
@@ -96,25 +97,27 @@ impl Jwks {
             let _ = timeout_at(until, fetches.changed()).await;
         }
         let key_set = self.shared.lock();
-        match key_set.key(name) {
-            Some(key) => KeyLookup::Key(key),
-            None if key_set.failed || key_set.running => KeyLookup::Unreachable,
-            None => KeyLookup::None,
+        let keys = key_set.keys(name);
+        match keys.is_empty() {
+            false => KeyLookup::Keys(keys),
+            true if key_set.failed || key_set.running => KeyLookup::Unreachable,
+            true => KeyLookup::None,
         }
     }
 }
 
 impl KeySet {
-    fn key(&self, name: Option<&str>) -> Option<DecodingKey> {
+    /// The keys with this id, or the only key of all.
+    fn keys(&self, name: Option<&str>) -> Vec<DecodingKey> {
         if self.fetched_at.is_none_or(|at| at.elapsed() > limits::JWKS_STALE) {
-            return None;
+            return Vec::new();
         }
-        let key = match name {
-            Some(name) => self.keys.iter().find(|(of, _)| of.as_deref() == Some(name)),
-            None if self.keys.len() == 1 => self.keys.first(),
-            None => None,
+        let is_wanted = |of: &Option<String>| match name {
+            Some(_) => of.as_deref() == name,
+            None => self.keys.len() == 1,
         };
-        key.map(|(_, key)| key.clone())
+        let found = self.keys.iter().filter(|(of, _)| is_wanted(of)).take(limits::JWKS_SAME_ID);
+        found.map(|(_, key)| key.clone()).collect()
     }
 
     /// The deadline for waiting on a fetch; none if no fetch is in progress and none may start yet.
@@ -210,7 +213,21 @@ fn usable(key: &Value, algorithm: Algorithm) -> Option<(Option<String>, Decoding
     let signs = common.public_key_use.as_ref().is_none_or(|of| *of == PublicKeyUse::Signature);
     let verifies = common.key_operations.as_ref().is_none_or(|all| all.contains(&KeyOperations::Verify));
     let of = common.key_algorithm.as_ref().is_none_or(|of| of.to_string() == format!("{algorithm:?}"));
-    if !(signs && verifies && of) {
+    let fits = matches!(
+        (&key.algorithm, algorithm),
+        (AlgorithmParameters::EllipticCurve(_), Algorithm::ES256 | Algorithm::ES384)
+            | (AlgorithmParameters::OctetKeyPair(_), Algorithm::EdDSA)
+            | (
+                AlgorithmParameters::RSA(_),
+                Algorithm::RS256
+                    | Algorithm::RS384
+                    | Algorithm::RS512
+                    | Algorithm::PS256
+                    | Algorithm::PS384
+                    | Algorithm::PS512
+            )
+    );
+    if !(signs && verifies && of && fits) {
         return None;
     }
     Some((common.key_id.clone(), DecodingKey::from_jwk(&key).ok()?))

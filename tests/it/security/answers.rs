@@ -1,5 +1,6 @@
 //! Responses keep the types of the schema, whatever the request.
 
+mod grammar;
 mod nested_order;
 mod order;
 mod rules;

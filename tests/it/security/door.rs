@@ -2,7 +2,9 @@
 
 mod bodies;
 pub(super) mod connections;
+mod errors;
 mod issuer;
+mod kept;
 mod logins;
 pub(super) mod pages;
 mod secrets;

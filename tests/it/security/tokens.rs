@@ -88,10 +88,18 @@ both! {
             ("no algorithm", none),
             ("a secret", confused),
             ("cut", cut),
+            ("without an expiry", signed("issuer", Some("issuer"), &with("exp", Value::Null))),
+            ("an expiry that is a text", signed("issuer", Some("issuer"), &with("exp", json!("soon")))),
+            ("an expiry long ago", signed("issuer", Some("issuer"), &with("exp", json!(-1e300)))),
         ];
         for (why, token) in &wrong {
             let (status, told) = world.post_as(token, ME, json!({})).await;
             assert_eq!((status, &told["errors"][0]["extensions"]["code"]), (401, &json!("UNAUTHENTICATED")), "{why}: {told}");
+        }
+        // An expiry beyond the calendar is none, however large the number.
+        for exp in [json!(1e18), json!(u64::MAX), json!(1e300)] {
+            let (status, told) = world.post_as(&signed("issuer", Some("issuer"), &with("exp", exp.clone())), ME, json!({})).await;
+            assert_eq!(status, 200, "{exp}: {told}");
         }
         // Unknown key ids don't cause repeated requests to the issuer.
         assert!(asked.load(Ordering::SeqCst) <= 2, "{asked:?}");

@@ -121,7 +121,7 @@ async fn introspection_and_directives_are_validated() {
 }
 
 /// Documents of two operations, and the variables of A, which is executed. B's are its own.
-const PAIRS: [(&str, &str); 6] = [
+const PAIRS: [(&str, &str); 7] = [
     ("query A { viewer { role } } query B($n: Int!) { goals(first: $n) { totalCount } }", "{}"),
     (
         "query A($n: Int!) { goals(first: $n) { totalCount } } query B($n: [ID!]!) { nodes(ids: $n) { id } }",
@@ -140,6 +140,7 @@ const PAIRS: [(&str, &str); 6] = [
         "query A { goals(first: 500) { nodes { a: id b: id } } } query B { runs(first: 500) { nodes { steps(first: 300) { nodes { id } } } } }",
         "{}",
     ),
+    ("query A { viewer { role } } subscription B { events { kind } }", "{}"),
     (
         "query A { viewer { role } } query B($n: Int!, $f: RunFilter!) { runs(first: $n, filter: $f) { nodes { steps(first: $n) { nodes { id } } } } }",
         "{}",
@@ -176,6 +177,11 @@ async fn only_the_requested_operation_is_counted_with_values() {
         "query A { viewer { role } } query B { viewer { role } } fragment F on Viewer { role }",
         "query A { viewer { role } } query B($n: Nope!) { goals(first: $n) { totalCount } }",
         "query A { viewer { role } } query B { viewer { role(x: 1) } }",
+        "query A { viewer { role } } subscription B { a: events { kind } b: events { kind } }",
+        "query A { viewer { role } } subscription B { ...F } fragment F on Subscription { a: events { kind } b: events { kind } }",
+        "query A { viewer { role } } query B { goals(first: 3000000000) { totalCount } }",
+        "query A { viewer { role } } query B { __type(name: 1) { name } }",
+        "query A { viewer { role } } query B { viewer { role @skip(if: 1) } }",
     ] {
         let told = first(&world, json!({ "query": wrong }), "{}").await;
         assert!(told.get("data").is_none() && told["errors"][0].is_object(), "{wrong}: {told}");

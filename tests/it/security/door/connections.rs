@@ -124,24 +124,6 @@ fn addresses_are_counted() {
     assert_eq!(table.count(), 3);
     drop((first, second, other, mapped));
     assert_eq!(table.count(), 0);
-    // Bytes: per address, in total, and returned.
-    let (most, each) = (sortie::kernel::limits::LOAD_BYTES, sortie::kernel::limits::LOAD_BYTES_EACH);
-    let mut loads: Vec<_> = (0..most / each).map(|i| table.load(IpAddr::from([10, 0, 0, i as u8]), false)).collect();
-    for load in &mut loads {
-        assert!(load.add(sortie::kernel::limits::LOAD_FREE_BYTES).is_ok());
-        assert!(load.add(each + 1).is_err());
-    }
-    assert_eq!(table.count(), 0);
-    for load in &mut loads {
-        *load = table.load(address("192.0.2.7"), true);
-        load.add(each).unwrap();
-    }
-    let free = sortie::kernel::limits::LOAD_FREE_BYTES;
-    assert!(table.load(address("192.0.2.8"), false).add(free * loads.len() + free + 1).is_err());
-    loads[0].take_off(each);
-    assert!(table.load(address("192.0.2.8"), false).add(free * 2).is_ok());
-    drop(loads);
-    assert_eq!(table.count(), 0);
 }
 
 /// A low limit of open files lowers the limit of connections; the server keeps working when all of

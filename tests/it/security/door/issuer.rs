@@ -154,3 +154,26 @@ async fn keys_are_used_for_what_they_are_for() {
     }
     world.end().await;
 }
+
+/// An issuer may publish several keys under one id: each is tried that fits the algorithm.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_with_one_id_are_all_tried() {
+    let own = keys()["keys"][0].clone();
+    let mut another = own.clone();
+    let modulus = own["n"].as_str().unwrap();
+    let middle = modulus.len() / 2;
+    let other = if &modulus[middle..=middle] == "A" { "B" } else { "A" };
+    another["n"] = json!(format!("{}{other}{}", &modulus[..middle], &modulus[middle + 1..]));
+    let x = "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU";
+    let y = "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0";
+    let curve = json!({ "kty": "EC", "crv": "P-256", "kid": own["kid"], "x": x, "y": y });
+    // Those of another family do not count.
+    let mut all = vec![curve; 5];
+    all.extend([another, own]);
+    let (_show, shows) = watch::channel(json!({ "keys": all }));
+    let (url, _) = issuer(shows).await;
+    let world = world(url).await;
+    assert_eq!(world.post_as(&token("issuer", "anna", |_| {}), ME, json!({})).await.0, 200);
+    assert_eq!(world.post_as(&token("other", "anna", |_| {}), ME, json!({})).await.0, 401);
+    world.end().await;
+}
