@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use async_graphql::parser::types::Field;
+use async_graphql::parser::types::{Field, Selection, SelectionSet};
 use async_graphql::registry::{MetaType, Registry};
 use async_graphql::{ContextSelectionSet, OutputType, Positioned, ServerError, ServerResult, Value};
 
@@ -38,7 +38,9 @@ impl<T: OutputType> OutputType for Node<T> {
     }
 
     async fn resolve(&self, ctx: &ContextSelectionSet<'_>, field: &Positioned<Field>) -> ServerResult<Value> {
-        cost::count_response_bytes(0).map_err(|refusal| over(refusal, field))?;
+        // Before they are resolved: all nodes of a list are in progress at once.
+        let fields = fields_of(ctx, &field.node.selection_set.node);
+        cost::count_fields(fields).map_err(|refusal| over(refusal, field))?;
         let value = self.0.resolve(ctx, field).await?;
         cost::count_response_bytes(answer::shallow(&value)).map_err(|refusal| over(refusal, field))?;
         Ok(value)
@@ -68,6 +70,20 @@ impl<T: OutputType> OutputType for Counted<T> {
         cost::count_response_bytes(answer::deep(&value)).map_err(|refusal| over(refusal, field))?;
         Ok(value)
     }
+}
+
+/// The number of fields of an object, with those of its fragments and of the objects in it, and the
+/// object itself.
+fn fields_of(ctx: &ContextSelectionSet<'_>, set: &SelectionSet) -> usize {
+    let below = |selection: &Positioned<Selection>| match &selection.node {
+        Selection::Field(field) => fields_of(ctx, &field.node.selection_set.node),
+        Selection::InlineFragment(inline) => fields_of(ctx, &inline.node.selection_set.node),
+        Selection::FragmentSpread(spread) => {
+            let fragment = ctx.query_env.fragments.get(&spread.node.fragment_name.node);
+            fragment.map_or(0, |fragment| fields_of(ctx, &fragment.node.selection_set.node))
+        }
+    };
+    1 + set.items.iter().map(below).sum::<usize>()
 }
 
 /// Registers the type, and adds the specification's URL to the library's scalar JSON.
