@@ -5,7 +5,9 @@ use std::borrow::Cow;
 
 use async_graphql::parser::types::{Field, Selection, SelectionSet};
 use async_graphql::registry::{MetaType, Registry};
-use async_graphql::{ContextSelectionSet, OutputType, Positioned, ServerError, ServerResult, Value};
+use async_graphql::{
+    Context, ContextBase, ContextSelectionSet, OutputType, Positioned, ServerError, ServerResult, Value,
+};
 
 use super::Error;
 use crate::kernel::cost::{self, answer};
@@ -72,9 +74,17 @@ impl<T: OutputType> OutputType for Counted<T> {
     }
 }
 
+/// Returns a list without pages, whose objects' fields are counted before they are resolved. Errors:
+/// LIMIT_EXCEEDED.
+pub fn list<T>(ctx: &Context<'_>, items: Vec<T>) -> async_graphql::Result<Counted<Vec<T>>> {
+    let fields = fields_of(ctx, &ctx.item.node.selection_set.node);
+    cost::count_fields(fields.saturating_mul(items.len()))?;
+    Ok(Counted(items))
+}
+
 /// The number of fields of an object, with those of its fragments and of the objects in it, and the
 /// object itself.
-fn fields_of(ctx: &ContextSelectionSet<'_>, set: &SelectionSet) -> usize {
+fn fields_of<T>(ctx: &ContextBase<'_, T>, set: &SelectionSet) -> usize {
     let below = |selection: &Positioned<Selection>| match &selection.node {
         Selection::Field(field) => fields_of(ctx, &field.node.selection_set.node),
         Selection::InlineFragment(inline) => fields_of(ctx, &inline.node.selection_set.node),

@@ -79,6 +79,10 @@ enum ClientMessage {
     Complete { id: String },
 }
 
+fn client_message(json: &[u8]) -> serde_json::Result<ClientMessage> {
+    serde_json::from_slice(json)
+}
+
 /// A close code of the protocol, and a reason of under 100 bytes.
 type Close = (u16, &'static str);
 
@@ -190,10 +194,10 @@ impl Dialogue {
         let (message, held) = match &self.known {
             Some((principal, _)) if text.len() >= limits::TURN_BYTES => {
                 let json = Bytes::copy_from_slice(text.as_bytes());
-                let read = self.app.read_json(principal, json, |json| serde_json::from_slice(json)).await;
+                let read = self.app.read_json(principal, json, client_message).await;
                 read.map_err(|_| (1013, "too much is sent at once; try again later"))?
             }
-            _ => (serde_json::from_str(text), None),
+            _ => (client_message(text.as_bytes()), None),
         };
         let message: ClientMessage = message.map_err(|_| (4400, "invalid message of graphql-transport-ws"))?;
         match (message, &self.known) {
