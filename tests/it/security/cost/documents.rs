@@ -175,3 +175,38 @@ both! {
         world.end().await;
     }
 }
+
+both! {
+    /// Lists without pages are charged by their length.
+    async fn fields_of_tasks_in_progress_are_charged(kind) {
+        let world = World::with_config(kind, |config| config.answer_mib = 1).await;
+        let task = |i: usize| format!("      - {{ name: T{i}, steps: [{{ name: Look, type: review, assignedTo: human, trigger: manual }}] }}\n");
+        let yaml = format!("phases:\n  - name: Day\n    tasks:\n{}", (0..100).map(task).collect::<String>());
+        let create = "mutation($input: CreateRunTemplateInput!) { createRunTemplate(input: $input) { runTemplate { id } } }";
+        world.ask(create, json!({ "input": { "name": "Many tasks", "kind": "GUIDED", "yaml": yaml } })).await;
+        let start = "mutation($input: StartGuidedRunInput!) { startGuidedRun(input: $input) { run { id } } }";
+        let started = world.ask(start, json!({ "input": { "templateKey": "many-tasks" } })).await;
+        let id = json!({ "id": started["startGuidedRun"]["run"]["id"] });
+        let key = world.key(Role::Viewer).await;
+        let asked = async |aliases: usize| {
+            let fields: String = (0..aliases).map(|i| format!("a{i}: id ")).collect();
+            let query = format!("query($id: ID!) {{ run(id: $id) {{ phases {{ tasks {{ {fields} }} }} }} }}");
+            world.post_as(&key, &query, id.clone()).await
+        };
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+        loop {
+            let (status, answer) = asked(10).await;
+            assert_eq!((status, answer.get("errors")), (200, None));
+            if answer["data"]["run"]["phases"][0]["tasks"].as_array().is_some_and(|tasks| tasks.len() == 100) {
+                break;
+            }
+            assert!(std::time::Instant::now() < deadline, "{answer}");
+            tokio::task::yield_now().await;
+        }
+        // These are 19,000 fields at once.
+        let (status, answer) = asked(190).await;
+        let error = &answer["errors"][0]["extensions"];
+        assert_eq!((status, &error["code"], &error["reason"]), (429, &json!("LIMIT_EXCEEDED"), &json!("BUSY")), "{error}");
+        world.end().await;
+    }
+}
