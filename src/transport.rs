@@ -17,6 +17,7 @@ pub mod items;
 mod json_path;
 pub mod origin;
 pub mod parsed;
+mod prepare;
 pub mod request;
 pub mod response;
 pub mod shared;
@@ -28,8 +29,8 @@ pub mod uploads;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_graphql::Request;
 use async_graphql::parser::types::OperationType;
-use async_graphql::{Request, Variables};
 use entity::AuditOutcome;
 use entity::id::OrgId;
 use serde_json::{Value, json};
@@ -38,7 +39,7 @@ use tracing::field::Empty;
 
 use crate::graphql::document::Checked;
 use crate::graphql::idempotent::AuditEntries;
-use crate::graphql::{Schema, role, rules_validator, with_viewer};
+use crate::graphql::{Schema, role, with_viewer};
 use crate::kernel::audit::{self, Entry};
 use crate::kernel::cost::{self, CostOwner, Costs};
 use crate::kernel::db::Db;
@@ -51,6 +52,7 @@ use documents::Documents;
 use error::RequestError;
 use guard::Operation;
 use parsed::{Parsed, Parsing};
+use prepare::Prepared;
 use request::GraphqlRequest;
 use shared::SharedSubscriptions;
 use sse_sessions::Sessions;
@@ -170,9 +172,8 @@ impl App {
         kind: &mut String,
     ) -> Result<Admitted, RequestError> {
         let document = self.documents.of(&mut request)?;
-        let parsed = self.parsing.of(&document)?;
-        let (name, variables) = (request.operation_name.take(), request.take_variables());
-        let operation = guard::operation(&parsed.document, name.as_deref(), &variables)?;
+        let org = principal.viewer.org_id;
+        let Prepared { parsed, operation, checked } = self.prepare(request, document, org).await?;
         *kind = operation.kind.to_string();
         let mut entries = Vec::new();
         if operation.kind == OperationType::Mutation {
@@ -189,8 +190,12 @@ impl App {
                 return Err(error);
             }
         }
-        let checked = match self.check(&parsed, name.as_deref(), variables).await {
-            Ok(checked) => checked,
+        let checked = match checked {
+            Ok(checked) => self.admit_memory(&parsed, checked, principal).await,
+            Err(error) => Err(error),
+        };
+        let (checked, cost) = match checked {
+            Ok(admitted) => admitted,
             Err(error) => {
                 self.note(&entries, AuditOutcome::Refused, Some(error.code())).await;
                 return Err(error);
@@ -198,16 +203,14 @@ impl App {
         };
         let request = with_viewer(checked.request(&parsed.document), &self.db, &principal.viewer).data(entries.clone());
         let is_subscription = operation.kind == OperationType::Subscription;
-        // The memory that a subscription uses while open: a parsed document takes several times its
-        // text.
-        let held = parsed.text.len().saturating_mul(8).saturating_add(checked.bytes());
+        // The memory that a subscription uses while open.
+        let held = parsed.weight_in_use().saturating_add(checked.bytes());
         let stream_permit = is_subscription.then(|| self.permit_subscription(principal, held)).transpose()?;
         let again = is_subscription.then(|| RequestContext { checked, viewer: principal.viewer.clone() });
         let fields: Vec<&str> = operation.roots.iter().map(|root| root.field.as_str()).collect();
-        let (kind, org) = (operation.kind, principal.viewer.org_id);
+        let kind = operation.kind;
         let span =
             tracing::info_span!("request", way = transport, %kind, fields = fields.join(" "), %org, outcome = Empty);
-        let cost = self.costs.request(&principal.viewer);
         Ok(Admitted {
             request,
             parsed,
@@ -223,26 +226,17 @@ impl App {
         })
     }
 
-    /// Validates the variables of every request, and the document unless it was validated before.
-    async fn check(&self, parsed: &Parsed, name: Option<&str>, variables: Variables) -> Result<Checked, RequestError> {
-        let checked = parsed.plan.check(name, variables).map_err(|errors| RequestError::errors(&errors))?;
-        if !parsed.is_valid() {
-            let rejected =
-                |errors| Err(RequestError::errors(&crate::graphql::document::with_paths(&parsed.document, errors)));
-            let found = self.validator.execute(checked.for_validation(&parsed.document)).await;
-            if found.is_err() {
-                return rejected(found.errors);
-            }
-            // A copy of one operation at a time: together they could be a multiple of the document.
-            for other in checked.others_for_validation(&parsed.document) {
-                let found = rules_validator().execute(other).await;
-                if found.is_err() {
-                    return rejected(found.errors);
-                }
-            }
-            parsed.mark_valid();
-        }
-        Ok(checked)
+    /// Charges the memory of a request's document and variables to its key and org, and validates
+    /// the document.
+    async fn admit_memory(
+        &self,
+        parsed: &Arc<Parsed>,
+        checked: Checked,
+        principal: &Principal,
+    ) -> Result<(Checked, Arc<cost::Request>), RequestError> {
+        let cost = self.costs.request(&principal.viewer);
+        cost.hold_input(parsed.weight_in_use().saturating_add(checked.bytes()))?;
+        Ok((self.validate(parsed, checked, principal.viewer.org_id).await?, cost))
     }
 
     /// Writes the outcome of mutations that are not in the audit log yet.

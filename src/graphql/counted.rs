@@ -3,9 +3,11 @@
 
 use std::borrow::Cow;
 
-use async_graphql::parser::types::Field;
+use async_graphql::parser::types::{Field, Selection, SelectionSet};
 use async_graphql::registry::{MetaType, Registry};
-use async_graphql::{ContextSelectionSet, OutputType, Positioned, ServerError, ServerResult, Value};
+use async_graphql::{
+    Context, ContextBase, ContextSelectionSet, OutputType, Positioned, ServerError, ServerResult, Value,
+};
 
 use super::Error;
 use crate::kernel::cost::{self, answer};
@@ -38,7 +40,9 @@ impl<T: OutputType> OutputType for Node<T> {
     }
 
     async fn resolve(&self, ctx: &ContextSelectionSet<'_>, field: &Positioned<Field>) -> ServerResult<Value> {
-        cost::count_response_bytes(0).map_err(|refusal| over(refusal, field))?;
+        // Before they are resolved: all nodes of a list are in progress at once.
+        let fields = fields_of(ctx, &field.node.selection_set.node);
+        cost::count_fields(fields).map_err(|refusal| over(refusal, field))?;
         let value = self.0.resolve(ctx, field).await?;
         cost::count_response_bytes(answer::shallow(&value)).map_err(|refusal| over(refusal, field))?;
         Ok(value)
@@ -68,6 +72,28 @@ impl<T: OutputType> OutputType for Counted<T> {
         cost::count_response_bytes(answer::deep(&value)).map_err(|refusal| over(refusal, field))?;
         Ok(value)
     }
+}
+
+/// Returns a list without pages, whose objects' fields are counted before they are resolved. Errors:
+/// LIMIT_EXCEEDED.
+pub fn list<T>(ctx: &Context<'_>, items: Vec<T>) -> async_graphql::Result<Counted<Vec<T>>> {
+    let fields = fields_of(ctx, &ctx.item.node.selection_set.node);
+    cost::count_fields(fields.saturating_mul(items.len()))?;
+    Ok(Counted(items))
+}
+
+/// The number of fields of an object, with those of its fragments and of the objects in it, and the
+/// object itself.
+fn fields_of<T>(ctx: &ContextBase<'_, T>, set: &SelectionSet) -> usize {
+    let below = |selection: &Positioned<Selection>| match &selection.node {
+        Selection::Field(field) => fields_of(ctx, &field.node.selection_set.node),
+        Selection::InlineFragment(inline) => fields_of(ctx, &inline.node.selection_set.node),
+        Selection::FragmentSpread(spread) => {
+            let fragment = ctx.query_env.fragments.get(&spread.node.fragment_name.node);
+            fragment.map_or(0, |fragment| fields_of(ctx, &fragment.node.selection_set.node))
+        }
+    };
+    1 + set.items.iter().map(below).sum::<usize>()
 }
 
 /// Registers the type, and adds the specification's URL to the library's scalar JSON.

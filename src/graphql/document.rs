@@ -25,6 +25,7 @@ mod types;
 mod usages;
 pub mod validation;
 mod values;
+mod weight;
 
 use std::any::TypeId;
 use std::sync::Arc;
@@ -51,11 +52,13 @@ use values::{Problem, Values};
 #[derive(Debug)]
 pub struct Plan {
     operations: Vec<(Option<Name>, Operation)>,
-    /// The document before its duplicate fields were merged, which determines the order of keys;
-    /// `None` if it had none.
+    /// The document before its duplicate fields were merged, if an order of keys depends on it and on
+    /// the variables.
     written: Option<Arc<ExecutableDocument>>,
     /// Errors in the document itself that the executor's validation does not find.
     wrong: Vec<ServerError>,
+    /// Approximate size of the document and of the plan in memory, in bytes.
+    weight: usize,
 }
 
 #[derive(Debug)]
@@ -103,14 +106,14 @@ impl Plan {
         typed::add_typenames(types, document);
         let mut written = None;
         if wrong.is_empty() {
-            written = merge::merge(types, document).map(Arc::new);
+            written = merge::merge(types, document);
             wrong = merge::repeated_root_fields(document);
         }
         times::truncate_all(types, document);
         let mut operations = Vec::new();
         let mut defaults = Vec::new();
         for (name, operation) in document.operations.iter() {
-            let as_written = written.as_deref().unwrap_or(document);
+            let as_written = written.as_ref().unwrap_or(document);
             let (plan, more, misused) = Operation::of(types, document, as_written, name, &operation.node);
             wrong.extend(misused.iter().map(error));
             operations.push((name.cloned(), plan));
@@ -129,8 +132,18 @@ impl Plan {
                 }
             }
         }
-        let wrong = with_paths(written.as_deref().unwrap_or(document), wrong);
-        Self { operations, written, wrong: wrong.into_iter().map(with_code).collect() }
+        let wrong = with_paths(written.as_ref().unwrap_or(document), wrong);
+        let shapes = || operations.iter().map(|(_, operation)| &*operation.answer_shape);
+        let written = written.filter(|_| shapes().any(|shape| shape.by_variables));
+        let documents = weight::of(document) + written.as_ref().map_or(0, weight::of);
+        let weight = documents + shapes().map(|shape| weight::of_shape(&shape.shape)).sum::<usize>();
+        let wrong = wrong.into_iter().map(with_code).collect();
+        Self { operations, written: written.map(Arc::new), wrong, weight }
+    }
+
+    /// Returns the approximate size of the document and of this plan in memory, in bytes.
+    pub fn weight(&self) -> usize {
+        self.weight
     }
 
     /// Validates and coerces the variables of a request for an operation. Errors are request
@@ -172,8 +185,8 @@ impl Plan {
                     continue;
                 }
             };
-            let times = operation.uses.get(&variable.name).copied().unwrap_or_default();
-            expanded = usize::saturating_add(expanded, expanded::bytes(&value).saturating_mul(times));
+            let times = operation.uses.get(&variable.name).copied().unwrap_or_default().max(1);
+            expanded = usize::saturating_add(expanded, weight::bytes(&value).saturating_mul(times));
             if expanded > limits::EXPANDED_BYTES {
                 let message = format!(
                     "the variables expand to more than {} bytes in the document: `${}` is used {times} times",
@@ -233,10 +246,11 @@ impl Operation {
         of: &OperationDefinition,
     ) -> (Self, Vec<(Name, ConstValue)>, Vec<Problem>) {
         let Walk { values: Values { problems, uses, .. }, arguments, .. } = Walk::of(types, document, of);
+        let by_name = usages::by_name(&uses);
         let (mut variables, mut defaults) = (Vec::new(), Vec::new());
         for Positioned { pos, node } in &of.variable_definitions {
             let VariableDefinition { name, var_type, default_value, .. } = node;
-            let mut of_it = uses.iter().filter(|found| found.variable == name.node);
+            let mut of_it = by_name.get(&name.node).into_iter().flatten();
             let first = of_it.clone().next();
             let nullable = var_type.node.nullable && default_value.is_none();
             if nullable
@@ -253,7 +267,7 @@ impl Operation {
                 pos: *pos,
             });
         }
-        let misused = usages::disallowed_usages(&of.variable_definitions, &uses);
+        let misused = usages::disallowed_usages(&of.variable_definitions, &by_name);
         let (shape, by_variables) = shape_of(types, written, name, None);
         let answer_shape = Arc::new(AnswerShape { shape, by_variables, arguments });
         let plan = Self { problems, variables, uses: expanded::uses(document, of), answer_shape };

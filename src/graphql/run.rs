@@ -37,7 +37,7 @@ use crate::domain::run::findings::Finding;
 use crate::domain::run::permissions::{Action, RunContext, check_allowed};
 use crate::domain::run::step::StepFilter;
 use crate::domain::run::waiting::{WaitContext, reasons};
-use crate::graphql::counted::Counted;
+use crate::graphql::counted::{self, Counted};
 use audience::RunRecord;
 pub use instructions::FieldChange;
 use instructions::RunInstructions;
@@ -188,7 +188,7 @@ impl Run {
 
     /// The phases, in order; empty before it starts.
     async fn phases(&self, ctx: &Context<'_>) -> Result<Counted<Vec<Phase>>> {
-        Ok(Counted(self.parts(ctx).await?.phases.iter().cloned().map(Phase).collect()))
+        counted::list(ctx, self.parts(ctx).await?.phases.iter().cloned().map(Phase).collect())
     }
 
     /// The active phase; null before its start and after its end.

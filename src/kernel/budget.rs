@@ -17,7 +17,7 @@
 //! bounded values. It runs on threads of its own ([`run`]), a bounded number of them, so that
 //! requests, the engine and the pool of blocking threads never wait for it; no org gets more than
 //! half of the threads for requests, and evaluations in a row for many orgs take turns
-//! ([`in_turn`]). Evaluation within a transaction is bounded by time for conditions ([`Steps`]),
+//! ([`in_turn`]). Large requests are parsed and checked on threads of a third kind. Evaluation within a transaction is bounded by time for conditions ([`Steps`]),
 //! and by judgements for the schemas of results ([`JUDGEMENTS`]).
 
 mod conditions;
@@ -106,8 +106,8 @@ pub const SCHEMA_BACKTRACKS: usize = 5_000;
 pub const SCHEMA_CYCLE: usize = 100;
 /// Maximum number of `unevaluatedProperties` and `unevaluatedItems` in a schema.
 pub const SCHEMA_UNEVALUATED: usize = 4;
-/// Timeouts of an evaluation for a request, and for a step.
-const TIMES: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(10)];
+/// Timeouts of an evaluation for a request, for a step, and of a request's preparation.
+const TIMES: [Duration; 3] = [Duration::from_secs(2), Duration::from_secs(10), Duration::from_secs(2)];
 /// Timeout of the wait for a thread.
 const TURN: Duration = Duration::from_secs(10);
 /// Timeout of one among many evaluations in a row.
@@ -117,12 +117,14 @@ const GRACE: Duration = Duration::from_secs(5);
 
 /// The purpose of an evaluation; each has threads of its own, so that previews never delay the
 /// engine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EvaluationPool {
     /// A request.
     Request,
     /// A step's work.
     Engine,
+    /// The preparation of a large request, which never waits for templates.
+    Admission,
 }
 
 impl EvaluationPool {
@@ -132,8 +134,7 @@ impl EvaluationPool {
     }
 
     fn threads(self) -> &'static Semaphore {
-        static THREADS: LazyLock<[Semaphore; 2]> =
-            LazyLock::new(|| [Semaphore::new(threads()), Semaphore::new(threads())]);
+        static THREADS: LazyLock<[Semaphore; 3]> = LazyLock::new(|| [(); 3].map(|()| Semaphore::new(threads())));
         &THREADS[self as usize]
     }
 }
@@ -180,7 +181,7 @@ pub async fn run_for<T: Send + 'static>(
     owner: Option<Uuid>,
     work: impl FnOnce(Instant) -> T + Send + 'static,
 ) -> Result<T> {
-    let share = owner.map(Share::of);
+    let share = owner.map(|owner| Share::of(lane, owner));
     let owner_permit = async {
         match &share {
             Some(share) => Some(share.0.clone().acquire_owned().await),
@@ -220,17 +221,20 @@ pub fn late(field: &str) -> Refusal {
     busy(&format!("{field}: {LATE}")).with("field", serde_json::json!(field))
 }
 
-/// An owner's share: half of the threads.
-struct Share(Arc<Semaphore>, Uuid);
+/// An owner's share: half of the threads of a pool.
+struct Share(Arc<Semaphore>, Owner);
+
+/// A user of a pool.
+type Owner = (EvaluationPool, Uuid);
 
 impl Share {
-    fn all() -> std::sync::MutexGuard<'static, HashMap<Uuid, Arc<Semaphore>>> {
-        static ALL: LazyLock<Mutex<HashMap<Uuid, Arc<Semaphore>>>> = LazyLock::new(Mutex::default);
+    fn all() -> std::sync::MutexGuard<'static, HashMap<Owner, Arc<Semaphore>>> {
+        static ALL: LazyLock<Mutex<HashMap<Owner, Arc<Semaphore>>>> = LazyLock::new(Mutex::default);
         ALL.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn of(owner: Uuid) -> Self {
-        let half = || Arc::new(Semaphore::new(Ord::max(threads() / 2, 1)));
+    fn of(lane: EvaluationPool, owner: Uuid) -> Self {
+        let (owner, half) = ((lane, owner), || Arc::new(Semaphore::new(Ord::max(threads() / 2, 1))));
         Self(Self::all().entry(owner).or_insert_with(half).clone(), owner)
     }
 }

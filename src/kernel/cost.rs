@@ -272,6 +272,21 @@ impl Request {
         self.over.get_or_init(|| refusal).clone()
     }
 
+    /// Counts the memory of its document and variables; small ones are free. Errors:
+    /// LIMIT_EXCEEDED if its key or org uses too much; the request is over then.
+    pub fn hold_input(&self, bytes: usize) -> Result<(), Refusal> {
+        if bytes <= limits::INPUT_FREE_BYTES { Ok(()) } else { self.hold(bytes) }
+    }
+
+    /// Counts fields of a node that is about to be resolved. Errors: LIMIT_EXCEEDED if the request
+    /// is over, or its key or org uses too much memory.
+    pub fn count_fields(&self, fields: usize) -> Result<(), Refusal> {
+        if let Some(refusal) = self.refusal() {
+            return Err(refusal.clone());
+        }
+        self.hold(fields.saturating_mul(limits::FIELD_BYTES))
+    }
+
     /// Counts bytes of a row that was read. Errors: LIMIT_EXCEEDED if that is too much; the request
     /// is over then.
     pub fn read(&self, bytes: usize) -> Result<(), Refusal> {
@@ -335,6 +350,12 @@ pub fn refusal() -> Option<Refusal> {
 /// Errors: LIMIT_EXCEEDED.
 pub fn count_response_bytes(bytes: usize) -> Result<(), Refusal> {
     REQUEST.try_with(|request| request.count_response_bytes(bytes)).unwrap_or(Ok(()))
+}
+
+/// Counts fields of a node of the current request's response before they are resolved; does nothing
+/// without a request. Errors: LIMIT_EXCEEDED.
+pub fn count_fields(fields: usize) -> Result<(), Refusal> {
+    REQUEST.try_with(|request| request.count_fields(fields)).unwrap_or(Ok(()))
 }
 
 /// The rejection of a request for too much at once (LIMIT_EXCEEDED).

@@ -9,9 +9,12 @@ use std::pin::pin;
 use std::sync::LazyLock;
 use std::thread::available_parallelism;
 
+use entity::id::{Id, OrgId};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::Semaphore;
 
+use crate::kernel::budget::{self, EvaluationPool};
+use crate::kernel::error::Result;
 use crate::kernel::limits;
 
 static TURNS: LazyLock<Semaphore> =
@@ -25,6 +28,19 @@ pub async fn run<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
     // The semaphore is never closed.
     let _turn = TURNS.acquire().await.ok();
     aside(work)
+}
+
+/// Does work on about as many bytes for an org: in place if it is small, otherwise on an evaluation
+/// thread, of which no org gets more than half. Errors: LIMIT_EXCEEDED if none is free in time.
+pub async fn in_turn<T: Send + 'static>(
+    bytes: usize,
+    org_id: OrgId,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T> {
+    if bytes < limits::TURN_BYTES {
+        return Ok(work());
+    }
+    budget::run_for(EvaluationPool::Admission, Some(org_id.uuid()), move |_| work()).await
 }
 
 /// Polls work that passes about as many bytes to its writer: in place, or as `run` does.

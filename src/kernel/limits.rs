@@ -32,7 +32,7 @@ pub const LIST_ITEMS: usize = 10_000;
 pub const EXPANDED_BYTES: usize = 16 * 1024 * 1024;
 /// Maximum length of a name in a document, in characters: errors repeat names.
 pub const DOCUMENT_NAME_CHARS: usize = 256;
-/// Size of document and variables, in bytes, that counts as one subscription of its key.
+/// Memory of document and variables, in bytes, that counts as one subscription of its key.
 pub const SUBSCRIPTION_BYTES: usize = 16 * 1024;
 /// Maximum length of an operation's id on a WebSocket or an SSE stream, in bytes.
 pub const OPERATION_ID_BYTES: usize = 256;
@@ -82,10 +82,12 @@ pub const DOCUMENT_NESTING: usize = 64;
 pub const DOCUMENTS_KEPT: usize = 512;
 /// Approximate number of parsed documents in the cache.
 pub const PARSED_KEPT: usize = 1_000;
-/// Total text size of cached parsed documents, in bytes; parsed they take about twenty times that.
-pub const PARSED_BYTES: u64 = 2 * 1024 * 1024;
+/// Maximum memory of cached parsed documents, in bytes, by their weight.
+pub const PARSED_BYTES: u64 = 32 * 1024 * 1024;
 /// Maximum size of a document that is cached parsed, in bytes.
 pub const PARSED_LONGEST: usize = 16 * 1024;
+/// Maximum number of variables of an operation.
+pub const VARIABLES: usize = 500;
 /// Maximum depth of a query; GraphiQL's introspection needs 15.
 pub const QUERY_DEPTH: usize = 18;
 /// Maximum complexity of a query: fields times list lengths; expensive fields count more.

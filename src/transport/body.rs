@@ -14,7 +14,7 @@ use super::address_limits::BufferedBytes;
 use super::auth::Principal;
 use super::error::{Kind, RequestError};
 use super::request::GraphqlRequest;
-use crate::kernel::{large, limits};
+use crate::kernel::limits;
 
 /// A complete body, counted until it is dropped.
 #[derive(Debug)]
@@ -79,8 +79,8 @@ pub(super) async fn graphql_request(
     }
     require_plain(headers)?;
     let whole = whole(app, principal, body).await?;
-    let request = large::run(whole.bytes.len(), || GraphqlRequest::of_bytes(&whole.bytes)).await?;
-    Ok((request, whole.load))
+    let (request, held) = app.read_json(principal, whole.bytes, GraphqlRequest::of_bytes).await?;
+    Ok((GraphqlRequest { held, ..request? }, whole.load))
 }
 
 /// Rejects a body that is compressed (415): nothing here decompresses, since few bytes could become

@@ -54,6 +54,7 @@ pub fn parse_within_limits(text: &str) -> Result<ExecutableDocument, RequestErro
     if document.operations.iter().nth(OPERATIONS).is_some() {
         return Err(RequestError::limit(format!("the document has more than {OPERATIONS} operations")));
     }
+    check_variable_counts(&document)?;
     let mut walk = Walk { document: &document, known: HashMap::new(), open: Vec::new(), level: 0 };
     // All operations, not only the requested one: the executor validates all of them.
     let mut all = Weight::default();
@@ -64,6 +65,15 @@ pub fn parse_within_limits(text: &str) -> Result<ExecutableDocument, RequestErro
     }
     all.within_limits()?;
     Ok(document)
+}
+
+/// Rejects an operation with too many variables: each is looked up, checked and validated.
+fn check_variable_counts(document: &ExecutableDocument) -> Result<(), RequestError> {
+    let most = limits::VARIABLES;
+    match document.operations.iter().any(|(_, operation)| operation.node.variable_definitions.len() > most) {
+        true => Err(RequestError::limit(format!("an operation of the document has more than {most} variables"))),
+        false => Ok(()),
+    }
 }
 
 /// The requested operation of a document whose limits were checked.

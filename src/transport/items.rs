@@ -27,10 +27,11 @@ pub fn items(app: &App, admitted: Admitted) -> BoxStream<'static, Item> {
     let (transport, kind) = (admitted.transport, admitted.operation.kind.to_string());
     metrics::counter!("sortie_requests_total", "way" => transport, "kind" => kind, "outcome" => "OK").increment(1);
     let mut admitted = admitted;
-    let stream_permit = admitted.stream_permit.take();
+    // Its document and variables are charged as long as it is open.
+    let held = (admitted.stream_permit.take(), admitted.cost.clone());
     let (org_id, mut delivered) = (admitted.org_id, shared::starting_position(&admitted));
     let resumable = move |mut item: Item| {
-        let _ = &stream_permit;
+        let _ = &held;
         item.resume = item.resume.max(delivered);
         if let (Err(error), Some(position)) = (&item.payload, item.resume) {
             item.payload = Err(error.clone().resumable(&event::cursor(org_id, position)));

@@ -25,7 +25,20 @@ pub struct Parsed {
     valid: AtomicBool,
 }
 
+/// Approximate memory of a document besides its text and its parts, in bytes.
+const OVERHEAD: usize = 1024;
+
 impl Parsed {
+    /// Approximate memory of the document and its plan, in bytes; its text is kept twice.
+    pub fn weight(&self) -> usize {
+        OVERHEAD + 2 * self.text.len() + self.plan.weight()
+    }
+
+    /// Approximate memory that a request with this document uses, in bytes: the executor has a copy.
+    pub fn weight_in_use(&self) -> usize {
+        self.weight().saturating_mul(2)
+    }
+
     /// True once the executor has found it valid.
     pub fn is_valid(&self) -> bool {
         self.valid.load(Ordering::Relaxed)
@@ -37,7 +50,7 @@ impl Parsed {
     }
 }
 
-/// The cache of documents by text, bounded in bytes.
+/// The cache of documents by text, bounded in memory.
 #[derive(Clone, Debug)]
 pub struct Parsing(Arc<Cache<String, Arc<Parsed>, Bytes>>);
 
@@ -45,8 +58,8 @@ pub struct Parsing(Arc<Cache<String, Arc<Parsed>, Bytes>>);
 struct Bytes;
 
 impl Weighter<String, Arc<Parsed>> for Bytes {
-    fn weight(&self, text: &String, _: &Arc<Parsed>) -> u64 {
-        text.len() as u64
+    fn weight(&self, _: &String, parsed: &Arc<Parsed>) -> u64 {
+        parsed.weight() as u64
     }
 }
 
@@ -57,6 +70,11 @@ impl Default for Parsing {
 }
 
 impl Parsing {
+    /// Memory of the cached documents, in bytes.
+    pub fn cached_bytes(&self) -> u64 {
+        self.0.weight()
+    }
+
     /// Parses a document, or takes it from the cache. A long one is not cached: few clients send
     /// the same long one again.
     pub fn of(&self, text: &str) -> Result<Arc<Parsed>, RequestError> {

@@ -1,10 +1,13 @@
 //! Reads a GraphQL request from JSON or from a URL's query. Errors name the invalid part.
 
+use std::sync::Arc;
+
 use async_graphql::Variables;
 use serde_json::{Map, Value};
 
 use super::error::RequestError;
 use super::json_path;
+use crate::kernel::cost;
 use crate::kernel::storable::Unstorable;
 
 /// A GraphQL request as it was sent, with nothing parsed or validated yet.
@@ -20,12 +23,17 @@ pub struct GraphqlRequest {
     pub extensions: Map<String, Value>,
     /// The id of a registered document.
     pub document_id: Option<String>,
+    /// The size of the JSON that it was read from, in bytes.
+    pub bytes: usize,
+    /// The memory of its JSON, charged while the request exists.
+    pub held: Option<Arc<cost::Request>>,
 }
 
 impl GraphqlRequest {
     /// Reads the body of a POST.
     pub fn of_bytes(bytes: &[u8]) -> Result<Self, RequestError> {
-        Self::of(serde_json::from_slice(bytes).map_err(|err| unread(bytes, &err))?)
+        let request = Self::of(serde_json::from_slice(bytes).map_err(|err| unread(bytes, &err))?)?;
+        Ok(Self { bytes: bytes.len(), ..request })
     }
 
     /// Reads a JSON value, which must be an object. Unknown parts are ignored.
@@ -45,6 +53,7 @@ impl GraphqlRequest {
             variables: map(&mut parts, "variables")?,
             extensions: map(&mut parts, "extensions")?,
             document_id: text(&mut parts, "documentId")?,
+            ..Self::default()
         };
         request.whole()
     }
@@ -68,7 +77,7 @@ impl GraphqlRequest {
                 return Err(RequestError::malformed(format!("`{name}` is given twice")).of_field(&name));
             }
         }
-        Self::of(Value::Object(parts))
+        Ok(Self { bytes: query.len(), ..Self::of(Value::Object(parts))? })
     }
 
     fn whole(self) -> Result<Self, RequestError> {

@@ -6,6 +6,7 @@ mod outgoing;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
+use axum::body::Bytes;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
 use axum::http::HeaderMap;
 use axum::response::Response;
@@ -76,6 +77,10 @@ enum ClientMessage {
     Pong {},
     Subscribe { id: String, payload: Value },
     Complete { id: String },
+}
+
+fn client_message(json: &[u8]) -> serde_json::Result<ClientMessage> {
+    serde_json::from_slice(json)
 }
 
 /// A close code of the protocol, and a reason of under 100 bytes.
@@ -190,8 +195,15 @@ struct Dialogue {
 
 impl Dialogue {
     async fn receive(&mut self, text: &str) -> Result<(), Close> {
-        let message: ClientMessage =
-            serde_json::from_str(text).map_err(|_| (4400, "invalid message of graphql-transport-ws"))?;
+        let (message, held) = match &self.known {
+            Some((principal, _)) if text.len() >= limits::TURN_BYTES => {
+                let json = Bytes::copy_from_slice(text.as_bytes());
+                let read = self.app.read_json(principal, json, client_message).await;
+                read.map_err(|_| (1013, "too much is sent at once; try again later"))?
+            }
+            _ => (client_message(text.as_bytes()), None),
+        };
+        let message: ClientMessage = message.map_err(|_| (4400, "invalid message of graphql-transport-ws"))?;
         match (message, &self.known) {
             (ClientMessage::ConnectionInit { .. }, Some(_)) => Err((4429, "Too many initialisation requests")),
             (ClientMessage::ConnectionInit { payload }, None) => self.authenticate(payload.unwrap_or_default()).await,
@@ -203,7 +215,10 @@ impl Dialogue {
             }
             (ClientMessage::Subscribe { .. }, None) => Err((4401, "Unauthorized")),
             (ClientMessage::Subscribe { id, payload }, Some((principal, _))) => {
-                self.begin(id, payload, principal.clone()).await
+                let request =
+                    GraphqlRequest::of(payload).map_err(|_| (4400, "the payload is not a GraphQL request"))?;
+                let request = GraphqlRequest { bytes: text.len(), held, ..request };
+                self.begin(id, request, principal.clone()).await
             }
         }
     }
@@ -245,14 +260,13 @@ impl Dialogue {
         send(&self.out, message).await;
     }
 
-    async fn begin(&mut self, id: String, payload: Value, principal: Principal) -> Result<(), Close> {
+    async fn begin(&mut self, id: String, request: GraphqlRequest, principal: Principal) -> Result<(), Close> {
         if id.len() > limits::OPERATION_ID_BYTES {
             return Err((4400, "the id is too long"));
         }
         if self.running.lock().1.contains_key(&id) {
             return Err((4409, "a subscription with this id already exists"));
         }
-        let request = GraphqlRequest::of(payload).map_err(|_| (4400, "the payload is not a GraphQL request"))?;
         let admitted = if self.running.lock().1.len() >= limits::SOCKET_STREAMS {
             Err(RequestError::busy(format!("at most {} operations on one socket", limits::SOCKET_STREAMS)))
         } else {

@@ -1,10 +1,9 @@
-//! Size of a request's values after variables are substituted: the executor copies a variable for
-//! each use.
+//! Uses of a request's variables: the executor copies a variable for each use.
 
 use std::collections::HashMap;
 
 use async_graphql::parser::types::{Directive, ExecutableDocument, OperationDefinition, Selection, SelectionSet};
-use async_graphql::{Name, Positioned, Value as ConstValue};
+use async_graphql::{Name, Positioned};
 use async_graphql_value::Value;
 
 /// Number of uses per variable, with all fragments expanded.
@@ -16,21 +15,6 @@ pub(super) fn uses(document: &ExecutableDocument, of: &OperationDefinition) -> U
     let mut all = walk.selections(&of.selection_set.node);
     directives(&of.directives, &mut all);
     all
-}
-
-/// Approximate size of a value in memory, in bytes.
-pub(super) fn bytes(value: &ConstValue) -> usize {
-    const EACH: usize = 32;
-    match value {
-        ConstValue::String(text) => EACH + text.len(),
-        ConstValue::Binary(bytes) => EACH + bytes.len(),
-        ConstValue::Enum(name) => EACH + name.len(),
-        ConstValue::List(items) => EACH + items.iter().map(bytes).sum::<usize>(),
-        ConstValue::Object(fields) => {
-            EACH + fields.iter().map(|(name, value)| 2 * EACH + name.len() + bytes(value)).sum::<usize>()
-        }
-        ConstValue::Null | ConstValue::Number(_) | ConstValue::Boolean(_) => EACH,
-    }
 }
 
 struct Walk<'a> {

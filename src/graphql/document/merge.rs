@@ -101,6 +101,8 @@ fn within(set: &mut SelectionSet) -> bool {
         }
         merged.push(item);
     }
+    // Thousands of equal fields became one.
+    merged.shrink_to_fit();
     for item in &mut merged {
         any |= match &mut item.node {
             Selection::Field(field) => within(&mut field.node.selection_set.node),

@@ -1,6 +1,8 @@
 //! Removes nullable variables without a value from a document: their arguments and fields count as
 //! not given.
 
+use std::collections::HashSet;
+
 use async_graphql::parser::types::{
     DocumentOperations, ExecutableDocument, OperationDefinition, Selection, SelectionSet,
 };
@@ -10,6 +12,7 @@ use async_graphql_value::Value;
 /// Removes the uses of variables without a value: arguments and input fields are omitted, list
 /// items become null.
 pub(super) fn remove_absent(document: &mut ExecutableDocument, absent: &[Name]) {
+    let absent: &HashSet<&Name> = &absent.iter().collect();
     let each: Vec<&mut Positioned<OperationDefinition>> = match &mut document.operations {
         DocumentOperations::Single(operation) => vec![operation],
         DocumentOperations::Multiple(all) => all.values_mut().collect(),
@@ -23,7 +26,7 @@ pub(super) fn remove_absent(document: &mut ExecutableDocument, absent: &[Name]) 
     }
 }
 
-fn leave_out_of(set: &mut SelectionSet, absent: &[Name]) {
+fn leave_out_of(set: &mut SelectionSet, absent: &HashSet<&Name>) {
     for selection in &mut set.items {
         match &mut selection.node {
             Selection::Field(field) => {

@@ -1,19 +1,33 @@
 //! Rejects variables whose type does not match their position: the specification's rule 5.8.5. The
 //! executor's own rule ignores lists and input objects.
 
-use async_graphql::Positioned;
+use std::collections::HashMap;
+
 use async_graphql::parser::types::{BaseType, Type, VariableDefinition};
+use async_graphql::{Name, Positioned};
 use async_graphql_value::ConstValue;
 
 use super::values::{Problem, Use};
 use crate::kernel::error::Refusal;
 use crate::kernel::limits;
 
+/// The uses of each variable, in the order of the document.
+pub(super) type ByName<'a> = HashMap<&'a Name, Vec<&'a Use>>;
+
+/// Groups uses by variable: a document may have thousands of both.
+pub(super) fn by_name(uses: &[Use]) -> ByName<'_> {
+    let mut all = ByName::new();
+    for found in uses {
+        all.entry(&found.variable).or_default().push(found);
+    }
+    all
+}
+
 /// Returns the disallowed usages of an operation's variables.
-pub(super) fn disallowed_usages(definitions: &[Positioned<VariableDefinition>], uses: &[Use]) -> Vec<Problem> {
+pub(super) fn disallowed_usages(definitions: &[Positioned<VariableDefinition>], uses: &ByName<'_>) -> Vec<Problem> {
     let mut problems = Vec::new();
     for Positioned { node: definition, .. } in definitions {
-        for found in uses.iter().filter(|found| found.variable == definition.name.node) {
+        for found in uses.get(&definition.name.node).into_iter().flatten() {
             let Some(ty) = found.ty.as_ref().filter(|ty| !is_allowed(definition, ty, found.default.is_some())) else {
                 continue;
             };

@@ -8,7 +8,7 @@ use entity::{PhaseStatus, TaskStatus, task};
 use super::Run;
 use crate::domain::run as noun;
 use crate::domain::run::step::StepFilter;
-use crate::graphql::counted::Counted;
+use crate::graphql::counted::{self, Counted};
 use crate::graphql::list::{List, args};
 use crate::graphql::loader::{PartsOfRun, must_load};
 use crate::graphql::step::{self, Step};
@@ -79,7 +79,7 @@ impl Phase {
     /// Tasks in display order.
     async fn tasks(&self, ctx: &Context<'_>) -> Result<Counted<Vec<Task>>> {
         let parts = must_load(ctx, PartsOfRun(self.0.run_id)).await?;
-        Ok(Counted(parts.tasks.iter().filter(|task| task.phase_id == self.0.id).cloned().map(Task).collect()))
+        counted::list(ctx, parts.tasks.iter().filter(|task| task.phase_id == self.0.id).cloned().map(Task).collect())
     }
 
     /// The run that it belongs to.

@@ -3,6 +3,7 @@
 mod answers;
 mod audit;
 mod claims;
+mod documents;
 mod live;
 mod parsed;
 mod room;

@@ -36,10 +36,10 @@ fn a_payload_gives_its_fields_without_the_others() {
     assert_eq!((list.field("to"), list.value()), (None, json!([1])));
 }
 
-/// Starts guided runs whose structure is 50 KB of text, and more than a megabyte parsed.
+/// Starts guided runs whose structure is 30 KB of text, and 700 KB parsed.
 async fn runs(world: &World, number: usize) -> Vec<String> {
     let query = "mutation($input: StartGuidedRunInput!) { startGuidedRun(input: $input) { run { id } } }";
-    let schema = json!({ "type": "object", "examples": vec![1; 25_000] });
+    let schema = json!({ "type": "object", "examples": vec![1; 15_000] });
     let step = json!({ "key": "a", "name": "A", "type": "custom", "assignedTo": "HUMAN", "resultSchema": schema });
     let input = json!({ "name": "Many values", "steps": [{ "definition": step }] });
     let mut ids = Vec::new();
@@ -53,10 +53,10 @@ async fn runs(world: &World, number: usize) -> Vec<String> {
 both! {
     async fn rows_count_with_their_json_parsed(kind) {
         let world = World::with_config(kind, |config| config.answer_mib = 1).await;
-        runs(&world, 5).await;
+        runs(&world, 8).await;
         let query = "query($first: Int) { runs(first: $first, filter: { types: [GUIDED] }) { nodes { definition { template } } } }";
-        // 250 KB of text are six megabytes parsed, of four that a request may read.
-        let (code, message) = world.refused(query, json!({ "first": 5 })).await;
+        // 240 KB of text are almost six megabytes parsed, of four that a request may read.
+        let (code, message) = world.refused(query, json!({ "first": 8 })).await;
         assert_eq!(code, "LIMIT_EXCEEDED", "{message}");
         let one = world.ask(query, json!({ "first": 1 })).await;
         assert_eq!(one["runs"]["nodes"].as_array().map(Vec::len), Some(1));
@@ -68,7 +68,7 @@ both! {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn snapshots_are_cached_by_their_size() {
     let world = World::new(Kind::Sqlite).await;
-    for id in runs(&world, 50).await {
+    for id in runs(&world, 80).await {
         world.ask("query($id: ID!) { run(id: $id) { waitingFor { code } } }", json!({ "id": id })).await;
     }
     let cached = snapshot::cached_bytes();
