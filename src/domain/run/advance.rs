@@ -4,6 +4,8 @@
 //!
 //! Decisions are made by `plan`, without the database; here they are carried out.
 
+use std::collections::HashMap;
+
 use entity::id::TaskId;
 use entity::phase::{self, PhaseTransition};
 use entity::run::{self, RunTransition};
@@ -83,6 +85,8 @@ struct Advancing<'a> {
     event_tasks: Vec<TaskId>,
     waiting: Vec<step::Model>,
     waiting_tasks: Vec<TaskId>,
+    /// Triggers of the events that the waiting steps wait for, by the steps' keys.
+    awaited: HashMap<String, String>,
     has_open_recipients: Option<bool>,
 }
 
@@ -107,6 +111,7 @@ impl<'a> Advancing<'a> {
             tasks,
             waiting: Vec::new(),
             waiting_tasks: Vec::new(),
+            awaited: HashMap::new(),
             has_open_recipients: None,
         }
     }
@@ -135,7 +140,7 @@ impl<'a> Advancing<'a> {
                 self.phases[i] = set_open_until(tx, self.snapshot, phase).await?;
             }
             Next::FindWaiting(i) => self.find_waiting(i).await?,
-            Next::SkipWaiting(_) => self.skip_waiting().await?,
+            Next::SkipWaiting(i) => self.skip_waiting(i).await?,
             Next::CloseFanOut(i) => {
                 super::task::fan_out_done(tx, self.tasks[i].id, true).await?;
                 self.tasks[i].fan_out_done = true;
@@ -157,26 +162,30 @@ impl<'a> Advancing<'a> {
     }
 
     async fn find_waiting(&mut self, phase: usize) -> Result<()> {
-        let mut waiting = single::waiting(self.tx, self.snapshot, &self.phases[phase].key, &self.tasks).await?;
-        let arrived = wake::arrived_early(self.tx, self.run, &waiting, &self.tasks).await?;
-        waiting.retain(|step| !arrived.contains(&step.id));
-        self.waiting_tasks = waiting.iter().map(|step| step.task_id).collect();
-        self.waiting = waiting;
+        let key = &self.phases[phase].key;
+        let mut pending = single::pending_beside_events(self.tx, self.snapshot, key, &self.tasks).await?;
+        // Steps that follow one whose event has arrived do not wait for that event.
+        let arrived = wake::arrived_early(self.tx, self.run, &pending, &self.tasks).await?;
+        pending.retain(|step| !arrived.contains(&step.id));
+        self.awaited = plan::steps::waiting_for_events(&pending);
+        pending.retain(|step| self.awaited.contains_key(&step.key));
+        self.waiting_tasks = pending.iter().map(|step| step.task_id).collect();
+        self.waiting = pending;
         Ok(())
     }
 
-    async fn skip_waiting(&mut self) -> Result<()> {
-        self.waiting_tasks.clear();
-        let waiting = std::mem::take(&mut self.waiting);
-        let skipped = super::dependents::skip(self.tx, self.run, waiting, |step| {
-            ReasonText::new(StepReason::EventDidNotCome, format!("{} did not arrive", step.trigger))
+    /// Skips the waiting steps of a task.
+    async fn skip_waiting(&mut self, i: usize) -> Result<()> {
+        let id = self.tasks[i].id;
+        let (over, rest) = std::mem::take(&mut self.waiting).into_iter().partition(|step| step.task_id == id);
+        self.waiting = rest;
+        self.waiting_tasks.retain(|task_id| *task_id != id);
+        super::dependents::skip(self.tx, self.run, over, |step| {
+            let event = self.awaited.get(&step.key).unwrap_or(&step.trigger);
+            ReasonText::new(StepReason::EventDidNotCome, format!("{event} did not arrive"))
         })
         .await?;
-        for task in &mut self.tasks {
-            if skipped.iter().any(|step| step.task_id == task.id) {
-                *task = reload(self.tx, task).await?;
-            }
-        }
+        self.tasks[i] = reload(self.tx, &self.tasks[i]).await?;
         Ok(())
     }
 
