@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 
+use entity::definition::TaskDef;
 use entity::id::TaskId;
 use entity::phase::{self, PhaseTransition};
 use entity::run::{self, RunTransition};
@@ -16,12 +17,13 @@ use entity::{Actor, RunStatus, RunType, TaskStatus};
 use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, Set};
 use serde_json::json;
 
+mod behind;
 mod cancelled;
 pub mod plan;
 mod single;
 mod wake;
 
-use self::plan::{Begin, Facts, Next, Plan};
+use self::plan::{Begin, Behind, Facts, Next, Plan};
 use super::snapshot::RunSnapshot;
 use super::step::ReasonText;
 use crate::kernel::db::Tx;
@@ -87,6 +89,7 @@ struct Advancing<'a> {
     waiting_tasks: Vec<TaskId>,
     /// Triggers of the events that the waiting steps wait for, by the steps' keys.
     awaited: HashMap<String, String>,
+    behind: Vec<Behind>,
     has_open_recipients: Option<bool>,
 }
 
@@ -99,7 +102,7 @@ impl<'a> Advancing<'a> {
         phases: Vec<phase::Model>,
         tasks: Vec<task::Model>,
     ) -> Self {
-        let is_on_event = |key: &str| snapshot.task(key).is_some_and(entity::definition::TaskDef::on_event);
+        let is_on_event = |key: &str| snapshot.task(key).is_some_and(TaskDef::on_event);
         let event_tasks = tasks.iter().filter(|task| task.fan_out && is_on_event(&task.key)).map(|task| task.id);
         Self {
             tx,
@@ -112,6 +115,7 @@ impl<'a> Advancing<'a> {
             waiting: Vec::new(),
             waiting_tasks: Vec::new(),
             awaited: HashMap::new(),
+            behind: Vec::new(),
             has_open_recipients: None,
         }
     }
@@ -124,6 +128,7 @@ impl<'a> Advancing<'a> {
             tasks: &self.tasks,
             event_tasks: &self.event_tasks,
             waiting: &self.waiting_tasks,
+            behind: &self.behind,
             has_open_recipients: self.has_open_recipients,
         }
     }
@@ -171,6 +176,15 @@ impl<'a> Advancing<'a> {
         pending.retain(|step| self.awaited.contains_key(&step.key));
         self.waiting_tasks = pending.iter().map(|step| step.task_id).collect();
         self.waiting = pending;
+        // Only tasks behind one that waits for an event can't begin.
+        let declared = self.snapshot.definition.phases.iter().find(|declared| declared.key == *key);
+        let has_event_task = declared.is_some_and(|declared| declared.tasks.iter().any(TaskDef::on_event));
+        self.behind = match declared.filter(|_| has_event_task || !self.waiting.is_empty()) {
+            Some(declared) => {
+                behind::find(self.tx, declared, &self.tasks, |key| self.awaited.contains_key(key)).await?
+            }
+            None => Vec::new(),
+        };
         Ok(())
     }
 

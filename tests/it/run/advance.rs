@@ -7,7 +7,7 @@ use entity::id::*;
 use entity::phase::{self, Names, PhaseTransition};
 use entity::task::{self, FailRule};
 use entity::{Actor, Channel, PhaseStatus, RunStatus, RunType, TaskStatus, run};
-use sortie::domain::run::advance::plan::{Begin, Facts, Next, Plan, cancelled};
+use sortie::domain::run::advance::plan::{Begin, Behind, Facts, Next, Plan, cancelled};
 
 use crate::harness::noon;
 
@@ -23,6 +23,7 @@ struct Situation {
     tasks: Vec<task::Model>,
     event_tasks: Vec<TaskId>,
     waiting: Vec<TaskId>,
+    behind: Vec<Behind>,
     has_open_recipients: Option<bool>,
 }
 
@@ -38,6 +39,7 @@ impl Situation {
             tasks: Vec::new(),
             event_tasks: Vec::new(),
             waiting: Vec::new(),
+            behind: Vec::new(),
             has_open_recipients: None,
         }
     }
@@ -64,6 +66,7 @@ impl Situation {
             tasks: &self.tasks,
             event_tasks: &self.event_tasks,
             waiting: &self.waiting,
+            behind: &self.behind,
             has_open_recipients: self.has_open_recipients,
         }
     }
@@ -531,6 +534,31 @@ fn each_situation_leads_to_its_decisions() {
                     task.status = TaskStatus::InProgress;
                 }),
             vec![FindWaiting(0), steps(true)(0), Wait],
+        ),
+        (
+            "a step that follows one of a task behind one that waits",
+            one()
+                .task(0, |_| {})
+                .task(0, |task| task.depends_on = after_task(0))
+                .task(0, |task| (task.fan_out_begun, task.fan_out) = (true, true))
+                .but(waits)
+                .but(|it| {
+                    it.phases[0].status = PhaseStatus::Active;
+                    it.tasks[1].status = TaskStatus::Blocked;
+                    let (task, followed) = (it.tasks[2].id, vec![it.tasks[1].id]);
+                    it.behind = vec![Behind { task, followed, steps: 1 }];
+                }),
+            vec![
+                FindWaiting(0),
+                SkipWaiting(0),
+                SetStatus(0, TaskStatus::Skipped),
+                SetStatus(1, TaskStatus::Pending),
+                steps(true)(1),
+                FindWaiting(0),
+                SetStatus(1, TaskStatus::InProgress),
+                steps(false)(1),
+                Wait,
+            ],
         ),
         (
             "everything has ended",

@@ -31,8 +31,22 @@ pub struct Facts<'a> {
     /// Tasks of the planned phase's single steps that wait for an event which has not arrived; one
     /// entry per step, as found at the last [`Next::FindWaiting`].
     pub waiting: &'a [TaskId],
+    /// Pending steps of the planned phase that follow steps of its other tasks and do not wait for
+    /// an event themselves, as found at the last [`Next::FindWaiting`].
+    pub behind: &'a [Behind],
     /// True if a recipient of the run has no outcome; `None` before [`Next::FindOpenRecipients`].
     pub has_open_recipients: Option<bool>,
+}
+
+/// Pending steps of a task that follow steps of other tasks, directly or through other steps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Behind {
+    /// Their task.
+    pub task: TaskId,
+    /// The other tasks.
+    pub followed: Vec<TaskId>,
+    /// Number of the steps.
+    pub steps: i64,
 }
 
 /// The next decision. Phases and tasks are given by their position in the facts.
@@ -257,10 +271,16 @@ fn over(facts: &Facts<'_>, phase: &phase::Model) -> Vec<usize> {
         held.extend(more);
     }
     let is_held = |task: &task::Model| held.contains(&task.key.as_str());
+    // Steps that follow one of a task that can't begin.
+    let is_stopped = |id: &TaskId| of_phase().any(|(_, task)| task.id == *id && is_held(task));
+    let stopped_in = |task: &task::Model| {
+        let mine = facts.behind.iter().filter(|behind| behind.task == task.id);
+        mine.filter(|behind| behind.followed.iter().any(is_stopped)).map(|behind| behind.steps).sum::<i64>()
+    };
     let only_waits = |task: &task::Model| {
         let open = task.counts().open();
         is_held(task)
-            || (task.fan_out_done && open == waiting_in(facts, task))
+            || (task.fan_out_done && open == waiting_in(facts, task) + stopped_in(task))
             || (is_on_event(facts, task) && open == 0)
     };
     if !of_phase().all(|(_, task)| only_waits(task)) {

@@ -122,6 +122,34 @@ both! {
 }
 
 both! {
+    async fn a_step_that_follows_one_behind_a_waiting_task_keeps_no_phase_open(kind) {
+        for (fan_out, open_for) in [(false, Some("2s")), (true, Some("2s")), (false, None), (true, None)] {
+            let world = World::without_server(kind, None).await;
+            // x follows a step of u, which depends on t; its own task does not.
+            launched(&world, open_for, json!([
+                task("x", fan_out, &[], json!([human("x1", "after:s"), human("x2", "delay:1s")])),
+                task("u", fan_out, &["t"], json!([human("s", "immediate")])),
+                task("t", false, &[], json!([human("e", "event:c.go")])),
+            ])).await;
+            if open_for.is_some() {
+                assert_eq!(tasks(&world).await, ["x PENDING", "u BLOCKED", "t PENDING"], "{fan_out}");
+                world.clock.set(noon() + Duration::seconds(3));
+                world.tick(false).await;
+            }
+            assert_eq!(tasks(&world).await, ["x PENDING", "u PENDING", "t SKIPPED"], "{fan_out} {open_for:?}");
+            act(&world, "startStep", "s").await;
+            act(&world, "completeStep", "s").await;
+            if fan_out {
+                assert_eq!(step(&world, "x1").await["status"], "QUEUED", "{open_for:?}");
+            } else {
+                assert_eq!(states(&world).await[1..], ["s COMPLETED -", "x1 QUEUED -", "x2 PENDING -"], "{open_for:?}");
+            }
+            world.end().await;
+        }
+    }
+}
+
+both! {
     async fn an_event_that_comes_in_time_lets_its_task_go_before_those_behind_it(kind) {
         let world = World::without_server(kind, None).await;
         let run = launched(&world, Some("2s"), json!([
