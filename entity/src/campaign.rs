@@ -58,6 +58,7 @@ impl StateMachine for CampaignStatus {
         use CampaignTransition::*;
         &[Submit, Approve, Reject, Pause, Resume, Complete, Fail, Cancel, Reopen]
     };
+    const BY_ENGINE: &'static [CampaignTransition] = &[CampaignTransition::Fail, CampaignTransition::Reopen];
 
     fn states() -> Vec<Self> {
         Self::all()

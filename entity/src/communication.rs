@@ -85,6 +85,14 @@ impl StateMachine for CommunicationStatus {
             Cancel,
         ]
     };
+    const BY_ENGINE: &'static [CommunicationTransition] = &[
+        CommunicationTransition::Reserve,
+        CommunicationTransition::Suppress,
+        CommunicationTransition::Accept,
+        CommunicationTransition::Release,
+        CommunicationTransition::Fail,
+        CommunicationTransition::MarkUnknown,
+    ];
 
     fn states() -> Vec<Self> {
         Self::all()

@@ -71,6 +71,8 @@ impl StateMachine for RunStatus {
         use RunTransition::*;
         &[Enqueue, FailPreflight, Reschedule, Start, Pause, Resume, Complete, Fail, Retry, Cancel]
     };
+    const BY_ENGINE: &'static [RunTransition] =
+        &[RunTransition::Enqueue, RunTransition::FailPreflight, RunTransition::Start, RunTransition::Fail];
 
     fn states() -> Vec<Self> {
         Self::all()

@@ -78,6 +78,7 @@ impl StateMachine for ScheduleStatus {
     type Transition = ScheduleTransition;
     const TRANSITIONS: &'static [ScheduleTransition] =
         &[ScheduleTransition::Fire, ScheduleTransition::Pause, ScheduleTransition::Resume, ScheduleTransition::End];
+    const BY_ENGINE: &'static [ScheduleTransition] = &[ScheduleTransition::Fire];
 
     fn states() -> Vec<Self> {
         Self::all()

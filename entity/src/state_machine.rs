@@ -8,6 +8,8 @@ pub trait StateMachine: Copy + Eq + Debug + Display + 'static {
     type Transition: Copy + Eq + Debug + 'static;
     /// Every transition.
     const TRANSITIONS: &'static [Self::Transition];
+    /// Transitions that only the engine makes: errors do not list them as what may be done.
+    const BY_ENGINE: &'static [Self::Transition] = &[];
     /// Every status.
     fn states() -> Vec<Self>;
     /// Returns the next status; `None` if the transition is not allowed.

@@ -172,6 +172,10 @@ impl StateMachine for StepStatus {
             Lapse { retry: false },
         ]
     };
+    const BY_ENGINE: &'static [StepTransition] = {
+        use StepTransition::*;
+        &[Fire, WaitAgain, Lapse { retry: true }, Lapse { retry: false }]
+    };
 
     fn states() -> Vec<Self> {
         Self::all()

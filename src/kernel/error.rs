@@ -118,10 +118,15 @@ impl Refusal {
 
     /// A transition that the state machine does not have (INVALID_TRANSITION).
     pub fn transition<L: entity::StateMachine>(noun: &str, status: L, act: L::Transition) -> Self {
-        let mut allowed: Vec<String> = status.allowed().iter().map(entity::state_machine::verb).collect();
+        let by_anybody = status.allowed().into_iter().filter(|act| !L::BY_ENGINE.contains(act));
+        let mut allowed: Vec<String> = by_anybody.map(|act| entity::state_machine::verb(&act)).collect();
         allowed.dedup();
         let verb = entity::state_machine::verb(&act);
-        let next = if allowed.is_empty() { "nothing, it has ended".into() } else { allowed.join(", ") };
+        let next = match allowed.is_empty() {
+            true if status.is_final() => "nothing, it has ended".into(),
+            true => "nothing".into(),
+            false => allowed.join(", "),
+        };
         Self::new(
             Code::InvalidTransition,
             format!("cannot {verb} a {noun} that is {status}; allowed from there: {next}"),

@@ -175,10 +175,12 @@ async fn counts(snapshot: &CheckedSnapshot, runs: &[RunId]) -> Result<HashMap<Ta
     Ok(counts)
 }
 
-/// Checks that every recipient of an ended run has one outcome, and that they add up.
+/// Checks that every recipient of a completed or cancelled run has one outcome, and that they add up.
+/// A failed run can be retried: its recipients may have none yet.
 async fn audiences(snapshot: &CheckedSnapshot, swept: &HashSet<RunId>) -> Result<Violations> {
-    let mut found =
-        Violations::new("every record of an ended run is sent, failed, suppressed, skipped (why), or unknown");
+    let mut found = Violations::new(
+        "every record of a completed or cancelled run is sent, failed, suppressed, skipped (why), or unknown",
+    );
     let sql = "SELECT r.id, r.status, r.audience_count, COUNT(p.id), \
                COALESCE(SUM(CASE WHEN p.id IS NOT NULL AND p.outcome IS NULL THEN 1 ELSE 0 END), 0), \
                COALESCE(SUM(CASE WHEN p.outcome = 'UNKNOWN' THEN 1 ELSE 0 END), 0), \

@@ -13,6 +13,22 @@ pub(super) type Rule<'a> = (&'static str, &'a str, &'a str);
 
 const RULES: &[Rule<'_>] = &[
     (
+        // A step that waits for another step, a delay or an event, in a run in which nothing is queued,
+        // held or approvable, nobody can start anything, and no sweep, time or blocked task is left.
+        "no run stands still for a reason that it does not show",
+        "SELECT COUNT(*) FROM run WHERE status = 'IN_PROGRESS'",
+        "SELECT r.name, r.id FROM run r JOIN phase p ON p.run_id = r.id JOIN step s ON s.phase_id = p.id JOIN task t ON t.id = s.task_id \
+         WHERE r.status = 'IN_PROGRESS' AND r.type <> 'GUIDED' AND r.audience_done AND p.status = 'ACTIVE' \
+         AND p.open_until IS NULL AND s.status = 'PENDING' AND t.status <> 'BLOCKED' AND (s.\"trigger\" LIKE 'after:%' \
+         OR s.\"trigger\" LIKE 'delay:%' OR (s.\"trigger\" LIKE 'event:%' AND NOT t.fan_out)) \
+         AND NOT EXISTS (SELECT 1 FROM step o JOIN task b ON b.id = o.task_id WHERE o.phase_id = p.id AND (o.status IN \
+         ('QUEUED', 'IN_PROGRESS', 'AWAITING_APPROVAL') OR (o.status = 'PENDING' AND (o.\"trigger\" IN ('immediate', 'manual') \
+         OR (o.\"trigger\" LIKE 'event:%' AND b.fan_out))))) \
+         AND NOT EXISTS (SELECT 1 FROM task b WHERE b.phase_id = p.id AND b.status = 'BLOCKED') \
+         AND NOT EXISTS (SELECT 1 FROM sweep w WHERE w.run_id = r.id) AND NOT EXISTS (SELECT 1 FROM stuck k WHERE k.run_id = r.id) \
+         AND NOT EXISTS (SELECT 1 FROM campaign c WHERE c.id = r.campaign_id AND c.status = 'PAUSED') GROUP BY r.name, r.id",
+    ),
+    (
         "nothing is sent without a reservation",
         "SELECT COUNT(*) FROM communication WHERE status IN ('SENDING', 'SENT', 'UNKNOWN')",
         "SELECT message_id FROM communication WHERE status IN ('SENDING', 'SENT', 'UNKNOWN') AND reserved_at IS NULL",

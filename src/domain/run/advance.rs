@@ -4,6 +4,9 @@
 //!
 //! Decisions are made by `plan`, without the database; here they are carried out.
 
+use std::collections::HashMap;
+
+use entity::definition::TaskDef;
 use entity::id::TaskId;
 use entity::phase::{self, PhaseTransition};
 use entity::run::{self, RunTransition};
@@ -14,12 +17,13 @@ use entity::{Actor, RunStatus, RunType, TaskStatus};
 use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, Set};
 use serde_json::json;
 
+mod behind;
 mod cancelled;
 pub mod plan;
 mod single;
 mod wake;
 
-use self::plan::{Begin, Facts, Next, Plan};
+use self::plan::{Begin, Behind, Facts, Next, Plan};
 use super::snapshot::RunSnapshot;
 use super::step::ReasonText;
 use crate::kernel::db::Tx;
@@ -83,6 +87,9 @@ struct Advancing<'a> {
     event_tasks: Vec<TaskId>,
     waiting: Vec<step::Model>,
     waiting_tasks: Vec<TaskId>,
+    /// Triggers of the events that the waiting steps wait for, by the steps' keys.
+    awaited: HashMap<String, String>,
+    behind: Vec<Behind>,
     has_open_recipients: Option<bool>,
 }
 
@@ -95,7 +102,7 @@ impl<'a> Advancing<'a> {
         phases: Vec<phase::Model>,
         tasks: Vec<task::Model>,
     ) -> Self {
-        let is_on_event = |key: &str| snapshot.task(key).is_some_and(entity::definition::TaskDef::on_event);
+        let is_on_event = |key: &str| snapshot.task(key).is_some_and(TaskDef::on_event);
         let event_tasks = tasks.iter().filter(|task| task.fan_out && is_on_event(&task.key)).map(|task| task.id);
         Self {
             tx,
@@ -107,6 +114,8 @@ impl<'a> Advancing<'a> {
             tasks,
             waiting: Vec::new(),
             waiting_tasks: Vec::new(),
+            awaited: HashMap::new(),
+            behind: Vec::new(),
             has_open_recipients: None,
         }
     }
@@ -119,6 +128,7 @@ impl<'a> Advancing<'a> {
             tasks: &self.tasks,
             event_tasks: &self.event_tasks,
             waiting: &self.waiting_tasks,
+            behind: &self.behind,
             has_open_recipients: self.has_open_recipients,
         }
     }
@@ -135,7 +145,7 @@ impl<'a> Advancing<'a> {
                 self.phases[i] = set_open_until(tx, self.snapshot, phase).await?;
             }
             Next::FindWaiting(i) => self.find_waiting(i).await?,
-            Next::SkipWaiting(_) => self.skip_waiting().await?,
+            Next::SkipWaiting(i) => self.skip_waiting(i).await?,
             Next::CloseFanOut(i) => {
                 super::task::fan_out_done(tx, self.tasks[i].id, true).await?;
                 self.tasks[i].fan_out_done = true;
@@ -157,26 +167,39 @@ impl<'a> Advancing<'a> {
     }
 
     async fn find_waiting(&mut self, phase: usize) -> Result<()> {
-        let mut waiting = single::waiting(self.tx, self.snapshot, &self.phases[phase].key, &self.tasks).await?;
-        let arrived = wake::arrived_early(self.tx, self.run, &waiting, &self.tasks).await?;
-        waiting.retain(|step| !arrived.contains(&step.id));
-        self.waiting_tasks = waiting.iter().map(|step| step.task_id).collect();
-        self.waiting = waiting;
+        let key = &self.phases[phase].key;
+        let mut pending = single::pending_beside_events(self.tx, self.snapshot, key, &self.tasks).await?;
+        // Steps that follow one whose event has arrived do not wait for that event.
+        let arrived = wake::arrived_early(self.tx, self.run, &pending, &self.tasks).await?;
+        pending.retain(|step| !arrived.contains(&step.id));
+        self.awaited = plan::steps::waiting_for_events(&pending);
+        pending.retain(|step| self.awaited.contains_key(&step.key));
+        self.waiting_tasks = pending.iter().map(|step| step.task_id).collect();
+        self.waiting = pending;
+        // Only tasks behind one that waits for an event can't begin.
+        let declared = self.snapshot.definition.phases.iter().find(|declared| declared.key == *key);
+        let has_event_task = declared.is_some_and(|declared| declared.tasks.iter().any(TaskDef::on_event));
+        self.behind = match declared.filter(|_| has_event_task || !self.waiting.is_empty()) {
+            Some(declared) => {
+                behind::find(self.tx, declared, &self.tasks, |key| self.awaited.contains_key(key)).await?
+            }
+            None => Vec::new(),
+        };
         Ok(())
     }
 
-    async fn skip_waiting(&mut self) -> Result<()> {
-        self.waiting_tasks.clear();
-        let waiting = std::mem::take(&mut self.waiting);
-        let skipped = super::dependents::skip(self.tx, self.run, waiting, |step| {
-            ReasonText::new(StepReason::EventDidNotCome, format!("{} did not arrive", step.trigger))
+    /// Skips the waiting steps of a task.
+    async fn skip_waiting(&mut self, i: usize) -> Result<()> {
+        let id = self.tasks[i].id;
+        let (over, rest) = std::mem::take(&mut self.waiting).into_iter().partition(|step| step.task_id == id);
+        self.waiting = rest;
+        self.waiting_tasks.retain(|task_id| *task_id != id);
+        super::dependents::skip(self.tx, self.run, over, |step| {
+            let event = self.awaited.get(&step.key).unwrap_or(&step.trigger);
+            ReasonText::new(StepReason::EventDidNotCome, format!("{event} did not arrive"))
         })
         .await?;
-        for task in &mut self.tasks {
-            if skipped.iter().any(|step| step.task_id == task.id) {
-                *task = reload(self.tx, task).await?;
-            }
-        }
+        self.tasks[i] = reload(self.tx, &self.tasks[i]).await?;
         Ok(())
     }
 

@@ -4,7 +4,7 @@ use async_graphql::InputObject;
 use entity::communication::{self, CommunicationStatus};
 use entity::id::RunRecordId;
 use entity::run_record::{COLUMN, Column, Entity, Outcome};
-use entity::{Channel, id::RunId, record, run_record};
+use entity::{Channel, RunStatus, id::RunId, record, run, run_record};
 use sea_orm::sea_query::{Expr, ExprTrait, Query};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
 use serde::Serialize;
@@ -88,6 +88,30 @@ pub(in crate::domain::run) async fn clear_skipped(
         .col_expr(run_record::Column::Reason, Expr::value(Option::<String>::None))
         .filter(any_of(tx.dialect(), run_record::COLUMN.id, recipients))
         .filter(run_record::COLUMN.outcome.eq(run_record::Outcome::Skipped))
+        .exec(tx.db())
+        .await?;
+    Ok(())
+}
+
+/// Clears the outcomes of recipients that a mail goes to now, though they could not be reached
+/// before: the end of their run sets them again. Runs that have ended keep theirs.
+pub(crate) async fn clear_unreached(tx: &Tx, recipients: impl IntoIterator<Item = RunRecordId>) -> Result<()> {
+    let recipients: Vec<RunRecordId> = recipients.into_iter().collect();
+    if recipients.is_empty() {
+        return Ok(());
+    }
+    let mut running = Query::select();
+    running
+        .column(run::Column::Id)
+        .from(run::Entity)
+        .and_where(run::COLUMN.status.is_in([RunStatus::InProgress, RunStatus::Paused]));
+    let no_address = COLUMN.outcome.eq(Outcome::Skipped).and(Column::Reason.starts_with("NO_ADDRESS"));
+    run_record::Entity::update_many()
+        .col_expr(Column::Outcome, Expr::value(Option::<String>::None))
+        .col_expr(Column::Reason, Expr::value(Option::<String>::None))
+        .filter(any_of(tx.dialect(), COLUMN.id, recipients))
+        .filter(COLUMN.outcome.eq(Outcome::Suppressed).or(no_address))
+        .filter(Column::RunId.in_subquery(running))
         .exec(tx.db())
         .await?;
     Ok(())

@@ -30,6 +30,7 @@ pub(crate) async fn skip(
         .col_expr(step::Column::Error, Expr::value(why.text.clone()))
         .col_expr(step::Column::Reason, Expr::value(why.code.to_value()))
         .col_expr(step::Column::CompletedAt, Expr::value(tx.now()))
+        .col_expr(step::Column::CompletedBy, Expr::value(serde_json::to_value(viewer.actor())?))
         .filter(any_of(tx.dialect(), step::COLUMN.id, steps.iter().map(|step| step.id)))
         .filter(step::COLUMN.lease_owner.is_null())
         .exec_with_returning(tx.db())

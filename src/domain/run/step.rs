@@ -6,6 +6,7 @@ pub mod assign;
 mod call;
 pub(crate) mod judge;
 pub(crate) mod lease;
+mod neighbours;
 mod outcome;
 pub mod permissions;
 pub mod transition;

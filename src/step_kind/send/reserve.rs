@@ -17,6 +17,7 @@ use super::{MessageLookup, meeting_turns, readdress};
 use crate::channel::{Mail, pause};
 use crate::domain::audience::record::unsubscribe;
 use crate::domain::audience::suppression;
+use crate::domain::run::recipients;
 use crate::kernel::db::batch::any_of;
 use crate::kernel::db::{Tx, WriteContext};
 use crate::kernel::error::Result;
@@ -117,7 +118,11 @@ async fn reserve_in(tx: &Tx, mail: &Mail, runs: &[RunId], by: MessageLookup, key
         (again_at, room) = (Ord::max(again_at, taken.next_at), taken.count);
     }
     let held_back = go.split_off(usize::try_from(room).unwrap_or(usize::MAX).min(go.len()));
-    all.extend(change(tx, &running, &go, CommunicationStatus::Sending, &HashMap::new()).await?);
+    let sending = change(tx, &running, &go, CommunicationStatus::Sending, &HashMap::new()).await?;
+    if by == MessageLookup::Step {
+        recipients::clear_unreached(tx, sending.iter().map(|message| message.run_record_id)).await?;
+    }
+    all.extend(sending);
     all.extend(held_back);
     let suppressed =
         never.into_iter().filter_map(|row| reasons.get(&row.id).cloned().map(|why| (by.key(&row), why))).collect();

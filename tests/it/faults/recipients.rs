@@ -18,6 +18,7 @@ mod lists;
 mod opt_outs;
 mod order;
 mod replies;
+mod returned;
 mod several;
 mod skipped;
 mod unknown;

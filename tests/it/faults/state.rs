@@ -10,4 +10,5 @@ mod kinds;
 mod reasons;
 mod replies;
 mod stages;
+mod standstill;
 mod together;

@@ -257,3 +257,40 @@ both! {
         world.end().await;
     }
 }
+
+/// Numbers of the changes of which an address was told, in the order of the mails.
+fn sequences(sink: &Sink, to: &str) -> Vec<i32> {
+    let mine = sink.kept().into_iter().filter(|mail| mail.to == to);
+    mine.map(|mail| {
+        let parsed = mail_parser::MessageParser::default().parse(mail.raw.as_bytes()).unwrap();
+        let texts = parsed.parts.iter().filter_map(|part| part.text_contents());
+        texts.flat_map(str::lines).find_map(|line| line.strip_prefix("SEQUENCE:")?.trim().parse().ok()).unwrap()
+    })
+    .collect()
+}
+
+both! {
+    async fn changes_of_a_meeting_during_an_outage_are_told_in_order_by_several_slots_at_once(kind) {
+        let sink = Sink::start().await;
+        sink.busy(Some("@"));
+        let world = World::without_server(kind, Some(sink.url())).await;
+        let (oak, _, step) = begun(&world).await;
+        let one = booked(&world, booking(&step, "One", 2, json!([{ "recordId": oak }, { "email": "elm@p.example" }]))).await;
+        for hours in [6, 7, 8] {
+            world.ask(MOVE, json!({ "input": { "id": one["id"], "startsAt": noon() + Duration::hours(hours) } })).await;
+            world.clock.set(noon() + Duration::seconds(hours));
+            world.tick(true).await;
+        }
+        world.ask(CANCEL, json!({ "id": one["id"] })).await;
+        sink.busy(None);
+        for minutes in 2..20 {
+            world.clock.set(noon() + Duration::minutes(minutes));
+            // Each takes what the other left, while that is in flight.
+            tokio::join!(world.tick(true), world.tick(true), world.tick(true));
+        }
+        for to in ["oak@p.example", "elm@p.example"] {
+            assert_eq!(sequences(&sink, to), [0, 1, 2, 3, 4], "{to}");
+        }
+        world.end().await;
+    }
+}

@@ -7,7 +7,7 @@ use entity::id::*;
 use entity::phase::{self, Names, PhaseTransition};
 use entity::task::{self, FailRule};
 use entity::{Actor, Channel, PhaseStatus, RunStatus, RunType, TaskStatus, run};
-use sortie::domain::run::advance::plan::{Begin, Facts, Next, Plan, cancelled};
+use sortie::domain::run::advance::plan::{Begin, Behind, Facts, Next, Plan, cancelled};
 
 use crate::harness::noon;
 
@@ -23,6 +23,7 @@ struct Situation {
     tasks: Vec<task::Model>,
     event_tasks: Vec<TaskId>,
     waiting: Vec<TaskId>,
+    behind: Vec<Behind>,
     has_open_recipients: Option<bool>,
 }
 
@@ -38,6 +39,7 @@ impl Situation {
             tasks: Vec::new(),
             event_tasks: Vec::new(),
             waiting: Vec::new(),
+            behind: Vec::new(),
             has_open_recipients: None,
         }
     }
@@ -64,6 +66,7 @@ impl Situation {
             tasks: &self.tasks,
             event_tasks: &self.event_tasks,
             waiting: &self.waiting,
+            behind: &self.behind,
             has_open_recipients: self.has_open_recipients,
         }
     }
@@ -90,12 +93,14 @@ impl Situation {
         match next {
             Next::StartPhase(i) => self.phases[i].status = PhaseStatus::Active,
             Next::FindWaiting(_) => {}
-            Next::SkipWaiting(_) => {
-                for id in std::mem::take(&mut self.waiting) {
-                    let task = self.tasks.iter_mut().find(|task| task.id == id).unwrap();
-                    task.pending -= 1;
-                    task.skipped += 1;
-                }
+            Next::SkipWaiting(i) => {
+                let task = &mut self.tasks[i];
+                let before = self.waiting.len();
+                self.waiting.retain(|id| *id != task.id);
+                let skipped = (before - self.waiting.len()) as i64;
+                assert!(skipped > 0, "nothing waits: {task:?}");
+                task.pending -= skipped;
+                task.skipped += skipped;
             }
             Next::CloseFanOut(i) => self.tasks[i].fan_out_done = true,
             Next::SetStatus(i, status) => self.tasks[i].status = status,
@@ -401,6 +406,7 @@ fn each_situation_leads_to_its_decisions() {
                 FindWaiting(0),
                 CloseFanOut(0),
                 SetStatus(0, TaskStatus::Skipped),
+                FindWaiting(0),
                 ClosePhase(0, PhaseTransition::Skip),
                 FindOpenRecipients,
                 Complete,
@@ -446,6 +452,113 @@ fn each_situation_leads_to_its_decisions() {
                 task.status = TaskStatus::InProgress;
             }),
             vec![FindWaiting(0), steps(true)(0), Wait],
+        ),
+        (
+            "a task behind one that waits for an event, before the time is up",
+            one().task(0, |_| {}).task(0, |task| task.depends_on = after_task(0)).but(waits).but(|it| {
+                it.phases[0].open_until = Some(noon() + Duration::hours(1));
+            }),
+            vec![StartPhase(0), FindWaiting(0), SetStatus(1, TaskStatus::Blocked), steps(true)(0), Wait],
+        ),
+        (
+            "a task behind one whose event did not arrive begins",
+            one().task(0, |_| {}).task(0, |task| task.depends_on = after_task(0)).but(waits),
+            vec![
+                StartPhase(0),
+                FindWaiting(0),
+                SkipWaiting(0),
+                SetStatus(0, TaskStatus::Skipped),
+                steps(true)(1),
+                FindWaiting(0),
+                SetStatus(1, TaskStatus::InProgress),
+                steps(false)(1),
+                Wait,
+            ],
+        ),
+        (
+            "a fan-out behind one on events begins when the time is up, wherever it is declared",
+            one().task(0, fan_out).task(0, fan_out).but(|it| {
+                it.event_tasks = vec![it.tasks[1].id];
+                it.tasks[0].depends_on = after_task(1);
+                it.phases[0].status = PhaseStatus::Active;
+                it.tasks[0].status = TaskStatus::Blocked;
+                it.tasks[1].fan_out_begun = true;
+            }),
+            vec![
+                FindWaiting(0),
+                CloseFanOut(1),
+                SetStatus(1, TaskStatus::Skipped),
+                begin(0, FanOut),
+                FindWaiting(0),
+                SetStatus(0, TaskStatus::Pending),
+                Wait,
+            ],
+        ),
+        (
+            "each of three tasks in a row waits for its own event",
+            one()
+                .task(0, |_| {})
+                .task(0, |task| task.depends_on = after_task(0))
+                .task(0, |task| task.depends_on = after_task(1))
+                .but(|it| it.waiting = vec![it.tasks[0].id, it.tasks[1].id]),
+            vec![
+                StartPhase(0),
+                FindWaiting(0),
+                SkipWaiting(0),
+                SetStatus(0, TaskStatus::Skipped),
+                SetStatus(2, TaskStatus::Blocked),
+                steps(true)(1),
+                FindWaiting(0),
+                SkipWaiting(1),
+                SetStatus(1, TaskStatus::Skipped),
+                SetStatus(2, TaskStatus::Pending),
+                steps(true)(2),
+                FindWaiting(0),
+                SetStatus(2, TaskStatus::InProgress),
+                steps(false)(2),
+                Wait,
+            ],
+        ),
+        (
+            "a task behind one that waits and one that works is not passed over",
+            one()
+                .task(0, |_| {})
+                .task(0, |_| {})
+                .task(0, |task| task.depends_on = Names(vec!["task_0".into(), "task_1".into()]))
+                .but(waits)
+                .but(|it| {
+                    it.phases[0].status = PhaseStatus::Active;
+                    it.tasks[2].status = TaskStatus::Blocked;
+                    let task = &mut it.tasks[1];
+                    (task.fan_out_begun, task.pending, task.in_progress) = (true, 0, 1);
+                    task.status = TaskStatus::InProgress;
+                }),
+            vec![FindWaiting(0), steps(true)(0), Wait],
+        ),
+        (
+            "a step that follows one of a task behind one that waits",
+            one()
+                .task(0, |_| {})
+                .task(0, |task| task.depends_on = after_task(0))
+                .task(0, |task| (task.fan_out_begun, task.fan_out) = (true, true))
+                .but(waits)
+                .but(|it| {
+                    it.phases[0].status = PhaseStatus::Active;
+                    it.tasks[1].status = TaskStatus::Blocked;
+                    let (task, followed) = (it.tasks[2].id, vec![it.tasks[1].id]);
+                    it.behind = vec![Behind { task, followed, steps: 1 }];
+                }),
+            vec![
+                FindWaiting(0),
+                SkipWaiting(0),
+                SetStatus(0, TaskStatus::Skipped),
+                SetStatus(1, TaskStatus::Pending),
+                steps(true)(1),
+                FindWaiting(0),
+                SetStatus(1, TaskStatus::InProgress),
+                steps(false)(1),
+                Wait,
+            ],
         ),
         (
             "everything has ended",

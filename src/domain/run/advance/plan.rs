@@ -31,8 +31,22 @@ pub struct Facts<'a> {
     /// Tasks of the planned phase's single steps that wait for an event which has not arrived; one
     /// entry per step, as found at the last [`Next::FindWaiting`].
     pub waiting: &'a [TaskId],
+    /// Pending steps of the planned phase that follow steps of its other tasks and do not wait for
+    /// an event themselves, as found at the last [`Next::FindWaiting`].
+    pub behind: &'a [Behind],
     /// True if a recipient of the run has no outcome; `None` before [`Next::FindOpenRecipients`].
     pub has_open_recipients: Option<bool>,
+}
+
+/// Pending steps of a task that follow steps of other tasks, directly or through other steps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Behind {
+    /// Their task.
+    pub task: TaskId,
+    /// The other tasks.
+    pub followed: Vec<TaskId>,
+    /// Number of the steps.
+    pub steps: i64,
 }
 
 /// The next decision. Phases and tasks are given by their position in the facts.
@@ -42,7 +56,7 @@ pub enum Next {
     StartPhase(usize),
     /// Asks for the single steps of a phase that wait for an event.
     FindWaiting(usize),
-    /// Skips the waiting steps: nothing else keeps their phase open.
+    /// Skips the waiting steps of a task: nothing else keeps their phase open.
     SkipWaiting(usize),
     /// Closes an event task: no more steps are created.
     CloseFanOut(usize),
@@ -88,12 +102,15 @@ impl Next {
 }
 
 /// Position of a plan within a run that is not cancelled.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Plan {
     phase: usize,
     stage: Stage,
     /// True if all earlier phases are completed or skipped.
     are_earlier_done: bool,
+    /// Tasks of the phase that wait for events no longer, as found at the start of the current pass.
+    /// Tasks that depend on them begin first, and are judged in the next pass.
+    over: Vec<usize>,
     /// True if the current pass over the phase changed steps.
     changed: bool,
 }
@@ -104,7 +121,7 @@ enum Stage {
     Start,
     Active,
     Waiting,
-    Derive { is_over: bool, task: usize },
+    Derive { task: usize },
     Begin { task: usize },
     Close,
     Leave,
@@ -112,7 +129,7 @@ enum Stage {
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { phase: 0, stage: Stage::Start, are_earlier_done: true, changed: false }
+        Self { phase: 0, stage: Stage::Start, are_earlier_done: true, over: Vec::new(), changed: false }
     }
 }
 
@@ -156,23 +173,20 @@ impl Plan {
                 Some(Next::FindWaiting(self.phase))
             }
             Stage::Waiting => {
-                let is_over = is_over(facts, phase);
-                self.stage = Stage::Derive { is_over, task: 0 };
-                self.changed = is_over && !facts.waiting.is_empty();
-                self.changed.then_some(Next::SkipWaiting(self.phase))
+                self.over = over(facts, phase);
+                self.changed = !self.over.is_empty();
+                self.stage = Stage::Derive { task: 0 };
+                None
             }
-            Stage::Derive { is_over, task: i } => match facts.tasks.get(i) {
+            Stage::Derive { task: i } => match facts.tasks.get(i) {
                 None => {
                     self.stage = if is_running(facts) { Stage::Begin { task: 0 } } else { Stage::Close };
                     None
                 }
-                Some(task)
-                    if task.phase_id == phase.id && is_over && is_on_event(facts, task) && !task.fan_out_done =>
-                {
-                    Some(Next::CloseFanOut(i))
-                }
+                Some(task) if self.over.contains(&i) && is_to_create(facts, task) => Some(Next::CloseFanOut(i)),
+                Some(task) if self.over.contains(&i) && waiting_in(facts, task) > 0 => Some(Next::SkipWaiting(i)),
                 Some(task) => {
-                    self.stage = Stage::Derive { is_over, task: i + 1 };
+                    self.stage = Stage::Derive { task: i + 1 };
                     let status = status_of(facts, task);
                     (task.phase_id == phase.id && status != task.status).then_some(Next::SetStatus(i, status))
                 }
@@ -217,17 +231,62 @@ fn are_dependencies_met(facts: &Facts<'_>, task: &task::Model) -> bool {
     task.depends_on.0.iter().all(met)
 }
 
-/// True if nothing is left in an active phase but waiting for events, and the time for them is up.
-/// Single steps that wait for an event keep no phase open, and a task on events creates steps only
-/// as long as the phase has other work.
-fn is_over(facts: &Facts<'_>, phase: &phase::Model) -> bool {
-    let of_phase = || facts.tasks.iter().filter(|task| task.phase_id == phase.id);
-    let waiting_in = |task: &task::Model| facts.waiting.iter().filter(|id| **id == task.id).count() as i64;
-    let only_waits = |task: &task::Model| task.fan_out_done && task.counts().open() == waiting_in(task);
-    let has_waiting = !facts.waiting.is_empty() || of_phase().any(|task| is_on_event(facts, task));
-    has_waiting
-        && phase.open_until.is_none_or(|until| until <= facts.now)
-        && of_phase().all(|task| only_waits(task) || (is_on_event(facts, task) && task.counts().open() == 0))
+/// Number of a task's single steps that wait for an event.
+fn waiting_in(facts: &Facts<'_>, task: &task::Model) -> i64 {
+    facts.waiting.iter().filter(|id| **id == task.id).count() as i64
+}
+
+/// True for a task on events that may create more steps.
+fn is_to_create(facts: &Facts<'_>, task: &task::Model) -> bool {
+    is_on_event(facts, task) && !task.fan_out_done
+}
+
+/// Tasks of an active phase that wait for events no longer: nothing else is left in the phase, and
+/// the time for events is up. Single steps that wait for an event keep no phase open, and a task on
+/// events creates steps only as long as the phase has other work.
+///
+/// A task that depends on one that waits, directly or through others, is no such work: it begins
+/// when the waiting is over, and what it waits for itself is not over before that.
+fn over(facts: &Facts<'_>, phase: &phase::Model) -> Vec<usize> {
+    if phase.open_until.is_some_and(|until| until > facts.now) {
+        return Vec::new();
+    }
+    let of_phase = || facts.tasks.iter().enumerate().filter(|(_, task)| task.phase_id == phase.id);
+    let waits = |task: &task::Model| waiting_in(facts, task) > 0 || is_to_create(facts, task);
+    let mut held: Vec<&str> = Vec::new();
+    loop {
+        let is_behind = |task: &task::Model| {
+            let ends_later = |other: &task::Model| waits(other) || held.contains(&other.key.as_str());
+            let depends_on = |other: &task::Model| task.depends_on.0.contains(&other.key);
+            of_phase().any(|(_, other)| depends_on(other) && ends_later(other))
+        };
+        let found = of_phase().map(|(_, task)| task);
+        let more: Vec<&str> = found
+            .filter(|task| !task.fan_out_begun && !held.contains(&task.key.as_str()) && is_behind(task))
+            .map(|task| task.key.as_str())
+            .collect();
+        if more.is_empty() {
+            break;
+        }
+        held.extend(more);
+    }
+    let is_held = |task: &task::Model| held.contains(&task.key.as_str());
+    // Steps that follow one of a task that can't begin.
+    let is_stopped = |id: &TaskId| of_phase().any(|(_, task)| task.id == *id && is_held(task));
+    let stopped_in = |task: &task::Model| {
+        let mine = facts.behind.iter().filter(|behind| behind.task == task.id);
+        mine.filter(|behind| behind.followed.iter().any(is_stopped)).map(|behind| behind.steps).sum::<i64>()
+    };
+    let only_waits = |task: &task::Model| {
+        let open = task.counts().open();
+        is_held(task)
+            || (task.fan_out_done && open == waiting_in(facts, task) + stopped_in(task))
+            || (is_on_event(facts, task) && open == 0)
+    };
+    if !of_phase().all(|(_, task)| only_waits(task)) {
+        return Vec::new();
+    }
+    of_phase().filter(|(_, task)| waits(task) && !is_held(task)).map(|(i, _)| i).collect()
 }
 
 /// Status of a task of an active phase.

@@ -112,8 +112,8 @@ pub(super) async fn due(tx: &Tx, snapshot: &RunSnapshot, task: &task::Model) -> 
     Ok(())
 }
 
-/// Single steps of a phase that wait for an event, directly or through other steps.
-pub(super) async fn waiting(
+/// Pending single steps of a phase; none if no single step of the phase waits for an event.
+pub(super) async fn pending_beside_events(
     tx: &Tx,
     snapshot: &RunSnapshot,
     phase: &str,
@@ -128,14 +128,12 @@ pub(super) async fn waiting(
         return Ok(Vec::new());
     }
     let ids = tasks.iter().filter(|task| singles().any(|single| single.key == task.key)).map(|task| task.id);
-    let pending = step::Entity::find()
+    Ok(step::Entity::find()
         .filter(any_of(tx.dialect(), step::COLUMN.task_id, ids))
         .filter(step::COLUMN.status.eq(StepStatus::Pending))
         .order_by_asc(step::COLUMN.sequence)
         .all(tx.db())
-        .await?;
-    let keys = steps::waiting_for_events(&pending);
-    Ok(pending.into_iter().filter(|step| keys.contains(&step.key)).collect())
+        .await?)
 }
 
 /// Starts and submits a review once Draft is closed; skips it if there is nothing to review.

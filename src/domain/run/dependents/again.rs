@@ -161,19 +161,23 @@ pub(crate) async fn trigger_again(
         return Ok(());
     }
     let Some(recipient_id) = step.run_record_id.filter(|_| !is_single) else { return Ok(()) };
+    let change = |step| Change { step, from: None, kind: "", reason: None };
+    // A delay without a step before it counts from the step's creation.
+    if let Ok(Trigger::Delay(span)) = step.trigger.parse()
+        && step.sequence == 0
+    {
+        let available = Ord::max(storable::after(step.created_at, span.chrono()), tx.now());
+        let skipped = enqueue(tx, run, snapshot, vec![step.clone()], available).await?;
+        return advance(tx, run, snapshot, &skipped.into_iter().map(change).collect::<Vec<_>>()).await;
+    }
     for (key, dependents) in &snapshot.graph.dependents {
         let Some(dependent) = dependents.iter().find(|dependent| dependent.key == step.key) else { continue };
-        let of_recipient = if snapshot.graph.fan_out_keys.contains(key) {
-            step::COLUMN.run_record_id.eq(recipient_id)
-        } else {
-            step::COLUMN.run_record_id.is_null()
-        };
-        let before = step::Entity::find()
-            .filter(of_recipient)
-            .filter(step::COLUMN.run_id.eq(run.id))
-            .filter(step::COLUMN.key.eq(key))
-            .one(tx.db())
-            .await?;
+        let mut before = step::Entity::find().filter(step::COLUMN.run_id.eq(run.id)).filter(step::COLUMN.key.eq(key));
+        // A single step exists once, in a run about one record with its recipient.
+        if snapshot.graph.fan_out_keys.contains(key) {
+            before = before.filter(step::COLUMN.run_record_id.eq(recipient_id));
+        }
+        let before = before.one(tx.db()).await?;
         let Some(before) = before else { continue };
         let end = DependencyEnd::of(before.status, before.result.is_some());
         let available = match (dependent.delay, end) {
@@ -182,10 +186,10 @@ pub(crate) async fn trigger_again(
                 if due > tx.now() { due } else { tx.now() }
             }
             (None, Some(DependencyEnd::Completed)) => tx.now(),
+            // `permissions` allows no restart of a step that can only be skipped again.
             (None, Some(DependencyEnd::Skipped | DependencyEnd::Failed)) | (_, None) => continue,
         };
         let skipped = enqueue(tx, run, snapshot, vec![step.clone()], available).await?;
-        let change = |step| Change { step, from: None, kind: "", reason: None };
         return advance(tx, run, snapshot, &skipped.into_iter().map(change).collect::<Vec<_>>()).await;
     }
     Ok(())

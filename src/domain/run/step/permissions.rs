@@ -9,18 +9,19 @@ use entity::definition::{ApprovalDef, StepDef, Trigger};
 use entity::id::*;
 use entity::member::Role;
 use entity::reviewer::ReviewPolicy;
-use entity::step::{COLUMN, Column, Entity, Executor, Model, StepStatus, StepTransition};
+use entity::step::{Executor, Model, StepStatus, StepTransition};
 use entity::{
     Actor, CampaignStatus, CommunicationStatus, RunStatus, RunType, StateMachine, campaign, communication, phase,
     queued_message, run, task,
 };
-use sea_orm::{ColumnTrait, Condition, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter};
 
 use serde_json::json;
 
+use super::neighbours;
 use crate::domain::plan::run_template;
-use crate::domain::run::{self as runs, snapshot::RunSnapshot, step_graph::StepGraph};
-use crate::kernel::db::batch::any_of;
+use crate::domain::run::dependents::DependencyEnd;
+use crate::domain::run::{self as runs, snapshot::RunSnapshot};
 use crate::kernel::error::{Code, Error, Refusal, Result};
 use crate::kernel::viewer::Viewer;
 
@@ -78,6 +79,9 @@ pub struct StepContext {
     pub(super) declared: Option<StepDef>,
     /// True if a dependent step has left PENDING.
     has_started_dependents: bool,
+    /// Key and outcome of the step that a person's skipped step waits for, unless it is open or
+    /// completed.
+    ended_before: Option<(String, DependencyEnd)>,
     /// Number of the step's messages in flight; guided work only.
     messages_in_flight: u64,
     /// True if the campaign is paused.
@@ -118,8 +122,14 @@ impl StepContext {
         let needs_verdicts = step.kind == run_template::REVIEW && policy == Some(ReviewPolicy::All);
         let undecided = if needs_verdicts { drafts.await? } else { 0 };
         let has_started_dependents = match step.status {
-            StepStatus::Completed => has_started_dependents(db, step, &snapshot.graph).await?,
+            StepStatus::Completed => neighbours::has_started_dependents(db, step, &snapshot.graph).await?,
             _ => false,
+        };
+        let ended_before = match step.status {
+            StepStatus::Skipped if step.assigned_to == Executor::Human => {
+                neighbours::ended_before(db, step, &snapshot, &tasks).await?
+            }
+            _ => None,
         };
         Ok(Self {
             messages_in_flight: Box::pin(in_flight(db, step, &run)).await?,
@@ -131,6 +141,7 @@ impl StepContext {
             tasks,
             undecided,
             has_started_dependents,
+            ended_before,
             now,
         })
     }
@@ -153,32 +164,6 @@ impl StepContext {
         let rows = StepRows { run, phases, tasks, snapshot, campaign };
         Self::of(db, step, rows, count_drafts(db, step.run_id), now).await
     }
-}
-
-/// True if a step that depends on this one has left PENDING. One whose delay is still running, or
-/// has just passed, can wait again.
-async fn has_started_dependents(db: &impl ConnectionTrait, step: &Model, graph: &StepGraph) -> Result<bool> {
-    let keys = graph.dependents_of(&step.key);
-    if keys.is_empty() {
-        return Ok(false);
-    }
-    let mut left_pending = Entity::find()
-        .filter(COLUMN.run_id.eq(step.run_id))
-        .filter(any_of(db.get_database_backend(), Column::Key, keys))
-        .filter(COLUMN.status.ne(StepStatus::Pending))
-        .filter(delayed().not());
-    if let Some(recipient_id) = step.run_record_id.filter(|_| graph.fan_out_keys.contains(&step.key)) {
-        left_pending = left_pending.filter(COLUMN.run_record_id.eq(recipient_id));
-    }
-    Ok(left_pending.count(db).await? > 0)
-}
-
-/// SQL condition: the step is queued after a delay, and was never claimed.
-fn delayed() -> Condition {
-    Condition::all()
-        .add(COLUMN.status.eq(StepStatus::Queued))
-        .add(COLUMN.attempt_count.eq(0))
-        .add(Column::Trigger.starts_with("delay:"))
 }
 
 /// Number of messages of a guided step that are in flight. Queries only if the run has any.
@@ -235,10 +220,10 @@ pub fn check_allowed(viewer: &Viewer, step: &Model, context: &StepContext, actio
             "{} of its messages are in flight: reset it when their outcome is known",
             context.messages_in_flight
         )),
-        Action::Reset | Action::Restart if !human => conflict("only steps done by people can be reset"),
-        Action::Reset | Action::Restart if review => {
-            conflict("a review can't be reset: messages it approved may have been sent")
-        }
+        Action::Reset if !human => conflict("only steps done by people can be reset"),
+        Action::Restart if !human => conflict("only steps done by people can be restarted"),
+        Action::Reset if review => conflict("a review can't be reset: messages it approved may have been sent"),
+        Action::Restart if review => conflict("a review can't be restarted: messages it approved may have been sent"),
         Action::Complete if approval.is_some() => conflict("the step needs approval: submit it"),
         Action::Submit if approval.is_none() => conflict("the step needs no approval: complete it"),
         Action::Skip if step.lease_owner.is_some() => conflict("a worker holds it until its lease expires"),
@@ -264,6 +249,12 @@ pub fn check_allowed(viewer: &Viewer, step: &Model, context: &StepContext, actio
         Action::Reset | Action::Restart | Action::Retry if dependent_tasks_started(step, context) => {
             conflict("a task that waited for this one has begun")
         }
+        Action::Restart if let Some((key, end)) = &context.ended_before => conflict(&match end {
+            DependencyEnd::Failed => format!("it waits for {key}, which failed: retry that first"),
+            DependencyEnd::Completed | DependencyEnd::Skipped => {
+                format!("it waits for {key}, which was skipped: restart that first")
+            }
+        }),
         Action::Reset if dependent_steps_started(step, context) => {
             conflict("a step that waited for this one is no longer PENDING")
         }

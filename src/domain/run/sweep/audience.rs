@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use entity::id::*;
 use entity::run_record::{self, Outcome};
+use entity::step::StepReason;
 use entity::sweep::Model;
 use entity::{record, run};
 use sea_orm::sea_query::{Expr, ExprTrait, Query};
@@ -15,6 +16,7 @@ use sea_orm::{
 use crate::domain::audience::record::filter;
 use crate::domain::audience::suppression;
 use crate::domain::plan::campaign_snapshot::CampaignSnapshot;
+use crate::domain::run::step::ReasonText;
 use crate::domain::run::{carried_replies, snapshot, unreached};
 use crate::kernel::db::batch::{any_of, insert_all};
 use crate::kernel::db::{Db, Tx};
@@ -214,6 +216,67 @@ async fn recipients(
         }
     });
     Ok(each.collect())
+}
+
+/// Judges again the recipients that had no address, or a suppressed one, when they were added or
+/// since then: those that can be reached now get their address, and no outcome. Returns the reasons
+/// for the others.
+pub(in crate::domain::run) async fn judge_again(
+    tx: &Tx,
+    run: &run::Model,
+    recipients: &[RunRecordId],
+) -> Result<HashMap<RunRecordId, ReasonText>> {
+    let no_address =
+        run_record::COLUMN.outcome.eq(Outcome::Skipped).and(run_record::Column::Reason.starts_with("NO_ADDRESS"));
+    let excluded = run_record::Entity::find()
+        .filter(any_of(tx.dialect(), run_record::COLUMN.id, recipients.iter().copied()))
+        .filter(run_record::COLUMN.outcome.eq(Outcome::Suppressed).or(no_address))
+        .all(tx.db())
+        .await?;
+    if excluded.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let ids: Vec<RecordId> = excluded.iter().filter_map(|row| row.record_id).collect();
+    let records = crate::domain::audience::record::find_all(tx.db(), &Viewer::engine(run.org_id), &ids).await?;
+    let address_of = |row: &run_record::Model| {
+        let record = records.iter().find(|record| Some(record.id) == row.record_id)?;
+        Some((record, crate::domain::audience::record::address(record, run.channel)?))
+    };
+    let keys: Vec<String> = excluded.iter().filter_map(address_of).map(|(_, (_, key))| key).collect();
+    let suppressed = suppression::find_suppressed(tx.db(), run.org_id, run.channel, &keys).await?;
+    let mut taken: HashMap<String, RunRecordId> = run_record::Entity::find()
+        .filter(run_record::COLUMN.run_id.eq(run.id))
+        .filter(any_of(tx.dialect(), run_record::Column::AddressKey, keys))
+        .all(tx.db())
+        .await?
+        .into_iter()
+        .filter_map(|row| Some((row.address_key?, row.id)))
+        .collect();
+    let mut reasons = HashMap::new();
+    for row in excluded {
+        let why = match address_of(&row) {
+            None => ReasonText::new(StepReason::NoAddress, "its record has no address".to_owned()),
+            Some((record, _)) if record.unsubscribed_at.is_some() => {
+                ReasonText::new(StepReason::Suppressed, suppression::UNSUBSCRIBED.to_owned())
+            }
+            Some((_, (_, key))) if suppressed.contains_key(&key) => {
+                ReasonText::new(StepReason::Suppressed, suppressed[&key].clone())
+            }
+            Some((_, (address, key))) => {
+                let by = *taken.entry(key.clone()).or_insert(row.id);
+                if by == row.id {
+                    let mut row = row.into_active_model();
+                    (row.address, row.address_key) = (Set(Some(address)), Set(Some(key)));
+                    (row.outcome, row.reason) = (Set(None), Set(None));
+                    row.update(tx.db()).await?;
+                    continue;
+                }
+                ReasonText::new(StepReason::DuplicateAddress, "another recipient has its address".to_owned())
+            }
+        };
+        reasons.insert(row.id, why);
+    }
+    Ok(reasons)
 }
 
 /// True if an address was reached by another record's message.

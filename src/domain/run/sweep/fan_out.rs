@@ -17,7 +17,7 @@ use crate::domain::run::early_events;
 use crate::domain::run::new_steps::{self, StepBatch};
 use crate::domain::run::snapshot::{self, RunSnapshot};
 use crate::domain::run::step::ReasonText;
-use crate::domain::run::sweep::close;
+use crate::domain::run::sweep::{audience, close};
 use crate::domain::run::{repeat, step_messages};
 use crate::kernel::db::Tx;
 use crate::kernel::db::batch::any_of;
@@ -101,6 +101,15 @@ pub(in crate::domain::run) async fn make(
         None => stops.first(record, key),
         Some(event) => stops.after(record, key, *record.and_then(|id| event.numbers.get(&id))?),
     };
+    let is_message = |kind: &str| [kind::DRAFT, kind::SEND, kind::EMAIL].contains(&kind);
+    let unreachable = match event {
+        // An event may arrive long after the audience was stored.
+        Some(_) if created.iter().any(|at| is_message(&declared.steps[*at].kind)) => {
+            let ids: Vec<RunRecordId> = recipients.iter().map(|recipient| recipient.0).collect();
+            audience::judge_again(tx, run, &ids).await?
+        }
+        _ => HashMap::new(),
+    };
     let ancestors = repeat::ancestors(tx, run, snapshot).await?;
     let earlier = repeat::done_before(tx, &ancestors, &keys, &records).await?;
     let drafting = earlier.values().filter(|step| step.kind == kind::DRAFT).map(|step| step.id);
@@ -144,6 +153,10 @@ pub(in crate::domain::run) async fn make(
         let skip_reason = skip_reason.or(why.filter(|_| !waits)).or_else(|| match end {
             Some((key, end)) if end != DependencyEnd::Completed => Some(dependents::dependency_reason(key, end)),
             _ => None,
+        });
+        let skip_reason = skip_reason.or_else(|| {
+            let recipient = step.run_record_id.filter(|_| is_message(&of.kind))?;
+            unreachable.get(&recipient).cloned()
         });
         if let Some(why) = skip_reason {
             step.status = StepStatus::Skipped;

@@ -21,13 +21,6 @@ enum Kind {
     OnEvents,
 }
 
-impl Kind {
-    /// True if others may depend on such a task: one that waits for an event may keep them forever.
-    fn ends_by_itself(self) -> bool {
-        matches!(self, Self::Steps { waiting: 0, .. } | Self::FanOut(_) | Self::LeftOut)
-    }
-}
-
 #[derive(Clone, Debug)]
 struct Declared {
     kind: Kind,
@@ -126,9 +119,7 @@ impl Imitated {
                         }
                     }
                 });
-                if declared.kind.ends_by_itself() {
-                    before.push(number);
-                }
+                before.push(number);
                 if matches!(declared.kind, Kind::OnEvents) {
                     rows.event_tasks.push(rows.tasks[number].id);
                 }
@@ -164,13 +155,7 @@ impl Imitated {
                         .flat_map(|(task, waits)| std::iter::repeat_n(task.id, usize::try_from(*waits).unwrap()))
                         .collect();
                 }
-                Next::SkipWaiting(_) => {
-                    for (task, waits) in self.rows.tasks.iter().zip(&mut self.waits) {
-                        if self.rows.waiting.contains(&task.id) {
-                            *waits = 0;
-                        }
-                    }
-                }
+                Next::SkipWaiting(i) => self.waits[i] = 0,
                 Next::Begin(_, Begin::Steps { first: false }) => {}
                 Next::Begin(i, _) => assert!(self.begun.insert(i), "the task {i} begins twice"),
                 Next::SetStatus(i, status) => assert_ne!(self.rows.tasks[i].status, status),

@@ -115,17 +115,26 @@ fn a_fan_out_has_an_outcome_once_no_step_is_open_or_to_come() {
 #[test]
 fn steps_that_follow_a_waiting_one_wait_too() {
     let task = the_task();
+    let at = |sequence, key: &str, trigger: &str| step::Model { sequence, ..a_step(&task, key, trigger) };
     // The order of the rows does not matter.
     let pending = [
-        a_step(&task, "third", "after:second"),
-        a_step(&task, "second", "after:first"),
-        a_step(&task, "first", "event:reply"),
-        a_step(&task, "other", "after:something"),
-        a_step(&task, "by_hand", "manual"),
-        a_step(&task, "late", "delay:1h"),
+        at(2, "third", "after:second"),
+        at(4, "delayed", "delay:1h"),
+        at(1, "second", "after:first"),
+        at(3, "fourth", "after:third"),
+        at(0, "first", "event:reply"),
+        at(6, "other", "after:something"),
+        at(7, "by_hand", "manual"),
+        // The step before it does not wait.
+        at(8, "late", "delay:1h"),
+        // The step before it has ended.
+        at(10, "last", "delay:1h"),
+        // The step before it in its own task has ended, too.
+        step::Model { task_id: TaskId::new(), ..at(5, "elsewhere", "delay:1h") },
     ];
-    let mut waiting: Vec<String> = waiting_for_events(&pending).into_iter().collect();
+    let mut waiting: Vec<(String, String)> = waiting_for_events(&pending).into_iter().collect();
     waiting.sort();
-    assert_eq!(waiting, ["first", "second", "third"]);
-    assert!(waiting_for_events(&pending[3..]).is_empty());
+    let wanted = ["delayed", "first", "fourth", "second", "third"];
+    assert_eq!(waiting, wanted.map(|key| (key.to_owned(), "event:reply".to_owned())));
+    assert!(waiting_for_events(&pending[5..]).is_empty());
 }

@@ -1,7 +1,7 @@
 //! Plans the single steps of a task that has begun: each is enqueued, skipped, offered to a person,
 //! or left waiting, depending on its trigger.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use entity::definition::Trigger;
@@ -77,19 +77,24 @@ pub fn end_of_fan_out(task: &task::Model) -> Option<DependencyEnd> {
     }
 }
 
-/// Keys of those pending steps that wait for an event, directly or through other steps.
-pub fn waiting_for_events(pending: &[step::Model]) -> HashSet<String> {
-    let mut keys: HashSet<String> = HashSet::new();
+/// Keys of those pending steps that wait for an event, directly or through other steps, each with
+/// the event's trigger.
+pub fn waiting_for_events(pending: &[step::Model]) -> HashMap<String, String> {
+    let mut keys: HashMap<String, String> = HashMap::new();
     loop {
         let before = keys.len();
-        for step in pending {
-            let is_waiting = match step.trigger.parse() {
-                Ok(Trigger::Event(_)) => true,
-                Ok(Trigger::After(key)) => keys.contains(&key),
-                _ => false,
+        for step in pending.iter() {
+            let event = match step.trigger.parse() {
+                Ok(Trigger::Event(_)) => Some(step.trigger.clone()),
+                Ok(Trigger::After(key)) => keys.get(&key).cloned(),
+                Ok(Trigger::Delay(_)) => pending
+                    .iter()
+                    .find(|other| other.task_id == step.task_id && other.sequence + 1 == step.sequence)
+                    .and_then(|previous| keys.get(&previous.key).cloned()),
+                Ok(Trigger::Immediate | Trigger::Manual) | Err(_) => None,
             };
-            if is_waiting {
-                keys.insert(step.key.clone());
+            if let Some(event) = event {
+                keys.insert(step.key.clone(), event);
             }
         }
         if keys.len() == before {
