@@ -288,5 +288,5 @@ const FIRE_TIMES: i32 = 100;
 /// Complexity of the fire times of one pattern: of reading it, and of each time.
 fn fire_times_cost(count: Option<i32>, below: usize) -> usize {
     let count = usize::try_from(count.unwrap_or(5).min(FIRE_TIMES)).unwrap_or_default();
-    repeated_cost(count, below.saturating_add(20)).saturating_add(200)
+    repeated_cost(count, below.saturating_add(40)).saturating_add(200)
 }

@@ -62,7 +62,7 @@ pub async fn execute(app: &App, admitted: Admitted) -> Result<Vec<u8>, RequestEr
     written
 }
 
-/// What a request with large introspection gets.
+/// The written response to large introspection, or the turn to write it.
 enum ForIntrospection {
     Known(Vec<u8>),
     Run(Turn),

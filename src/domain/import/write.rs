@@ -46,7 +46,7 @@ pub(super) async fn chunk(
         let rows = without_duplicates(tx, &mut report, &rows, &mut opted_out, &mut problems).await?;
         let opted_out = suppression::unlisted(tx, viewer, &opted_out).await?;
         upsert(tx, viewer, &mut report, &rows, &opted_out, &mut problems).await?;
-        // Without those that a record's own opt-out has closed meanwhile.
+        // A record's own opt-out may have closed some of them meanwhile.
         let opted_out = suppression::unlisted(tx, viewer, &opted_out).await?;
         suppression::close(tx, viewer, &opted_out).await?;
         keep(tx, &report, &problems).await?;
