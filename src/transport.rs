@@ -13,6 +13,7 @@ pub mod failed_logins;
 pub mod guard;
 pub mod http;
 pub mod import;
+mod introspection;
 pub mod items;
 mod json_path;
 pub mod origin;

@@ -2,6 +2,7 @@
 //! reported. Idempotent: importing the same file again changes nothing. A field without a column in
 //! the file stays as it is; a blank cell clears its field.
 
+mod addresses;
 mod columns;
 mod dates;
 mod delimiter;
@@ -30,6 +31,7 @@ use crate::kernel::{limits, validate};
 use crate::transact;
 use columns::{Column, Field, Target};
 use lines::{Found, Ids, Line, Lines};
+use row::Parsed;
 
 /// A problem with one cell or line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,10 +97,11 @@ pub async fn import_with(
     let mut file = File::open(options, source, &kind)?;
     let mut report = begin(db, viewer, options, &file).await?;
     loop {
-        let (mut rows, mut problems, mut size) = (Vec::new(), Vec::new(), 0);
+        let (mut rows, mut contacts, mut problems, mut size) = (Vec::new(), Vec::new(), Vec::new(), 0);
         let mut end = None;
         while rows.len() + problems.len() < limits::CHUNK as usize && size < limits::IMPORT_HELD_BYTES {
-            let (line, row, found) = match file.next() {
+            let skipped = |line, why| (line, Parsed { problems: vec![whole(line, why)], ..Parsed::default() });
+            let (line, parsed) = match file.next() {
                 None => {
                     end = Some(None);
                     break;
@@ -109,20 +112,20 @@ pub async fn import_with(
                 }
                 Some(Ok(Found::Line(line))) if line.is_blank() => continue,
                 Some(Ok(Found::TooLong(line))) => {
-                    (line, None, vec![whole(line, format!("is longer than {} bytes", limits::IMPORT_LINE_BYTES))])
+                    skipped(line, format!("is longer than {} bytes", limits::IMPORT_LINE_BYTES))
                 }
                 Some(Ok(Found::Unclosed(opened))) => {
                     let why = format!("the quote opened in line {opened} is not closed: the rest was not read");
                     end = Some(Some(Ok(why.clone())));
-                    (opened, None, vec![whole(opened, why)])
+                    skipped(opened, why)
                 }
                 Some(Ok(Found::Line(line))) => {
                     size += line.size();
-                    let (row, found) =
-                        row::read(&mut file.columns, &line, region.as_deref(), db.now(), file.by_address);
-                    (line.line, row, found)
+                    let now = db.now();
+                    (line.line, row::read(&mut file.columns, &line, region.as_deref(), now, file.by_address))
                 }
             };
+            let Parsed { row, opted_out, problems: found } = parsed;
             debug_assert!(row.is_some() || !found.is_empty(), "line {line} is neither taken nor reported");
             report.rows += 1;
             match row {
@@ -132,12 +135,13 @@ pub async fn import_with(
                 }
                 None => report.bad += 1,
             }
+            contacts.extend(opted_out);
             problems.extend(found);
             if end.is_some() {
                 break;
             }
         }
-        report = match write::chunk(db, viewer, &report, &rows, &mut problems).await {
+        report = match write::chunk(db, viewer, &report, &rows, &contacts, &mut problems).await {
             Ok(report) => report,
             Err(err) => {
                 finish(db, &report, &file, Some("the rest could not be written: see the log")).await?;

@@ -45,7 +45,8 @@ impl LaunchInput {
     }
 }
 
-/// Returns a single time or a pattern, `None` if neither is given; rejects both together.
+/// Returns a single time or a pattern, `None` if neither is given; rejects both together,
+/// and a single time with settings of a pattern.
 pub fn when(
     at: Option<DateTime<Utc>>,
     cron: Option<&str>,
@@ -55,6 +56,9 @@ pub fn when(
 ) -> std::result::Result<Option<ScheduleTime>, Refusal> {
     match (at, cron) {
         (Some(_), Some(_)) => Err(Refusal::input("cron", "give `at` or `cron`, not both")),
+        (Some(_), None) if timezone.is_some() || gap.is_some() || fold.is_some() => {
+            Err(ScheduleTime::at_with_policies())
+        }
         (Some(at), None) => Ok(Some(ScheduleTime::At(chrono::SubsecRound::trunc_subsecs(at, 6)))),
         (None, Some(cron)) => Ok(Some(ScheduleTime::Cron {
             cron: cron.to_owned(),

@@ -3,6 +3,8 @@
 mod change;
 mod fire_time;
 
+use std::time::Instant;
+
 use async_graphql::{Context, ID, Object, Result};
 pub use change::{
     EndScheduleInput, EndSchedulePayload, ScheduleActInput, ScheduleChangePayload, ScheduleMutation,
@@ -18,15 +20,15 @@ pub use fire_time::{FireNote, FireTime};
 
 use super::AvailableAction;
 use super::campaign::Campaign;
-use super::list::{List, Totals, args, list};
+use super::list::{List, Totals, args, list, repeated_cost};
 use super::loader::{load, nested_page};
 use super::member::Member;
 use super::run_template::RunTemplate;
 use super::{Actor, db, viewer};
-use crate::domain::plan::schedule::{self as noun, EITHER_DAY, Pattern};
+use crate::domain::plan::schedule::{self as noun, EITHER_DAY, Occurrence, Pattern};
 use crate::domain::run::schedule_change::{Action, check_allowed};
 use crate::kernel::error::Refusal;
-use crate::kernel::{storable, validate};
+use crate::kernel::{budget, storable, validate};
 
 /// The start times of a campaign's runs or of guided work: once or repeating.
 pub struct Schedule(pub entity::schedule::Model);
@@ -245,6 +247,7 @@ impl ScheduleQuery {
     /// 9999 ends first. Rejected with BAD_USER_INPUT for an invalid pattern or time zone, or for a
     /// pattern that never fires.
     #[allow(clippy::too_many_arguments, reason = "each is an argument of the field")]
+    #[graphql(complexity = "fire_times_cost(count, child_complexity)")]
     async fn next_fire_times(
         &self,
         ctx: &Context<'_>,
@@ -259,18 +262,31 @@ impl ScheduleQuery {
         #[graphql(desc = "Policy for local times that occur twice; ONCE by default.")] fold: Option<FoldPolicy>,
     ) -> Result<Vec<FireTime>> {
         let (gap, fold) = (gap.unwrap_or(GapPolicy::Shift), fold.unwrap_or(FoldPolicy::Once));
-        let pattern = Pattern::parse(&cron, &timezone, gap, fold)?;
         let count = count.unwrap_or(5);
         if !(0..=FIRE_TIMES).contains(&count) {
             return Err(Refusal::input("count", format!("must be 0 to {FIRE_TIMES}")).into());
         }
         let after = storable::time(after.unwrap_or_else(|| db(ctx).now())).map_err(|unfit| unfit.of("after"))?;
-        let found = pattern.take(after, usize::try_from(count).unwrap_or_default());
-        // Times after the last year can't be stored, so nothing fires then.
-        let found = found.iter().take_while(|found| storable::time(found.at).is_ok());
-        Ok(found.map(|found| FireTime::of(&pattern, found, fold)).collect())
+        let found = budget::run_here(move |until| {
+            let pattern = Pattern::parse(&cron, &timezone, gap, fold)?;
+            // Times after the last year can't be stored, so nothing fires then.
+            let stored = pattern.after(after).take_while(|found| storable::time(found.at).is_ok());
+            let in_time = |found: &Occurrence| match Instant::now() > until {
+                true => Err(budget::late("cron")),
+                false => Ok(FireTime::of(&pattern, found, fold)),
+            };
+            stored.take(usize::try_from(count).unwrap_or_default()).map(|found| in_time(&found)).collect()
+        });
+        let found: Result<Vec<FireTime>, Refusal> = found.await?;
+        Ok(found?)
     }
 }
 
 /// Maximum number of fire times per request.
 const FIRE_TIMES: i32 = 100;
+
+/// Complexity of the fire times of one pattern: of reading it, and of each time.
+fn fire_times_cost(count: Option<i32>, below: usize) -> usize {
+    let count = usize::try_from(count.unwrap_or(5).min(FIRE_TIMES)).unwrap_or_default();
+    repeated_cost(count, below.saturating_add(40)).saturating_add(200)
+}

@@ -13,12 +13,12 @@ use async_graphql::{PathSegment, Request, Response, ServerError, Value as Graphq
 use entity::AuditOutcome;
 use futures_util::stream::BoxStream;
 use futures_util::{FutureExt, StreamExt, stream};
-use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 use tracing::Instrument;
 
 use super::error::{Kind, RequestError};
+use super::introspection::{Introspection, Turn};
 use super::{Admitted, App};
 use crate::graphql::batching;
 use crate::graphql::idempotent::AuditEntries;
@@ -27,6 +27,7 @@ use crate::kernel::cost::execution_time::Live;
 use crate::kernel::cost::{self, CostAccount};
 use crate::kernel::error::Refusal;
 use crate::kernel::{audit, large, limits};
+use ForIntrospection::{Known, Run};
 
 /// Executes a query or a mutation, and serialises its response.
 ///
@@ -35,10 +36,53 @@ use crate::kernel::{audit, large, limits};
 /// there is none.
 pub async fn execute(app: &App, admitted: Admitted) -> Result<Vec<u8>, RequestError> {
     let (kind, transport, span) = (admitted.operation.kind.to_string(), admitted.transport, admitted.span.clone());
-    let (cost, is_query) = (admitted.cost.clone(), admitted.operation.kind == OperationType::Query);
-    let asks_schema = admitted.operation.asks_schema();
+    let cost = admitted.cost.clone();
+    let introspection = Introspection::of(&admitted);
     let begun = Instant::now();
-    let done = finish(app, admitted).await;
+    let (outcome, has_data, written) = match &introspection {
+        None => answer(app, admitted, false).await,
+        Some(introspection) => match known_or_turn(introspection).await {
+            Ok(Known(response)) => ("OK".to_owned(), true, Ok(response)),
+            Ok(Run(_turn)) => {
+                let done = answer(app, admitted, true).await;
+                if let ("OK", _, Ok(response)) = (done.0.as_str(), done.1, &done.2) {
+                    introspection.keep(response);
+                }
+                done
+            }
+            Err(error) => (error.code().to_owned(), false, Err(error)),
+        },
+    };
+    if !has_data || written.is_err() {
+        cost.undo().await;
+    }
+    span.record("outcome", outcome.as_str());
+    metrics::histogram!("sortie_request_seconds", "kind" => kind.clone()).record(begun.elapsed());
+    metrics::counter!("sortie_requests_total", "way" => transport, "kind" => kind, "outcome" => outcome).increment(1);
+    written
+}
+
+/// The written response to large introspection, or the turn to write it.
+enum ForIntrospection {
+    Known(Vec<u8>),
+    Run(Turn),
+}
+
+/// Returns the written response, or the turn to write it.
+async fn known_or_turn(introspection: &Introspection) -> Result<ForIntrospection, RequestError> {
+    if let Some(response) = introspection.known() {
+        return Ok(Known(response));
+    }
+    let turn = timeout(limits::QUERY_TIME, introspection.turn()).await.map_err(|_| too_long())??;
+    // Another request may have written it meanwhile.
+    Ok(introspection.known().map_or(Run(turn), Known))
+}
+
+/// Executes a request and serialises its response. Returns the outcome for the metrics, and true if
+/// the response has data.
+async fn answer(app: &App, admitted: Admitted, asks_schema: bool) -> (String, bool, Result<Vec<u8>, RequestError>) {
+    let (cost, is_query) = (admitted.cost.clone(), admitted.operation.kind == OperationType::Query);
+    let done = finish(app, admitted, asks_schema).await;
     let has_data = done.as_ref().is_ok_and(|response| response.data != GraphqlValue::Null);
     let outcome = match &done {
         Ok(response) if response.is_ok() => "OK".to_owned(),
@@ -59,22 +103,12 @@ pub async fn execute(app: &App, admitted: Admitted) -> Result<Vec<u8>, RequestEr
         }
         Err(error) => Err(error),
     };
-    if !has_data || written.is_err() {
-        cost.undo().await;
-    }
-    span.record("outcome", outcome.as_str());
-    metrics::histogram!("sortie_request_seconds", "kind" => kind.clone()).record(begun.elapsed());
-    metrics::counter!("sortie_requests_total", "way" => transport, "kind" => kind, "outcome" => outcome).increment(1);
-    written
+    (outcome, has_data, written)
 }
 
-/// Permits for requests with introspection, each of which uses a whole core while it runs.
-static INTROSPECTIONS: Semaphore = Semaphore::const_new(limits::INTROSPECTIONS);
-
-async fn finish(app: &App, admitted: Admitted) -> Result<Response, RequestError> {
+async fn finish(app: &App, admitted: Admitted, asks_schema: bool) -> Result<Response, RequestError> {
     let (all, request, entries) = (app.clone(), admitted.request, admitted.entries);
     let is_query = admitted.operation.kind == OperationType::Query;
-    let asks_schema = admitted.operation.asks_schema();
     let (cost, counted) = (admitted.cost.clone(), admitted.cost);
     let waits = Waits::default();
     let abandoned = waits.0.clone();
@@ -87,14 +121,10 @@ async fn finish(app: &App, admitted: Admitted) -> Result<Response, RequestError>
                 true => tokio::task::block_in_place(|| work.as_mut().poll(cx)),
                 false => work.as_mut().poll(cx),
             };
-            let work = async {
-                let _permit = if asks_schema { INTROSPECTIONS.acquire().await.ok() } else { None };
-                poll_fn(|cx| match (poll(cx), cost::refusal()) {
-                    (_, Some(_)) => Poll::Ready(Response::default()),
-                    (answer, None) => answer,
-                })
-                .await
-            };
+            let work = poll_fn(|cx| match (poll(cx), cost::refusal()) {
+                (_, Some(_)) => Poll::Ready(Response::default()),
+                (answer, None) => answer,
+            });
             return timeout(limits::QUERY_TIME, work).await.ok();
         }
         let work = batching::execute(&all.schema, request);

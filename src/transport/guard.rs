@@ -45,8 +45,9 @@ pub struct Root {
     pub after_variable: Option<String>,
 }
 
-/// Parses a document and checks its limits.
-pub fn parse_within_limits(text: &str) -> Result<ExecutableDocument, RequestError> {
+/// Parses a document and checks its limits. Returns it with the approximate size of its
+/// introspection, in fields of the response.
+pub fn parse_within_limits(text: &str) -> Result<(ExecutableDocument, usize), RequestError> {
     if text.len() > limits::DOCUMENT_BYTES {
         return Err(RequestError::limit(format!("the document is longer than {} bytes", limits::DOCUMENT_BYTES)));
     }
@@ -64,7 +65,7 @@ pub fn parse_within_limits(text: &str) -> Result<ExecutableDocument, RequestErro
         all = all.and(walk.weigh(&operation.node.selection_set.node)?).and(Weight { directives, ..Weight::default() });
     }
     all.within_limits()?;
-    Ok(document)
+    Ok((document, all.introspection))
 }
 
 /// Rejects an operation with too many variables: each is looked up, checked and validated.

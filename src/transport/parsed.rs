@@ -21,6 +21,8 @@ pub struct Parsed {
     pub document: ExecutableDocument,
     /// The types of its arguments and variables, and the order of its answer's keys.
     pub plan: Plan,
+    /// Approximate size of its introspection, in fields of the response.
+    pub introspection: usize,
     /// True once the executor has found it valid: it is then not validated again.
     valid: AtomicBool,
 }
@@ -81,9 +83,10 @@ impl Parsing {
         if let Some(parsed) = self.0.get(text) {
             return Ok(parsed);
         }
-        let mut document = guard::parse_within_limits(text)?;
+        let (mut document, introspection) = guard::parse_within_limits(text)?;
         let plan = Plan::of(&mut document);
-        let parsed = Arc::new(Parsed { text: text.to_owned(), document, plan, valid: AtomicBool::new(false) });
+        let parsed =
+            Arc::new(Parsed { text: text.to_owned(), document, plan, introspection, valid: AtomicBool::new(false) });
         if text.len() <= limits::PARSED_LONGEST {
             self.0.insert(text.to_owned(), parsed.clone());
         }

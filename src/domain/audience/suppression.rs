@@ -5,15 +5,15 @@
 //! complaint) blocks one channel. A record's opt-out adds its addresses and blocks every channel of
 //! each, for every record with that address.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use entity::id::*;
 use entity::suppression::{ActiveModel, COLUMN, Column, Entity, Model};
 use entity::{Channel, record};
 use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
 use sea_orm::{
-    ActiveEnum, ActiveModelTrait, ColumnTrait, Condition, ConnectionTrait, EntityTrait, ModelTrait, QueryFilter, Set,
-    Statement,
+    ActiveEnum, ActiveModelTrait, ColumnTrait, Condition, ConnectionTrait, EntityTrait, IntoActiveModel, ModelTrait,
+    QueryFilter, Set, Statement,
 };
 use serde_json::json;
 
@@ -151,6 +151,43 @@ pub(crate) async fn opt_out(tx: &Tx, viewer: &Viewer, records: &[record::Model])
 /// too.
 pub(crate) fn as_before(before: &record::Model, after: &record::Model) -> record::Model {
     record::Model { unsubscribed_at: after.unsubscribed_at, ..before.clone() }
+}
+
+/// Returns those of the addresses that may still receive messages on their channel, each once.
+pub(crate) async fn unlisted(tx: &Tx, viewer: &Viewer, all: &[(Channel, String)]) -> Result<Vec<(Channel, String)>> {
+    let mut known: HashSet<(Channel, String)> = HashSet::new();
+    for channel in [Channel::Email, Channel::Sms, Channel::Phone] {
+        let of_it = all.iter().filter(|(of, _)| *of == channel).map(|(_, address)| key(address));
+        let listed = find_suppressed(tx.db(), viewer.org_id, channel, &of_it.collect::<Vec<_>>()).await?;
+        known.extend(listed.into_keys().map(|key| (channel, key)));
+    }
+    Ok(all.iter().filter(|(channel, address)| known.insert((*channel, key(address)))).cloned().collect())
+}
+
+/// Adds addresses that opted out without a record of their own.
+pub(crate) async fn close(tx: &Tx, viewer: &Viewer, addresses: &[(Channel, String)]) -> Result<()> {
+    if addresses.is_empty() {
+        return Ok(());
+    }
+    lock_exclusive(tx, viewer.org_id).await?;
+    let row = |(channel, address): &(Channel, String)| Model {
+        id: SuppressionId::new(),
+        org_id: viewer.org_id,
+        channel: *channel,
+        address: address.clone(),
+        address_key: key(address),
+        reason: UNSUBSCRIBED.to_owned(),
+        record_id: None,
+        created_by: viewer.actor(),
+        created_at: tx.now_locked(),
+    };
+    let rows: Vec<Model> = addresses.iter().map(row).collect();
+    let once = OnConflict::columns([Column::OrgId, Column::Channel, Column::AddressKey])
+        .target_and_where(Expr::col(Column::RecordId).is_null())
+        .do_nothing()
+        .to_owned();
+    rows.iter().for_each(|row| emit(tx, viewer, "suppression.created", row));
+    insert_new(tx, rows.into_iter().map(|row| row.into_active_model().reset_all()), once).await
 }
 
 /// Removes the entries of one record's opt-out only: an address that another record opted out stays

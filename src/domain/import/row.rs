@@ -1,15 +1,16 @@
 //! Parses one line according to the header's columns. An invalid cell is reported and its field
 //! left unchanged; the rest of the line is imported. A line is skipped only if it has no usable
-//! external id, or too few or too many cells.
+//! external id, or too few or too many cells. An opt-out counts whatever else is wrong with its line:
+//! for the record if there is one, and for every address that the line has.
 
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 
+use super::addresses::{self, Contact, plain};
 use super::columns::{self, Column, Field, Target};
 use super::dates::{self, Order};
 use super::lines::Line;
 use super::{Problem, types};
-use crate::kernel::error::Error;
 use crate::kernel::{limits, storable, validate};
 
 /// A parsed line. A field is `None` if the file has no such column or its cell is invalid, which
@@ -28,6 +29,8 @@ pub(super) struct Row {
     pub(super) stage: Option<Option<String>>,
     pub(super) last_contacted_at: Option<Option<DateTime<Utc>>>,
     pub(super) opt_out: Option<OptOut>,
+    /// All addresses of a line with an opt-out.
+    pub(super) contacts: Vec<Contact>,
     pub(super) attributes: Map<String, Value>,
     /// True if the file has no external ids, and records are identified by their mail address.
     pub(super) by_address: bool,
@@ -51,18 +54,33 @@ struct Reading<'a> {
 
 type Cell<T> = std::result::Result<T, String>;
 
-/// Parses a line. Returns the row, if the line is usable, and the problems.
+/// A line as it was parsed.
+#[derive(Debug, Default)]
+pub(super) struct Parsed {
+    /// The row, if the line is usable.
+    pub(super) row: Option<Row>,
+    /// Addresses that opt out without a record that has them.
+    pub(super) opted_out: Vec<Contact>,
+    pub(super) problems: Vec<Problem>,
+}
+
+/// Parses a line.
 pub(super) fn read(
     columns: &mut [Column],
     cells: &Line,
     region: Option<&str>,
     now: DateTime<Utc>,
     by_address: bool,
-) -> (Option<Row>, Vec<Problem>) {
+) -> Parsed {
     let line = cells.line;
     if cells.len() != columns.len() {
-        let why = format!("has {} cells where the header has {}", cells.len(), columns.len());
-        return (None, vec![Problem { line, column: None, value: None, why }]);
+        let mut why = format!("has {} cells where the header has {}", cells.len(), columns.len());
+        let mut opted_out = Vec::new();
+        if addresses::opts_out(columns, cells) {
+            opted_out = addresses::of_row(columns, cells, region);
+            why = format!("{why}; {}", addresses::outcome(&opted_out));
+        }
+        return Parsed { row: None, opted_out, problems: vec![Problem { line, column: None, value: None, why }] };
     }
     let mut row = Row { line, ..Row::default() };
     let mut problems = Vec::new();
@@ -94,7 +112,17 @@ pub(super) fn read(
             problems.push(Problem { line, column, value: None, why });
         }
     }
-    (good.then_some(row), problems)
+    let mut opted_out = Vec::new();
+    if row.opt_out.is_some() {
+        row.contacts = addresses::of_row(columns, cells, region);
+        let of_record = [&row.email, &row.phone].map(|address| address.clone().flatten());
+        let is_unread = |contact: &&Contact| !good || !of_record.contains(&Some(contact.1.clone()));
+        opted_out = row.contacts.iter().filter(is_unread).cloned().collect();
+        if let Some(problem) = problems.last_mut().filter(|_| !good || !opted_out.is_empty()) {
+            problem.why = format!("{}; {}", problem.why, addresses::outcome(&opted_out));
+        }
+    }
+    Parsed { row: good.then_some(row), opted_out, problems }
 }
 
 impl Row {
@@ -159,7 +187,7 @@ impl Row {
             (Field::Name, Some(text)) => {
                 self.name = Some(storable::nfc(&validate::name("name", &text).map_err(plain)?).into_owned());
             }
-            (Field::Email, Some(_)) => self.email = Some(Some(address(cell)?)),
+            (Field::Email, Some(_)) => self.email = Some(Some(addresses::email(cell)?)),
             (Field::Email, None) => self.email = Some(None),
             (Field::Phone, Some(text)) => {
                 let (number, extension) = validate::phone_in("phone", &text, region).map_err(plain)?;
@@ -222,21 +250,4 @@ impl Row {
         let name = name.unwrap_or_else(|| self.external_id.clone());
         storable::nfc(&name).chars().take(limits::NAME_CHARS).collect()
     }
-}
-
-/// The error's message without the leading field name.
-fn plain(err: Error) -> String {
-    let message = err.to_string();
-    message.split_once(": ").map_or_else(|| message.clone(), |(_, why)| why.to_owned())
-}
-
-/// Parses an address in address-book notation: `Anna <anna@example.com>`,
-/// `mailto:anna@example.com`.
-fn address(cell: &str) -> Cell<String> {
-    let text = cell.trim();
-    let inner = match (text.rfind('<'), text.ends_with('>')) {
-        (Some(at), true) => &text[at + 1..text.len() - 1],
-        _ => text,
-    };
-    validate::email("email", inner.strip_prefix("mailto:").unwrap_or(inner)).map_err(plain)
 }

@@ -206,6 +206,9 @@ fn date(text: &str, order: Option<Order>) -> Option<String> {
     Some(if text.contains(':') { at.format("%Y-%m-%dT%H:%M:%SZ").to_string() } else { day(at) })
 }
 
+/// Forms of a time without a zone, which counts as UTC; spreadsheets leave the seconds out.
+const FORMS: [&str; 4] = ["%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M"];
+
 /// Parses a time: RFC 3339, or UTC if it has no offset, or a date as its midnight, in the column's
 /// date order.
 pub(super) fn time(text: &str, order: Option<Order>) -> Option<DateTime<Utc>> {
@@ -214,7 +217,7 @@ pub(super) fn time(text: &str, order: Option<Order>) -> Option<DateTime<Utc>> {
     let at = DateTime::parse_from_rfc3339(text)
         .map(|at| at.to_utc())
         .ok()
-        .or_else(|| ["%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M"].into_iter().find_map(plain))
+        .or_else(|| FORMS.into_iter().find_map(plain))
         .or_else(|| NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?.and_hms_opt(0, 0, 0).map(|at| at.and_utc()))
         .or_else(|| dates::time(text, order))?;
     storable::time(at).ok()

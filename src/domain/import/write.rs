@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
+use entity::Channel;
 use entity::id::RecordId;
 use entity::import;
 use entity::record::{self, ActiveModel, Model};
@@ -15,6 +16,7 @@ use sea_orm::{
 use serde_json::{Value, json};
 
 use super::Problem;
+use super::addresses::{self, Contact};
 use super::row::{OptOut, Row};
 use crate::domain::audience::record as noun;
 use crate::domain::audience::stage::{self, Pipeline};
@@ -33,14 +35,20 @@ pub(super) async fn chunk(
     viewer: &Viewer,
     report: &import::Model,
     rows: &[Row],
+    opted_out: &[Contact],
     problems: &mut Vec<Problem>,
 ) -> Result<import::Model> {
     let found = problems.clone();
     let (report, all) = transact!(db, |tx| {
         let (mut report, mut problems) = (report.clone(), found.clone());
         let rows = known_by_address(tx, viewer, &report, rows).await?;
-        let rows = without_duplicates(tx, &mut report, &rows, &mut problems).await?;
-        upsert(tx, viewer, &mut report, &rows, &mut problems).await?;
+        let mut opted_out = opted_out.to_vec();
+        let rows = without_duplicates(tx, &mut report, &rows, &mut opted_out, &mut problems).await?;
+        let opted_out = suppression::unlisted(tx, viewer, &opted_out).await?;
+        upsert(tx, viewer, &mut report, &rows, &opted_out, &mut problems).await?;
+        // A record's own opt-out may have closed some of them meanwhile.
+        let opted_out = suppression::unlisted(tx, viewer, &opted_out).await?;
+        suppression::close(tx, viewer, &opted_out).await?;
         keep(tx, &report, &problems).await?;
         report.alive_at = Some(tx.now());
         let row = report.clone().into_active_model().reset_all();
@@ -82,11 +90,13 @@ async fn known_by_address(tx: &Tx, viewer: &Viewer, report: &import::Model, rows
 }
 
 /// Drops all but the first line of each external id. Seen ids are in the database, so that memory
-/// is bounded for files of any size. An opt-out counts in whichever line it is.
+/// is bounded for files of any size. An opt-out counts in whichever line it is, also for the addresses
+/// of that line.
 async fn without_duplicates(
     tx: &Tx,
     report: &mut import::Model,
     rows: &[Row],
+    opted_out: &mut Vec<Contact>,
     problems: &mut Vec<Problem>,
 ) -> Result<Vec<Row>> {
     let ids: Vec<&str> = rows.iter().map(|row| row.external_id.as_str()).collect();
@@ -99,11 +109,21 @@ async fn without_duplicates(
     let (mut unique, mut new): (Vec<Row>, Vec<_>) = (Vec::new(), Vec::new());
     for row in rows {
         if let Some(line) = first.get(&row.external_id) {
+            let mut why = format!("appears in line {line} already; the first one counts");
+            if row.opt_out.is_some() {
+                let of_row = if row.contacts.is_empty() {
+                    "its opt-out counts, too".to_owned()
+                } else {
+                    addresses::outcome(&row.contacts)
+                };
+                why = format!("{why}; {of_row}");
+                opted_out.extend(row.contacts.iter().cloned());
+            }
             problems.push(Problem {
                 line: row.line,
                 column: Some("external_id".into()),
                 value: Some(validate::printable(&row.external_id)),
-                why: format!("appears in line {line} already; the first one counts"),
+                why,
             });
             match unique.iter_mut().find(|first| first.external_id == row.external_id) {
                 Some(first) => {
@@ -144,6 +164,7 @@ async fn upsert(
     viewer: &Viewer,
     report: &mut import::Model,
     rows: &[Row],
+    opted_out: &[Contact],
     problems: &mut Vec<Problem>,
 ) -> Result<()> {
     let known = || {
@@ -156,7 +177,7 @@ async fn upsert(
     // records that have the same address.
     let leaving: HashMap<&str, &Row> =
         rows.iter().filter(|row| row.opt_out.is_some()).map(|row| (row.external_id.as_str(), row)).collect();
-    if !leaving.is_empty() {
+    if !leaving.is_empty() || !opted_out.is_empty() {
         let mut opting_out = known()
             .filter(any_of(tx.dialect(), record::COLUMN.external_id, leaving.keys().copied()))
             .all(tx.db())
@@ -171,6 +192,12 @@ async fn upsert(
             before.is_some_and(|before| before.unsubscribed_at.is_some())
         };
         opting_out.retain(|row| !was_opted_out(row));
+        // Addresses without a record: one with nothing but the address stands for each.
+        opting_out.extend(opted_out.iter().map(|(channel, address)| {
+            let (address, mut row) = (Some(Some(address.clone())), Row::default());
+            *(if *channel == Channel::Email { &mut row.email } else { &mut row.phone }) = address;
+            merged(viewer, &report.kind, None, &row, tx.now())
+        }));
         interrupt::opted_out(tx, &Viewer::engine(viewer.org_id), &opting_out).await?;
     }
     noun::external_ids::lock(tx, viewer, &report.kind).await?;

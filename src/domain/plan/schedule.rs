@@ -193,6 +193,12 @@ impl ScheduleTime {
         }
     }
 
+    /// The refusal of a single time that is given with settings of a pattern: they would have no
+    /// effect.
+    pub fn at_with_policies() -> Refusal {
+        Refusal::input("at", "a single time takes no time zone and no policies")
+    }
+
     /// Returns the pattern; `None` for a single time. Errors: BAD_USER_INPUT.
     pub fn pattern(&self) -> std::result::Result<Option<Pattern>, Refusal> {
         match self {

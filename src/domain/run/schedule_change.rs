@@ -85,7 +85,7 @@ impl ScheduleChanges {
             (Some(_), Some(_)) => return Err(Refusal::input("cron", "give `at` or `cron`, not both").into()),
             (Some(at), None) if !zoned => return Ok(Some(ScheduleTime::At(at.trunc_subsecs(6)))),
             (Some(_), None) => {
-                return Err(Refusal::input("at", "a single time takes no time zone and no policies").into());
+                return Err(ScheduleTime::at_with_policies().into());
             }
             (None, Some(cron)) => cron.clone(),
             (None, None) if !zoned => return Ok(None),
@@ -93,12 +93,11 @@ impl ScheduleChanges {
                 Refusal::input("timezone", "the schedule has a single time: give `cron` to make it repeat")
             })?,
         };
-        let was_repeating = schedule.cron.is_some();
         Ok(Some(ScheduleTime::Cron {
             cron,
             time_zone: self.time_zone.clone().unwrap_or_else(|| schedule.time_zone.clone()),
-            gap: self.gap.unwrap_or(if was_repeating { schedule.gap } else { GapPolicy::Shift }),
-            fold: self.fold.unwrap_or(if was_repeating { schedule.fold } else { FoldPolicy::Once }),
+            gap: self.gap.unwrap_or(schedule.gap),
+            fold: self.fold.unwrap_or(schedule.fold),
         }))
     }
 }

@@ -152,6 +152,9 @@ impl GuidedMutation {
         let (catch_up, window_seconds) = (input.catch_up, input.catch_up_window_seconds);
         let terms = SchedulePolicies { name: input.name, catch_up, window_seconds };
         let when = match (input.at, input.cron) {
+            (Some(_), None) if input.timezone.is_some() || input.gap.is_some() || input.fold.is_some() => {
+                return Err(ScheduleTime::at_with_policies().into());
+            }
             (Some(at), None) => ScheduleTime::At(chrono::SubsecRound::trunc_subsecs(at, 6)),
             (None, Some(cron)) => ScheduleTime::Cron {
                 cron,

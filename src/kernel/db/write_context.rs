@@ -62,12 +62,6 @@ impl WriteContext {
         self
     }
 
-    /// The same context without the idempotency key.
-    pub fn without_idempotency(&self) -> Self {
-        let request = RequestRecord { idempotency: None, ..self.request.clone() };
-        Self { request, ..self.clone() }
-    }
-
     /// The request with its idempotency key, if it has one.
     pub fn idempotency(&self) -> Option<&IdempotentRequest> {
         self.request.idempotency.as_deref()

@@ -33,8 +33,16 @@ pub const DEFINITION_TEXTS: usize = 5_000;
 pub const DEFINITION_SCHEMAS: usize = 200;
 /// Maximum number of templates that one guided work takes its steps from.
 pub const START_TEMPLATES: usize = 20;
-/// Maximum number of concurrent requests with introspection.
+/// Maximum number of concurrent requests with large introspection; one org has one.
 pub const INTROSPECTIONS: usize = 2;
+/// Maximum number of requests with large introspection of one key, running and waiting.
+pub const INTROSPECTIONS_OF_KEY: usize = 16;
+/// Size up to which introspection needs no turn, in fields of the response.
+pub const INTROSPECTION_SMALL: usize = 200;
+/// Approximate number of responses to introspection in the cache.
+pub const INTROSPECTIONS_KEPT: usize = 100;
+/// Maximum size of these responses, in bytes: some tens of the whole schema.
+pub const INTROSPECTIONS_KEPT_BYTES: u64 = 16 * 1024 * 1024;
 /// Maximum number of active and paused schedules per org: the engine scans all that are due.
 pub const SCHEDULES_OF_ORG: u64 = 2_000;
 /// Maximum number of agents per org: the engine asks each built-in agent in turn for its steps.

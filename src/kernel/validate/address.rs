@@ -8,6 +8,8 @@ use super::printable;
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::storable;
 
+/// Maximum length of a label of a domain, in bytes.
+const LABEL_BYTES: usize = 63;
 /// Maximum length of a telephone number as written, in characters.
 const PHONE_CHARS: usize = 60;
 
@@ -35,12 +37,29 @@ pub fn email(field: &str, value: &str) -> Result<String> {
         false => idna::domain_to_ascii_strict(&storable::nfc(domain))
             .map_err(|_| refused("is not a mail address: its domain is not a valid international domain name"))?,
     };
+    if !is_domain(&domain) {
+        let why = "is not a mail address: its domain must be labels of letters, digits and hyphens, and no number";
+        return Err(refused(why).into());
+    }
     let address = format!("{local}@{domain}");
     if email_address::EmailAddress::is_valid(&address) && !address.contains(['"', '<', '>']) {
         Ok(address)
     } else {
         Err(none().into())
     }
+}
+
+/// True for a domain as mail servers have it: labels of letters, digits and hyphens, the last of
+/// which is not a number, as in an IP address. The crate that checks addresses takes any characters.
+fn is_domain(domain: &str) -> bool {
+    let is_label = |label: &str| {
+        (1..=LABEL_BYTES).contains(&label.len())
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let last = domain.rsplit('.').next().unwrap_or_default();
+    domain.split('.').all(is_label) && !last.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// Validates a telephone number with its country code. Returns it as E.164.

@@ -1,6 +1,7 @@
 //! Files: columns, delimiters, encodings, types, bad fields, opt-outs.
 
 mod locales;
+mod opt_outs;
 mod shell;
 mod together;
 

@@ -7,6 +7,7 @@ mod fuzz;
 mod imports;
 mod introspection;
 mod mail;
+mod patterns;
 pub(super) mod schemas;
 pub(super) mod templates;
 mod transactions;

@@ -8,10 +8,12 @@
 mod spelling;
 mod walk;
 
-use chrono::{DateTime, NaiveDateTime, Utc};
+use std::sync::{Arc, OnceLock};
+
+use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, Utc};
 use chrono_tz::Tz;
-use croner::Cron;
 use croner::parser::{CronParser, Seconds, Year};
+use croner::{Cron, Weekday};
 use entity::schedule::{FoldPolicy, GapPolicy};
 
 use crate::kernel::error::Refusal;
@@ -19,12 +21,17 @@ use crate::kernel::validate;
 
 pub use walk::Walk;
 
+/// Kinds of months: their name, the weekday of their first day, and the kind of year.
+const MONTH_KINDS: usize = 12 * 7 * 2;
+
 /// A pattern with its time zone and policies.
 #[derive(Clone, Debug)]
 pub struct Pattern {
     cron: Cron,
     hours: Vec<u32>,
     minutes: Vec<u32>,
+    /// The matching days of each kind of month, as bits, once they are known.
+    months: Arc<[OnceLock<u32>; MONTH_KINDS]>,
     zone: Tz,
     gap: GapPolicy,
     fold: FoldPolicy,
@@ -106,7 +113,31 @@ impl Pattern {
         let (hours, minutes) = (values(cron.pattern.hours.values()), values(cron.pattern.minutes.values()));
         let floats =
             fields[0].starts_with('*') || fields[1].starts_with('*') || minutes.len() == 60 || hours.len() == 24;
-        Ok(Self { cron, hours, minutes, zone, gap, fold, floats })
+        let months = Arc::new([const { OnceLock::new() }; MONTH_KINDS]);
+        Ok(Self { cron, hours, minutes, months, zone, gap, fold, floats })
+    }
+
+    /// Returns the days of a month that match, bit 1 for the first. The days depend only on the kind
+    /// of month, so a search through 400 years looks at each kind once.
+    fn days(&self, month: NaiveDate) -> u32 {
+        let is_leap = NaiveDate::from_ymd_opt(month.year(), 2, 29).is_some();
+        let weekday = month.with_day(1).unwrap_or(month).weekday().num_days_from_sunday();
+        let kind = (month.month0() * 7 + weekday) * 2 + u32::from(is_leap);
+        let matching = || {
+            let pattern = &self.cron.pattern;
+            if !pattern.month_match(month.month()).unwrap_or(false) {
+                return 0;
+            }
+            (1..=31).filter_map(|day| month.with_day(day)).fold(0, |days, date| {
+                let weekday = Weekday::from_days_from_sunday(date.weekday().num_days_from_sunday());
+                let is_match = pattern.day_match(date.year(), date.month(), date.day(), weekday).unwrap_or(false);
+                days | (u32::from(is_match) << date.day())
+            })
+        };
+        match self.months.get(kind as usize) {
+            Some(known) => *known.get_or_init(matching),
+            None => matching(),
+        }
     }
 
     /// Returns the first occurrence after a time; `None` if there is none until the year 9999.

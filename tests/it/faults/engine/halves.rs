@@ -96,6 +96,10 @@ both! {
         let told = world.post_as(&key, SETTLE, json!({ "steps": [end("look")] })).await.1;
         assert_eq!(told["data"]["settleSteps"]["steps"][0]["code"], "CONFLICT", "{told:#}");
         assert_eq!(stuck(&world, "SETTLE").await, 1);
+        // The record of the failure is not the request's doing.
+        let audit = world.ask("{ audit(filter: { mutations: [\"settleSteps\"] }) { nodes { outcome } } }", json!({})).await;
+        let outcomes: Vec<&Value> = audit["audit"]["nodes"].as_array().unwrap().iter().map(|entry| &entry["outcome"]).collect();
+        assert!(outcomes.iter().all(|outcome| **outcome != "DONE"), "{outcomes:?}");
         let told = world.post_as(&key, SETTLE, json!({ "steps": [end("look"), end("other")] })).await.1;
         let told = told["data"]["settleSteps"]["steps"].clone();
         assert_eq!((&told[0]["code"], &told[1]["status"]), (&json!("CONFLICT"), &json!("COMPLETED")), "{told:#}");

@@ -3,6 +3,7 @@
 use chrono::Duration;
 use serde_json::{Value, json};
 
+use super::SCHEDULE;
 use crate::harness::{World, noon};
 
 const MOVE: &str =
@@ -241,6 +242,35 @@ both! {
             assert_eq!(ended[0]["campaignId"], plan.campaign);
             let runs = world.runs_of(id).await;
             assert!(runs.iter().all(|run| run["status"] == "CANCELLED" && run["failure"] == "over"), "{runs:?}");
+        }
+        world.end().await;
+    }
+}
+
+both! {
+    async fn the_policies_of_a_pattern_outlive_a_single_time(kind) {
+        let world = World::without_server(kind, None).await;
+        let plan = world.plan("EMAIL", 1).await;
+        world.activate(&plan).await;
+        let id = world.schedule(&plan, json!({ "cron": "0 9 * * *", "gap": "SKIP", "fold": "BOTH", "timezone": "Europe/Berlin" })).await;
+        for change in [json!({ "at": "2026-12-01T00:00:00Z" }), json!({ "cron": "0 8 * * *" })] {
+            let mut input = json!({ "id": id });
+            input.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+            world.update(input).await;
+            let shown = world.shown(&id).await;
+            assert_eq!((&shown["gap"], &shown["fold"], &shown["timezone"]), (&json!("SKIP"), &json!("BOTH"), &json!("Europe/Berlin")), "{change}");
+        }
+        // A single time takes no policies, wherever it is given.
+        for (field, value) in [("gap", "SKIP"), ("fold", "BOTH"), ("timezone", "UTC")] {
+            let at = "2026-12-01T00:00:00Z";
+            let input = json!({ "campaignId": plan.campaign, "at": at, field: value });
+            let (code, told) = world.refused(SCHEDULE, json!({ "input": input })).await;
+            assert_eq!((code.as_str(), told.contains("takes no time zone and no policies")), ("BAD_USER_INPUT", true), "{told}");
+            let guided = "mutation($input: ScheduleGuidedRunInput!) { scheduleGuidedRun(input: $input) { schedule { id } } }";
+            let input = json!({ "templateKey": "weekly-pipeline-review", "at": at, field: value });
+            assert_eq!(world.refused(guided, json!({ "input": input })).await.0, "BAD_USER_INPUT", "{field}");
+            let input = json!({ "id": id, "at": at, field: value });
+            assert_eq!(world.refused(UPDATE, json!({ "input": input })).await.0, "BAD_USER_INPUT", "{field}");
         }
         world.end().await;
     }

@@ -124,3 +124,34 @@ fn answers_of_mail_servers() {
         }
     });
 }
+
+#[test]
+fn domains_are_labels() {
+    let longest = format!("a@{}.example", "x".repeat(63));
+    for fine in
+        ["a@x.example", "A.b+c@sub-1.x.example", "a@xn--bcher-kva.example", "a@1.example", "a@x.example.", &longest]
+    {
+        assert!(validate::email("email", fine).is_ok(), "{fine}");
+    }
+    assert_eq!(validate::email("email", "a@b\u{fc}cher.example").unwrap(), "a@xn--bcher-kva.example");
+    let long = format!("a@{}.example", "x".repeat(64));
+    for wrong in [
+        "a@x.example#f",
+        "a@x.ex!mple",
+        "a@x.ex%mple",
+        "a@1.2.3.4",
+        "a@x.example?subject=hi",
+        "a@x_y.example",
+        "a@-x.example",
+        "a@x-.example",
+        "a@x..example",
+        "a@.example",
+        "a@",
+        "a@x.7",
+        "a@x.example/b",
+        "a@x.exa*ple",
+        &long,
+    ] {
+        assert!(validate::email("email", wrong).is_err(), "{wrong}");
+    }
+}

@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Datelike, Duration, MappedLocalTime, Months, NaiveDate, NaiveDateTime, Offset, TimeZone, Utc};
-use croner::Weekday;
 use entity::schedule::{FoldPolicy, GapPolicy};
 
 use super::{Occurrence, Pattern, Turn};
@@ -68,18 +67,14 @@ impl<'a> Walk<'a> {
     }
 
     /// Returns the first day from `date` on that matches the pattern.
-    fn matching(&self, mut date: NaiveDate) -> Option<NaiveDate> {
-        let pattern = &self.pattern.cron.pattern;
-        while date <= self.last {
-            if !pattern.month_match(date.month()).ok()? {
-                date = date.with_day(1)?.checked_add_months(Months::new(1))?;
-                continue;
+    fn matching(&self, date: NaiveDate) -> Option<NaiveDate> {
+        let (mut month, mut from) = (date.with_day(1)?, date.day());
+        while month <= self.last {
+            let days = self.pattern.days(month) & (u32::MAX << from);
+            if days != 0 {
+                return month.with_day(days.trailing_zeros()).filter(|found| *found <= self.last);
             }
-            let weekday = Weekday::from_days_from_sunday(date.weekday().num_days_from_sunday());
-            if pattern.day_match(date.year(), date.month(), date.day(), weekday).ok()? {
-                return Some(date);
-            }
-            date = date.succ_opt()?;
+            (month, from) = (month.checked_add_months(Months::new(1))?, 1);
         }
         None
     }

@@ -1,0 +1,100 @@
+//! Reads mail addresses and telephone numbers from cells, and the opt-outs of rows that are not
+//! imported: such an opt-out counts for every address that can be read in its row.
+
+use entity::Channel;
+
+use super::columns::{Column, Field, Target};
+use super::lines::Line;
+use super::types;
+use crate::kernel::error::Error;
+use crate::kernel::validate;
+
+/// An address, and the way of sending that it is for.
+pub(super) type Contact = (Channel, String);
+
+/// Maximum number of addresses that a problem names.
+const SHOWN: usize = 5;
+
+/// The error's message without the leading field name.
+pub(super) fn plain(err: Error) -> String {
+    let message = err.to_string();
+    message.split_once(": ").map_or_else(|| message.clone(), |(_, why)| why.to_owned())
+}
+
+/// Parses an address in address-book notation: `Anna <anna@example.com>`,
+/// `mailto:anna@example.com?subject=Hello`.
+pub(super) fn email(cell: &str) -> Result<String, String> {
+    const SCHEME: &str = "mailto:";
+    let text = cell.trim();
+    let inner = match (text.rfind('<'), text.ends_with('>')) {
+        (Some(at), true) => &text[at + 1..text.len() - 1],
+        _ => text,
+    };
+    let address = match inner.split_at_checked(SCHEME.len()) {
+        // The parameters of a link are no part of the address.
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case(SCHEME) => rest.split('?').next().unwrap_or_default(),
+        _ => inner,
+    };
+    validate::email("email", address).map_err(plain)
+}
+
+/// Returns the cells of these fields. A row with too few or too many cells is counted from both its
+/// ends, because nobody knows where the difference is.
+fn cells<'a>(columns: &'a [Column], line: &'a Line, fields: [Field; 2]) -> Vec<(&'a Column, Field, &'a str)> {
+    let cells: Vec<&[u8]> = line.cells().collect();
+    let mut found = Vec::new();
+    for (at, column) in columns.iter().enumerate() {
+        let Target::Field(field) = column.target else { continue };
+        let from_end = (at + cells.len()).checked_sub(columns.len()).filter(|from_end| *from_end != at);
+        for at in [Some(at), from_end].into_iter().flatten().filter(|_| fields.contains(&field)) {
+            let text = cells.get(at).and_then(|cell| std::str::from_utf8(cell).ok());
+            found.extend(text.map(|text| (column, field, text)));
+        }
+    }
+    found
+}
+
+/// Returns every address and number that can be read in a row, also from a cell with several.
+pub(super) fn of_row(columns: &[Column], line: &Line, region: Option<&str>) -> Vec<Contact> {
+    let mut found: Vec<Contact> = Vec::new();
+    for (_, field, text) in cells(columns, line, [Field::Email, Field::Phone]) {
+        if field == Field::Phone {
+            let number = validate::phone_in("phone", text, region).ok().map(|(number, _)| number);
+            let channels = [Channel::Phone, Channel::Sms];
+            found.extend(number.into_iter().flat_map(|number| channels.map(|channel| (channel, number.clone()))));
+            continue;
+        }
+        match email(text) {
+            Ok(address) => found.push((Channel::Email, address)),
+            Err(_) => {
+                let parts = text.split(|c: char| c.is_whitespace() || matches!(c, ',' | ';' | '/' | '|'));
+                found.extend(parts.filter_map(|part| Some((Channel::Email, email(part).ok()?))));
+            }
+        }
+    }
+    found
+}
+
+/// True if a row with too few or too many cells says that its person opted out.
+pub(super) fn opts_out(columns: &[Column], line: &Line) -> bool {
+    cells(columns, line, [Field::Unsubscribed, Field::UnsubscribedAt]).into_iter().any(|(column, field, text)| {
+        types::time(text, column.typed.order).is_some()
+            || field == Field::Unsubscribed && types::yes_or_no(text) == Some(true)
+    })
+}
+
+/// Says what became of the opt-out of a row, part of whose contents is not imported.
+pub(super) fn outcome(contacts: &[Contact]) -> String {
+    let mut shown: Vec<&str> = contacts.iter().map(|(_, address)| address.as_str()).collect();
+    shown.dedup();
+    match shown.as_slice() {
+        [] => "its opt-out is not stored: no address can be read".to_owned(),
+        [first] => format!("its opt-out counts: {first} gets no more messages"),
+        several => {
+            let more = several.len().saturating_sub(SHOWN);
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            let shown = several.iter().take(SHOWN).copied().collect::<Vec<_>>().join(", ");
+            format!("its opt-out counts: {shown}{more} get no more messages")
+        }
+    }
+}
