@@ -27,7 +27,11 @@ pub(super) fn email(cell: &str) -> Result<String, String> {
     const SCHEME: &str = "mailto:";
     let text = cell.trim();
     let inner = match (text.rfind('<'), text.ends_with('>')) {
-        (Some(at), true) => &text[at + 1..text.len() - 1],
+        (Some(at), true) => {
+            let (name, inner) = (text[..at].trim().trim_matches(['"', '\'']), &text[at + 1..text.len() - 1]);
+            // Another address in the place of the name: the cell has several.
+            if name.contains('@') && !name.eq_ignore_ascii_case(inner) { text } else { inner }
+        }
         _ => text,
     };
     let address = match inner.split_at_checked(SCHEME.len()) {

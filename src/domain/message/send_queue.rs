@@ -135,23 +135,26 @@ pub(crate) async fn settle(tx: &Tx, run: run::Model, settled: &[(Model, communic
     in_flight(tx, run, -i64::try_from(known).map_err(Error::internal)?).await
 }
 
-/// Makes messages due that waited for settled ones about the same meeting.
+/// Makes messages due that waited for settled ones about the same meeting, to the same address.
 async fn make_followers_due(tx: &Tx, run: &run::Model, settled: &[(Model, communication::Model)]) -> Result<()> {
     let meetings: BTreeSet<MeetingId> = settled.iter().filter_map(|(_, message)| message.meeting_id).collect();
     if meetings.is_empty() {
         return Ok(());
     }
+    let addresses: BTreeSet<&str> = settled.iter().map(|(_, message)| message.to_address.as_str()).collect();
     let mut waiting = Query::select();
     waiting
         .column(communication::Column::Id)
         .from(communication::Entity)
         .cond_where(any_of(tx.dialect(), communication::COLUMN.meeting_id, meetings))
+        .and_where(any_of(tx.dialect(), communication::Column::ToAddress, addresses))
         .and_where(communication::COLUMN.status.eq(CommunicationStatus::Approved));
     Entity::update_many()
         .col_expr(Column::AvailableAt, Expr::value(tx.now()))
         .filter(COLUMN.run_id.eq(run.id))
         .filter(COLUMN.lease_owner.is_null())
         .filter(COLUMN.available_at.gt(tx.now()))
+        .filter(COLUMN.failures.eq(0))
         .filter(Column::CommunicationId.in_subquery(waiting))
         .exec(tx.db())
         .await?;

@@ -176,10 +176,12 @@ impl<'a> Advancing<'a> {
         pending.retain(|step| self.awaited.contains_key(&step.key));
         self.waiting_tasks = pending.iter().map(|step| step.task_id).collect();
         self.waiting = pending;
-        // Only tasks behind one that waits for an event can't begin.
+        // Only tasks behind one that waits for an event can't begin. The steps behind them are counted
+        // only when nothing else is left in the phase, for there may be many.
         let declared = self.snapshot.definition.phases.iter().find(|declared| declared.key == *key);
         let has_event_task = declared.is_some_and(|declared| declared.tasks.iter().any(TaskDef::on_event));
-        self.behind = match declared.filter(|_| has_event_task || !self.waiting.is_empty()) {
+        let waits = has_event_task || !self.waiting.is_empty();
+        self.behind = match declared.filter(|_| waits && plan::may_be_over(&self.facts(), &self.phases[phase])) {
             Some(declared) => {
                 behind::find(self.tx, declared, &self.tasks, |key| self.awaited.contains_key(key)).await?
             }

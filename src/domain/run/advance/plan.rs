@@ -199,7 +199,7 @@ impl Plan {
                 Some(task) => {
                     self.stage = Stage::Begin { task: i + 1 };
                     let begin = beginning(facts, phase, task)?;
-                    self.changed |= matches!(begin, Begin::LeftOut | Begin::FanOut);
+                    self.changed |= matches!(begin, Begin::LeftOut | Begin::FanOut | Begin::OnEvents);
                     Some(Next::Begin(i, begin))
                 }
             },
@@ -241,6 +241,15 @@ fn is_to_create(facts: &Facts<'_>, task: &task::Model) -> bool {
     is_on_event(facts, task) && !task.fan_out_done
 }
 
+/// True if the waiting for events in an active phase may be over: the time for them is up, a task
+/// that others may stand before has not begun, and all open steps are pending.
+pub fn may_be_over(facts: &Facts<'_>, phase: &phase::Model) -> bool {
+    let is_time_up = phase.open_until.is_none_or(|until| until <= facts.now);
+    let of_phase = || facts.tasks.iter().filter(|task| task.phase_id == phase.id);
+    let may_be_held = |task: &task::Model| !task.fan_out_begun && !task.depends_on.0.is_empty();
+    is_time_up && of_phase().any(may_be_held) && of_phase().all(|task| task.counts().open() == task.counts().pending)
+}
+
 /// Tasks of an active phase that wait for events no longer: nothing else is left in the phase, and
 /// the time for events is up. Single steps that wait for an event keep no phase open, and a task on
 /// events creates steps only as long as the phase has other work.
@@ -252,6 +261,11 @@ fn over(facts: &Facts<'_>, phase: &phase::Model) -> Vec<usize> {
         return Vec::new();
     }
     let of_phase = || facts.tasks.iter().enumerate().filter(|(_, task)| task.phase_id == phase.id);
+    // It takes the events that have arrived before it ends, once the audience is complete.
+    let is_to_begin = |task: &task::Model| is_to_create(facts, task) && !task.fan_out_begun;
+    if of_phase().any(|(_, task)| is_to_begin(task) && are_dependencies_met(facts, task)) {
+        return Vec::new();
+    }
     let waits = |task: &task::Model| waiting_in(facts, task) > 0 || is_to_create(facts, task);
     let mut held: Vec<&str> = Vec::new();
     loop {

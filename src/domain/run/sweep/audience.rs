@@ -34,12 +34,7 @@ pub(super) async fn chunk(
 ) -> Result<Option<uuid::Uuid>> {
     let snapshot = snapshot::of(tx.db(), run).await?;
     let instructions = snapshot.instructions.as_ref().ok_or_else(|| Error::internal("a run without instructions"))?;
-    // An address reached by an earlier run of the family counts as reached, whatever record has it
-    // now.
-    let family = match run.parent_id.filter(|_| instructions.only_failed && snapshot.test.is_none()) {
-        Some(_) => Some(unreached::Family::of(tx.db(), viewer, run).await?),
-        None => None,
-    };
+    let family = repeated_family(tx, viewer, run, &snapshot).await?;
     let (recipients, last) = match &snapshot.test {
         Some(test) => (test_recipients(tx, viewer, run, test).await?, None),
         None => {
@@ -148,6 +143,21 @@ pub(in crate::domain::run) async fn take_one(
     Ok((row.update(tx.db()).await?, added))
 }
 
+/// The family of a run that repeats failed work: an address reached by an earlier run of it counts
+/// as reached, whatever record has it now.
+async fn repeated_family(
+    tx: &Tx,
+    viewer: &Viewer,
+    run: &run::Model,
+    snapshot: &snapshot::RunSnapshot,
+) -> Result<Option<unreached::Family>> {
+    let only_failed = snapshot.instructions.as_ref().is_some_and(|instructions| instructions.only_failed);
+    if run.parent_id.is_none() || !only_failed || snapshot.test.is_some() {
+        return Ok(None);
+    }
+    Ok(Some(unreached::Family::of(tx.db(), viewer, run).await?))
+}
+
 /// Builds recipients for records. A run that sends nothing has all of them, without addresses.
 async fn recipients(
     tx: &Tx,
@@ -220,12 +230,16 @@ async fn recipients(
 
 /// Judges again the recipients that had no address, or a suppressed one, when they were added or
 /// since then: those that can be reached now get their address, and no outcome. Returns the reasons
-/// for the others.
+/// for the others. The recipients of a test keep the test's addresses, and are not judged.
 pub(in crate::domain::run) async fn judge_again(
     tx: &Tx,
     run: &run::Model,
+    snapshot: &snapshot::RunSnapshot,
     recipients: &[RunRecordId],
 ) -> Result<HashMap<RunRecordId, ReasonText>> {
+    if snapshot.test.is_some() {
+        return Ok(HashMap::new());
+    }
     let no_address =
         run_record::COLUMN.outcome.eq(Outcome::Skipped).and(run_record::Column::Reason.starts_with("NO_ADDRESS"));
     let excluded = run_record::Entity::find()
@@ -237,7 +251,8 @@ pub(in crate::domain::run) async fn judge_again(
         return Ok(HashMap::new());
     }
     let ids: Vec<RecordId> = excluded.iter().filter_map(|row| row.record_id).collect();
-    let records = crate::domain::audience::record::find_all(tx.db(), &Viewer::engine(run.org_id), &ids).await?;
+    let engine = Viewer::engine(run.org_id);
+    let records = crate::domain::audience::record::find_all(tx.db(), &engine, &ids).await?;
     let address_of = |row: &run_record::Model| {
         let record = records.iter().find(|record| Some(record.id) == row.record_id)?;
         Some((record, crate::domain::audience::record::address(record, run.channel)?))
@@ -246,12 +261,16 @@ pub(in crate::domain::run) async fn judge_again(
     let suppressed = suppression::find_suppressed(tx.db(), run.org_id, run.channel, &keys).await?;
     let mut taken: HashMap<String, RunRecordId> = run_record::Entity::find()
         .filter(run_record::COLUMN.run_id.eq(run.id))
-        .filter(any_of(tx.dialect(), run_record::Column::AddressKey, keys))
+        .filter(any_of(tx.dialect(), run_record::Column::AddressKey, keys.iter().cloned()))
         .all(tx.db())
         .await?
         .into_iter()
         .filter_map(|row| Some((row.address_key?, row.id)))
         .collect();
+    let reached = match repeated_family(tx, &engine, run, snapshot).await? {
+        Some(family) => family.reached(tx.db(), &keys).await?,
+        None => HashMap::new(),
+    };
     let mut reasons = HashMap::new();
     for row in excluded {
         let why = match address_of(&row) {
@@ -261,6 +280,9 @@ pub(in crate::domain::run) async fn judge_again(
             }
             Some((_, (_, key))) if suppressed.contains_key(&key) => {
                 ReasonText::new(StepReason::Suppressed, suppressed[&key].clone())
+            }
+            Some((record, (_, key))) if is_reached_by_another(&reached, record.id, &key) => {
+                ReasonText::new(StepReason::DuplicateAddress, "an earlier run reached its address".to_owned())
             }
             Some((_, (address, key))) => {
                 let by = *taken.entry(key.clone()).or_insert(row.id);

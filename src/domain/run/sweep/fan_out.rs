@@ -7,7 +7,7 @@ use entity::definition::{TaskDef, Trigger};
 use entity::id::*;
 use entity::step::{self, Executor, StepReason, StepStatus};
 use entity::sweep::Model;
-use entity::{run, run_record};
+use entity::{Channel, run, run_record};
 use sea_orm::sea_query::{Expr, ExprTrait, Query};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
@@ -101,12 +101,15 @@ pub(in crate::domain::run) async fn make(
         None => stops.first(record, key),
         Some(event) => stops.after(record, key, *record.and_then(|id| event.numbers.get(&id))?),
     };
-    let is_message = |kind: &str| [kind::DRAFT, kind::SEND, kind::EMAIL].contains(&kind);
+    // Steps that write to the recipient's address of the run's channel.
+    let is_message = |kind: &str| {
+        [kind::DRAFT, kind::SEND].contains(&kind) || (kind == kind::EMAIL && run.channel == Channel::Email)
+    };
     let unreachable = match event {
         // An event may arrive long after the audience was stored.
         Some(_) if created.iter().any(|at| is_message(&declared.steps[*at].kind)) => {
             let ids: Vec<RunRecordId> = recipients.iter().map(|recipient| recipient.0).collect();
-            audience::judge_again(tx, run, &ids).await?
+            audience::judge_again(tx, run, snapshot, &ids).await?
         }
         _ => HashMap::new(),
     };
