@@ -22,7 +22,7 @@ fn wide(number: usize) -> String {
 
 /// A wide subscription after a cursor; all of them are the same but for a comment.
 fn commented(number: usize) -> String {
-    format!("subscription($after: String) {{ events(after: $after) {{ {} }} }} #{number}", "...{at}".repeat(2_000))
+    format!("subscription($after: String) {{ events(after: $after) {{ {} }} }} #{number}", "...{at}".repeat(1_000))
 }
 
 fn weight(text: &str) -> usize {
