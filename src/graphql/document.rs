@@ -169,7 +169,7 @@ impl Plan {
             });
         };
         let mut values = Values::new(types::all());
-        let mut expanded = 0;
+        let (mut expanded, mut bytes) = (0, 0);
         let (mut variables, mut absent) = (Variables::default(), Vec::new());
         for variable in &operation.variables {
             values.at(variable.pos);
@@ -186,7 +186,8 @@ impl Plan {
                 }
             };
             let times = operation.uses.get(&variable.name).copied().unwrap_or_default().max(1);
-            expanded = usize::saturating_add(expanded, weight::bytes(&value).saturating_mul(times));
+            expanded = usize::saturating_add(expanded, weight::expanded(&value).saturating_mul(times));
+            bytes = usize::saturating_add(bytes, weight::bytes(&value).saturating_mul(times));
             if expanded > limits::EXPANDED_BYTES {
                 let message = format!(
                     "the variables expand to more than {} bytes in the document: `${}` is used {times} times",
@@ -212,7 +213,7 @@ impl Plan {
             return Err(problems);
         }
         let (answer_shape, written) = (operation.answer_shape.clone(), self.written.clone());
-        Ok(Checked { operation_name, variables, bytes: expanded, absent, answer_shape, written })
+        Ok(Checked { operation_name, variables, bytes, absent, answer_shape, written })
     }
 }
 

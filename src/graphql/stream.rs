@@ -3,9 +3,9 @@
 
 pub mod activity;
 mod progress;
+mod scope;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 
 use async_graphql::{Context, ID, InputObject, Object, Result, Subscription as GraphqlSubscription};
 use chrono::{DateTime, Utc};
@@ -25,57 +25,10 @@ use super::{Actor, db, viewer};
 use crate::domain::run as runs;
 use crate::kernel::event::{self as log, EventSelector, Filter};
 use crate::kernel::validate;
+pub use scope::LogScope;
 
 /// Subscriptions whose newest item replaces all earlier ones.
 pub const COALESCED: [&str; 1] = ["runProgress"];
-
-/// The range of the log that a subscription covers, set by the transport, and the position that it
-/// has reached. Items are requested one at a time, so that if one can't be delivered, the one
-/// before it is the position to resume from.
-#[derive(Clone, Debug, Default)]
-pub struct LogScope(Arc<Span>);
-
-#[derive(Debug)]
-struct Span {
-    from: Option<i64>,
-    until: i64,
-    now: AtomicI64,
-    before: AtomicI64,
-}
-
-impl Default for Span {
-    fn default() -> Self {
-        Self { from: None, until: i64::MAX, now: AtomicI64::new(-1), before: AtomicI64::new(-1) }
-    }
-}
-
-impl LogScope {
-    /// Covers the log after a position, regardless of `after`, up to `until` if it is given.
-    pub fn between(from: i64, until: Option<i64>) -> Self {
-        Self(Arc::new(Span { from: Some(from), until: until.unwrap_or(i64::MAX), ..Span::default() }))
-    }
-
-    fn set(&self, position: i64) {
-        let before = self.0.now.swap(position, Ordering::Relaxed);
-        self.0.before.store(before, Ordering::Relaxed);
-    }
-
-    /// Forgets the start: before the first item, the current state, nothing can be resumed.
-    fn forget_start(&self) {
-        self.0.now.store(-1, Ordering::Relaxed);
-    }
-
-    /// Returns the position of the newest item, or of the start; `None` before the start.
-    pub fn now(&self) -> Option<i64> {
-        Some(self.0.now.load(Ordering::Relaxed)).filter(|position| *position >= 0)
-    }
-
-    /// Returns the position of the item before the newest, or of the start; `None` before the first
-    /// item.
-    pub fn before(&self) -> Option<i64> {
-        Some(self.0.before.load(Ordering::Relaxed)).filter(|position| *position >= 0)
-    }
-}
 
 /// A change of a run's status.
 pub struct RunStatusChange(Arc<entity::event::Model>);

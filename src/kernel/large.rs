@@ -30,6 +30,11 @@ pub async fn run<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
     aside(work)
 }
 
+/// Does work on about as many bytes without a wait for a turn, during which it could be dropped.
+pub fn at_once<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
+    if bytes < limits::LARGE_BYTES { work() } else { aside(work) }
+}
+
 /// Does work on about as many bytes for an org: in place if it is small, otherwise on an evaluation
 /// thread, of which no org gets more than half. Errors: LIMIT_EXCEEDED if none is free in time.
 pub async fn in_turn<T: Send + 'static>(

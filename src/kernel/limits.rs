@@ -33,7 +33,7 @@ pub const EXPANDED_BYTES: usize = 16 * 1024 * 1024;
 /// Maximum length of a name in a document, in characters: errors repeat names.
 pub const DOCUMENT_NAME_CHARS: usize = 256;
 /// Memory of document and variables, in bytes, that counts as one subscription of its key.
-pub const SUBSCRIPTION_BYTES: usize = 16 * 1024;
+pub const SUBSCRIPTION_BYTES: usize = 32 * 1024;
 /// Maximum length of an operation's id on a WebSocket or an SSE stream, in bytes.
 pub const OPERATION_ID_BYTES: usize = 256;
 /// Maximum number of errors reported for a rejected request.

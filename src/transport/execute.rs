@@ -93,12 +93,16 @@ async fn answer(app: &App, admitted: Admitted, asks_schema: bool) -> (String, bo
         Ok(response) => {
             // The schema's descriptions are not counted.
             let bytes = if asks_schema { usize::MAX } else { cost.response_bytes() };
-            let written = large::run(bytes, || {
+            let write = || {
                 // Dropped here as well: its values are many.
                 let response = response;
                 cost::answer::write(&cost, &response)
-            })
-            .await;
+            };
+            let written = match is_query {
+                true => large::run(bytes, write).await,
+                // A client that disconnects during an await here would leave its claims undone.
+                false => large::at_once(bytes, write),
+            };
             written.map_err(|refusal| over(&refusal, is_query))
         }
         Err(error) => Err(error),
@@ -213,7 +217,7 @@ pub(super) fn alone(app: &App, request: Request, scope: &LogScope, payer: CostAc
         let resume = match &payload {
             Ok(_) => before,
             // The failed item may have moved the position, or the source failed before it did.
-            Err(_) => delivered.or(before).or(position),
+            Err(_) => scope.after_failure(delivered),
         };
         let item = Item { payload, position, resume, held: Some(cost), shared: false };
         Some((item, (!last).then_some((responses, scope, costs, live, payer))))

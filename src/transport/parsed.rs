@@ -36,9 +36,21 @@ impl Parsed {
         OVERHEAD + 2 * self.text.len() + self.plan.weight()
     }
 
-    /// Approximate memory that a request with this document uses, in bytes: the executor has a copy.
+    /// Approximate memory that a request with this document adds, in bytes: the executor's copy, and
+    /// the document itself unless it is in the cache, which is bounded on its own.
     pub fn weight_in_use(&self) -> usize {
+        self.weight().saturating_mul(if self.is_cacheable() { 1 } else { 2 })
+    }
+
+    /// Approximate memory of an execution that lasts, in bytes: the document may leave the cache
+    /// meanwhile.
+    pub fn weight_in_stream(&self) -> usize {
         self.weight().saturating_mul(2)
+    }
+
+    /// True unless it is long: few clients send the same long document again.
+    fn is_cacheable(&self) -> bool {
+        self.text.len() <= limits::PARSED_LONGEST
     }
 
     /// True once the executor has found it valid.
@@ -77,8 +89,7 @@ impl Parsing {
         self.0.weight()
     }
 
-    /// Parses a document, or takes it from the cache. A long one is not cached: few clients send
-    /// the same long one again.
+    /// Parses a document, or takes it from the cache. A long one is not cached.
     pub fn of(&self, text: &str) -> Result<Arc<Parsed>, RequestError> {
         if let Some(parsed) = self.0.get(text) {
             return Ok(parsed);
@@ -87,7 +98,7 @@ impl Parsing {
         let plan = Plan::of(&mut document);
         let parsed =
             Arc::new(Parsed { text: text.to_owned(), document, plan, introspection, valid: AtomicBool::new(false) });
-        if text.len() <= limits::PARSED_LONGEST {
+        if parsed.is_cacheable() {
             self.0.insert(text.to_owned(), parsed.clone());
         }
         Ok(parsed)

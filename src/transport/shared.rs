@@ -10,21 +10,21 @@
 //! others' streams.
 
 mod buffer;
+mod membership;
 mod normalize;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
 
 use async_graphql::parser::types::OperationType;
-use entity::id::OrgId;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
-use uuid::Uuid;
 
 use buffer::{Buffer, Lookup, SharedItem};
+use membership::{Membership, SharedStream};
 pub use normalize::PERSONAL;
 use normalize::{is_personal, normal};
 
@@ -33,7 +33,7 @@ use super::execute::{Item, alone};
 use super::parsed::Parsed;
 use super::{Admitted, App, RequestContext};
 use crate::graphql::stream::{COALESCED, LogScope};
-use crate::kernel::cost::{CostAccount, CostOwner};
+use crate::kernel::cost::{self, CostAccount, CostOwner};
 use crate::kernel::event::{self, cursor};
 use crate::kernel::{large, limits};
 
@@ -43,58 +43,6 @@ type Key = [u8; 32];
 /// The shared executions by key.
 #[derive(Clone, Debug, Default)]
 pub struct SharedSubscriptions(Arc<Mutex<HashMap<Key, Weak<SharedStream>>>>);
-
-/// A shared execution, as its subscribers see it.
-#[derive(Debug)]
-struct SharedStream {
-    buffer: RwLock<Buffer>,
-    wake: watch::Sender<()>,
-    org: OrgId,
-    /// The API keys of its subscribers, with the number of subscriptions each.
-    keys: Mutex<HashMap<Uuid, usize>>,
-}
-
-impl SharedStream {
-    fn keys(&self) -> MutexGuard<'_, HashMap<Uuid, usize>> {
-        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The owner that its cost is charged to.
-    fn payer(&self) -> CostOwner {
-        let keys = self.keys();
-        match keys.keys().next() {
-            Some(key) if keys.len() == 1 => CostOwner { org: self.org, key: *key },
-            _ => CostOwner::of_org(self.org),
-        }
-    }
-}
-
-/// A subscription's membership in a shared stream, which ends on drop.
-#[derive(Debug)]
-struct Membership {
-    shared: Arc<SharedStream>,
-    key: Uuid,
-    wake: watch::Receiver<()>,
-}
-
-impl Membership {
-    fn new(shared: Arc<SharedStream>, key: Uuid, wake: watch::Receiver<()>) -> Self {
-        *shared.keys().entry(key).or_default() += 1;
-        Self { shared, key, wake }
-    }
-}
-
-impl Drop for Membership {
-    fn drop(&mut self) {
-        let mut keys = self.shared.keys();
-        if let Some(count) = keys.get_mut(&self.key) {
-            *count -= 1;
-            if *count == 0 {
-                keys.remove(&self.key);
-            }
-        }
-    }
-}
 
 impl SharedSubscriptions {
     fn lock(&self) -> MutexGuard<'_, HashMap<Key, Weak<SharedStream>>> {
@@ -120,16 +68,22 @@ impl SharedSubscriptions {
         }
         let buffer = Buffer::new(begin, share.coalesced);
         let (org, keys) = (share.owner.org, Mutex::default());
-        let shared = Arc::new(SharedStream { buffer: RwLock::new(buffer), wake: watch::Sender::new(()), org, keys });
+        let (parsed, checked) = (share.parsed.clone(), share.again.checked.clone());
+        let (buffer, wake, input) = (RwLock::new(buffer), watch::Sender::new(()), OnceLock::new());
+        let shared = Arc::new(SharedStream { buffer, wake, org, keys, parsed, checked, input });
         let wake = shared.wake.subscribe();
         let membership = Membership::new(shared.clone(), share.owner.key, wake);
+        // Weak, because the stream has the costs, and these their account.
+        let paying = Arc::downgrade(&shared);
+        let payer = move || paying.upgrade().map_or(CostOwner::of_org(org), |stream| stream.payer());
+        let account = CostAccount::new(payer);
+        let input = app.costs.item(&account);
+        let bytes = share.parsed.weight_in_stream().saturating_add(share.again.checked.bytes());
+        shared.input.get_or_init(|| input).hold_input(bytes)?;
         all.insert(share.key, Arc::downgrade(&shared));
         let (app, key, scope) = (app.clone(), share.key, LogScope::between(begin, None));
         let request = share.again.request(&app, &share.parsed).data(scope.clone());
-        // Weak, because the stream's buffer holds the items' costs, and these their account.
-        let paying = Arc::downgrade(&shared);
-        let payer = move || paying.upgrade().map_or(CostOwner::of_org(org), |stream| stream.payer());
-        let items = alone(&app, request, &scope, CostAccount::new(payer));
+        let items = alone(&app, request, &scope, account);
         tokio::spawn(run(app, key, shared, items));
         Ok(membership)
     }
@@ -230,7 +184,8 @@ fn begin(app: &App, admitted: Admitted, share: Option<(ShareKey, Option<i64>)>) 
         // The current state is the first item, which is not shared.
         (alone(app, admitted.request.data(scope.clone()), &scope, share.payer()), None)
     });
-    let subscriber = Subscriber { app: app.clone(), share, position: after, membership: None, own: first, over: false };
+    let (app, input) = (app.clone(), admitted.cost);
+    let subscriber = Subscriber { app, share, input, position: after, membership: None, own: first, over: false };
     stream::unfold(subscriber, |mut subscriber| async move { subscriber.next().await.map(|item| (item, subscriber)) })
         .boxed()
 }
@@ -239,6 +194,8 @@ fn begin(app: &App, admitted: Admitted, share: Option<(ShareKey, Option<i64>)>) 
 struct Subscriber {
     app: App,
     share: ShareKey,
+    /// The memory of its document, until it shares another's, and of its variables.
+    input: Arc<cost::Request>,
     /// The position of the last delivered item; `None` until the starting position is known.
     position: Option<i64>,
     membership: Option<Membership>,
@@ -298,7 +255,14 @@ impl Subscriber {
         self.position = Some(position);
         let membership = match &mut self.membership {
             Some(membership) => membership,
-            None => self.membership.insert(Box::pin(self.app.shared_subscriptions.join(&self.app, &self.share)).await?),
+            None => {
+                let joined = Box::pin(self.app.shared_subscriptions.join(&self.app, &self.share)).await?;
+                // Its own are not kept: the document may be as long, and have other comments only.
+                self.share.parsed = joined.shared.parsed.clone();
+                self.share.again.checked = joined.shared.checked.clone();
+                self.input.shrink_input(self.share.again.checked.bytes());
+                self.membership.insert(joined)
+            }
         };
         membership.wake.mark_unchanged();
         let lookup = membership.shared.buffer.read().unwrap_or_else(PoisonError::into_inner).after(position);
@@ -306,8 +270,16 @@ impl Subscriber {
             Lookup::Item(item) => return Ok(Some(item)),
             Lookup::More(until) => {
                 let scope = LogScope::between(position, Some(until));
+                // The executor's copy, as long as this lasts.
+                let copy = self.app.costs.item(&self.share.payer());
+                copy.hold_input(self.share.parsed.weight())?;
                 let request = self.share.again.request(&self.app, &self.share.parsed).data(scope.clone());
-                self.own = Some((alone(&self.app, request, &scope, self.share.payer()), Some(until)));
+                let counted = move |item| {
+                    let _ = &copy;
+                    item
+                };
+                let items = alone(&self.app, request, &scope, self.share.payer()).map(counted).boxed();
+                self.own = Some((items, Some(until)));
             }
             Lookup::Over(None) => self.over = true,
             // Another key's exhausted quota does not end this subscription: it joins another

@@ -3,6 +3,7 @@
 
 mod outgoing;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
@@ -77,6 +78,15 @@ enum ClientMessage {
     Pong {},
     Subscribe { id: String, payload: Value },
     Complete { id: String },
+}
+
+/// The beginning of an operation, whose payload is skipped: that takes no memory.
+#[derive(Deserialize)]
+struct MessageHead<'a> {
+    #[serde(borrow)]
+    r#type: Cow<'a, str>,
+    #[serde(borrow)]
+    id: Cow<'a, str>,
 }
 
 fn client_message(json: &[u8]) -> serde_json::Result<ClientMessage> {
@@ -198,8 +208,10 @@ impl Dialogue {
         let (message, held) = match &self.known {
             Some((principal, _)) if text.len() >= limits::TURN_BYTES => {
                 let json = Bytes::copy_from_slice(text.as_bytes());
-                let read = self.app.read_json(principal, json, client_message).await;
-                read.map_err(|_| (1013, "too much is sent at once; try again later"))?
+                match self.app.read_json(principal, json, client_message).await {
+                    Ok(read) => read,
+                    Err(refused) => return self.refuse(text, &refused).await,
+                }
             }
             _ => (client_message(text.as_bytes()), None),
         };
@@ -221,6 +233,22 @@ impl Dialogue {
                 self.begin(id, request, principal.clone()).await
             }
         }
+    }
+
+    /// Answers a message that could not be read now; only its operation fails.
+    async fn refuse(&self, text: &str, refused: &RequestError) -> Result<(), Close> {
+        let id = match serde_json::from_str(text) {
+            Ok(MessageHead { r#type, id }) if r#type == "subscribe" => id,
+            _ => return Err((1013, "too much is sent at once; try again later")),
+        };
+        if id.len() > limits::OPERATION_ID_BYTES {
+            return Err((4400, "the id is too long"));
+        }
+        if self.running.lock().1.contains_key(&*id) {
+            return Err((4409, "a subscription with this id already exists"));
+        }
+        self.send(error(&id, refused.list())).await;
+        Ok(())
     }
 
     /// Authenticates the client by its headers, or by the payload if it could not set headers.

@@ -135,7 +135,7 @@ pub async fn settle(db: &WriteContext, agent: &Agent, ends: &[(HeldStep, WorkerO
     }
     // The record of a failure is not an effect of the request: it carries no idempotency key, and
     // no audit entry, which would say that the request was done.
-    let plain = db.write();
+    let plain = db.without_request();
     let mut over: Vec<StepId> = Vec::new();
     for (run_id, mine) in by_run {
         let mut is_recorded = false;

@@ -12,6 +12,10 @@ use super::key_order::{Below, Shape};
 /// executor's, and as an argument.
 pub(super) const EACH: usize = 250;
 
+/// Size of a value or of a field of an object where expanded variables are bounded, besides its text.
+/// A body without fragments has at most one value for each two bytes, and always passes.
+const EXPANDED: usize = 32;
+
 /// Approximate size of a key of an answer's shape, in bytes.
 const KEY: usize = 150;
 
@@ -44,16 +48,26 @@ pub(super) fn of_shape(shape: &Shape) -> usize {
 
 /// Returns the approximate size of a value, in all copies that a request holds.
 pub(super) fn bytes(value: &ConstValue) -> usize {
-    match value {
-        ConstValue::String(text) => EACH + text.len(),
-        ConstValue::Binary(bytes) => EACH + bytes.len(),
-        ConstValue::Enum(name) => EACH + name.len(),
-        ConstValue::List(items) => EACH + items.iter().map(bytes).sum::<usize>(),
+    measured(value, EACH, field)
+}
+
+/// Returns the size of a value by which expanded variables are bounded.
+pub(super) fn expanded(value: &ConstValue) -> usize {
+    measured(value, EXPANDED, |name, value| EXPANDED + name.len() + value)
+}
+
+fn measured(value: &ConstValue, each: usize, field: fn(&Name, usize) -> usize) -> usize {
+    let below = match value {
+        ConstValue::String(text) => text.len(),
+        ConstValue::Binary(bytes) => bytes.len(),
+        ConstValue::Enum(name) => name.len(),
+        ConstValue::List(items) => items.iter().map(|item| measured(item, each, field)).sum(),
         ConstValue::Object(fields) => {
-            EACH + fields.iter().map(|(name, value)| field(name, bytes(value))).sum::<usize>()
+            fields.iter().map(|(name, value)| field(name, measured(value, each, field))).sum()
         }
-        ConstValue::Null | ConstValue::Number(_) | ConstValue::Boolean(_) => EACH,
-    }
+        ConstValue::Null | ConstValue::Number(_) | ConstValue::Boolean(_) => 0,
+    };
+    each + below
 }
 
 /// The size of a field of an object: its name is shared by the copies of the value.

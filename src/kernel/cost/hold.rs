@@ -8,7 +8,7 @@
 use std::sync::atomic::Ordering;
 use std::sync::{MutexGuard, PoisonError};
 
-use super::{Costs, Held, OwnerUsage, Request, busy};
+use super::{CostOwner, Costs, Held, OwnerUsage, Request, busy, too_much};
 use crate::kernel::error::Refusal;
 use crate::kernel::limits;
 
@@ -70,6 +70,31 @@ impl Request {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Releases what it holds for its document and variables, but some bytes.
+    pub fn shrink_input(&self, bytes: usize) {
+        let bytes = if bytes <= limits::INPUT_FREE_BYTES { 0 } else { bytes };
+        if let Some(held) = self.held().as_mut() {
+            held.shrink(bytes);
+        }
+    }
+
+    /// Charges all that it holds to its owner, if that has changed.
+    pub fn follow_owner(&self) {
+        let asker = self.account.owner();
+        self.move_to(&mut self.held(), asker);
+    }
+
+    fn move_to(&self, held: &mut Option<Held>, asker: CostOwner) {
+        let Some(mut before) = held.take_if(|held| held.owner_usage.asker != asker) else { return };
+        let mut now = Held::nothing(self.costs.owner_usage(asker));
+        now.grow(before.bytes);
+        if asker.org == before.owner_usage.asker.org {
+            now.reserved = std::mem::take(&mut before.reserved);
+        }
+        *held = Some(now);
+        self.costs.release(before);
+    }
+
     /// Charges bytes to its key and its org while it exists.
     pub(super) fn hold(&self, bytes: usize) -> Result<(), Refusal> {
         let answer = self.costs.0.answer_bytes;
@@ -78,18 +103,14 @@ impl Request {
         }
         let asker = self.account.owner();
         let mut held = self.held();
-        if let Some(mut before) = held.take_if(|held| held.owner_usage.asker != asker) {
-            // The owner has changed: charge all of it to the new one.
-            let mut now = Held::nothing(self.costs.owner_usage(asker));
-            now.grow(before.bytes);
-            if asker.org == before.owner_usage.asker.org {
-                now.reserved = std::mem::take(&mut before.reserved);
-            }
-            *held = Some(now);
-            self.costs.release(before);
-        }
+        self.move_to(&mut held, asker);
         let held = held.get_or_insert_with(|| Held::nothing(self.costs.owner_usage(asker)));
         let (key_bytes, org_bytes) = held.grow(bytes);
+        // What is too much for one request alone is too much later, too.
+        if held.bytes > answer.saturating_mul(limits::ANSWERS_PER_KEY) {
+            let most = limits::ANSWERS_PER_KEY;
+            return Err(self.end(too_much(format!("the request uses more memory than {most} answers may have"))));
+        }
         let full = if key_bytes > answer.saturating_mul(limits::ANSWERS_PER_KEY) {
             Some(("key", limits::ANSWERS_PER_KEY))
         } else if org_bytes > answer.saturating_mul(limits::ANSWERS_PER_ORG) && !held.reserve(key_bytes, bytes, answer)

@@ -62,6 +62,12 @@ impl WriteContext {
         self
     }
 
+    /// The same writes without the request's records: neither its idempotency key nor its audit entry.
+    #[must_use]
+    pub fn without_request(&self) -> Self {
+        Self { request: RequestRecord::default(), ..self.clone() }
+    }
+
     /// The request with its idempotency key, if it has one.
     pub fn idempotency(&self) -> Option<&IdempotentRequest> {
         self.request.idempotency.as_deref()

@@ -3,6 +3,7 @@
 use entity::id::OrgId;
 use entity::member::Role;
 use serde_json::{Value, json};
+use sortie::graphql::stream::LogScope;
 use sortie::kernel::cost::{CostAccount, CostOwner, Costs};
 
 use crate::harness::World;
@@ -29,6 +30,34 @@ fn a_text_counts_as_what_is_left_of_its_response() {
     assert!(costs.copy(reader, 4_801).1.is_err());
     drop(item);
     assert_eq!(costs.usage_count(), 0, "nothing is counted any longer");
+}
+
+#[test]
+fn a_current_state_that_failed_has_no_cursor() {
+    let scope = LogScope::default();
+    scope.set(7);
+    assert_eq!(scope.after_failure(None), Some(7), "the start");
+    scope.forget_start();
+    assert_eq!(scope.after_failure(None), None);
+    scope.set(7);
+    assert_eq!(scope.after_failure(None), None, "the state was read, and not delivered");
+    let delivered = scope.now();
+    scope.set(9);
+    assert_eq!(scope.after_failure(delivered), Some(7));
+}
+
+#[test]
+fn a_request_that_is_too_large_alone_is_not_told_to_retry() {
+    let costs = Costs::new(1_000);
+    let reader = CostOwner { org: OrgId::new(), key: uuid::Uuid::now_v7() };
+    let details = |bytes| costs.copy(reader, bytes).1.unwrap_err().details;
+    let alone = details(6_001);
+    assert_eq!((&alone["reason"], alone.get("retryAfterSeconds")), (&json!("TOO_MUCH"), None));
+    let first = costs.copy(reader, 3_000);
+    let together = details(3_001);
+    assert_eq!(together["reason"], json!("BUSY"));
+    assert!(together.contains_key("retryAfterSeconds"));
+    drop(first);
 }
 
 #[test]
