@@ -393,7 +393,7 @@ fn each_situation_leads_to_its_decisions() {
             one().task(0, fan_out).but(on_events).but(|it| {
                 it.phases[0].open_until = Some(noon() + Duration::hours(1));
             }),
-            vec![StartPhase(0), FindWaiting(0), begin(0, OnEvents), Wait],
+            vec![StartPhase(0), FindWaiting(0), begin(0, OnEvents), FindWaiting(0), Wait],
         ),
         (
             "a task on events at the end of its phase's time",

@@ -273,6 +273,7 @@ both! {
 both! {
     async fn refusals_name_what_somebody_can_do_and_skips_name_their_actor(kind) {
         let world = World::without_server(kind, None).await;
+        world.create("agent", json!({ "name": "bot", "kind": "OUTSIDE" })).await;
         let agent = json!({ "key": "look", "name": "look", "type": "look", "assignedTo": "AGENT", "trigger": "immediate" });
         let run = launched(&world, None, json!([
             task("t", true, &[], json!([agent])),
