@@ -219,7 +219,7 @@ both! {
     /// Lists without pages are charged by their length.
     async fn fields_of_tasks_in_progress_are_charged(kind) {
         let world = World::with_config(kind, |config| config.answer_mib = 1).await;
-        let task = |i: usize| format!("      - {{ name: T{i}, steps: [{{ name: Look, type: review, assignedTo: human, trigger: manual }}] }}\n");
+        let task = |i: usize| format!("      - {{ name: T{i}, steps: [{{ name: Look {i}, type: review, assignedTo: human, trigger: manual }}] }}\n");
         let yaml = format!("phases:\n  - name: Day\n    tasks:\n{}", (0..100).map(task).collect::<String>());
         let create = "mutation($input: CreateRunTemplateInput!) { createRunTemplate(input: $input) { runTemplate { id } } }";
         world.ask(create, json!({ "input": { "name": "Many tasks", "kind": "GUIDED", "yaml": yaml } })).await;
@@ -246,7 +246,7 @@ both! {
         let (status, answer) = asked(190).await;
         let error = &answer["errors"][0]["extensions"];
         assert_eq!((status == 429, &error["code"], &error["reason"]), (false, &json!("LIMIT_EXCEEDED"), &json!("TOO_MUCH")), "{error}");
-            assert!(error["retryAfterSeconds"].is_null(), "{error}");
+        assert!(error["retryAfterSeconds"].is_null(), "{error}");
         world.end().await;
     }
 }

@@ -126,7 +126,7 @@ both! {
         assert_eq!(socket.message().await["type"], "connection_ack");
         let query = "subscription($s: String!) { events(filter: { kinds: [$s] }) { cursor } }";
         let mut refused = None;
-        for i in 0..3 {
+        for i in 0..4 {
             socket.subscribe(&i.to_string(), query, json!({ "s": format!("own{i}.{}", "x".repeat(900_000)) })).await;
             socket.say(json!({ "type": "ping" })).await;
             let message = socket.message().await;
@@ -135,7 +135,7 @@ both! {
                 assert_eq!(socket.message().await["type"], "pong");
             }
         }
-        assert_eq!(refused, Some(json!("LIMIT_EXCEEDED")), "three of 900 KB are more than a hundred short ones");
+        assert_eq!(refused, Some(json!("LIMIT_EXCEEDED")), "four of 900 KB are more than a hundred short ones");
         socket.subscribe(&"i".repeat(257), "subscription { events { kind } }", json!({})).await;
         assert!(matches!(socket.came().await, crate::harness::socket::Came::Closed(4400)));
         world.end().await;

@@ -18,7 +18,7 @@ fn a_rare_pattern_is_searched_by_kinds_of_months() {
                 .map(|_| {
                     Pattern::parse(cron, "Europe/Berlin", GapPolicy::Shift, FoldPolicy::Once).unwrap().take(first, 100)
                 })
-                .last()
+                .next_back()
         });
         assert!(!found.unwrap().is_empty(), "{cron}");
     }
