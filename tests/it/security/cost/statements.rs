@@ -36,9 +36,10 @@ both! {
             times.push(begun.elapsed());
             assert!(world.lanes().0 <= all - all / 4 + 1, "an org has more than its share: {:?}", world.lanes());
         }
-        // Another test on the same machine may delay one or two.
+        // Another test on the same machine may delay one or two, and an unoptimised server is slower.
         times.sort();
-        assert!(times[17] < Duration::from_secs(2), "four requests of others took {times:?}");
+        let most = Duration::from_secs(if cfg!(debug_assertions) { 4 } else { 2 });
+        assert!(times[17] < most, "four requests of others took {times:?}");
         askers.iter().for_each(tokio::task::JoinHandle::abort);
         let ended = world.until_lanes(|taken| taken == 0).await;
         assert!(ended < Duration::from_secs(3), "statements went on for {ended:?}");
