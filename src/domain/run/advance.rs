@@ -53,7 +53,22 @@ pub(crate) async fn advance_from(
         return Ok(run);
     }
     let snapshot = super::snapshot::of(tx.db(), &run).await?;
-    let mut advancing = Advancing::new(tx, viewer, &run, &snapshot, phases, tasks);
+    let is_on_event = |key: &str| snapshot.task(key).is_some_and(TaskDef::on_event);
+    let event_tasks = tasks.iter().filter(|task| task.fan_out && is_on_event(&task.key)).map(|task| task.id).collect();
+    let mut advancing = Advancing {
+        tx,
+        viewer,
+        run: &run,
+        snapshot: &snapshot,
+        event_tasks,
+        phases,
+        tasks,
+        waiting: Vec::new(),
+        waiting_tasks: Vec::new(),
+        awaited: HashMap::new(),
+        behind: Vec::new(),
+        has_open_recipients: None,
+    };
     let mut plan = Plan::default();
     loop {
         match plan.next(&advancing.facts()) {
@@ -93,33 +108,7 @@ struct Advancing<'a> {
     has_open_recipients: Option<bool>,
 }
 
-impl<'a> Advancing<'a> {
-    fn new(
-        tx: &'a Tx,
-        viewer: &'a Viewer,
-        run: &'a run::Model,
-        snapshot: &'a RunSnapshot,
-        phases: Vec<phase::Model>,
-        tasks: Vec<task::Model>,
-    ) -> Self {
-        let is_on_event = |key: &str| snapshot.task(key).is_some_and(TaskDef::on_event);
-        let event_tasks = tasks.iter().filter(|task| task.fan_out && is_on_event(&task.key)).map(|task| task.id);
-        Self {
-            tx,
-            viewer,
-            run,
-            snapshot,
-            event_tasks: event_tasks.collect(),
-            phases,
-            tasks,
-            waiting: Vec::new(),
-            waiting_tasks: Vec::new(),
-            awaited: HashMap::new(),
-            behind: Vec::new(),
-            has_open_recipients: None,
-        }
-    }
-
+impl Advancing<'_> {
     fn facts(&self) -> Facts<'_> {
         Facts {
             now: self.tx.now(),

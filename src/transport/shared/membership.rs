@@ -20,7 +20,7 @@ pub(super) struct SharedStream {
     pub org: OrgId,
     /// The API keys of its subscribers, with the number of subscriptions each.
     pub keys: Mutex<HashMap<Uuid, usize>>,
-    /// Its document and variables, which its subscribers use instead of their own.
+    /// The stream's document and variables, which its subscribers use instead of their own.
     pub parsed: Arc<Parsed>,
     pub checked: Checked,
     /// The memory of the document and of the executor's copy, charged once for all subscribers.

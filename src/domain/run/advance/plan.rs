@@ -22,9 +22,9 @@ pub struct Facts<'a> {
     pub now: DateTime<Utc>,
     /// The run.
     pub run: &'a run::Model,
-    /// Its phases, in order.
+    /// The run's phases, in order.
     pub phases: &'a [phase::Model],
-    /// Its tasks, in order.
+    /// The run's tasks, in order.
     pub tasks: &'a [task::Model],
     /// Fan-outs that create their steps as events arrive.
     pub event_tasks: &'a [TaskId],
