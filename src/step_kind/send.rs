@@ -2,7 +2,7 @@
 //! settled; a send begins when its reservation commits.
 
 pub mod forward;
-mod meeting_turns;
+pub(crate) mod meeting_turns;
 mod message_lookup;
 mod readdress;
 mod reserve;

@@ -117,10 +117,16 @@ async fn settle(context: &EngineContext, org_id: OrgId, run_id: RunId, mine: &[(
         let sent = send::settle(tx, &run, rows).await?;
         send::contacted(tx, &sent).await?;
         give_up(tx, &run, mine.iter().copied().filter(|(queued, outcome)| !is_retried(queued, outcome))).await?;
+        let unsent: Vec<CommunicationId> = mine
+            .iter()
+            .filter(|(_, outcome)| matches!(outcome, Outcome::Later { data: None, .. }))
+            .map(|(queued, _)| queued.communication_id)
+            .collect();
+        let turns = send::meeting_turns::next_tries(tx, &unsent).await?;
         let mut back: BTreeMap<(DateTime<Utc>, bool), Vec<CommunicationId>> = BTreeMap::new();
         for (queued, outcome) in &mine {
             let (at, failed) = match outcome {
-                Outcome::Later { at, .. } => (*at, false),
+                Outcome::Later { at, .. } => (turns.get(&queued.communication_id).copied().unwrap_or(*at), false),
                 _ if is_retried(queued, outcome) => (tx.now() + retry::pause(queued.failures + 1, None), true),
                 _ => continue,
             };

@@ -26,32 +26,47 @@ pub(super) async fn behind(tx: &Tx, batch: &[communication::Model]) -> Result<Ha
     }
     let unsent: Vec<(CommunicationId, Option<MeetingId>, String, i32)> = communication::Entity::find()
         .select_only()
-        .columns([Column::Id, Column::MeetingId, Column::ToAddress, Column::Occasion])
+        .columns([Column::Id, Column::MeetingId, Column::ToAddress, Column::ActionNumber])
         .filter(any_of(tx.dialect(), communication::COLUMN.meeting_id, meetings))
         .filter(communication::COLUMN.status.is_in([CommunicationStatus::Approved, CommunicationStatus::Sending]))
         .into_tuple()
         .all(tx.db())
         .await?;
-    let mine: HashSet<CommunicationId> = batch.iter().map(|message| message.id).collect();
     let ids: Vec<CommunicationId> = unsent.iter().map(|(id, ..)| *id).collect();
     let due: HashMap<CommunicationId, DateTime<Utc>> = send_queue::of(tx, &ids)
         .await?
         .into_iter()
         .map(|queued| (queued.communication_id, queued.available_at))
         .collect();
-    // One that is due or in flight is looked at again soon; one of this batch, when it is answered.
+    // One that is due or in flight is looked at again soon, unless its settling makes this one due.
     let soon = storable::after(tx.now(), limits::UNREACHABLE_RETRY_DELAY);
     let look_again = |id: &CommunicationId| match due.get(id)? {
-        _ if mine.contains(id) => Some(tx.now()),
         until if *until > tx.now() => Some(*until),
         _ => Some(soon),
     };
     let waits_until = |message: &communication::Model| {
         let meeting = message.meeting_id?;
-        let earlier = unsent.iter().filter(|(_, of, to, occasion)| {
-            *of == Some(meeting) && *to == message.to_address && *occasion < message.occasion
+        let earlier = unsent.iter().filter(|(_, of, to, number)| {
+            *of == Some(meeting) && *to == message.to_address && *number < message.action_number
         });
         Some((message.id, earlier.filter_map(|(id, ..)| look_again(id)).min()?))
     };
     Ok(batch.iter().filter_map(waits_until).collect())
+}
+
+/// The time of the next try of released messages about meetings that were not handed over, judged
+/// when they are put back: the earlier one may have been settled since they were reserved, and would
+/// not make them due a second time. The run must be locked.
+pub(crate) async fn next_tries(tx: &Tx, ids: &[CommunicationId]) -> Result<HashMap<CommunicationId, DateTime<Utc>>> {
+    let waiting = communication::Entity::find()
+        .filter(any_of(tx.dialect(), communication::COLUMN.id, ids.iter().copied()))
+        .filter(communication::COLUMN.status.eq(CommunicationStatus::Approved))
+        .filter(communication::COLUMN.meeting_id.is_not_null())
+        .all(tx.db())
+        .await?;
+    let behind = behind(tx, &waiting).await?;
+    Ok(waiting
+        .iter()
+        .map(|message| (message.id, behind.get(&message.id).copied().unwrap_or_else(|| tx.now())))
+        .collect())
 }

@@ -294,3 +294,28 @@ both! {
         world.end().await;
     }
 }
+
+both! {
+    async fn no_message_is_left_behind_when_the_one_before_it_settles_meanwhile(kind) {
+        // The clock stands still: a message that missed its turn would wait for ever.
+        let world = World::new(kind).await;
+        let (oak, _, step) = begun(&world).await;
+        for round in 0..12 {
+            let attendees = json!([{ "recordId": oak }, { "email": "elm@p.example" }, { "email": "fir@p.example" }]);
+            let one = booked(&world, booking(&step, &format!("Round {round}"), 2, attendees)).await;
+            for hours in [6, 7] {
+                world.ask(MOVE, json!({ "input": { "id": one["id"], "startsAt": noon() + Duration::hours(hours) } })).await;
+            }
+            world.ask(CANCEL, json!({ "id": one["id"] })).await;
+            let messages = "query($id: ID!) { meeting(id: $id) { invitations { nodes { status } } } }";
+            world
+                .until("all messages of the meeting to go", messages, json!({ "id": one["id"] }), |data| {
+                    let nodes = data["meeting"]["invitations"]["nodes"].as_array().unwrap();
+                    nodes.iter().filter(|one| one["status"] == "SENT").count() == 12
+                })
+                .await;
+        }
+        assert_eq!(world.number("SELECT COUNT(*) FROM posting").await, 0);
+        world.end().await;
+    }
+}
