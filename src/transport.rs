@@ -106,7 +106,7 @@ pub struct Admitted {
     /// The parsed document.
     pub parsed: Arc<Parsed>,
     /// The context to execute a subscription again; `None` for other operations.
-    pub again: Option<RequestContext>,
+    pub parts: Option<RequestParts>,
     /// The operation to execute.
     pub operation: Operation,
     /// The org of the principal.
@@ -128,12 +128,12 @@ pub struct Admitted {
 
 /// The parts from which the same request is built again.
 #[derive(Clone, Debug)]
-pub struct RequestContext {
+pub struct RequestParts {
     checked: Checked,
     viewer: Viewer,
 }
 
-impl RequestContext {
+impl RequestParts {
     /// Builds the request for a document.
     fn request(&self, app: &App, parsed: &Parsed) -> Request {
         with_viewer(self.checked.request(&parsed.document), &app.db, &self.viewer)
@@ -207,7 +207,7 @@ impl App {
         // The memory that a subscription uses while open.
         let held = parsed.weight_in_use().saturating_add(checked.bytes());
         let stream_permit = is_subscription.then(|| self.permit_subscription(principal, held)).transpose()?;
-        let again = is_subscription.then(|| RequestContext { checked, viewer: principal.viewer.clone() });
+        let parts = is_subscription.then(|| RequestParts { checked, viewer: principal.viewer.clone() });
         let fields: Vec<&str> = operation.roots.iter().map(|root| root.field.as_str()).collect();
         let kind = operation.kind;
         let span =
@@ -215,7 +215,7 @@ impl App {
         Ok(Admitted {
             request,
             parsed,
-            again,
+            parts,
             operation,
             org_id: org,
             resume: None,

@@ -153,7 +153,7 @@ impl StateMachine for CommunicationStatus {
     }
 }
 
-/// One message. Unique per step, recipient and occasion.
+/// One message. Unique per step, recipient and action number.
 #[sea_orm::model]
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
 #[sea_orm(table_name = "communication")]
@@ -174,9 +174,11 @@ pub struct Model {
     /// The record; null for a test recipient without a sample record.
     pub record_id: Option<RecordId>,
     /// 0 for the step's own message, else the number of the person's action.
-    pub occasion: i32,
+    #[sea_orm(column_name = "occasion")]
+    pub action_number: i32,
     /// True if a person confirmed a second message from the step to the same address.
-    pub again: bool,
+    #[sea_orm(column_name = "again")]
+    pub is_repeat: bool,
     /// The person whose action created it; null for a campaign's message.
     pub acted_by: Option<Actor>,
     /// The channel.

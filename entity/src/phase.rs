@@ -115,7 +115,8 @@ pub struct Model {
     /// Names of the events that stop a record's open work.
     pub interrupt_events: Names,
     /// The person whose action allows it to complete; null until there is one.
-    pub person_act: Option<Actor>,
+    #[sea_orm(column_name = "person_act")]
+    pub advanced_by: Option<Actor>,
     /// Time until which steps that wait for an event keep it open; null: only while there is other
     /// work.
     pub open_until: Option<DateTimeUtc>,

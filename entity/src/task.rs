@@ -202,7 +202,8 @@ pub struct Model {
     /// Due time.
     pub due_at: Option<DateTimeUtc>,
     /// Reason why its steps are skipped, if a condition or a decision requires it.
-    pub left_out: Option<String>,
+    #[sea_orm(column_name = "left_out")]
+    pub left_out_reason: Option<String>,
     /// Time at which it first left PENDING.
     pub started_at: Option<DateTimeUtc>,
     /// Time at which it reached a final status.

@@ -89,7 +89,7 @@ struct Usage {
 /// The owner of costs, with the usage of its key and its org.
 #[derive(Clone, Debug)]
 struct OwnerUsage {
-    asker: CostOwner,
+    owner: CostOwner,
     key: Arc<Usage>,
     org: Arc<Usage>,
 }
@@ -100,13 +100,13 @@ pub struct CostAccount(Arc<dyn Fn() -> CostOwner + Send + Sync>);
 
 impl CostAccount {
     /// An account whose owner may change.
-    pub fn new(asker: impl Fn() -> CostOwner + Send + Sync + 'static) -> Self {
-        Self(Arc::new(asker))
+    pub fn new(owner: impl Fn() -> CostOwner + Send + Sync + 'static) -> Self {
+        Self(Arc::new(owner))
     }
 
     /// An account with a fixed owner.
-    pub fn of(asker: CostOwner) -> Self {
-        Self::new(move || asker)
+    pub fn of(owner: CostOwner) -> Self {
+        Self::new(move || owner)
     }
 
     /// The current owner.
@@ -155,24 +155,24 @@ impl Costs {
         self.0.usages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn owner_usage(&self, asker: CostOwner) -> OwnerUsage {
+    fn owner_usage(&self, owner: CostOwner) -> OwnerUsage {
         let all = &mut self.lock().all;
-        let org = all.entry(asker.org.uuid()).or_default().clone();
+        let org = all.entry(owner.org.uuid()).or_default().clone();
         // Work for an org alone gets a key usage of its own.
-        let key = if asker.is_org() { Arc::default() } else { all.entry(asker.key).or_default().clone() };
-        OwnerUsage { asker, key, org }
+        let key = if owner.is_org() { Arc::default() } else { all.entry(owner.key).or_default().clone() };
+        OwnerUsage { owner, key, org }
     }
 
     /// Deletes usages that are unused and owe nothing: a debt outlives the request that caused it.
     /// Entries kept for a debt are checked again later, a few each time.
-    fn delete_expired(&self, asker: CostOwner) {
+    fn delete_expired(&self, owner: CostOwner) {
         let (now, cores) = (Instant::now(), execution_time::cores() * limits::LIVE_OF_KEY);
         let mut usages = self.lock();
         let again: Vec<Uuid> = (0..2).filter_map(|_| usages.owing.pop_front()).collect();
         for id in &again {
             usages.all.get(id).inspect(|usage| usage.owes.store(false, Ordering::Relaxed));
         }
-        for id in again.into_iter().chain([asker.key, asker.org.uuid()]) {
+        for id in again.into_iter().chain([owner.key, owner.org.uuid()]) {
             let Some(usage) = usages.all.get(&id).filter(|usage| Arc::strong_count(usage) == 1) else { continue };
             let owes = usage.live.lock().unwrap_or_else(PoisonError::into_inner).owes(now, cores);
             if !owes {

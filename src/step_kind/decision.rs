@@ -59,7 +59,7 @@ impl Work for Decision {
             .await?;
             let ids: Vec<TaskId> = tasks.iter().filter(|task| keys.contains(&task.key)).map(|task| task.id).collect();
             task::Entity::update_many()
-                .col_expr(task::Column::LeftOut, Expr::value(format!("left out by {}", step.key)))
+                .col_expr(task::Column::LeftOutReason, Expr::value(format!("left out by {}", step.key)))
                 .filter(any_of(tx.dialect(), task::COLUMN.id, ids))
                 .exec(tx.db())
                 .await?;

@@ -242,7 +242,7 @@ impl Work for Draft {
             let update = OnConflict::columns([
                 communication::Column::StepId,
                 communication::Column::RunRecordId,
-                communication::Column::Occasion,
+                communication::Column::ActionNumber,
             ])
             .update_columns([
                 communication::Column::Subject,

@@ -189,7 +189,7 @@ async fn insert(tx: &Tx, run: &run::Model, mut rows: Vec<communication::ActiveMo
     let keep_existing = OnConflict::columns([
         communication::Column::StepId,
         communication::Column::RunRecordId,
-        communication::Column::Occasion,
+        communication::Column::ActionNumber,
     ])
     .do_nothing()
     .to_owned();
@@ -243,7 +243,7 @@ async fn duplicates(tx: &Tx, run: &run::Model, rows: &[communication::ActiveMode
         .column(communication::Column::StepId)
         .column(communication::Column::ToAddress)
         .filter(communication::COLUMN.run_id.eq(run.id))
-        .filter(communication::COLUMN.occasion.eq(0))
+        .filter(communication::COLUMN.action_number.eq(0))
         .filter(any_of(tx.dialect(), normalized_address(), new.iter().map(|(_, address)| address.clone())))
         .into_tuple()
         .all(tx.db())

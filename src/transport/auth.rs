@@ -210,7 +210,7 @@ impl Authenticator {
             }
             Ok(None) => Err(RequestError::unavailable("the token issuer can't be reached: retry in a moment", 5)),
             Err(err) if err.is_unreachable() => Err(err.into()),
-            Err(err) => Err(RequestError::ours(format_args!("a request could not be authenticated: {err}"))),
+            Err(err) => Err(RequestError::internal(format_args!("a request could not be authenticated: {err}"))),
         }
     }
 }

@@ -121,7 +121,7 @@ impl RequestError {
     }
 
     /// Creates an internal error. Logs the cause; the client sees the id of that log entry only.
-    pub fn ours(what: impl std::fmt::Display) -> Self {
+    pub fn internal(what: impl std::fmt::Display) -> Self {
         let id = uuid::Uuid::now_v7().simple().to_string();
         tracing::error!(error_id = id, error = %what, "a request failed");
         let message = format!("internal error; it is logged as {id}");
@@ -210,7 +210,7 @@ impl From<Error> for RequestError {
                 log_failure!(error, err, "a request failed");
                 Refusal::unavailable().into()
             }
-            Error::Internal(_) => Self::ours(err),
+            Error::Internal(_) => Self::internal(err),
         }
     }
 }

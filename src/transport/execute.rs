@@ -299,5 +299,5 @@ fn too_long() -> RequestError {
 
 /// The error of a panic, whose own message and location are on standard error.
 fn panicked() -> RequestError {
-    RequestError::ours("a resolver panicked")
+    RequestError::internal("a resolver panicked")
 }

@@ -160,7 +160,7 @@ async fn read(
         // The client may have disconnected.
         let _ = reported.send(report.map(|report| (report, problems)));
     };
-    std::thread::Builder::new().name("import".into()).spawn(work).map_err(RequestError::ours)?;
+    std::thread::Builder::new().name("import".into()).spawn(work).map_err(RequestError::internal)?;
     let sent = send(body, app.client_time, chunks, &room).await;
     let (report, problems) = match (report.await, sent) {
         (Ok(Ok(done)), Ok(())) => done,
@@ -168,9 +168,9 @@ async fn read(
         (Ok(Err(Error::Refused(refusal))), _) => return Err(refusal.into()),
         (Ok(Err(err)), _) if err.is_unreachable() => return Err(err.into()),
         (Ok(Err(err)), _) => {
-            return Err(RequestError::ours(format_args!("an import failed: {err}")));
+            return Err(RequestError::internal(format_args!("an import failed: {err}")));
         }
-        (Err(err), _) => return Err(RequestError::ours(err)),
+        (Err(err), _) => return Err(RequestError::internal(err)),
     };
     let problems: Vec<Value> = problems
         .into_iter()

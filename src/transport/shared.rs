@@ -31,7 +31,7 @@ use normalize::{is_personal, normal};
 use super::error::RequestError;
 use super::execute::{Item, alone};
 use super::parsed::Parsed;
-use super::{Admitted, App, RequestContext};
+use super::{Admitted, App, RequestParts};
 use crate::graphql::stream::{COALESCED, LogScope};
 use crate::kernel::cost::{self, CostAccount, CostOwner};
 use crate::kernel::event::{self, cursor};
@@ -60,7 +60,7 @@ impl SharedSubscriptions {
         if let Some(found) = existing(&self.lock()) {
             return Ok(found);
         }
-        let begin = event::head(&app.db, &share.again.viewer).await.map_err(RequestError::ours)?;
+        let begin = event::head(&app.db, &share.parts.viewer).await.map_err(RequestError::internal)?;
         let mut all = self.lock();
         // Another subscriber may have started it meanwhile.
         if let Some(found) = existing(&all) {
@@ -68,7 +68,7 @@ impl SharedSubscriptions {
         }
         let buffer = Buffer::new(begin, share.coalesced);
         let (org, keys) = (share.owner.org, Mutex::default());
-        let (parsed, checked) = (share.parsed.clone(), share.again.checked.clone());
+        let (parsed, checked) = (share.parsed.clone(), share.parts.checked.clone());
         let (buffer, wake, input) = (RwLock::new(buffer), watch::Sender::new(()), OnceLock::new());
         let shared = Arc::new(SharedStream { buffer, wake, org, keys, parsed, checked, input });
         let wake = shared.wake.subscribe();
@@ -78,11 +78,11 @@ impl SharedSubscriptions {
         let payer = move || paying.upgrade().map_or(CostOwner::of_org(org), |stream| stream.payer());
         let account = CostAccount::new(payer);
         let input = app.costs.item(&account);
-        let bytes = share.parsed.weight_in_stream().saturating_add(share.again.checked.bytes());
+        let bytes = share.parsed.weight_in_stream().saturating_add(share.parts.checked.bytes());
         shared.input.get_or_init(|| input).hold_input(bytes)?;
         all.insert(share.key, Arc::downgrade(&shared));
         let (app, key, scope) = (app.clone(), share.key, LogScope::between(begin, None));
-        let request = share.again.request(&app, &share.parsed).data(scope.clone());
+        let request = share.parts.request(&app, &share.parsed).data(scope.clone());
         let items = alone(&app, request, &scope, account);
         tokio::spawn(run(app, key, shared, items));
         Ok(membership)
@@ -144,7 +144,7 @@ struct ShareKey {
     key: Key,
     coalesced: bool,
     parsed: Arc<Parsed>,
-    again: RequestContext,
+    parts: RequestParts,
     owner: CostOwner,
 }
 
@@ -157,7 +157,7 @@ impl ShareKey {
 
 /// Executes a subscription, shared with equal ones if possible.
 pub(super) fn items(app: &App, admitted: Admitted) -> BoxStream<'static, Item> {
-    let variables = admitted.again.as_ref().map_or(0, |again| again.checked.bytes());
+    let variables = admitted.parts.as_ref().map_or(0, |parts| parts.checked.bytes());
     if variables < limits::LARGE_BYTES {
         let share = share_key(&admitted);
         return begin(app, admitted, share);
@@ -241,7 +241,7 @@ impl Subscriber {
 
     /// Reads the next item from the shared stream, or waits for it.
     async fn read(&mut self) -> Result<Option<SharedItem>, RequestError> {
-        let viewer = &self.share.again.viewer;
+        let viewer = &self.share.parts.viewer;
         let position = match self.position {
             Some(position) if self.membership.is_none() => {
                 Box::pin(cursor::within(&self.app.db, viewer, "after", position)).await?;
@@ -250,7 +250,7 @@ impl Subscriber {
             Some(position) => position,
             // Boxed, as are the other rare futures here: there are many subscribers, and they wait
             // long.
-            None => Box::pin(event::head(&self.app.db, viewer)).await.map_err(RequestError::ours)?,
+            None => Box::pin(event::head(&self.app.db, viewer)).await.map_err(RequestError::internal)?,
         };
         self.position = Some(position);
         let membership = match &mut self.membership {
@@ -259,8 +259,8 @@ impl Subscriber {
                 let joined = Box::pin(self.app.shared_subscriptions.join(&self.app, &self.share)).await?;
                 // Its own are not kept: the document may be as long, and have other comments only.
                 self.share.parsed = joined.shared.parsed.clone();
-                self.share.again.checked = joined.shared.checked.clone();
-                self.input.shrink_input(self.share.again.checked.bytes());
+                self.share.parts.checked = joined.shared.checked.clone();
+                self.input.shrink_input(self.share.parts.checked.bytes());
                 self.membership.insert(joined)
             }
         };
@@ -273,7 +273,7 @@ impl Subscriber {
                 // The executor's copy, as long as this lasts.
                 let copy = self.app.costs.item(&self.share.payer());
                 copy.hold_input(self.share.parsed.weight())?;
-                let request = self.share.again.request(&self.app, &self.share.parsed).data(scope.clone());
+                let request = self.share.parts.request(&self.app, &self.share.parsed).data(scope.clone());
                 let counted = move |item| {
                     let _ = &copy;
                     item
@@ -312,7 +312,7 @@ pub(super) fn starting_position(admitted: &Admitted) -> Option<i64> {
 
 /// The sharing data of a subscription and its starting position; `None` if it can't be shared.
 fn share_key(admitted: &Admitted) -> Option<(ShareKey, Option<i64>)> {
-    let (again, root) = (admitted.again.as_ref()?, admitted.operation.roots.first()?);
+    let (parts, root) = (admitted.parts.as_ref()?, admitted.operation.roots.first()?);
     if admitted.operation.kind != OperationType::Subscription {
         return None;
     }
@@ -320,7 +320,7 @@ fn share_key(admitted: &Admitted) -> Option<(ShareKey, Option<i64>)> {
         None => None,
         _ if admitted.resume.is_some() => None,
         // The executor rejects an invalid cursor.
-        Some(cursor) => Some(cursor::position_of(again.viewer.org_id, "after", cursor.as_str()?).ok()?),
+        Some(cursor) => Some(cursor::position_of(parts.viewer.org_id, "after", cursor.as_str()?).ok()?),
     };
     let normal = normal(&admitted.parsed.text);
     // The variable that holds the cursor, if used for nothing else: declared once, and used once.
@@ -331,15 +331,15 @@ fn share_key(admitted: &Admitted) -> Option<(ShareKey, Option<i64>)> {
         normal.match_indices(&format!("${name}")).filter(is_whole_name).count() == 2
     });
     let variables: Vec<_> =
-        again.checked.variables().iter().filter(|(name, _)| Some(name.as_str()) != cursor).collect();
-    let (org, role) = (again.viewer.org_id, again.viewer.role);
-    let actor = &again.viewer.actor;
+        parts.checked.variables().iter().filter(|(name, _)| Some(name.as_str()) != cursor).collect();
+    let (org, role) = (parts.viewer.org_id, parts.viewer.role);
+    let actor = &parts.viewer.actor;
     let personal = actor.agent_id.is_some() || is_personal(&normal) || is_personal(&json!(variables).to_string());
     let member = personal.then_some((actor.member_id, actor.agent_id));
-    let parts = json!([normal, again.checked.operation_name(), variables, org, role, member]).to_string();
-    let viewer = if personal { again.viewer.clone() } else { again.viewer.anybody() };
-    let again = RequestContext { checked: again.checked.clone(), viewer };
+    let identity = json!([normal, parts.checked.operation_name(), variables, org, role, member]).to_string();
+    let viewer = if personal { parts.viewer.clone() } else { parts.viewer.anybody() };
+    let parts = RequestParts { checked: parts.checked.clone(), viewer };
     let coalesced = COALESCED.contains(&root.field.as_str());
-    let key = Sha256::digest(parts.as_bytes()).into();
-    Some((ShareKey { key, coalesced, parsed: admitted.parsed.clone(), again, owner: admitted.cost.owner() }, after))
+    let key = Sha256::digest(identity.as_bytes()).into();
+    Some((ShareKey { key, coalesced, parsed: admitted.parsed.clone(), parts, owner: admitted.cost.owner() }, after))
 }

@@ -81,7 +81,7 @@ pub(super) async fn check(snapshot: &CheckedSnapshot) -> Result<Vec<Violations>>
                 PhaseStatus::Pending | PhaseStatus::Active => true,
                 PhaseStatus::Completed => {
                     mine.iter().all(|status| status.meets_dependency())
-                        && (phase.autonomous || phase.person_act.is_some())
+                        && (phase.autonomous || phase.advanced_by.is_some())
                 }
                 // In a cancelled run, completed work stays completed.
                 PhaseStatus::Skipped => mine.iter().all(|status| match status {

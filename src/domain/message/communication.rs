@@ -59,7 +59,7 @@ pub fn latest(db: &Db, viewer: &Viewer, filter: &Filter, args: Args) -> Result<W
 /// guest. The order is independent of clocks and of the process that wrote them.
 pub fn of_meeting(viewer: &Viewer, meeting: MeetingId, args: Args) -> Result<Window<Entity>> {
     let mut order = NEWEST_FIRST;
-    order.by = Some((Column::Occasion, |row| page::Key::Count(row.occasion), false));
+    order.by = Some((Column::ActionNumber, |row| page::Key::Count(row.action_number), false));
     order.descending = false;
     let fingerprint = page::fingerprint(&("communication", "of a meeting", meeting))?;
     // By this one id, not by a list of one: an index has the order of one only.

@@ -20,7 +20,7 @@ use crate::kernel::viewer::Viewer;
 pub(crate) async fn next_action_number(tx: &Tx, step: StepId) -> Result<i32> {
     let last: Option<Option<i32>> = communication::Entity::find()
         .select_only()
-        .column_as(communication::Column::Occasion.max(), "last")
+        .column_as(communication::Column::ActionNumber.max(), "last")
         .filter(communication::COLUMN.step_id.eq(step))
         .into_tuple()
         .one(tx.db())

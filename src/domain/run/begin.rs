@@ -64,7 +64,7 @@ async fn phase(
     declared: &entity::definition::PhaseDef,
 ) -> Result<phase::Model> {
     // Launching a test run counts as the person's action.
-    let person_act = (snapshot.test.is_some() && !declared.autonomous).then(|| run.created_by.clone());
+    let advanced_by = (snapshot.test.is_some() && !declared.autonomous).then(|| run.created_by.clone());
     let phase = phase::ActiveModel {
         id: Set(PhaseId::new()),
         org_id: Set(run.org_id),
@@ -75,7 +75,7 @@ async fn phase(
         status: Set(PhaseStatus::Pending),
         autonomous: Set(declared.autonomous),
         interrupt_events: Set(phase::Names(declared.interrupt_events.clone())),
-        person_act: Set(person_act),
+        advanced_by: Set(advanced_by),
         open_until: Set(None),
         started_at: Set(None),
         completed_at: Set(None),
@@ -108,7 +108,7 @@ async fn task(tx: &Tx, run: &run::Model, phase_id: PhaseId, declared: &TaskDef, 
         skipped: Set(0),
         failed: Set(0),
         due_at: Set(None),
-        left_out: Set(None),
+        left_out_reason: Set(None),
         started_at: Set(None),
         completed_at: Set(None),
     };

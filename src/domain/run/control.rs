@@ -145,7 +145,7 @@ pub async fn release_phase(
         phase::check_release_allowed(&run, &phase)?;
         let revision = phase.revision;
         let mut row = phase.into_active_model();
-        row.person_act = Set(Some(viewer.actor()));
+        row.advanced_by = Set(Some(viewer.actor()));
         row.revision = Set(revision + 1);
         row.update(tx.db()).await?;
         advance::advance(tx, viewer, run).await?;

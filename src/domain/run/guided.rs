@@ -64,7 +64,7 @@ pub async fn complete(
                 PhaseTransition::Complete
             };
             let mut row = phase.into_active_model();
-            row.person_act = Set(Some(viewer.actor()));
+            row.advanced_by = Set(Some(viewer.actor()));
             let phase = row.update(tx.db()).await?;
             super::phase::apply_transition(tx, viewer, &run, phase, transition, None).await?;
         }

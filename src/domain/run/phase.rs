@@ -44,7 +44,7 @@ pub fn check_release_allowed(run: &run::Model, phase: &Model) -> Result<()> {
         format!("only an ACTIVE phase is released; this one is {}", phase.status)
     } else if phase.autonomous {
         "an autonomous phase needs no release".to_owned()
-    } else if let Some(actor) = &phase.person_act {
+    } else if let Some(actor) = &phase.advanced_by {
         format!("{} has released it already", actor.name)
     } else {
         return Ok(());

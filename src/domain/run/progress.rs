@@ -76,7 +76,7 @@ fn on_event(step: &StepDef) -> bool {
 /// Number of steps that a fan-out has yet to create: one per declared step and recipient. Steps on
 /// an event are created only if the event arrives.
 fn steps_to_come(run: &Model, task: &task::Model, definition: &Definition) -> i64 {
-    let fans = task.fan_out && !task.fan_out_done && task.left_out.is_none();
+    let fans = task.fan_out && !task.fan_out_done && task.left_out_reason.is_none();
     let Some(declared) = declared(definition, task).filter(|declared| fans && !declared.on_event()) else { return 0 };
     let each = i64::try_from(declared.steps.len()).unwrap_or(0);
     (run.audience_count.saturating_mul(each) - task.counts().total()).max(0)

@@ -217,7 +217,7 @@ pub(super) async fn drafts_before(tx: &Tx, steps: &[StepId]) -> Result<HashMap<S
     }
     let found = communication::Entity::find()
         .filter(any_of(tx.dialect(), communication::COLUMN.step_id, steps.iter().copied()))
-        .filter(communication::COLUMN.occasion.eq(0))
+        .filter(communication::COLUMN.action_number.eq(0))
         .filter(communication::COLUMN.status.is_in([Draft, Approved, Failed, Cancelled]))
         .all(tx.db())
         .await?;

@@ -37,7 +37,7 @@ pub enum Resolution {
 fn sends(run: &run::Model, message: &Model) -> bool {
     match run.status {
         RunStatus::InProgress | RunStatus::Paused => true,
-        RunStatus::Completed => message.occasion > 0,
+        RunStatus::Completed => message.action_number > 0,
         RunStatus::Scheduled | RunStatus::Queued | RunStatus::Failed | RunStatus::Cancelled => false,
     }
 }
@@ -82,7 +82,7 @@ pub async fn resolve(
             row.sent_at = Set(Some(tx.now()));
         }
         let communication = ledger::save(tx, row, revision).await?;
-        let is_action = communication.occasion > 0;
+        let is_action = communication.action_number > 0;
         let drafted = step::Entity::find_by_id(communication.step_id).one(tx.db()).await?;
         // The recipient of an `email` step gets its outcome at the end of the run, as more messages
         // may follow.

@@ -132,7 +132,7 @@ async fn reopen(
         phase::apply_transition(tx, viewer, run, phase, transition, None).await?;
         for task in &phase_tasks {
             let listens = snapshot.task(&task.key).is_some_and(entity::definition::TaskDef::on_event);
-            if i > first && task.fan_out && !listens && task.left_out.is_none() {
+            if i > first && task.fan_out && !listens && task.left_out_reason.is_none() {
                 let mut row = (*task).clone().into_active_model();
                 row.fan_out_begun = Set(false);
                 row.fan_out_done = Set(false);

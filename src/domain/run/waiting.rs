@@ -164,7 +164,7 @@ pub fn reasons(context: &WaitContext<'_>) -> Vec<Reason> {
     let through = phase_tasks.iter().all(|task| task.fan_out_done && task.counts().open() == 0);
     if run.run_type == RunType::Guided {
         guided::reasons(run, found, through, &mut all);
-    } else if through && !phase.autonomous && phase.person_act.is_none() {
+    } else if through && !phase.autonomous && phase.advanced_by.is_none() {
         let reason = plain("RELEASE", format!("{} waits to be released by a person", phase.name), None);
         all.push(Reason { roles: vec![Role::Operator], ..reason });
     }

@@ -328,9 +328,9 @@ impl Search<'_> {
         if !self.filter.loops() {
             return Ok(evaluate());
         }
-        let asker = crate::kernel::cost::current().map(|request| request.owner().org.uuid());
-        let lane = if asker.is_some() { EvaluationPool::Request } else { EvaluationPool::Engine };
-        budget::run_for(lane, asker, move |_| evaluate()).await
+        let org = crate::kernel::cost::current().map(|request| request.owner().org.uuid());
+        let lane = if org.is_some() { EvaluationPool::Request } else { EvaluationPool::Engine };
+        budget::run_for(lane, org, move |_| evaluate()).await
     }
 }
 

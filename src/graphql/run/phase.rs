@@ -63,7 +63,7 @@ impl Phase {
 
     /// The actor whose act released the phase; null before, and if no release is required.
     async fn released_by(&self) -> Option<Actor> {
-        self.0.person_act.clone().map(Actor::from)
+        self.0.advanced_by.clone().map(Actor::from)
     }
 
     /// Start time; null before.
@@ -145,7 +145,7 @@ impl Task {
     /// Reason why it is skipped: a decision, or the run that this one repeats; null if it is not
     /// skipped.
     async fn left_out(&self) -> Option<&str> {
-        self.0.left_out.as_deref()
+        self.0.left_out_reason.as_deref()
     }
 
     /// Time at which it first became IN_PROGRESS, COMPLETED or FAILED; null before, and if it was

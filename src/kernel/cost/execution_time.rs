@@ -71,9 +71,9 @@ impl Drop for Live {
     fn drop(&mut self) {
         let held = self.held.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(owner_usage) = held {
-            let asker = owner_usage.asker;
+            let owner = owner_usage.owner;
             drop(owner_usage);
-            self.costs.delete_expired(asker);
+            self.costs.delete_expired(owner);
         }
     }
 }
@@ -126,13 +126,13 @@ impl Live {
     }
 
     fn owner_usage(&self) -> OwnerUsage {
-        let asker = self.account.owner();
+        let owner = self.account.owner();
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(owner_usage) = held.as_ref().filter(|owner_usage| owner_usage.asker == asker) {
+        if let Some(owner_usage) = held.as_ref().filter(|owner_usage| owner_usage.owner == owner) {
             return owner_usage.clone();
         }
-        let owner_usage = self.costs.owner_usage(asker);
-        let before = held.replace(owner_usage.clone()).map(|before| before.asker);
+        let owner_usage = self.costs.owner_usage(owner);
+        let before = held.replace(owner_usage.clone()).map(|before| before.owner);
         drop(held);
         if let Some(before) = before {
             self.costs.delete_expired(before);

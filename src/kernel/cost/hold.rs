@@ -16,9 +16,9 @@ impl Costs {
     /// Releases the bytes that a request held.
     pub(super) fn release(&self, mut held: Held) {
         held.shrink(0);
-        let asker = held.owner_usage.asker;
+        let owner = held.owner_usage.owner;
         drop(held);
-        self.delete_expired(asker);
+        self.delete_expired(owner);
     }
 }
 
@@ -51,7 +51,7 @@ impl Held {
     fn reserve(&mut self, key_bytes: usize, bytes: usize, answer: usize) -> bool {
         let most = answer.saturating_mul(limits::RESERVE_ANSWERS);
         // The bytes of a key that are in the reserve are among those that it holds.
-        let (is_small, room) = match self.owner_usage.asker.is_org() {
+        let (is_small, room) = match self.owner_usage.owner.is_org() {
             true => (self.bytes <= answer / limits::RESERVE_PARTS, most / 2),
             false => (key_bytes <= answer / limits::RESERVE_PARTS, most),
         };
@@ -80,15 +80,15 @@ impl Request {
 
     /// Charges all that it holds to its owner, if that has changed.
     pub fn follow_owner(&self) {
-        let asker = self.account.owner();
-        self.move_to(&mut self.held(), asker);
+        let owner = self.account.owner();
+        self.move_to(&mut self.held(), owner);
     }
 
-    fn move_to(&self, held: &mut Option<Held>, asker: CostOwner) {
-        let Some(mut before) = held.take_if(|held| held.owner_usage.asker != asker) else { return };
-        let mut now = Held::nothing(self.costs.owner_usage(asker));
+    fn move_to(&self, held: &mut Option<Held>, owner: CostOwner) {
+        let Some(mut before) = held.take_if(|held| held.owner_usage.owner != owner) else { return };
+        let mut now = Held::nothing(self.costs.owner_usage(owner));
         now.grow(before.bytes);
-        if asker.org == before.owner_usage.asker.org {
+        if owner.org == before.owner_usage.owner.org {
             now.reserved = std::mem::take(&mut before.reserved);
         }
         *held = Some(now);
@@ -101,10 +101,10 @@ impl Request {
         if bytes == 0 {
             return self.refusal().map_or(Ok(()), |refusal| Err(refusal.clone()));
         }
-        let asker = self.account.owner();
+        let owner = self.account.owner();
         let mut held = self.held();
-        self.move_to(&mut held, asker);
-        let held = held.get_or_insert_with(|| Held::nothing(self.costs.owner_usage(asker)));
+        self.move_to(&mut held, owner);
+        let held = held.get_or_insert_with(|| Held::nothing(self.costs.owner_usage(owner)));
         let (key_bytes, org_bytes) = held.grow(bytes);
         // What is too much for one request alone is too much later, too.
         if held.bytes > answer.saturating_mul(limits::ANSWERS_PER_KEY) {

@@ -110,7 +110,7 @@ async fn of_run(tx: &Tx, run: &run::Model, ids: &[CommunicationId]) -> Result<()
         let scope = if run.run_type == RunType::Guided { Some(message.step_id) } else { None };
         // A record may get several messages, but in guided work only one from each step.
         let is_duplicate = |of: &Option<RecordId>| *of != message.record_id || scope.is_some();
-        if !message.again && (others || taken.get(&(scope, to.clone())).is_some_and(is_duplicate)) {
+        if !message.is_repeat && (others || taken.get(&(scope, to.clone())).is_some_and(is_duplicate)) {
             let why = "another record of the run has its record's current address";
             cancelled.push((message, RecipientReason::DuplicateAddress, why));
         } else {

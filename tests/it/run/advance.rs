@@ -180,7 +180,7 @@ fn a_phase(run: &run::Model, sequence: usize) -> phase::Model {
         status: PhaseStatus::Pending,
         autonomous: true,
         interrupt_events: Names::default(),
-        person_act: None,
+        advanced_by: None,
         open_until: None,
         started_at: None,
         completed_at: None,
@@ -213,7 +213,7 @@ fn a_task(phase: &phase::Model, sequence: usize) -> task::Model {
         skipped: 0,
         failed: 0,
         due_at: None,
-        left_out: None,
+        left_out_reason: None,
         started_at: None,
         completed_at: None,
     }

@@ -327,7 +327,7 @@ fn beginning(facts: &Facts<'_>, phase: &phase::Model, task: &task::Model) -> Opt
     }
     if task.fan_out_begun {
         None
-    } else if task.left_out.is_some() {
+    } else if task.left_out_reason.is_some() {
         Some(Begin::LeftOut)
     } else if !facts.run.audience_done {
         // Events that arrive before the audience is complete are stored.
@@ -351,7 +351,7 @@ fn closing(facts: &Facts<'_>, phase: &phase::Model) -> Option<PhaseTransition> {
         Some(PhaseTransition::Fail)
     } else if statuses().all(|status| status == TaskStatus::Skipped) {
         Some(PhaseTransition::Skip)
-    } else if statuses().all(TaskStatus::meets_dependency) && (phase.autonomous || phase.person_act.is_some()) {
+    } else if statuses().all(TaskStatus::meets_dependency) && (phase.autonomous || phase.advanced_by.is_some()) {
         Some(PhaseTransition::Complete)
     } else {
         None

@@ -44,7 +44,9 @@ pub(super) async fn advance(
             continue;
         }
         let awaited = match steps::trigger_of(step) {
-            Trigger::After(key) if task.left_out.is_none() => dependency_end(tx, snapshot, tasks, &all, &key).await?,
+            Trigger::After(key) if task.left_out_reason.is_none() => {
+                dependency_end(tx, snapshot, tasks, &all, &key).await?
+            }
             _ => None,
         };
         let previous = index.checked_sub(1).map(|previous| &all[previous]);

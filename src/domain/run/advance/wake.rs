@@ -74,7 +74,7 @@ pub(super) async fn arrived_early(
 /// record that an event ruled out, and enqueues those whose event has already arrived. Returns true
 /// if there were any.
 pub(super) async fn singles(tx: &Tx, run: &run::Model, snapshot: &RunSnapshot, task: &task::Model) -> Result<bool> {
-    let Some(declared) = snapshot.task(&task.key).filter(|_| task.left_out.is_none()) else { return Ok(false) };
+    let Some(declared) = snapshot.task(&task.key).filter(|_| task.left_out_reason.is_none()) else { return Ok(false) };
     let waiting = step::Entity::find()
         .filter(step::COLUMN.task_id.eq(task.id))
         .filter(step::COLUMN.status.eq(StepStatus::Pending))

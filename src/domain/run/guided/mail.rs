@@ -200,7 +200,7 @@ pub async fn replay(db: &Db, viewer: &Viewer, id: CommunicationId) -> Result<Vec
     Ok(communication::Entity::find()
         .filter(communication::COLUMN.org_id.eq(viewer.org_id))
         .filter(communication::COLUMN.step_id.eq(first.step_id))
-        .filter(communication::COLUMN.occasion.eq(first.occasion))
+        .filter(communication::COLUMN.action_number.eq(first.action_number))
         .order_by_asc(communication::COLUMN.id)
         .all(db.read())
         .await?)

@@ -21,7 +21,7 @@ pub(super) fn listens(snapshot: &RunSnapshot, task: &task::Model, name: &str) ->
     let trigger = Trigger::Event(name.to_owned());
     let declared = snapshot.task(&task.key);
     let waits = declared.is_some_and(|declared| declared.steps.iter().any(|step| step.trigger == trigger));
-    task.fan_out_begun && task.left_out.is_none() && waits
+    task.fan_out_begun && task.left_out_reason.is_none() && waits
 }
 
 /// Wakes the waiting steps of these tasks.

@@ -161,9 +161,9 @@ fn replace_loaded<M, I: PartialEq>(all: &mut [M], now: Option<M>, id: impl Fn(&M
 /// Records a person's action in a phase that waits for one; a skip does not count.
 async fn record_act(tx: &Tx, viewer: &Viewer, phase: &phase::Model, action: Action) -> Result<Option<phase::Model>> {
     let acted = matches!(action, Action::Complete | Action::Approve) && viewer.actor().is_person();
-    if acted && !phase.autonomous && phase.person_act.is_none() {
+    if acted && !phase.autonomous && phase.advanced_by.is_none() {
         let mut row = phase.clone().into_active_model();
-        row.person_act = Set(Some(viewer.actor()));
+        row.advanced_by = Set(Some(viewer.actor()));
         return Ok(Some(row.update(tx.db()).await?));
     }
     Ok(None)

@@ -23,7 +23,7 @@ async fn find_message(tx: &Tx, step: &Model) -> Result<Option<communication::Mod
     Ok(communication::Entity::find()
         .filter(communication::COLUMN.run_record_id.eq(recipient_id))
         .filter(communication::COLUMN.channel.eq(Channel::Phone))
-        .filter(communication::COLUMN.occasion.eq(0))
+        .filter(communication::COLUMN.action_number.eq(0))
         .one(tx.db())
         .await?)
 }

@@ -147,7 +147,7 @@ async fn is_missed(tx: &Tx, run: &run::Model) -> Result<Expr> {
         let declared = snapshot.task(&task.key).filter(|declared| !declared.on_event());
         declared.is_some_and(|task| task.steps.iter().any(|step| MESSAGES.contains(&step.kind.as_str())))
     };
-    let is_expected = |task: &&task::Model| task.fan_out && task.left_out.is_none() && has_messages(task);
+    let is_expected = |task: &&task::Model| task.fan_out && task.left_out_reason.is_none() && has_messages(task);
     let tasks = crate::domain::run::task::of_runs(tx.db(), &Viewer::engine(run.org_id), &[run.id]).await?;
     let tasks: Vec<TaskId> = tasks.iter().filter(is_expected).map(|task| task.id).collect();
     if tasks.is_empty() {

@@ -115,7 +115,7 @@ impl Imitated {
                         Kind::FanOut(_) | Kind::OnEvents => fan_out(task),
                         Kind::LeftOut => {
                             fan_out(task);
-                            task.left_out = Some("not chosen".into());
+                            task.left_out_reason = Some("not chosen".into());
                         }
                     }
                 });
@@ -250,7 +250,7 @@ impl Imitated {
             Act::HourPasses => rows.now = now + Duration::hours(1),
             Act::Release => {
                 for phase in rows.phases.iter_mut().filter(|phase| phase.status == PhaseStatus::Active) {
-                    phase.person_act = Some(Actor::engine());
+                    phase.advanced_by = Some(Actor::engine());
                 }
             }
         }

@@ -104,7 +104,7 @@ fn each_situation_leads_to_its_decisions() {
             "a fan-out that a decision left out",
             one().task(0, |task| {
                 fan_out(task);
-                task.left_out = Some("not chosen".into());
+                task.left_out_reason = Some("not chosen".into());
             }),
             vec![
                 StartPhase(0),
@@ -122,7 +122,7 @@ fn each_situation_leads_to_its_decisions() {
             one()
                 .task(0, |task| {
                     fan_out(task);
-                    task.left_out = Some("not chosen".into());
+                    task.left_out_reason = Some("not chosen".into());
                 })
                 .but(|it| it.run.audience_done = false),
             vec![
@@ -340,7 +340,7 @@ fn each_situation_leads_to_its_decisions() {
             "a phase that a person has released",
             one().task(0, done).but(|it| {
                 it.phases[0].autonomous = false;
-                it.phases[0].person_act = Some(Actor::engine());
+                it.phases[0].advanced_by = Some(Actor::engine());
             }),
             vec![
                 StartPhase(0),

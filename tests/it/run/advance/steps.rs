@@ -90,7 +90,7 @@ fn each_trigger_leads_to_its_decision() {
 
 #[test]
 fn a_left_out_task_skips_its_steps_whatever_their_trigger() {
-    let task = task::Model { left_out: Some("not chosen".into()), ..the_task() };
+    let task = task::Model { left_out_reason: Some("not chosen".into()), ..the_task() };
     for trigger in ["immediate", "manual", "event:reply", "delay:1h", "after:before"] {
         let decision = decide(noon(), &task, &a_step(&task, "later", trigger), None, Some(DependencyEnd::Completed));
         let Decision::Skip(why) = decision else { panic!("{trigger}: {decision:?}") };

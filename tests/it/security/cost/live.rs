@@ -145,8 +145,8 @@ both! {
 #[test]
 fn a_debt_outlasts_whoever_made_it() {
     let costs = Costs::new(1024);
-    let asker = CostOwner { org: OrgId::new(), key: uuid::Uuid::now_v7() };
-    let payer = CostAccount::of(asker);
+    let owner = CostOwner { org: OrgId::new(), key: uuid::Uuid::now_v7() };
+    let payer = CostAccount::of(owner);
     let live = || costs.live(payer.clone());
     let all: Vec<_> = (0..4).map(|_| costs.item(&payer)).collect();
     let threads = all.into_iter().map(|item| std::thread::spawn(move || item.read(10).unwrap()));
@@ -158,9 +158,9 @@ fn a_debt_outlasts_whoever_made_it() {
     costs.item(&payer).read(10).unwrap();
     assert!(live().wait(Instant::now()).is_some(), "it is owed yet");
     // Another key of the org is delayed by the org's own debt only.
-    let other = CostOwner { key: uuid::Uuid::now_v7(), ..asker };
-    let own = |asker: CostOwner| costs.live(CostAccount::of(asker)).wait(Instant::now()).unwrap();
-    assert!(own(other) < own(asker));
+    let other = CostOwner { key: uuid::Uuid::now_v7(), ..owner };
+    let own = |owner: CostOwner| costs.live(CostAccount::of(owner)).wait(Instant::now()).unwrap();
+    assert!(own(other) < own(owner));
     assert_eq!(costs.usage_count(), 2, "what owes nothing is gone");
 }
 

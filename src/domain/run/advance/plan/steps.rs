@@ -34,7 +34,7 @@ pub fn decide(
     previous: Option<&step::Model>,
     awaited: Option<DependencyEnd>,
 ) -> Decision {
-    if let Some(why) = &task.left_out {
+    if let Some(why) = &task.left_out_reason {
         return Decision::Skip(ReasonText::new(StepReason::LeftOutByDecision, why.clone()));
     }
     match trigger_of(step) {
