@@ -6,11 +6,11 @@ default:
 
 # Starts the demo on http://127.0.0.1:4000/graphiql.
 demo:
-    cargo run --release -- demo
+    cargo run --locked -- demo
 
 # Starts the server without demo data.
 serve *args:
-    cargo run --release -- serve {{ args }}
+    cargo run --locked -- serve {{ args }}
 
 # Runs the tests, or those whose name contains the filter: `just test idempotency`.
 test *filter:
@@ -36,7 +36,7 @@ schema:
 
 # Prints the state machines; docs/states.md must contain each diagram.
 states:
-    cargo run -- laws
+    cargo run -- state-machines
 
 # Runs the benchmark of docs/performance.md: `just bench pages detail`.
 bench *sections:

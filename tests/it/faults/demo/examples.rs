@@ -36,7 +36,7 @@ fn shell(folder: &Path, lines: &str, env: &[(&str, String)]) -> String {
     }
     let binary = std::env::var("SORTIE_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_sortie").to_owned());
     let bin = PathBuf::from(binary).parent().unwrap().display().to_string();
-    let lines = lines.replace("cargo build --release\n", "").replace("$PWD/target/release", &bin);
+    let lines = lines.replace("cargo build --locked\n", "").replace("$PWD/target/debug", &bin);
     let begin = "set -eu\nSERVER= WAREHOUSE=\ntrap 'kill $SERVER $WAREHOUSE 2>/dev/null || true' EXIT\n";
     std::fs::write(folder.join("lines.sh"), format!("{begin}{lines}")).unwrap();
     let mut sh = Command::new("sh");
