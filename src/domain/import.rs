@@ -46,6 +46,13 @@ pub struct Problem {
     pub why: String,
 }
 
+impl Problem {
+    /// A problem that affects a whole line.
+    fn of_line(line: u64, why: String) -> Self {
+        Self { line, column: None, value: None, why }
+    }
+}
+
 /// Import options. Options that are not given are detected from the file.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
@@ -100,7 +107,6 @@ pub async fn import_with(
         let (mut rows, mut contacts, mut problems, mut size) = (Vec::new(), Vec::new(), Vec::new(), 0);
         let mut end = None;
         while rows.len() + problems.len() < limits::CHUNK as usize && size < limits::IMPORT_HELD_BYTES {
-            let skipped = |line, why| (line, Parsed { problems: vec![whole(line, why)], ..Parsed::default() });
             let (line, parsed) = match file.next() {
                 None => {
                     end = Some(None);
@@ -112,12 +118,14 @@ pub async fn import_with(
                 }
                 Some(Ok(Found::Line(line))) if line.is_blank() => continue,
                 Some(Ok(Found::TooLong(line))) => {
-                    skipped(line, format!("is longer than {} bytes", limits::IMPORT_LINE_BYTES))
+                    size += line.size();
+                    let why = format!("is longer than {} bytes", limits::IMPORT_LINE_BYTES);
+                    (line.line, row::skipped(&file.columns, &line, region.as_deref(), why))
                 }
                 Some(Ok(Found::Unclosed(opened))) => {
                     let why = format!("the quote opened in line {opened} is not closed: the rest was not read");
                     end = Some(Some(Ok(why.clone())));
-                    skipped(opened, why)
+                    (opened, Parsed { problems: vec![Problem::of_line(opened, why)], ..Parsed::default() })
                 }
                 Some(Ok(Found::Line(line))) => {
                     size += line.size();
@@ -161,10 +169,6 @@ pub async fn import_with(
     }
 }
 
-fn whole(line: u64, why: String) -> Problem {
-    Problem { line, column: None, value: None, why }
-}
-
 /// A file whose header was read, with its first rows, from which the column types are inferred.
 struct File<R> {
     lines: Lines<source::Text<R>>,
@@ -203,7 +207,8 @@ impl<R: Read> File<R> {
                 Ok(Some(Found::Line(line))) if line.is_blank() => {}
                 Ok(Some(Found::Line(line))) => break line,
                 Ok(Some(Found::TooLong(line))) => {
-                    return Err(refused(format!("line {line} is longer than {} bytes", limits::IMPORT_LINE_BYTES)));
+                    let (line, most) = (line.line, limits::IMPORT_LINE_BYTES);
+                    return Err(refused(format!("line {line} is longer than {most} bytes")));
                 }
                 Ok(Some(Found::Unclosed(line))) => {
                     return Err(refused(format!("the quote opened in line {line} is not closed")));
@@ -236,8 +241,7 @@ impl<R: Read> File<R> {
         while more && rows < limits::IMPORT_SAMPLE_ROWS && size < limits::IMPORT_HELD_BYTES {
             let Some(found) = self.read() else { break };
             match &found {
-                Ok(Found::Line(line)) => size += line.size(),
-                Ok(Found::TooLong(_)) => {}
+                Ok(Found::Line(line) | Found::TooLong(line)) => size += line.size(),
                 Ok(Found::Unclosed(_)) | Err(_) => more = false,
             }
             rows += 1;

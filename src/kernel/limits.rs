@@ -195,6 +195,8 @@ pub const TEST_RECIPIENTS: usize = 20;
 pub const TEST_SAMPLE: usize = 20;
 /// Maximum length of a line of an import, in bytes.
 pub const IMPORT_LINE_BYTES: usize = 64 * 1024;
+/// Maximum length of a cell that is kept of a longer line, in bytes.
+pub const IMPORT_LONG_LINE_CELL_BYTES: usize = 2 * 1024;
 /// Maximum number of columns of an import.
 pub const IMPORT_COLUMNS: usize = 1_000;
 /// Number of rows of an import from which the types of its columns are inferred.

@@ -42,15 +42,21 @@ pub(super) fn email(cell: &str) -> Result<String, String> {
     validate::email("email", address).map_err(plain)
 }
 
-/// Returns the cells of these fields. A row with too few or too many cells is counted from both its
-/// ends, because nobody knows where the difference is.
+/// Returns the positions at which a column's cell may be. A row with too few or too many cells is
+/// counted from both its ends, because nobody knows where the difference is; if its end is not known,
+/// only from its begin.
+fn positions(at: usize, columns: &[Column], line: &Line) -> impl Iterator<Item = usize> {
+    let from_end = (at + line.len()).checked_sub(columns.len());
+    [Some(at), from_end.filter(|from_end| *from_end != at && !line.is_cut)].into_iter().flatten()
+}
+
+/// Returns the cells of these fields.
 fn cells<'a>(columns: &'a [Column], line: &'a Line, fields: [Field; 2]) -> Vec<(&'a Column, Field, &'a str)> {
     let cells: Vec<&[u8]> = line.cells().collect();
     let mut found = Vec::new();
     for (at, column) in columns.iter().enumerate() {
         let Target::Field(field) = column.target else { continue };
-        let from_end = (at + cells.len()).checked_sub(columns.len()).filter(|from_end| *from_end != at);
-        for at in [Some(at), from_end].into_iter().flatten().filter(|_| fields.contains(&field)) {
+        for at in positions(at, columns, line).filter(|_| fields.contains(&field)) {
             let text = cells.get(at).and_then(|cell| std::str::from_utf8(cell).ok());
             found.extend(text.map(|text| (column, field, text)));
         }
@@ -79,12 +85,47 @@ pub(super) fn of_row(columns: &[Column], line: &Line, region: Option<&str>) -> V
     found
 }
 
-/// True if a row with too few or too many cells says that its person opted out.
+/// Fields with opt-outs.
+const OPT_OUTS: [Field; 2] = [Field::Unsubscribed, Field::UnsubscribedAt];
+
+/// True if a row that is skipped says that its person opted out. With too few or too many cells only
+/// a clear value counts; else one that is neither yes nor no counts, too, as in other rows.
 pub(super) fn opts_out(columns: &[Column], line: &Line) -> bool {
-    cells(columns, line, [Field::Unsubscribed, Field::UnsubscribedAt]).into_iter().any(|(column, field, text)| {
+    let is_clear = |(column, field, text): (&Column, Field, &str)| {
         types::time(text, column.typed.order).is_some()
             || field == Field::Unsubscribed && types::yes_or_no(text) == Some(true)
+    };
+    let is_complete = line.len() == columns.len() && !line.is_cut;
+    cells(columns, line, OPT_OUTS).into_iter().any(is_clear) || (is_complete && has_doubtful_opt_out(columns, line))
+}
+
+fn has_doubtful_opt_out(columns: &[Column], line: &Line) -> bool {
+    columns.iter().zip(line.cells()).enumerate().any(|(at, (column, cell))| {
+        let Target::Field(field) = column.target else { return false };
+        let is_no = match std::str::from_utf8(cell) {
+            Ok(text) if text.chars().all(|c| c.is_whitespace() || c.is_control()) => true,
+            Ok(text) => field == Field::Unsubscribed && types::yes_or_no(text) == Some(false),
+            Err(_) => false,
+        };
+        OPT_OUTS.contains(&field) && (line.is_dropped(at) || !is_no)
     })
+}
+
+/// True if an opt-out of a row may have been too long, or too far behind, to be kept.
+pub(super) fn is_opt_out_dropped(columns: &[Column], line: &Line) -> bool {
+    let is_opt_out = |column: &Column| matches!(column.target, Target::Field(field) if OPT_OUTS.contains(&field));
+    (line.is_cut && columns.iter().any(is_opt_out)) || is_dropped(columns, line, OPT_OUTS)
+}
+
+/// True if a cell with addresses was too long to keep.
+pub(super) fn is_address_dropped(columns: &[Column], line: &Line) -> bool {
+    is_dropped(columns, line, [Field::Email, Field::Phone])
+}
+
+fn is_dropped(columns: &[Column], line: &Line, fields: [Field; 2]) -> bool {
+    let mine =
+        columns.iter().enumerate().filter(|(_, column)| fields.iter().any(|f| column.target == Target::Field(*f)));
+    mine.map(|(at, _)| at).any(|at| positions(at, columns, line).any(|at| line.is_dropped(at)))
 }
 
 /// Says what became of the opt-out of a row, part of whose contents is not imported.

@@ -18,11 +18,50 @@ pub(super) struct Line {
     pub(super) line: u64,
     bytes: Vec<u8>,
     ends: Vec<usize>,
+    /// Positions of the cells of a too long line that were too long to keep.
+    dropped: Vec<usize>,
+    /// True for a too long line with more cells than are kept.
+    pub(super) is_cut: bool,
 }
 
 impl Line {
+    fn new(line: u64) -> Self {
+        Self { line, bytes: Vec::new(), ends: Vec::new(), dropped: Vec::new(), is_cut: false }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.ends.len()
+    }
+
+    /// True if a cell was too long to keep; it is empty then.
+    pub(super) fn is_dropped(&self, cell: usize) -> bool {
+        self.dropped.contains(&cell)
+    }
+
+    fn begin_of_cell(&self) -> usize {
+        self.ends.last().copied().unwrap_or(0)
+    }
+
+    /// Adds a byte to the current cell. Once the line is too long, only short cells are kept.
+    fn push(&mut self, byte: u8, fits: bool) {
+        let is_kept = || !self.is_cut && self.bytes.len() - self.begin_of_cell() <= limits::IMPORT_LONG_LINE_CELL_BYTES;
+        if fits || is_kept() {
+            self.bytes.push(byte);
+        }
+    }
+
+    fn end_cell(&mut self, fits: bool) {
+        let begin = self.begin_of_cell();
+        if !fits && self.ends.len() >= limits::IMPORT_COLUMNS {
+            self.is_cut = true;
+            self.bytes.truncate(begin);
+            return;
+        }
+        if !fits && self.bytes.len() - begin > limits::IMPORT_LONG_LINE_CELL_BYTES {
+            self.bytes.truncate(begin);
+            self.dropped.push(self.ends.len());
+        }
+        self.ends.push(self.bytes.len());
     }
 
     /// Approximate size in memory, in bytes.
@@ -137,8 +176,8 @@ fn form(id: &[u8]) -> Option<Vec<u8>> {
 pub(super) enum Found {
     /// A line.
     Line(Line),
-    /// The line that begins here exceeds the limit; reading continues after it.
-    TooLong(u64),
+    /// A line that exceeds the limit, without its long cells; reading continues after it.
+    TooLong(Line),
     /// The quote opened in this line is not closed; reading ends.
     Unclosed(u64),
 }
@@ -187,7 +226,7 @@ impl<R: Read> Lines<R> {
 
     /// Returns the next line; `None` at the end.
     pub(super) fn next(&mut self) -> io::Result<Option<Found>> {
-        let mut line = Line { line: self.line, bytes: Vec::new(), ends: Vec::new() };
+        let mut line = Line::new(self.line);
         let (mut at, mut size, mut opened) = (At::Begin, 0_usize, self.line);
         loop {
             let Some(byte) = self.byte()? else {
@@ -206,30 +245,24 @@ impl<R: Read> Lines<R> {
                 (At::Quoted, b'"') => At::Quote,
                 (At::Quoted, _) if !fits && self.line > opened => return Ok(Some(Found::Unclosed(opened))),
                 (At::Quote, b'"') | (At::Quoted, _) => {
-                    if fits {
-                        line.bytes.push(byte);
-                    }
+                    line.push(byte, fits);
                     At::Quoted
                 }
                 (at, byte) if byte == self.end => return Ok(Some(ended(line, &at, size))),
                 (_, byte) if byte == self.delimiter => {
-                    if fits {
-                        line.ends.push(line.bytes.len());
-                    }
+                    line.end_cell(fits);
                     At::Begin
                 }
                 (At::Begin, b'"') => {
                     // Blanks before the quote are not part of the value.
-                    line.bytes.truncate(line.ends.last().copied().unwrap_or(0));
+                    line.bytes.truncate(line.begin_of_cell());
                     opened = self.line;
                     At::Quoted
                 }
                 (At::Quote | At::Closed, b'\r' | b' ') if self.line > opened => At::Closed,
                 (At::Quote | At::Closed, _) if self.line > opened => return Ok(Some(Found::Unclosed(opened))),
                 (at, byte) => {
-                    if fits {
-                        line.bytes.push(byte);
-                    }
+                    line.push(byte, fits);
                     if matches!(at, At::Begin) && byte == b' ' { At::Begin } else { At::Plain }
                 }
             };
@@ -238,13 +271,15 @@ impl<R: Read> Lines<R> {
 }
 
 fn ended(mut line: Line, at: &At, size: usize) -> Found {
-    if size > limits::IMPORT_LINE_BYTES {
-        return Found::TooLong(line.line);
-    }
-    let begin = line.ends.last().copied().unwrap_or(0);
-    if matches!(at, At::Plain) && line.bytes.len() > begin && line.bytes.ends_with(b"\r") {
+    if matches!(at, At::Plain) && line.bytes.len() > line.begin_of_cell() && line.bytes.ends_with(b"\r") {
         line.bytes.pop();
     }
-    line.ends.push(line.bytes.len());
-    Found::Line(line)
+    let fits = size <= limits::IMPORT_LINE_BYTES;
+    line.end_cell(fits);
+    if fits {
+        return Found::Line(line);
+    }
+    // The room of what was dropped is not held with the line.
+    line.bytes.shrink_to_fit();
+    Found::TooLong(line)
 }

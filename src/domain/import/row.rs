@@ -1,7 +1,7 @@
 //! Parses one line according to the header's columns. An invalid cell is reported and its field
 //! left unchanged; the rest of the line is imported. A line is skipped only if it has no usable
-//! external id, or too few or too many cells. An opt-out counts whatever else is wrong with its line:
-//! for the record if there is one, and for every address that the line has.
+//! external id, too few or too many cells, or is too long. An opt-out counts whatever else is wrong
+//! with its line: for the record if there is one, and for every address that the line has.
 
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
@@ -64,6 +64,21 @@ pub(super) struct Parsed {
     pub(super) problems: Vec<Problem>,
 }
 
+/// Skips a line. Its opt-out counts for every address that can be read in it.
+pub(super) fn skipped(columns: &[Column], cells: &Line, region: Option<&str>, mut why: String) -> Parsed {
+    let mut opted_out = Vec::new();
+    if addresses::opts_out(columns, cells) {
+        opted_out = addresses::of_row(columns, cells, region);
+        why = format!("{why}; {}", addresses::outcome(&opted_out));
+        if addresses::is_address_dropped(columns, cells) {
+            why.push_str("; a cell with addresses is too long to be read");
+        }
+    } else if addresses::is_opt_out_dropped(columns, cells) {
+        why.push_str("; if it has an opt-out, that was not read");
+    }
+    Parsed { row: None, opted_out, problems: vec![Problem::of_line(cells.line, why)] }
+}
+
 /// Parses a line.
 pub(super) fn read(
     columns: &mut [Column],
@@ -74,13 +89,8 @@ pub(super) fn read(
 ) -> Parsed {
     let line = cells.line;
     if cells.len() != columns.len() {
-        let mut why = format!("has {} cells where the header has {}", cells.len(), columns.len());
-        let mut opted_out = Vec::new();
-        if addresses::opts_out(columns, cells) {
-            opted_out = addresses::of_row(columns, cells, region);
-            why = format!("{why}; {}", addresses::outcome(&opted_out));
-        }
-        return Parsed { row: None, opted_out, problems: vec![Problem { line, column: None, value: None, why }] };
+        let why = format!("has {} cells where the header has {}", cells.len(), columns.len());
+        return skipped(columns, cells, region, why);
     }
     let mut row = Row { line, ..Row::default() };
     let mut problems = Vec::new();

@@ -203,6 +203,7 @@ async fn upsert(
     noun::external_ids::lock(tx, viewer, &report.kind).await?;
     let found = known()
         .filter(any_of(tx.dialect(), record::COLUMN.external_id, rows.iter().map(|row| row.external_id.clone())))
+        .order_by_asc(record::COLUMN.id)
         .lock_exclusive()
         .all(tx.db())
         .await?;

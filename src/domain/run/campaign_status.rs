@@ -13,6 +13,10 @@ use crate::kernel::viewer::Viewer;
 
 /// Applies the engine's transition of a run to its campaign, if that is for a single record.
 pub(crate) async fn follow_run(tx: &Tx, viewer: &Viewer, id: CampaignId, act: CampaignTransition) -> Result<()> {
+    // A campaign is locked before its runs elsewhere, so that it is locked here only if it follows.
+    if campaigns::must_find(tx.db(), viewer, id).await?.record_id.is_none() {
+        return Ok(());
+    }
     let campaign = campaigns::must_lock(tx, viewer, id, None).await?;
     if campaign.record_id.is_some() && campaign.status.next(act).is_some() {
         transition::apply_transition(tx, viewer, campaign, act, None).await?;

@@ -6,7 +6,7 @@ use entity::id::*;
 use entity::run::{COLUMN, Entity, Model, RunTransition};
 use entity::sweep::SweepKind;
 use entity::{RunStatus, campaign};
-use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QuerySelect, Set};
+use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, Set};
 
 use super::{advance, apply_transition, must_lock, next_status, occurrence, phase, sweep_queue};
 use crate::kernel::db::{Tx, WriteContext};
@@ -120,6 +120,7 @@ pub(crate) async fn cancel_all_of(
     let open = Entity::find()
         .filter(COLUMN.campaign_id.eq(campaign.id))
         .filter(COLUMN.status.is_in(RunStatus::OPEN))
+        .order_by_asc(COLUMN.id)
         .lock_exclusive()
         .all(tx.db())
         .await?;

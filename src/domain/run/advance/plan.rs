@@ -261,9 +261,13 @@ fn over(facts: &Facts<'_>, phase: &phase::Model) -> Vec<usize> {
         return Vec::new();
     }
     let of_phase = || facts.tasks.iter().enumerate().filter(|(_, task)| task.phase_id == phase.id);
-    // It takes the events that have arrived before it ends, once the audience is complete.
+    // It takes the events that have arrived before it ends, once the audience is complete. The task
+    // before it may have ended just now, and its status is not derived yet.
+    let status_now = |task: &task::Model| if task.phase_id == phase.id { status_of(facts, task) } else { task.status };
+    let is_met =
+        |key: &String| facts.tasks.iter().any(|other| other.key == *key && status_now(other).meets_dependency());
     let is_to_begin = |task: &task::Model| is_to_create(facts, task) && !task.fan_out_begun;
-    if of_phase().any(|(_, task)| is_to_begin(task) && are_dependencies_met(facts, task)) {
+    if of_phase().any(|(_, task)| is_to_begin(task) && task.depends_on.0.iter().all(is_met)) {
         return Vec::new();
     }
     let waits = |task: &task::Model| waiting_in(facts, task) > 0 || is_to_create(facts, task);

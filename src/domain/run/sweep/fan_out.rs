@@ -101,9 +101,12 @@ pub(in crate::domain::run) async fn make(
         None => stops.first(record, key),
         Some(event) => stops.after(record, key, *record.and_then(|id| event.numbers.get(&id))?),
     };
-    // Steps that write to the recipient's address of the run's channel.
-    let is_message = |kind: &str| {
-        [kind::DRAFT, kind::SEND].contains(&kind) || (kind == kind::EMAIL && run.channel == Channel::Email)
+    // Steps that use the recipient's address of the run's channel.
+    let is_message = |kind: &str| match kind {
+        kind::DRAFT | kind::SEND => true,
+        kind::EMAIL => run.channel == Channel::Email,
+        kind::CALL => run.channel == Channel::Phone,
+        _ => false,
     };
     let unreachable = match event {
         // An event may arrive long after the audience was stored.

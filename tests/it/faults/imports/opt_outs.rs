@@ -54,6 +54,40 @@ both! {
 }
 
 both! {
+    async fn an_opt_out_of_a_row_that_is_too_long_closes_its_addresses(kind) {
+        let world = World::without_server(kind, None).await;
+        let long = "x".repeat(70_000);
+        let counts = |of: &str| format!("is longer than 65536 bytes; its opt-out counts: {of} more messages");
+        for (row, addresses, told) in [
+            // The long cell is at the end, at the begin, in quotes; it is the opt-out itself.
+            (format!("A,a@x.example,yes,{long}"), &["a@x.example"][..], counts("a@x.example gets no")),
+            (format!("{long},b@x.example,yes,n"), &["b@x.example"], counts("b@x.example gets no")),
+            (format!("C,\"c1@x.example; c2@x.example\",perhaps,\"{long}\""), &["c1@x.example", "c2@x.example"], counts("c1@x.example, c2@x.example get no")),
+            (format!("D,d@x.example,{long},n"), &["d@x.example"], counts("d@x.example gets no")),
+            // A cell too many.
+            (format!("E,e@x.example,yes,n,{long}"), &["e@x.example"], counts("e@x.example gets no")),
+            // No opt-out; no address that can be read; so many cells that nobody knows.
+            (format!("F,f@x.example,no,{long}"), &[], "is longer than 65536 bytes".to_owned()),
+            (format!("F,f@x.example,,{long}"), &[], "is longer than 65536 bytes".to_owned()),
+            (format!("G,{long},yes,n"), &[], "is longer than 65536 bytes; its opt-out is not stored: no address can be read; a cell with addresses is too long to be read".to_owned()),
+            (format!("G,g@x.example,{long},n,n"), &[], "is longer than 65536 bytes; if it has an opt-out, that was not read".to_owned()),
+            ("H,".repeat(40_000), &[], "is longer than 65536 bytes; if it has an opt-out, that was not read".to_owned()),
+        ] {
+            let before = closed(&world).await;
+            let text = format!("external_id,email,unsubscribed,notes\n{row}\nZ,z@x.example,no,n\n");
+            let (report, problems) = take(&world, text.as_bytes()).await;
+            assert_eq!(problems.iter().map(|problem| (problem.line, problem.why.as_str())).collect::<Vec<_>>(), [(2, told.as_str())]);
+            assert_eq!((report.rows, report.bad, report.failure), (2, 1, None), "{told}");
+            let added: Vec<String> = closed(&world).await.into_iter().filter(|one| !before.contains(one)).collect();
+            assert_eq!(added, addresses, "{told}");
+        }
+        assert_ne!(record(&world, "Z").await, Value::Null);
+        assert_eq!(record(&world, "A").await, Value::Null);
+        world.end().await;
+    }
+}
+
+both! {
     async fn an_opt_out_of_a_skipped_row_reaches_messages_that_wait(kind) {
         let world = World::without_server(kind, None).await;
         let plan = world.plan("EMAIL", 3).await;

@@ -84,6 +84,35 @@ both! {
 }
 
 both! {
+    async fn a_task_on_events_behind_another_takes_what_came_before_that_one_ended(kind) {
+        let world = World::without_server(kind, None).await;
+        let ann = person(&world, "ann", "ann@example.com").await;
+        person(&world, "bob", "bob@example.com").await;
+        let human = |key: &str, trigger: &str| json!({ "key": key, "name": key, "type": "custom", "assignedTo": "HUMAN", "trigger": trigger });
+        let look = json!({ "key": "l", "name": "L", "steps": [human("look", "immediate")] });
+        let pay = json!({ "key": "pay", "name": "Pay", "fanOut": true, "dependsOn": ["l"], "steps": [human("paid", "event:payment.received")] });
+        let run = launched(&world, json!([{ "key": "one", "name": "One", "tasks": [look, pay] }])).await;
+        world.tick(false).await;
+        world.ask(RAISE, json!({ "ids": [ann] })).await;
+        let done = async |key: &str| {
+            let steps = world.ask("query($id: ID!) { run(id: $id) { steps { nodes { id key } } } }", json!({ "id": run })).await;
+            let step = steps["run"]["steps"]["nodes"].as_array().unwrap().iter().find(|step| step["key"] == key).unwrap()["id"].clone();
+            for act in ["startStep", "completeStep"] {
+                world.act(act, "step", json!({ "id": step })).await;
+            }
+            world.tick(false).await;
+        };
+        // Nothing but the other task keeps the phase open: the events that came are all that come.
+        done("look").await;
+        assert_eq!(counts(&world).await, ["paid PENDING - 1"]);
+        done("paid").await;
+        world.until_run(&run, "COMPLETED").await;
+        assert_eq!(counts(&world).await, ["paid COMPLETED - 1"]);
+        world.end().await;
+    }
+}
+
+both! {
     async fn a_single_step_is_woken_by_what_came_before_its_phase(kind) {
         let world = World::without_server(kind, None).await;
         let ann = person(&world, "ann", "ann@example.com").await;

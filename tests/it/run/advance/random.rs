@@ -156,6 +156,14 @@ impl Imitated {
                         .collect();
                 }
                 Next::SkipWaiting(i) => self.waits[i] = 0,
+                Next::CloseFanOut(i) => {
+                    let task = &self.rows.tasks[i];
+                    let is_met = |key: &String| {
+                        self.rows.tasks.iter().any(|other| other.key == *key && other.status.meets_dependency())
+                    };
+                    let has_begun = self.begun.contains(&i);
+                    assert!(has_begun || !task.depends_on.0.iter().all(is_met), "{task:?} takes no event that came");
+                }
                 Next::Begin(_, Begin::Steps { first: false }) => {}
                 Next::Begin(i, _) => assert!(self.begun.insert(i), "the task {i} begins twice"),
                 Next::SetStatus(i, status) => assert_ne!(self.rows.tasks[i].status, status),

@@ -168,6 +168,41 @@ fn each_situation_leads_to_its_decisions() {
             ],
         ),
         (
+            "a task on events behind one that has just ended takes what has arrived before it closes",
+            one().task(0, done).task(0, fan_out).but(|it| {
+                it.event_tasks = vec![it.tasks[1].id];
+                it.phases[0].status = PhaseStatus::Active;
+                it.tasks[0].status = TaskStatus::InProgress;
+                it.tasks[1].status = TaskStatus::Blocked;
+                it.tasks[1].depends_on = after_task(0);
+            }),
+            vec![
+                FindWaiting(0),
+                SetStatus(0, TaskStatus::Completed),
+                SetStatus(1, TaskStatus::Pending),
+                begin(1, OnEvents),
+                FindWaiting(0),
+                CloseFanOut(1),
+                SetStatus(1, TaskStatus::Skipped),
+                FindWaiting(0),
+                ClosePhase(0, PhaseTransition::Complete),
+                FindOpenRecipients,
+                Complete,
+            ],
+        ),
+        (
+            "a task on events behind one that has just ended closes nothing in a paused run",
+            one().task(0, done).task(0, fan_out).but(|it| {
+                it.run.status = RunStatus::Paused;
+                it.event_tasks = vec![it.tasks[1].id];
+                it.phases[0].status = PhaseStatus::Active;
+                it.tasks[0].status = TaskStatus::InProgress;
+                it.tasks[1].status = TaskStatus::Blocked;
+                it.tasks[1].depends_on = after_task(0);
+            }),
+            vec![FindWaiting(0), SetStatus(0, TaskStatus::Completed), SetStatus(1, TaskStatus::Pending), Wait],
+        ),
+        (
             "a task on events with an open step",
             one().task(0, fan_out).but(on_events).but(|it| {
                 it.phases[0].status = PhaseStatus::Active;
