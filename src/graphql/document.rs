@@ -39,7 +39,7 @@ use crate::kernel::error::{Error, Refusal};
 use crate::kernel::limits;
 use arguments::Walk;
 use expanded::Uses;
-pub use fields::with_paths;
+pub use fields::{DOCUMENT_PARAMETER, with_paths};
 use key_order::Shape;
 use omitted::remove_absent;
 pub use omitted::strip_absent;

@@ -139,7 +139,7 @@ impl BodyChunks {
 
 fn too_large() -> RequestError {
     let message = format!("the body is larger than {} bytes", limits::BODY_BYTES);
-    RequestError::new(Kind::Http(StatusCode::PAYLOAD_TOO_LARGE), "LIMIT_EXCEEDED", message)
+    RequestError::new(Kind::Http(StatusCode::PAYLOAD_TOO_LARGE), "LIMIT_EXCEEDED", message).of_field("body")
 }
 
 fn too_slow() -> RequestError {

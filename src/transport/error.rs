@@ -97,7 +97,7 @@ impl RequestError {
 
     /// Creates an error for a document over a limit.
     pub fn limit(message: impl Into<String>) -> Self {
-        Self::new(Kind::Document, Code::LimitExceeded.as_str(), message)
+        Self::new(Kind::Document, Code::LimitExceeded.as_str(), message).of_field(document::DOCUMENT_PARAMETER)
     }
 
     /// Creates an error for a document that can't be executed for another reason.

@@ -112,13 +112,29 @@ fn map(parts: &mut Map<String, Value>, name: &str) -> Result<Map<String, Value>,
 
 /// The error of a body that can't be read: a number that no field could hold is named with its path.
 fn unread(bytes: &[u8], err: &serde_json::Error) -> RequestError {
-    if is_out_of_range(err) {
+    out_of_range(bytes, err).unwrap_or_else(|| {
+        let message = format!("the body is not JSON (line {}, column {})", err.line(), err.column());
+        RequestError::malformed(message).of_field("body")
+    })
+}
+
+/// The error of a socket's message whose payload can't be read although it is JSON.
+pub(super) fn unread_payload(message: &[u8], err: &serde_json::Error) -> RequestError {
+    out_of_range(message, err).unwrap_or_else(|| {
+        let (line, column) = (err.line(), err.column());
+        let message = format!("the payload nests too deep, or has half a character (line {line}, column {column})");
+        RequestError::malformed(message).of_field("payload")
+    })
+}
+
+/// The error of a number that no field could hold, with its path.
+fn out_of_range(bytes: &[u8], err: &serde_json::Error) -> Option<RequestError> {
+    is_out_of_range(err).then(|| {
         let path = json_path::of(bytes, err.line(), err.column());
-        let field = path.strip_prefix("variables.").unwrap_or(&path);
-        return RequestError::malformed(format!("{field}: {}", Unstorable::Number)).of_field(field);
-    }
-    let message = format!("the body is not JSON (line {}, column {})", err.line(), err.column());
-    RequestError::malformed(message).of_field("body")
+        let path = path.strip_prefix("payload.").unwrap_or(&path);
+        let field = path.strip_prefix("variables.").unwrap_or(path);
+        RequestError::malformed(format!("{field}: {}", Unstorable::Number)).of_field(field)
+    })
 }
 
 /// True if the text is JSON up to a number that a double can't hold. The parser tells this only by

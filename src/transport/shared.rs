@@ -78,7 +78,9 @@ impl SharedSubscriptions {
         let payer = move || paying.upgrade().map_or(CostOwner::of_org(org), |stream| stream.payer());
         let account = CostAccount::new(payer);
         let input = app.costs.item(&account);
-        let bytes = share.parsed.weight_in_stream().saturating_add(share.parts.checked.bytes());
+        // The stream's own variables, and the executor's copy.
+        let variables = share.parts.checked.bytes().saturating_mul(2);
+        let bytes = share.parsed.weight_in_stream().saturating_add(variables);
         shared.input.get_or_init(|| input).hold_input(bytes)?;
         all.insert(share.key, Arc::downgrade(&shared));
         let (app, key, scope) = (app.clone(), share.key, LogScope::between(begin, None));
@@ -270,9 +272,9 @@ impl Subscriber {
             Lookup::Item(item) => return Ok(Some(item)),
             Lookup::More(until) => {
                 let scope = LogScope::between(position, Some(until));
-                // The executor's copy, as long as this lasts.
+                // The executor's copy of both, as long as this lasts.
                 let copy = self.app.costs.item(&self.share.payer());
-                copy.hold_input(self.share.parsed.weight())?;
+                copy.hold_input(self.share.parsed.weight().saturating_add(self.share.parts.checked.bytes()))?;
                 let request = self.share.parts.request(&self.app, &self.share.parsed).data(scope.clone());
                 let counted = move |item| {
                     let _ = &copy;

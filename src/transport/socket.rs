@@ -28,7 +28,7 @@ use super::error::{Kind, RequestError};
 use super::execute::Item;
 use super::items::items;
 use super::origin::Peer;
-use super::request::GraphqlRequest;
+use super::request::{GraphqlRequest, unread_payload};
 use super::response::refuse;
 use super::{App, too_slow};
 use crate::kernel::limits;
@@ -95,6 +95,8 @@ fn client_message(json: &[u8]) -> serde_json::Result<ClientMessage> {
 
 /// A close code of the protocol, and a reason of under 100 bytes.
 type Close = (u16, &'static str);
+
+const INVALID: Close = (4400, "invalid message of graphql-transport-ws");
 
 async fn serve(socket: WebSocket, app: App, handshake: Handshake) {
     let is_supported = socket.protocol().is_some_and(|name| name.as_bytes() == PROTOCOL.as_bytes());
@@ -210,12 +212,22 @@ impl Dialogue {
                 let json = Bytes::copy_from_slice(text.as_bytes());
                 match self.app.read_json(principal, json, client_message).await {
                     Ok(read) => read,
-                    Err(refused) => return self.refuse(text, &refused).await,
+                    Err(refused) => {
+                        let otherwise = (1013, "too much is sent at once; try again later");
+                        return self.refuse(text, &refused, otherwise).await;
+                    }
                 }
             }
             _ => (client_message(text.as_bytes()), None),
         };
-        let message: ClientMessage = message.map_err(|_| (4400, "invalid message of graphql-transport-ws"))?;
+        let message: ClientMessage = match message {
+            Ok(message) => message,
+            // It may be JSON all the same: a number out of range, or nested too deep.
+            Err(err) if err.is_syntax() && self.known.is_some() => {
+                return self.refuse(text, &unread_payload(text.as_bytes(), &err), INVALID).await;
+            }
+            Err(_) => return Err(INVALID),
+        };
         match (message, &self.known) {
             (ClientMessage::ConnectionInit { .. }, Some(_)) => Err((4429, "Too many initialisation requests")),
             (ClientMessage::ConnectionInit { payload }, None) => self.authenticate(payload.unwrap_or_default()).await,
@@ -235,11 +247,11 @@ impl Dialogue {
         }
     }
 
-    /// Answers a message that could not be read now; only its operation fails.
-    async fn refuse(&self, text: &str, refused: &RequestError) -> Result<(), Close> {
+    /// Answers a message that could not be read; if it begins an operation, only that fails.
+    async fn refuse(&self, text: &str, refused: &RequestError, otherwise: Close) -> Result<(), Close> {
         let id = match serde_json::from_str(text) {
             Ok(MessageHead { r#type, id }) if r#type == "subscribe" => id,
-            _ => return Err((1013, "too much is sent at once; try again later")),
+            _ => return Err(otherwise),
         };
         if id.len() > limits::OPERATION_ID_BYTES {
             return Err((4400, "the id is too long"));

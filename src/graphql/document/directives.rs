@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use async_graphql::parser::types::{Directive, ExecutableDocument, Selection, SelectionSet};
 use async_graphql::{Name, Pos, Positioned, ServerError};
 
+use super::fields::about;
 use crate::kernel::limits;
 use crate::kernel::validate;
 
@@ -42,7 +43,7 @@ fn none_at(place: &str, directives: &[Positioned<Directive>], errors: &mut Vec<S
     for directive in directives {
         if is_known(directive, errors) {
             let name = &directive.node.name.node;
-            push(errors, directive.pos, format!("the directive `@{name}` can't be used on {place}"));
+            push(errors, name, directive.pos, format!("the directive `@{name}` can't be used on {place}"));
         }
     }
 }
@@ -68,9 +69,9 @@ fn check(directives: &[Positioned<Directive>], errors: &mut Vec<ServerError>) {
             continue;
         }
         if !KNOWN.contains(&name.as_str()) {
-            push(errors, directive.pos, format!("the directive `@{name}` is for schemas only"));
+            push(errors, name, directive.pos, format!("the directive `@{name}` is for schemas only"));
         } else if !seen.insert(name) {
-            push(errors, directive.pos, format!("the directive `@{name}` is repeated: give it once"));
+            push(errors, name, directive.pos, format!("the directive `@{name}` is repeated: give it once"));
         } else {
             arguments(directive, name, errors);
         }
@@ -82,13 +83,13 @@ fn arguments(directive: &Positioned<Directive>, name: &Name, errors: &mut Vec<Se
     for (argument, _) in &directive.node.arguments {
         if argument.node != "if" {
             let argument_name = validate::printable(&argument.node);
-            push(errors, argument.pos, format!("the directive `@{name}` has no argument `{argument_name}`"));
+            push(errors, name, argument.pos, format!("the directive `@{name}` has no argument `{argument_name}`"));
         } else if std::mem::replace(&mut has_condition, true) {
-            push(errors, argument.pos, format!("the argument `if` of `@{name}` is given twice"));
+            push(errors, "if", argument.pos, format!("the argument `if` of `@{name}` is given twice"));
         }
     }
     if !has_condition {
-        push(errors, directive.pos, format!("the directive `@{name}` requires the argument `if`"));
+        push(errors, name, directive.pos, format!("the directive `@{name}` requires the argument `if`"));
     }
 }
 
@@ -96,19 +97,14 @@ fn is_known(directive: &Positioned<Directive>, errors: &mut Vec<ServerError>) ->
     let name = directive.node.name.node.as_str();
     let known = KNOWN.contains(&name) || OF_SCHEMAS.contains(&name);
     if !known {
-        push(errors, directive.pos, format!("unknown directive `@{}`", validate::printable(name)));
+        push(errors, name, directive.pos, format!("unknown directive `@{}`", validate::printable(name)));
     }
     known
 }
 
-fn push(errors: &mut Vec<ServerError>, pos: Pos, message: String) {
+fn push(errors: &mut Vec<ServerError>, name: &str, pos: Pos, message: String) {
     // The last ones are cut off after they are sorted.
     if errors.len() < 2 * limits::REPORTED_ERRORS {
-        let mut error = ServerError::new(message, Some(pos));
-        // Each message names in backquotes first what it is about.
-        if let Some(name) = error.message.split('`').nth(1).map(|name| name.trim_start_matches('@').to_owned()) {
-            error.extensions.get_or_insert_default().set("field", name);
-        }
-        errors.push(error);
+        errors.push(about(name, message, Some(pos)));
     }
 }

@@ -9,6 +9,7 @@ use async_graphql::parser::types::{
 };
 use async_graphql::{Name, Positioned, ServerError};
 
+use super::fields::about;
 use super::types::Types;
 use crate::kernel::limits;
 
@@ -134,8 +135,8 @@ pub(super) fn repeated_variables(document: &ExecutableDocument) -> Vec<ServerErr
         for variable in &operation.node.variable_definitions {
             let name = &variable.node.name;
             if !names.insert(&name.node) {
-                errors
-                    .push(ServerError::new(format!("the variable `${}` is declared twice", name.node), Some(name.pos)));
+                let message = format!("the variable `${}` is declared twice", name.node);
+                errors.push(about(&name.node, message, Some(name.pos)));
             }
         }
     }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use async_graphql::{Name, Pos, Response, ServerError, Value};
 
-use super::fields::quoted;
+use super::fields::field_of;
 use super::key_order::Shape;
 use super::null_propagation::complete;
 use crate::kernel::error::Code;
@@ -53,19 +53,25 @@ impl AnswerShape {
     }
 }
 
-/// Adds a code to the executor's own errors, which have none, and the name that they are about;
-/// shortens the names that they repeat.
+/// Adds a code and a field to errors without a code, which are those of the document and the
+/// executor's own; shortens the names that they repeat.
 pub fn with_code(mut error: ServerError) -> ServerError {
     error.message = quote::brief(error.message);
     if error.extensions.as_ref().is_none_or(|extensions| extensions.get("code").is_none()) {
-        const LIMITS: [&str; 4] =
-            ["Query is too complex", "Query is nested too deep", "The recursion depth", "The number of directives"];
+        const LIMITS: [&str; 5] = [
+            "Query is too complex",
+            "Query is nested too deep",
+            "The recursion depth",
+            "recursion limit exceeded",
+            "The number of directives",
+        ];
         let is_limit = LIMITS.iter().any(|begins| error.message.starts_with(begins));
         let code = if is_limit { Code::LimitExceeded } else { Code::BadUserInput };
+        let field = field_of(&error);
         let extensions = error.extensions.get_or_insert_default();
         extensions.set("code", code.as_str());
-        if let Some(name) = quoted(&error.message).filter(|_| extensions.get("field").is_none()) {
-            extensions.set("field", name);
+        if extensions.get("field").is_none() {
+            extensions.set("field", field);
         }
     }
     error

@@ -5,10 +5,12 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-use async_graphql::parser::parse_query;
 use async_graphql::parser::types::ExecutableDocument;
-use async_graphql::{ErrorExtensionValues, Pos, ServerError};
+use async_graphql::parser::{self, parse_query};
+use async_graphql::{Pos, ServerError};
 
+use super::fields::{DOCUMENT_PARAMETER, about};
+use super::with_code;
 use crate::kernel::error::Code;
 use crate::kernel::limits;
 
@@ -20,14 +22,22 @@ pub fn parse(text: &str) -> Result<ExecutableDocument, ServerError> {
     }
     check_names(text)?;
     let text = plain(text)?;
-    parse_query(text.as_ref()).map_err(|err| super::with_code(err.into()))
+    parse_query(text.as_ref()).map_err(|err| {
+        let name = match &err {
+            parser::Error::OperationDuplicated { operation: name, .. }
+            | parser::Error::FragmentDuplicated { fragment: name, .. } => name,
+            _ => DOCUMENT_PARAMETER,
+        };
+        let mut error = about(name, err.to_string(), None);
+        error.locations = err.positions().collect();
+        with_code(error)
+    })
 }
 
+/// The error of a document as a whole.
 fn rejected(code: Code, message: String) -> ServerError {
-    let mut extensions = ErrorExtensionValues::default();
-    extensions.set("code", code.as_str());
-    let mut error = ServerError::new(message, None);
-    error.extensions = Some(extensions);
+    let mut error = about(DOCUMENT_PARAMETER, message, None);
+    error.extensions.get_or_insert_default().set("code", code.as_str());
     error
 }
 
@@ -139,7 +149,7 @@ fn check_names(text: &str) -> Result<(), ServerError> {
         match first {
             '(' if skip_ignored(after).starts_with(')') => {
                 let message = "parentheses must not be empty: leave them out";
-                return Err(misplaced(text, rest, message.to_owned()));
+                return Err(misplaced(text, rest, DOCUMENT_PARAMETER, message));
             }
             '(' => parentheses += 1,
             ')' => parentheses = parentheses.saturating_sub(1),
@@ -148,7 +158,7 @@ fn check_names(text: &str) -> Result<(), ServerError> {
             '{' => selections += 1,
             '}' => selections = selections.saturating_sub(1),
             '.' if is_spread_of_on(rest) => {
-                return Err(misplaced(text, rest, NAMED_ON.to_owned()));
+                return Err(misplaced(text, rest, "on", NAMED_ON));
             }
             'a'..='z' | 'A'..='Z' | '_' if length > limits::DOCUMENT_NAME_CHARS => {
                 let message = format!("a name has more than {} characters", limits::DOCUMENT_NAME_CHARS);
@@ -158,17 +168,17 @@ fn check_names(text: &str) -> Result<(), ServerError> {
                 if skip_ignored(after).starts_with(':')
                     && open.last_mut().is_some_and(|fields| !fields.insert(token)) =>
             {
-                return Err(misplaced(text, rest, format!("the input field `{token}` is given twice")));
+                return Err(misplaced(text, rest, token, format!("the input field `{token}` is given twice")));
             }
             'a'..='z' | 'A'..='Z' | '_' if begins => match token {
                 "query" | "mutation" | "subscription" => {}
                 "fragment" if name(skip_ignored(after)) == "on" => {
-                    return Err(misplaced(text, skip_ignored(after), NAMED_ON.to_owned()));
+                    return Err(misplaced(text, skip_ignored(after), "on", NAMED_ON));
                 }
                 "fragment" => {}
                 _ => {
                     let message = format!("`{token}` begins no operation and no fragment");
-                    return Err(misplaced(text, rest, message));
+                    return Err(misplaced(text, rest, token, message));
                 }
             },
             _ => {}
@@ -194,14 +204,12 @@ fn name(text: &str) -> &str {
     if text.starts_with(|first: char| first.is_ascii_digit()) { "" } else { &text[..length] }
 }
 
-/// The error about the place where the rest of a document begins.
-fn misplaced(text: &str, rest: &str, message: String) -> ServerError {
+/// The error about a name, at the place where the rest of a document begins.
+fn misplaced(text: &str, rest: &str, name: &str, message: impl Into<String>) -> ServerError {
     let before = &text[..text.len() - rest.len()];
     let line = before.rfind('\n').map_or(before, |at| &before[at + 1..]);
     let pos = Pos { line: before.matches('\n').count() + 1, column: line.chars().count() + 1 };
-    let mut error = rejected(Code::BadUserInput, message);
-    error.locations.push(pos);
-    error
+    with_code(about(name, message, Some(pos)))
 }
 
 /// Skips spaces, commas and comments.

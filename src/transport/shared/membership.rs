@@ -23,7 +23,8 @@ pub(super) struct SharedStream {
     /// The stream's document and variables, which its subscribers use instead of their own.
     pub parsed: Arc<Parsed>,
     pub checked: Checked,
-    /// The memory of the document and of the executor's copy, charged once for all subscribers.
+    /// The memory of the document and the variables, and of the executor's copies, charged once for
+    /// all subscribers.
     pub input: OnceLock<Arc<cost::Request>>,
 }
 

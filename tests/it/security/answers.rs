@@ -1,5 +1,6 @@
 //! Responses keep the types of the schema, whatever the request.
 
+mod fields;
 mod grammar;
 mod nested_order;
 mod order;
@@ -49,6 +50,7 @@ async fn documents_are_held_to_the_rules_of_validation() {
         let refused = world.post(wrong, json!({})).await;
         assert!(refused.get("data").is_none() && refused["errors"][0].is_object(), "{rule}: {wrong}: {refused}");
         assert_eq!(refused["errors"][0]["extensions"]["code"], "BAD_USER_INPUT", "{rule}");
+        assert!(refused["errors"][0]["extensions"]["field"].is_string(), "{rule}: {refused}");
         world.ask(right, json!({})).await;
     }
     world.end().await;

@@ -4,6 +4,7 @@ mod answers;
 mod audit;
 mod claims;
 mod documents;
+mod large;
 mod live;
 mod parsed;
 mod room;

@@ -109,6 +109,7 @@ async fn introspection_and_directives_are_validated() {
         let refused = world.post(wrong, variables(wrong)).await;
         assert!(refused.get("data").is_none() && refused["errors"][0].is_object(), "{rule}: {wrong}: {refused}");
         assert_eq!(refused["errors"][0]["extensions"]["code"], "BAD_USER_INPUT", "{rule}");
+        assert!(refused["errors"][0]["extensions"]["field"].is_string(), "{rule}: {refused}");
         assert!(refused["errors"][0]["locations"][0]["line"].is_number(), "{rule}: {refused}");
         world.ask(right, variables(right)).await;
     }

@@ -170,6 +170,49 @@ both! {
 }
 
 both! {
+    /// Variables count for their key as long as their subscription is open, not only while it begins.
+    async fn open_variables_are_charged(kind) {
+        let world = World::with_config(kind, |config| config.answer_mib = 1).await;
+        let key = world.key(Role::Viewer).await;
+        let query = "subscription($s: String!) { events(filter: { kinds: [$s] }) { cursor } }";
+        // Opens subscriptions whose variables have 900 KB each, until one is refused.
+        let fill = async |socket: &mut Socket| {
+            for number in 0..7 {
+                let text = format!("own{number}.{}", "x".repeat(900_000));
+                socket.subscribe(&number.to_string(), query, json!({ "s": text })).await;
+                // A follower of the log has begun, and its message is gone.
+                tokio::select! {
+                    message = socket.message() => return (number, message),
+                    () = world.followed_by(number + 1) => {}
+                }
+            }
+            panic!("six megabytes of variables, and none was refused");
+        };
+        let mut opened = Vec::new();
+        // What is closed counts no longer: there is room the second time.
+        for _ in 0..2 {
+            let mut socket = Socket::open_as(world.address, &key).await;
+            assert_eq!(socket.message().await["type"], "connection_ack");
+            let (count, message) = fill(&mut socket).await;
+            assert_eq!((&message["id"], &message["type"]), (&json!(count.to_string()), &json!("error")), "{message:.500}");
+            let refused = &message["payload"][0]["extensions"];
+            assert_eq!((&refused["code"], &refused["reason"]), (&json!("LIMIT_EXCEEDED"), &json!("BUSY")), "{refused}");
+            opened.push(count);
+            // Another key of the org has room.
+            let other = world.key(Role::Viewer).await;
+            let large = json!({ "s": "x".repeat(900_000) });
+            let echo = "query($s: String!) { records(filter: { name: { eq: $s } }) { totalCount } }";
+            let (_, answer) = world.post_as(&other, echo, large).await;
+            assert!(!answer.to_string().contains("BUSY"), "{answer:.500}");
+            drop(socket);
+            world.followed_by(0).await;
+        }
+        assert!(opened.iter().all(|count| *count >= 1), "{opened:?} subscriptions found room");
+        world.end().await;
+    }
+}
+
+both! {
     /// The futures of a response's fields count before they are resolved.
     async fn fields_in_progress_are_charged(kind) {
         let world = World::with_config(kind, |config| config.answer_mib = 1).await;
