@@ -20,7 +20,7 @@ use crate::kernel::db::fair::queue::Queue;
 use crate::kernel::db::{Db, fair};
 use crate::kernel::error::{Error, Result};
 use crate::kernel::{failpoint, limits, storable};
-use crate::step_kind::send::{MessageLookup, Send, forward};
+use crate::step_kind::send::{LeasedMessage, MessageLookup, Send, forward};
 use crate::step_kind::{Answer, Outcome, Work};
 use crate::transact;
 
@@ -209,8 +209,8 @@ async fn hand_over_all<'a>(context: &'a EngineContext, send: &'a Send, claimed: 
     let (mut all, mut open) = (Vec::with_capacity(claimed.len()), vec![claimed]);
     while let Some(part) = open.pop() {
         let runs: Vec<RunId> = part.iter().map(|message| message.run_id).collect();
-        let keys: Vec<_> = part.iter().map(|message| Some(message.communication_id.0)).collect();
-        match guarded(send.hand_over(&context.db, &runs, MessageLookup::Message, &keys)).await {
+        let messages: Vec<LeasedMessage> = part.iter().map(LeasedMessage::of_queued).collect();
+        match guarded(send.hand_over(&context.db, &runs, MessageLookup::Message, &messages)).await {
             Ok(answers) => all.extend(answers),
             Err(err) if err.is_transient() => {
                 log_failure!(warn, err, "sending failed; it is retried later");

@@ -15,7 +15,7 @@ use sea_orm::sea_query::OnConflict;
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect};
 use serde_json::{Map, Value};
 
-use super::send::{self, MessageLookup, Send};
+use super::send::{self, LeasedMessage, MessageLookup, Send};
 use super::{Answer, Claimed, Outcome, Work, batch_context};
 use crate::channel::pause::ChannelAllowance;
 use crate::channel::{Delivery, Mail};
@@ -77,8 +77,9 @@ impl Work for Email {
             claimed.iter().zip(&drafted).filter(|(_, undrafted)| undrafted.is_none()).map(|(claim, _)| claim.clone());
         let ready: Vec<Claimed> = ready.collect();
         let runs: Vec<RunId> = ready.iter().map(|claim| claim.run.id).collect();
-        let keys: Vec<_> = ready.iter().map(|claim| Some(claim.step.id.0)).collect();
-        let mut sent = self.send.hand_over(db, &runs, MessageLookup::Step, &keys).await?.into_iter();
+        let messages: Vec<LeasedMessage> =
+            ready.iter().map(|claim| LeasedMessage::of_step(&claim.step, Some(claim.step.id.0))).collect();
+        let mut sent = self.send.hand_over(db, &runs, MessageLookup::Step, &messages).await?.into_iter();
         let lost = || Outcome::Failed { why: "it was not sent".into(), retryable: true, after: None, data: None };
         let answers = drafted.into_iter().map(|undrafted| match undrafted {
             Some(undrafted) => std::future::ready(undrafted).boxed(),

@@ -2,6 +2,7 @@
 //! settled; a send begins when its reservation commits.
 
 pub mod forward;
+mod lease;
 pub(crate) mod meeting_turns;
 mod message_lookup;
 mod readdress;
@@ -24,6 +25,7 @@ use serde_json::json;
 use tokio::sync::watch;
 use uuid::Uuid;
 
+pub(crate) use lease::LeasedMessage;
 pub(crate) use message_lookup::MessageLookup;
 pub(crate) use settle::{contacted, row, settle};
 
@@ -73,9 +75,11 @@ impl Work for Send {
             mixed |= crate::domain::run::snapshot::of(db.read(), &claim.run).await?.graph.emails;
         }
         let runs: Vec<RunId> = claimed.iter().map(|claim| claim.run.id).collect();
-        let keys: Vec<Option<Uuid>> =
-            claimed.iter().map(|claim| claim.step.run_record_id.map(|recipient| recipient.0)).collect();
-        self.hand_over(db, &runs, MessageLookup::Recipient { mixed }, &keys).await
+        let of_recipient = |claim: &Claimed| {
+            LeasedMessage::of_step(&claim.step, claim.step.run_record_id.map(|recipient| recipient.0))
+        };
+        let messages: Vec<LeasedMessage> = claimed.iter().map(of_recipient).collect();
+        self.hand_over(db, &runs, MessageLookup::Recipient { mixed }, &messages).await
     }
 
     fn unstorable(&self, outcome: &Outcome<Self::Outcome>, why: &str) -> Outcome<Self::Outcome> {
@@ -175,26 +179,30 @@ impl Send {
         Ok(room)
     }
 
-    /// Reserves and hands over the messages of some runs, found by a key each. Returns one future
-    /// outcome each, which resolves when the channel has answered.
+    /// Reserves and hands over messages of some runs. Returns one future outcome each, which resolves
+    /// when the channel has answered. A message whose lease is lost is left to the lease's new owner.
     pub(crate) async fn hand_over<'a>(
         &'a self,
         db: &'a WriteContext,
         runs: &[RunId],
         by: MessageLookup,
-        each: &[Option<Uuid>],
+        each: &[LeasedMessage],
     ) -> Result<Vec<Answer<'a, (CommunicationId, Delivery)>>> {
-        let keys: Vec<Uuid> = each.iter().copied().flatten().collect();
+        let keys: Vec<Uuid> = each.iter().filter_map(|message| message.key).collect();
         // Messages that an earlier, crashed attempt had reserved, read before this one reserves
         // more.
         let leftover = messages(db, by, &keys, CommunicationStatus::Sending).await?;
         failpoint::reach("reserving");
         readdress::follow(db, by, &keys).await?;
-        let reserved = reserve::reserve(db, &self.mail, runs, by, &keys).await?;
+        let reserved = reserve::reserve(db, &self.mail, runs, by, each).await?;
         failpoint::reach("reserved");
         // Nothing may fail from here to the hand-over: a message that is reserved but not handed
         // over would have an unknown outcome.
-        let mut leftover: HashMap<_, _> = leftover.into_iter().map(|row| (by.key(&row), row)).collect();
+        let mut leftover: HashMap<_, _> = leftover
+            .into_iter()
+            .map(|row| (by.key(&row), row))
+            .filter(|(key, _)| reserved.held.contains(key))
+            .collect();
         let others: HashMap<_, _> =
             reserved.all.iter().map(|row| (by.key(row), (row.id, row.status, row.error.clone()))).collect();
         let fresh = reserved.all.into_iter().filter(|row| row.status == CommunicationStatus::Sending);
@@ -207,7 +215,12 @@ impl Send {
             last_time: reserved.last_time,
         });
         let waits = batch.refusing && !(fresh.is_empty() && leftover.is_empty());
-        let answers = each.iter().map(|key| {
+        let answers = each.iter().map(|message| {
+            let key = message.key;
+            if key.is_some_and(|key| !reserved.held.contains(&key)) {
+                let why = "its lease was lost: another process has taken it over".into();
+                return std::future::ready(Outcome::Later { at: db.now(), why, data: None }).boxed();
+            }
             let fresh = key.and_then(|id| fresh.remove(&id));
             let old = key.and_then(|id| leftover.remove(&id));
             match (fresh, old) {

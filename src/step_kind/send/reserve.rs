@@ -13,7 +13,7 @@ use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{ActiveEnum, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use uuid::Uuid;
 
-use super::{MessageLookup, meeting_turns, readdress};
+use super::{LeasedMessage, MessageLookup, lease, meeting_turns, readdress};
 use crate::channel::{Mail, pause};
 use crate::domain::audience::record::unsubscribe;
 use crate::domain::audience::suppression;
@@ -26,7 +26,9 @@ use crate::transact;
 
 /// The result of a reservation.
 pub(super) struct Reservation {
-    /// All messages with the given keys, as they are now. Those that are `SENDING` are reserved.
+    /// The keys of messages whose leases are held.
+    pub(super) held: HashSet<Uuid>,
+    /// All messages with these keys, as they are now. Those that are `SENDING` are reserved.
     pub(super) all: Vec<communication::Model>,
     /// The reasons of suppressed messages, by their key.
     pub(super) suppressed: HashMap<Uuid, String>,
@@ -41,17 +43,18 @@ pub(super) struct Reservation {
 }
 
 /// Reserves messages, with retries while the database is unavailable. If a commit succeeded without
-/// its answer arriving, the retry finds the messages `SENDING`; no other process has these steps.
+/// its answer arriving, the retry finds the messages `SENDING`; while their leases are held, no other
+/// process has reserved them.
 pub(super) async fn reserve(
     db: &WriteContext,
     mail: &Mail,
     runs: &[RunId],
     by: MessageLookup,
-    keys: &[Uuid],
+    messages: &[LeasedMessage],
 ) -> Result<Reservation> {
     let mut tries = 0;
     loop {
-        match transact!(db, |tx| reserve_in(tx, mail, runs, by, keys).await) {
+        match transact!(db, |tx| reserve_in(tx, mail, runs, by, messages).await) {
             Err(err) if err.is_transient() && tries < 6 => {
                 log_failure!(warn, err, "messages could not be reserved; trying again");
                 tokio::time::sleep(std::time::Duration::from_millis(50 << tries)).await;
@@ -63,7 +66,13 @@ pub(super) async fn reserve(
 }
 
 /// Reserves approved messages of runs that may send now, to addresses that are not suppressed.
-async fn reserve_in(tx: &Tx, mail: &Mail, runs: &[RunId], by: MessageLookup, keys: &[Uuid]) -> Result<Reservation> {
+async fn reserve_in(
+    tx: &Tx,
+    mail: &Mail,
+    runs: &[RunId],
+    by: MessageLookup,
+    messages: &[LeasedMessage],
+) -> Result<Reservation> {
     // Locks the runs, so that their messages do not change after they are read.
     let running = match by {
         // A message that a person has released is sent even if its run is completed: a meeting may
@@ -71,8 +80,10 @@ async fn reserve_in(tx: &Tx, mail: &Mail, runs: &[RunId], by: MessageLookup, key
         MessageLookup::Message => crate::domain::run::list_sending(tx, runs).await?,
         MessageLookup::Recipient { .. } | MessageLookup::Step => crate::domain::run::list_running(tx, runs).await?,
     };
+    let held = lease::held(tx, by, messages).await?;
+    let keys: Vec<Uuid> = messages.iter().filter_map(|message| message.key).filter(|key| held.contains(key)).collect();
     let all = communication::Entity::find()
-        .filter(by.of(tx.dialect(), keys))
+        .filter(by.of(tx.dialect(), &keys))
         .order_by_asc(communication::COLUMN.id)
         .all(tx.db())
         .await?;
@@ -126,7 +137,7 @@ async fn reserve_in(tx: &Tx, mail: &Mail, runs: &[RunId], by: MessageLookup, key
     all.extend(held_back);
     let suppressed =
         never.into_iter().filter_map(|row| reasons.get(&row.id).cloned().map(|why| (by.key(&row), why))).collect();
-    Ok(Reservation { all, suppressed, again_at, refusing, last_time, behind })
+    Ok(Reservation { held, all, suppressed, again_at, refusing, last_time, behind })
 }
 
 /// Steps that an event interrupted after they were claimed: a message drafted since then is not

@@ -21,6 +21,7 @@ mod replies;
 mod returned;
 mod several;
 mod skipped;
+mod taken_over;
 mod unknown;
 
 use serde_json::{Value, json};
