@@ -117,7 +117,7 @@ impl SegmentPreviewQuery {
     /// Counts and samples the records that a filter matches, without saving it. Rejected with
     /// BAD_USER_INPUT, naming the path in the filter.
     async fn preview_segment(&self, ctx: &Context<'_>, filter: RecordFilter) -> Result<SegmentPreview> {
-        let filter = resolved(ctx, filter).await?;
+        let filter = Box::pin(resolved(ctx, filter)).await?;
         let count = Box::pin(crate::domain::audience::record::count(db(ctx), viewer(ctx), &filter)).await?;
         let sample = Box::pin(crate::domain::audience::record::sample(db(ctx), viewer(ctx), &filter, 10)).await?;
         Ok(SegmentPreview { count, sample: sample.into_iter().map(Record).collect() })

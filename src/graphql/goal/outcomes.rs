@@ -36,7 +36,7 @@ impl GoalOutcomes {
     /// Number of the runs' recipients with each outcome, including outcomes without recipients; the
     /// last entry, whose outcome is null, counts the open ones. Computed only when selected; the
     /// time that it takes grows with the number of recipients.
-    #[graphql(complexity = "200 + child_complexity")]
+    #[graphql(complexity = "1_000 + child_complexity")]
     async fn recipients_by_outcome(&self, ctx: &Context<'_>) -> Result<Vec<OutcomeCount>> {
         let found = load(ctx, Some(RecipientsOfGoal(self.0))).await?.unwrap_or_default();
         let outcomes = Outcome::all().into_iter().map(Some).chain([None]);

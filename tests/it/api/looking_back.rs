@@ -421,3 +421,23 @@ both! {
         world.end().await;
     }
 }
+
+both! {
+    async fn the_queries_of_the_page_work(kind) {
+        let world = World::without_server(kind, None).await;
+        let (one, ..) = campaigns(&world).await;
+        let page = std::fs::read_to_string("docs/api.md").unwrap();
+        let section = page.split("\n## What uses an object\n").nth(1).unwrap().split("\n## ").next().unwrap();
+        let queries: Vec<&str> = section.split("```graphql\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+        assert_eq!(queries.len(), 2);
+        let mut found = Vec::new();
+        for query in queries {
+            let query = query.replace("GOAL_ID", &one[0]).replace("SEGMENT_ID", &one[1]).replace("TEMPLATE_ID", &one[4]);
+            found.push(world.ask(&query, json!({})).await);
+        }
+        assert_eq!((names(&found[0]["goals"]), names(&found[0]["segments"])), ("Two One".to_owned(), "Two One".to_owned()));
+        assert_eq!(names(&found[0]["messageTemplates"]["nodes"][1]["campaigns"]), "E C A");
+        assert_eq!(names(&found[1]["campaigns"]), "E C A");
+        world.end().await;
+    }
+}
