@@ -50,14 +50,14 @@ pub async fn recipients_by_outcome(
     let of_run = Expr::col((Entity, Column::Id)).equals((run_record::Entity, run_record::Column::RunId));
     let mut select = Query::select();
     select
-        .columns([goal])
-        .columns([outcome])
+        .column(goal)
+        .column(outcome)
         .expr_as(Func::count(Expr::col(Asterisk)), "count")
         .from(Entity)
         .inner_join(run_record::Entity, of_run)
         .cond_where(counted(backend, viewer, goals))
-        .group_by_columns([goal])
-        .group_by_columns([outcome]);
+        .group_by_col(goal)
+        .group_by_col(outcome);
     let mut counts: HashMap<_, HashMap<_, _>> = goals.iter().map(|goal| (*goal, HashMap::new())).collect();
     for row in db.query_all_raw(backend.build(&select)).await? {
         let count: i64 = row.try_get("", "count")?;
