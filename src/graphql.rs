@@ -79,7 +79,7 @@ pub struct Definitions(
     run_template::RunTemplateQuery,
     agent::AgentQuery,
     manifest::ManifestQuery,
-    record::RecordQuery,
+    record::list::RecordQuery,
     suppression::SuppressionQuery,
     api_key::ApiKeyQuery,
     audit::AuditQuery,
@@ -88,7 +88,7 @@ pub struct Definitions(
 #[derive(MergedObject, Default)]
 #[doc(hidden)]
 pub struct Execution(
-    campaign::CampaignQuery,
+    campaign::list::CampaignQuery,
     campaign::preview::PreviewQuery,
     run::list::RunQuery,
     step::StepQuery,

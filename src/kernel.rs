@@ -21,6 +21,7 @@ pub mod json_size;
 pub mod large;
 pub mod limits;
 pub mod page;
+pub mod period;
 pub mod quote;
 pub mod references;
 pub(crate) mod row_limit;

@@ -166,6 +166,9 @@ pub struct Model {
     pub org_id: OrgId,
     /// The campaign; null for guided work.
     pub campaign_id: Option<CampaignId>,
+    /// The goal that it was launched for; while it is only scheduled, the campaign's goal at the time
+    /// of scheduling. Null without a goal. The goal may have been deleted since.
+    pub goal_id: Option<GoalId>,
     /// Version of the campaign that it executes; for a scheduled run, the version at the time of
     /// scheduling. 0 without a campaign.
     pub campaign_version: i32,

@@ -81,8 +81,8 @@ async fn is_complete(db: &Db, viewer: &Viewer) -> Result<bool> {
 /// it.
 pub async fn is_foreign(db: &Db, viewer: &Viewer) -> Result<bool> {
     let counts = [
-        crate::domain::audience::record::count(db, viewer, &RecordFilter::default()).await?,
-        campaign::count(db, viewer, &Default::default()).await?,
+        crate::domain::audience::record::count(db, viewer, &Default::default()).await?,
+        campaign::list::count(db, viewer, &Default::default()).await?,
         entity::run::Entity::find().filter(entity::run::COLUMN.org_id.eq(viewer.org_id)).count(db.read()).await?,
     ];
     if counts == [0; 3] || is_complete(db, viewer).await? {

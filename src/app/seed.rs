@@ -218,10 +218,10 @@ impl Expressions {
         let fail = self.json("\"ALL\"");
         let mut all = vec![
             format!(
-                "INSERT INTO run (id, org_id, campaign_id, campaign_version, campaign_name, name, type, status, channel, scheduled_for, \
+                "INSERT INTO run (id, org_id, campaign_id, goal_id, campaign_version, campaign_name, name, type, status, channel, scheduled_for, \
                  queued_at, started_at, ended_at, audience_count, audience_done, outcome, created_by, search, \
                  created_at, updated_at, revision) \
-                 SELECT {run}, c.org_id, {campaign}, 1, 'Campaign ' || {title}, 'Run ' || {name}, {kind}, {status}, {channel}, \
+                 SELECT {run}, c.org_id, {campaign}, c.goal_id, 1, 'Campaign ' || {title}, 'Run ' || {name}, {kind}, {status}, {channel}, \
                  CASE WHEN n.i % 100 = 99 THEN TIME_FAR END, {made}, {made}, CASE WHEN n.i % 100 < 97 THEN {ended} END, \
                  {steps}, TRUE, CASE WHEN n.i % 100 < 90 THEN '{steps} of {steps} sent, 0 failed, 0 skipped' END, {engine}, \
                  'run ' || {name} || ' campaign ' || {title}, {made}, {ended}, 2 FROM campaign c CROSS JOIN {n} WHERE c.id = {}",

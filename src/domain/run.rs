@@ -11,6 +11,7 @@ pub mod dependents;
 pub(crate) mod early_events;
 pub mod findings;
 pub mod fire_schedule;
+pub mod goal_outcomes;
 pub mod guided;
 pub mod incoming_reply;
 pub mod interrupt;

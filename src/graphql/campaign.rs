@@ -1,22 +1,22 @@
 //! Campaigns: the reusable plan and its lifecycle.
 
 pub mod change;
+pub mod list;
 pub mod preview;
 
 use std::sync::Arc;
 
-use async_graphql::{Context, ID, InputObject, Json, Object, Result};
+use async_graphql::{Context, ID, Json, Object, Result};
 use chrono::{DateTime, Utc};
-use entity::id::CampaignId;
 use entity::{CampaignStatus, Channel};
 
-use super::communication::Communication;
+use super::communication::{Communication, communications};
 use super::event::{Events, events};
 use super::goal::Goal;
-use super::list::{List, RunTotals, Totals, args, list};
+use super::list::{CommunicationTotals, List, RunTotals, Totals, args, list};
 use super::loader::{BuiltIn, PartsOfRun, load, must_load, nested_page};
 use super::message_template::MessageTemplate;
-use super::record::{Direction, Record};
+use super::record::Record;
 use super::reply::Reply;
 use super::reviewer::Reviewer;
 use super::run::FieldChange;
@@ -29,13 +29,12 @@ use super::segment::Segment;
 use super::version::CampaignVersion;
 use super::writer::Writer;
 use super::{Actor, AvailableAction, db, viewer};
+use crate::domain::plan::campaign as noun;
 use crate::domain::plan::campaign::preflight::{self, LaunchAction, Preflight, PreflightContext};
 use crate::domain::plan::campaign::transition::Action;
-use crate::domain::plan::campaign::{self as noun, Filter, SortBy};
 use crate::domain::plan::campaign_snapshot::CampaignParts;
 use crate::domain::run::list::RunFilter;
 use crate::graphql::counted::Counted;
-use crate::kernel::validate;
 
 /// A reusable plan: goal, writer, reviewer, message template, audience and channel. Its executions
 /// are runs.
@@ -264,19 +263,12 @@ impl Campaign {
         ctx: &Context<'_>,
         first: Option<i32>,
         after: Option<String>,
-    ) -> Result<List<Communication>> {
+    ) -> Result<List<Communication, CommunicationTotals>> {
         let filter = crate::domain::message::communication::Filter {
             campaign_ids: Some(vec![self.0.id.to_string().into()]),
             ..crate::domain::message::communication::Filter::default()
         };
-        let window = crate::domain::message::communication::window(
-            db(ctx),
-            viewer(ctx),
-            &filter,
-            args(first, after, None, None),
-        )?;
-        let page = nested_page(ctx, window, false).await?;
-        Ok(list(page, Totals::Communications(filter), Communication))
+        Box::pin(communications(ctx, filter, args(first, after, None, None), false)).await
     }
 
     /// Replies to its messages, newest first.
@@ -330,57 +322,5 @@ impl Campaign {
         let window = crate::domain::run::list::window(db(ctx), viewer(ctx), &filter, by, true, one)?;
         let page = nested_page(ctx, window, false).await?;
         Ok(page.rows.into_iter().next().map(|(_, row)| row))
-    }
-}
-
-/// Sort order of campaigns.
-#[derive(InputObject)]
-pub struct CampaignOrder {
-    /// The field to sort by.
-    field: SortBy,
-    /// The sort direction.
-    direction: Direction,
-}
-
-/// Query fields for campaigns.
-#[derive(Default)]
-pub struct CampaignQuery;
-
-#[Object]
-impl CampaignQuery {
-    /// Returns the campaign with this id; null if the org has none.
-    async fn campaign(&self, ctx: &Context<'_>, id: ID) -> Result<Option<Campaign>> {
-        Ok(Box::pin(noun::find(db(ctx).read(), viewer(ctx), validate::id::<CampaignId>("id", &id)?))
-            .await?
-            .map(Campaign::from))
-    }
-
-    /// Campaigns that match the filter, newest first by default. Page with `first` and `after`, or
-    /// `last` and `before`; page size 50 by default, at most 500.
-    #[allow(clippy::too_many_arguments, reason = "each is an argument of the field")]
-    #[graphql(complexity = "crate::graphql::list::cost(first, last, child_complexity)")]
-    async fn campaigns(
-        &self,
-        ctx: &Context<'_>,
-        filter: Option<Filter>,
-        order_by: Option<CampaignOrder>,
-        first: Option<i32>,
-        after: Option<String>,
-        last: Option<i32>,
-        before: Option<String>,
-    ) -> Result<List<Campaign>> {
-        let filter = filter.unwrap_or_default();
-        let order = order_by.unwrap_or(CampaignOrder { field: SortBy::CreatedAt, direction: Direction::Desc });
-        let descending = order.direction == Direction::Desc;
-        let page = Box::pin(noun::page(
-            db(ctx),
-            viewer(ctx),
-            &filter,
-            order.field,
-            descending,
-            &args(first, after, last, before),
-        ))
-        .await?;
-        Ok(list(page, Totals::Campaigns(filter), Campaign::from))
     }
 }

@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use entity::id::CommunicationId;
 use entity::{Channel, CommunicationStatus};
 
-use super::list::{List, Totals, args, list};
+use super::list::{CommunicationTotals, List, Totals, args, list};
 use super::loader::{PartsOfRun, load, must_load, nested_page};
 use super::meeting::Meeting;
 use super::record::Record;
@@ -16,6 +16,7 @@ use crate::domain::message::communication::{self as noun, Filter};
 use crate::domain::run::resolve::{Resolution, resolve};
 use crate::domain::run::review::{Action, Edit, MessageContext, check_allowed, review};
 use crate::graphql::counted::Counted;
+use crate::kernel::page::Args;
 use crate::kernel::validate;
 
 /// One message to one record.
@@ -152,6 +153,17 @@ impl Communication {
     }
 }
 
+/// Returns one page of messages, in order of creation.
+pub(in crate::graphql) async fn communications(
+    ctx: &Context<'_>,
+    filter: Filter,
+    args: Args,
+    alone: bool,
+) -> Result<List<Communication, CommunicationTotals>> {
+    let window = noun::window(db(ctx), viewer(ctx), &filter, args)?;
+    Ok(list(nested_page(ctx, window, alone).await?, CommunicationTotals(filter), Communication))
+}
+
 /// Query fields for messages.
 #[derive(Default)]
 pub struct CommunicationQuery;
@@ -175,10 +187,8 @@ impl CommunicationQuery {
         after: Option<String>,
         last: Option<i32>,
         before: Option<String>,
-    ) -> Result<List<Communication>> {
-        let filter = filter.unwrap_or_default();
-        let page = Box::pin(noun::page(db(ctx), viewer(ctx), &filter, &args(first, after, last, before))).await?;
-        Ok(list(page, Totals::Communications(filter), Communication))
+    ) -> Result<List<Communication, CommunicationTotals>> {
+        Box::pin(communications(ctx, filter.unwrap_or_default(), args(first, after, last, before), true)).await
     }
 }
 

@@ -1,10 +1,20 @@
 //! Goals: the object, its queries and its mutations.
 
+pub mod outcomes;
+
 use async_graphql::{Context, ID, InputObject, Object, Result, SimpleObject};
 use entity::id::GoalId;
+use outcomes::GoalOutcomes;
 
+use super::campaign::Campaign;
+use super::campaign::list::{CampaignOrder, campaigns};
+use super::list::{List, RunTotals, args};
+use super::run::Run;
+use super::run::list::{RunOrder, runs};
 use super::viewer;
 use crate::domain::content::goal as noun;
+use crate::domain::plan::campaign::list::Filter as CampaignFilter;
+use crate::domain::run::list::RunFilter;
 use crate::kernel::validate;
 
 /// The purpose of a campaign; reusable.
@@ -26,6 +36,51 @@ impl Goal {
     /// The intended result; empty if none was given.
     async fn description(&self) -> &str {
         &self.0.description
+    }
+
+    /// The campaigns that have it as their goal now, newest first by default; empty if none has.
+    /// `filter.goalIds` is ignored. Page with `first` and `after`, or `last` and `before`.
+    #[allow(clippy::too_many_arguments, reason = "each is an argument of the field")]
+    #[graphql(complexity = "crate::graphql::list::cost(first, last, child_complexity)")]
+    async fn campaigns(
+        &self,
+        ctx: &Context<'_>,
+        filter: Option<CampaignFilter>,
+        order_by: Option<CampaignOrder>,
+        first: Option<i32>,
+        after: Option<String>,
+        last: Option<i32>,
+        before: Option<String>,
+    ) -> Result<List<Campaign>> {
+        let mut filter = filter.unwrap_or_default();
+        filter.goal_ids = Some(vec![self.0.id.to_string().into()]);
+        Box::pin(campaigns(ctx, filter, order_by, args(first, after, last, before), false)).await
+    }
+
+    /// The runs that were launched for it, newest first by default, including test runs; empty if
+    /// there is none. A run keeps the goal of its launch when its campaign gets another one; a run
+    /// that is only scheduled has its campaign's goal at the time of scheduling. `filter.goalIds`
+    /// is ignored. Page with `first` and `after`, or `last` and `before`.
+    #[allow(clippy::too_many_arguments, reason = "each is an argument of the field")]
+    #[graphql(complexity = "crate::graphql::list::cost(first, last, child_complexity)")]
+    async fn runs(
+        &self,
+        ctx: &Context<'_>,
+        filter: Option<RunFilter>,
+        order_by: Option<RunOrder>,
+        first: Option<i32>,
+        after: Option<String>,
+        last: Option<i32>,
+        before: Option<String>,
+    ) -> Result<List<Run, RunTotals>> {
+        let mut filter = filter.unwrap_or_default();
+        filter.goal_ids = Some(vec![self.0.id.to_string().into()]);
+        Box::pin(runs(ctx, filter, order_by, args(first, after, last, before), false)).await
+    }
+
+    /// Counts of the runs that were launched for it, without test runs; all 0 if there is none.
+    async fn outcomes(&self) -> GoalOutcomes {
+        GoalOutcomes(self.0.id)
     }
 
     /// Creation time.

@@ -1,21 +1,24 @@
 //! Lists: a page of rows as a Relay connection, with counts that are computed only when selected.
 
+use std::collections::HashMap;
+
 use async_graphql::connection::{Connection, Edge, EmptyFields};
 use async_graphql::{Context, Lookahead, Object, OutputType, Result, SimpleObject};
-use entity::RunStatus;
 use entity::id::{CampaignId, MessageTemplateId, RecordId, RunId, ScheduleId, WriterId};
+use entity::{CommunicationStatus, RunStatus};
 
 use super::counted::Node;
 use super::loader::{ByStatus, cloned_result, must_load, nested_count};
 use super::record::timeline::TimelineCount;
 use super::{db, viewer};
-use crate::domain::audience::record::filter::RecordFilter;
+use crate::domain::audience::record::SortBy as RecordSortBy;
+use crate::domain::audience::record::filter::ResolvedFilter;
 use crate::domain::message::communication::Filter as CommunicationFilter;
-use crate::domain::plan::campaign::Filter as CampaignFilter;
+use crate::domain::plan::campaign::list::{Filter as CampaignFilter, SortBy as CampaignSortBy};
 use crate::domain::run::list::{RunFilter, SortBy};
 use crate::domain::run::step::StepFilter;
 use crate::kernel::limits;
-use crate::kernel::page::{Args, Cursor, Page};
+use crate::kernel::page::{Args, Cursor, Page, Window};
 
 /// A list of objects.
 pub type List<T, C = Totals> = Connection<Cursor, Node<T>, C, EmptyFields>;
@@ -82,9 +85,9 @@ pub enum Totals {
     /// Audit entries by filter.
     Audit(crate::kernel::audit::Filter),
     /// Records by filter.
-    Records(Box<RecordFilter>),
+    Records(Box<ResolvedFilter>),
     /// Campaigns by filter.
-    Campaigns(CampaignFilter),
+    Campaigns(Box<CampaignFilter>),
     /// A campaign's versions.
     Versions(CampaignId),
     /// A message template's versions.
@@ -93,8 +96,6 @@ pub enum Totals {
     WriterVersions(WriterId),
     /// Steps by filter.
     Steps(StepFilter),
-    /// Communications by filter.
-    Communications(CommunicationFilter),
     /// Replies by filter.
     Replies(crate::domain::message::reply::Filter),
     /// A run's audience by filter.
@@ -137,8 +138,14 @@ impl Totals {
             Self::Imports => Box::pin(crate::domain::import::report::count(db.read(), viewer)).await,
             Self::ApiKeys => Box::pin(crate::domain::people::api_key::count(db.read(), viewer)).await,
             Self::Audit(filter) => Box::pin(crate::kernel::audit::count(db, viewer, filter)).await,
-            Self::Records(filter) => Box::pin(crate::domain::audience::record::count(db, viewer, filter)).await,
-            Self::Campaigns(filter) => Box::pin(crate::domain::plan::campaign::count(db, viewer, filter)).await,
+            Self::Records(filter) => {
+                let (by, all) = (RecordSortBy::CreatedAt, Args::default());
+                nested_count(ctx, crate::domain::audience::record::window(db, viewer, filter, by, true, all)?).await
+            }
+            Self::Campaigns(filter) => {
+                let (by, all) = (CampaignSortBy::CreatedAt, Args::default());
+                nested_count(ctx, crate::domain::plan::campaign::list::window(db, viewer, filter, by, true, all)?).await
+            }
             Self::Versions(id) => {
                 nested_count(ctx, crate::domain::plan::campaign::version::window(viewer, *id, Args::default())?).await
             }
@@ -154,10 +161,6 @@ impl Totals {
             }
             Self::Steps(filter) => {
                 nested_count(ctx, crate::domain::run::step::window(db, viewer, filter, Args::default(), db.now())?)
-                    .await
-            }
-            Self::Communications(filter) => {
-                nested_count(ctx, crate::domain::message::communication::window(db, viewer, filter, Args::default())?)
                     .await
             }
             Self::Replies(filter) => {
@@ -202,21 +205,67 @@ pub struct RunStatusCount {
     count: u64,
 }
 
+impl RunTotals {
+    fn window(&self, ctx: &Context<'_>, filter: &RunFilter) -> Result<Window<entity::run::Entity>> {
+        let (by, all) = (SortBy::CreatedAt, Args::default());
+        Ok(crate::domain::run::list::window(db(ctx), viewer(ctx), filter, by, true, all)?)
+    }
+}
+
 #[Object]
 impl RunTotals {
     /// Total number on all pages; computed only when selected.
     async fn total_count(&self, ctx: &Context<'_>) -> Result<u64> {
-        let window =
-            crate::domain::run::list::window(db(ctx), viewer(ctx), &self.0, SortBy::CreatedAt, true, Args::default())?;
+        Ok(nested_count(ctx, self.window(ctx, &self.0)?).await?)
+    }
+
+    /// Number of runs in each status, including statuses without runs, as if the filter had no
+    /// `statuses`: the counts stay while one is chosen. Conditions within `not` and `or` apply.
+    /// Computed only when selected.
+    async fn counts_by_status(&self, ctx: &Context<'_>) -> Result<Vec<RunStatusCount>> {
+        let window = self.window(ctx, &RunFilter { statuses: None, ..self.0.clone() })?;
+        let found = cloned_result(must_load(ctx, (window, ByStatus)).await?.as_ref())?;
+        Ok(run_status_counts(&found))
+    }
+}
+
+/// A count for each status of runs, from counts by the statuses' names.
+pub fn run_status_counts(found: &HashMap<String, u64>) -> Vec<RunStatusCount> {
+    let count = |status: RunStatus| found.get(&status.to_string()).copied().unwrap_or_default();
+    RunStatus::all().into_iter().map(|status| RunStatusCount { status, count: count(status) }).collect()
+}
+
+/// The filter that the totals of a list of communications are counted over.
+pub struct CommunicationTotals(pub CommunicationFilter);
+
+/// Number of communications in a status.
+#[derive(SimpleObject)]
+pub struct CommunicationStatusCount {
+    /// The status.
+    status: CommunicationStatus,
+    /// Number of communications.
+    count: u64,
+}
+
+#[Object]
+impl CommunicationTotals {
+    /// Total number on all pages; computed only when selected.
+    async fn total_count(&self, ctx: &Context<'_>) -> Result<u64> {
+        let all = Args::default();
+        let window = crate::domain::message::communication::window(db(ctx), viewer(ctx), &self.0, all)?;
         Ok(nested_count(ctx, window).await?)
     }
 
-    /// Number of runs in each status, including statuses without runs; computed only when selected.
-    async fn counts_by_status(&self, ctx: &Context<'_>) -> Result<Vec<RunStatusCount>> {
-        let window =
-            crate::domain::run::list::window(db(ctx), viewer(ctx), &self.0, SortBy::CreatedAt, true, Args::default())?;
+    /// Number of communications in each status, including statuses without communications, as if
+    /// the filter had no `statuses`: the counts stay while one is chosen. Computed only when
+    /// selected.
+    async fn counts_by_status(&self, ctx: &Context<'_>) -> Result<Vec<CommunicationStatusCount>> {
+        let filter = CommunicationFilter { statuses: None, ..self.0.clone() };
+        let all = Args::default();
+        let window = crate::domain::message::communication::window(db(ctx), viewer(ctx), &filter, all)?;
         let found = cloned_result(must_load(ctx, (window, ByStatus)).await?.as_ref())?;
-        let count = |status: RunStatus| found.get(&status.to_string()).copied().unwrap_or_default();
-        Ok(RunStatus::all().into_iter().map(|status| RunStatusCount { status, count: count(status) }).collect())
+        let count = |status: CommunicationStatus| found.get(&status.to_string()).copied().unwrap_or_default();
+        let each = CommunicationStatus::all().into_iter();
+        Ok(each.map(|status| CommunicationStatusCount { status, count: count(status) }).collect())
     }
 }

@@ -263,20 +263,33 @@ where
     }
 }
 
-/// Loader key, next to a window of runs: their number in each status.
+/// Loader key, next to a window: the number of its rows in each status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ByStatus;
 
-impl Loader<(Window<entity::run::Entity>, ByStatus)> for Rows {
+/// A table whose rows are counted by their status.
+pub trait WithStatus: EntityTrait {
+    /// The column of the status.
+    const STATUS: Self::Column;
+}
+
+impl WithStatus for entity::run::Entity {
+    const STATUS: Self::Column = entity::run::Column::Status;
+}
+
+impl WithStatus for entity::communication::Entity {
+    const STATUS: Self::Column = entity::communication::Column::Status;
+}
+
+impl<E> Loader<(Window<E>, ByStatus)> for Rows
+where
+    E: WithStatus + Send + Sync + 'static,
+{
     type Value = Arc<Result<HashMap<String, u64>>>;
 
-    async fn load(
-        &self,
-        of: &[(Window<entity::run::Entity>, ByStatus)],
-    ) -> Result<HashMap<(Window<entity::run::Entity>, ByStatus), Self::Value>> {
+    async fn load(&self, of: &[(Window<E>, ByStatus)]) -> Result<HashMap<(Window<E>, ByStatus), Self::Value>> {
         let windows: Vec<_> = of.iter().map(|(window, _)| window.clone()).collect();
-        let by = Some(entity::run::Column::Status);
-        let counts = Window::count_all_by(self.db.read(), &windows, by).await?;
+        let counts = Window::count_all_by(self.db.read(), &windows, Some(E::STATUS)).await?;
         Ok(of.iter().cloned().zip(counts.into_iter().map(|counts| Arc::new(counts.map(HashMap::from_iter)))).collect())
     }
 }

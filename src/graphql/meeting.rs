@@ -10,7 +10,7 @@ use entity::id::MeetingId;
 
 use super::batch_loader::Loader;
 use super::communication::Communication;
-use super::list::{List, Totals, args, list};
+use super::list::{CommunicationTotals, List, Totals, args, list};
 use super::loader::{Rows, load, must_load, nested_page};
 use super::record::Record;
 use super::run::Run;
@@ -126,7 +126,7 @@ impl Meeting {
         ctx: &Context<'_>,
         first: Option<i32>,
         after: Option<String>,
-    ) -> Result<List<Communication>> {
+    ) -> Result<List<Communication, CommunicationTotals>> {
         let filter = crate::domain::message::communication::Filter {
             meeting_ids: Some(vec![self.0.id.to_string().into()]),
             ..crate::domain::message::communication::Filter::default()
@@ -134,7 +134,7 @@ impl Meeting {
         let args = args(first, after, None, None);
         let window = crate::domain::message::communication::of_meeting(viewer(ctx), self.0.id, args)?;
         let page = nested_page(ctx, window, false).await?;
-        Ok(list(page, Totals::Communications(filter), Communication))
+        Ok(list(page, CommunicationTotals(filter), Communication))
     }
 
     /// All actions on the meeting: allowed now, or blocked with the reason.

@@ -4,11 +4,14 @@ use async_graphql::{Context, ID, InputObject, Object, Result, SimpleObject};
 use entity::Channel;
 use entity::id::MessageTemplateId;
 
+use super::campaign::Campaign;
+use super::campaign::list::{CampaignOrder, campaigns};
 use super::list::{List, Totals, args, list};
 use super::loader::nested_page;
 use super::version::MessageTemplateVersion;
 use super::viewer;
 use crate::domain::content::message_template as noun;
+use crate::domain::plan::campaign::list::Filter as CampaignFilter;
 use crate::graphql::counted::Counted;
 use crate::kernel::validate;
 
@@ -60,6 +63,26 @@ impl MessageTemplate {
         let window = noun::version::window(viewer(ctx), self.0.id, args(first, after, None, None))?;
         let page = nested_page(ctx, window, false).await?;
         Ok(list(page, Totals::MessageTemplateVersions(self.0.id), MessageTemplateVersion))
+    }
+
+    /// The campaigns that use it now, newest first by default; empty if none does.
+    /// `filter.messageTemplateIds` is ignored. Page with `first` and `after`, or `last` and
+    /// `before`.
+    #[allow(clippy::too_many_arguments, reason = "each is an argument of the field")]
+    #[graphql(complexity = "crate::graphql::list::cost(first, last, child_complexity)")]
+    async fn campaigns(
+        &self,
+        ctx: &Context<'_>,
+        filter: Option<CampaignFilter>,
+        order_by: Option<CampaignOrder>,
+        first: Option<i32>,
+        after: Option<String>,
+        last: Option<i32>,
+        before: Option<String>,
+    ) -> Result<List<Campaign>> {
+        let mut filter = filter.unwrap_or_default();
+        filter.message_template_ids = Some(vec![self.0.id.to_string().into()]);
+        Box::pin(campaigns(ctx, filter, order_by, args(first, after, last, before), false)).await
     }
 
     /// Creation time.

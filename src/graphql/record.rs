@@ -1,5 +1,6 @@
-//! Records: the objects of the work, with their queries and mutations.
+//! Records: the objects of the work, and their mutations.
 
+pub mod list;
 pub mod timeline;
 
 use async_graphql::{Context, Enum, ID, InputObject, Json, MaybeUndefined, Object, Result, SimpleObject};
@@ -9,12 +10,11 @@ use entity::id::RecordId;
 use super::activity::{Activity, activities};
 use super::communication::Communication;
 use super::follow_up::{FollowUp, follow_ups};
-use super::list::{List, Totals, args, list};
+use super::list::{CommunicationTotals, List, Totals, args, list};
 use super::loader::nested_page;
 use super::reply::Reply;
 use super::{db, viewer};
-use crate::domain::audience::record::filter::RecordFilter;
-use crate::domain::audience::record::{self as noun, SortBy};
+use crate::domain::audience::record as noun;
 use crate::graphql::counted::Counted;
 use crate::kernel::validate;
 
@@ -99,7 +99,7 @@ impl Record {
         ctx: &Context<'_>,
         first: Option<i32>,
         after: Option<String>,
-    ) -> Result<List<Communication>> {
+    ) -> Result<List<Communication, CommunicationTotals>> {
         let filter = crate::domain::message::communication::Filter {
             record_ids: Some(vec![self.0.id.to_string().into()]),
             ..crate::domain::message::communication::Filter::default()
@@ -110,7 +110,7 @@ impl Record {
             &filter,
             args(first, after, None, None),
         )?;
-        Ok(list(nested_page(ctx, window, false).await?, Totals::Communications(filter), Communication))
+        Ok(list(nested_page(ctx, window, false).await?, CommunicationTotals(filter), Communication))
     }
 
     /// Replies from it, newest first.
@@ -185,56 +185,6 @@ pub enum Direction {
     Asc,
     /// Descending: largest first.
     Desc,
-}
-
-/// Sort order of records.
-#[derive(InputObject)]
-pub struct RecordOrder {
-    /// The field to sort by.
-    field: SortBy,
-    /// The sort direction.
-    direction: Direction,
-}
-
-/// Query fields for records.
-#[derive(Default)]
-pub struct RecordQuery;
-
-#[Object]
-impl RecordQuery {
-    /// Returns the record with this id; null if the org has none.
-    async fn record(&self, ctx: &Context<'_>, id: ID) -> Result<Option<Record>> {
-        Ok(Box::pin(noun::find(db(ctx).read(), viewer(ctx), validate::id::<RecordId>("id", &id)?)).await?.map(Record))
-    }
-
-    /// Records that match the filter, newest first by default. Page with `first` and `after`, or
-    /// `last` and `before`; page size 50 by default, at most 500.
-    #[allow(clippy::too_many_arguments, reason = "each is an argument of the field")]
-    #[graphql(complexity = "crate::graphql::list::cost(first, last, child_complexity)")]
-    async fn records(
-        &self,
-        ctx: &Context<'_>,
-        filter: Option<RecordFilter>,
-        order_by: Option<RecordOrder>,
-        first: Option<i32>,
-        after: Option<String>,
-        last: Option<i32>,
-        before: Option<String>,
-    ) -> Result<List<Record>> {
-        let filter = filter.unwrap_or_default();
-        let order = order_by.unwrap_or(RecordOrder { field: SortBy::CreatedAt, direction: Direction::Desc });
-        let descending = order.direction == Direction::Desc;
-        let page = Box::pin(noun::page(
-            db(ctx),
-            viewer(ctx),
-            &filter,
-            order.field,
-            descending,
-            &args(first, after, last, before),
-        ))
-        .await?;
-        Ok(list(page, Totals::Records(Box::new(filter)), Record))
-    }
 }
 
 /// Fields of a new record.

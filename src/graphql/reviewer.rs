@@ -4,10 +4,14 @@ use async_graphql::{Context, ID, InputObject, Object, Result, SimpleObject};
 use entity::id::ReviewerId;
 use entity::reviewer::ReviewPolicy;
 
+use super::campaign::Campaign;
+use super::campaign::list::{CampaignOrder, campaigns};
+use super::list::{List, args};
 use super::loader::must_load;
 use super::member::Member;
 use super::viewer;
 use crate::domain::content::reviewer as noun;
+use crate::domain::plan::campaign::list::Filter as CampaignFilter;
 use crate::kernel::validate;
 
 /// A person who approves content before it is sent, with a review policy.
@@ -34,6 +38,25 @@ impl Reviewer {
     /// The policy: the approvals that a review needs.
     async fn policy(&self) -> ReviewPolicy {
         self.0.policy
+    }
+
+    /// The campaigns that it reviews now, newest first by default; empty if there is none.
+    /// `filter.reviewerIds` is ignored. Page with `first` and `after`, or `last` and `before`.
+    #[allow(clippy::too_many_arguments, reason = "each is an argument of the field")]
+    #[graphql(complexity = "crate::graphql::list::cost(first, last, child_complexity)")]
+    async fn campaigns(
+        &self,
+        ctx: &Context<'_>,
+        filter: Option<CampaignFilter>,
+        order_by: Option<CampaignOrder>,
+        first: Option<i32>,
+        after: Option<String>,
+        last: Option<i32>,
+        before: Option<String>,
+    ) -> Result<List<Campaign>> {
+        let mut filter = filter.unwrap_or_default();
+        filter.reviewer_ids = Some(vec![self.0.id.to_string().into()]);
+        Box::pin(campaigns(ctx, filter, order_by, args(first, after, last, before), false)).await
     }
 
     /// Creation time.

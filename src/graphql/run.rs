@@ -21,9 +21,9 @@ use entity::{Channel, PhaseStatus, RunStatus, RunType};
 
 use super::activity::{Activity, activities};
 use super::campaign::Campaign;
-use super::communication::Communication;
+use super::communication::{Communication, communications};
 use super::event::{Events, events};
-use super::list::{List, Totals, args, list};
+use super::list::{CommunicationTotals, List, Totals, args, list};
 use super::loader::{Channels, RunParts, SnapshotOfRun, StepWaitsOfRun, UnreachedOfRun, load, must_load, nested_page};
 use super::reply::Reply;
 use super::run_template::RunTemplate;
@@ -256,20 +256,13 @@ impl Run {
         statuses: Option<Vec<entity::CommunicationStatus>>,
         first: Option<i32>,
         after: Option<String>,
-    ) -> Result<List<Communication>> {
+    ) -> Result<List<Communication, CommunicationTotals>> {
         let filter = crate::domain::message::communication::Filter {
             run_ids: Some(vec![self.row.id.to_string().into()]),
             statuses,
             ..crate::domain::message::communication::Filter::default()
         };
-        let window = crate::domain::message::communication::window(
-            db(ctx),
-            viewer(ctx),
-            &filter,
-            args(first, after, None, None),
-        )?;
-        let page = nested_page(ctx, window, self.fetched.alone).await?;
-        Ok(list(page, Totals::Communications(filter), Communication))
+        Box::pin(communications(ctx, filter, args(first, after, None, None), self.fetched.alone)).await
     }
 
     /// Replies to its messages, newest first.

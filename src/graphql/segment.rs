@@ -4,11 +4,16 @@ use async_graphql::Json;
 use async_graphql::{Context, ID, InputObject, Object, Result, SimpleObject};
 use entity::id::SegmentId;
 
+use super::campaign::Campaign;
+use super::campaign::list::{CampaignOrder, campaigns};
+use super::list::{List, args};
 use super::loader::nested_count;
 use super::record::Record;
+use super::record::list::{RecordOrder, records, resolved};
 use super::{db, viewer};
 use crate::domain::audience::record::filter::RecordFilter;
 use crate::domain::audience::segment as noun;
+use crate::domain::plan::campaign::list::Filter as CampaignFilter;
 use crate::graphql::counted::Counted;
 use crate::kernel::validate;
 
@@ -36,6 +41,44 @@ impl Segment {
     /// Current number of records in the segment; computed only when selected.
     async fn record_count(&self, ctx: &Context<'_>) -> Result<u64> {
         Ok(nested_count(ctx, noun::window(db(ctx), &self.0)?).await?)
+    }
+
+    /// The campaigns whose audience it is now, newest first by default; empty if it is none's.
+    /// `filter.segmentIds` is ignored. Page with `first` and `after`, or `last` and `before`.
+    #[allow(clippy::too_many_arguments, reason = "each is an argument of the field")]
+    #[graphql(complexity = "crate::graphql::list::cost(first, last, child_complexity)")]
+    async fn campaigns(
+        &self,
+        ctx: &Context<'_>,
+        filter: Option<CampaignFilter>,
+        order_by: Option<CampaignOrder>,
+        first: Option<i32>,
+        after: Option<String>,
+        last: Option<i32>,
+        before: Option<String>,
+    ) -> Result<List<Campaign>> {
+        let mut filter = filter.unwrap_or_default();
+        filter.segment_ids = Some(vec![self.0.id.to_string().into()]);
+        Box::pin(campaigns(ctx, filter, order_by, args(first, after, last, before), false)).await
+    }
+
+    /// The records that are in it now, newest first by default; empty if there is none.
+    /// `filter.segmentIds` is ignored. Page with `first` and `after`, or `last` and `before`.
+    #[allow(clippy::too_many_arguments, reason = "each is an argument of the field")]
+    #[graphql(complexity = "crate::graphql::list::cost(first, last, child_complexity)")]
+    async fn records(
+        &self,
+        ctx: &Context<'_>,
+        filter: Option<RecordFilter>,
+        order_by: Option<RecordOrder>,
+        first: Option<i32>,
+        after: Option<String>,
+        last: Option<i32>,
+        before: Option<String>,
+    ) -> Result<List<Record>> {
+        let mut filter = filter.unwrap_or_default();
+        filter.segment_ids = Some(vec![self.0.id.to_string().into()]);
+        Box::pin(records(ctx, filter, order_by, args(first, after, last, before), false)).await
     }
 
     /// Creation time.
@@ -74,6 +117,7 @@ impl SegmentPreviewQuery {
     /// Counts and samples the records that a filter matches, without saving it. Rejected with
     /// BAD_USER_INPUT, naming the path in the filter.
     async fn preview_segment(&self, ctx: &Context<'_>, filter: RecordFilter) -> Result<SegmentPreview> {
+        let filter = Box::pin(resolved(ctx, filter)).await?;
         let count = Box::pin(crate::domain::audience::record::count(db(ctx), viewer(ctx), &filter)).await?;
         let sample = Box::pin(crate::domain::audience::record::sample(db(ctx), viewer(ctx), &filter, 10)).await?;
         Ok(SegmentPreview { count, sample: sample.into_iter().map(Record).collect() })

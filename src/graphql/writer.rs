@@ -5,11 +5,14 @@ use async_graphql::{Context, ID, InputObject, Object, Result, SimpleObject};
 use entity::id::WriterId;
 use entity::writer::WriterKind;
 
+use super::campaign::Campaign;
+use super::campaign::list::{CampaignOrder, campaigns};
 use super::list::{List, Totals, args, list};
 use super::loader::nested_page;
 use super::version::WriterVersion;
 use super::viewer;
 use crate::domain::content::writer as noun;
+use crate::domain::plan::campaign::list::Filter as CampaignFilter;
 use crate::graphql::counted::Counted;
 use crate::kernel::validate;
 
@@ -56,6 +59,25 @@ impl Writer {
         let window = noun::version::window(viewer(ctx), self.0.id, args(first, after, None, None))?;
         let page = nested_page(ctx, window, false).await?;
         Ok(list(page, Totals::WriterVersions(self.0.id), WriterVersion))
+    }
+
+    /// The campaigns that it writes for now, newest first by default; empty if there is none.
+    /// `filter.writerIds` is ignored. Page with `first` and `after`, or `last` and `before`.
+    #[allow(clippy::too_many_arguments, reason = "each is an argument of the field")]
+    #[graphql(complexity = "crate::graphql::list::cost(first, last, child_complexity)")]
+    async fn campaigns(
+        &self,
+        ctx: &Context<'_>,
+        filter: Option<CampaignFilter>,
+        order_by: Option<CampaignOrder>,
+        first: Option<i32>,
+        after: Option<String>,
+        last: Option<i32>,
+        before: Option<String>,
+    ) -> Result<List<Campaign>> {
+        let mut filter = filter.unwrap_or_default();
+        filter.writer_ids = Some(vec![self.0.id.to_string().into()]);
+        Box::pin(campaigns(ctx, filter, order_by, args(first, after, last, before), false)).await
     }
 
     /// Creation time.

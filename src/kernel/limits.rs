@@ -185,6 +185,8 @@ pub const ATTRIBUTES_BYTES: usize = 16 * 1024;
 pub const LIST_RECORDS: usize = 10_000;
 /// Maximum total number of conditions in a record filter.
 pub const FILTER_CONDITIONS: usize = 100;
+/// Maximum total number of segments in a record filter.
+pub const FILTER_SEGMENTS: usize = 20;
 /// Maximum length of a search text after folding, in bytes.
 pub const SEARCH_BYTES: usize = 20_000;
 /// Maximum nesting of a filter.

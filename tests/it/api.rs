@@ -6,6 +6,7 @@ mod filters;
 mod first_light;
 mod idempotency;
 mod keys;
+mod looking_back;
 mod pages;
 mod schema;
 mod statements;

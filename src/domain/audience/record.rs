@@ -24,12 +24,12 @@ use crate::kernel::db::batch::any_of;
 use crate::kernel::db::{Db, Tx, WriteContext, error_codes};
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::event::{self, Event};
-use crate::kernel::page::{self, Args, Key, Order, Page};
+use crate::kernel::page::{self, Args, Key, Window};
 use crate::kernel::references::is;
 use crate::kernel::viewer::Viewer;
 use crate::kernel::{limits, storable, validate};
 use crate::transact;
-use filter::RecordFilter;
+use filter::ResolvedFilter;
 
 scoped!(record, RecordId, "record");
 saved!(record, RecordId, "record");
@@ -51,15 +51,15 @@ pub enum SortBy {
     LastContactedAt,
 }
 
-/// Returns one page of the records that match the filter.
-pub async fn page(
+/// Returns a window of the records that match the filter. Errors: BAD_USER_INPUT, LIMIT_EXCEEDED.
+pub fn window(
     db: &Db,
     viewer: &Viewer,
-    filter: &RecordFilter,
+    filter: &ResolvedFilter,
     by: SortBy,
     descending: bool,
-    args: &Args,
-) -> Result<Page<Model>> {
+    args: Args,
+) -> Result<Window<Entity>> {
     let mut order = NEWEST_FIRST;
     order.descending = descending;
     order.by = match by {
@@ -67,18 +67,18 @@ pub async fn page(
         SortBy::Name => Some((Column::Name, |row| Key::Text(row.name.clone()), false)),
         SortBy::LastContactedAt => Some((Column::LastContactedAt, |row| row.last_contacted_at.into(), true)),
     };
-    let order: Order<Entity> = order;
     let select = Entity::find().filter(condition(db, viewer, filter)?);
-    page::page(db.read(), select, &order, &page::fingerprint(&("record", by, descending, filter))?, args).await
+    let fingerprint = page::fingerprint(&("record", by, descending, &filter.filter))?;
+    Ok(Window { select, order, fingerprint, args })
 }
 
 /// Counts the records that match the filter.
-pub async fn count(db: &Db, viewer: &Viewer, filter: &RecordFilter) -> Result<u64> {
+pub async fn count(db: &Db, viewer: &Viewer, filter: &ResolvedFilter) -> Result<u64> {
     Ok(Entity::find().filter(condition(db, viewer, filter)?).count(db.read()).await?)
 }
 
 /// Returns the first `most` matching records, oldest first.
-pub async fn sample(db: &Db, viewer: &Viewer, filter: &RecordFilter, most: u64) -> Result<Vec<Model>> {
+pub async fn sample(db: &Db, viewer: &Viewer, filter: &ResolvedFilter, most: u64) -> Result<Vec<Model>> {
     Ok(Entity::find()
         .filter(condition(db, viewer, filter)?)
         .order_by_asc(Column::Id)
@@ -87,8 +87,8 @@ pub async fn sample(db: &Db, viewer: &Viewer, filter: &RecordFilter, most: u64) 
         .await?)
 }
 
-fn condition(db: &Db, viewer: &Viewer, filter: &RecordFilter) -> Result<Condition> {
-    let met = filter::condition(filter, db.dialect(), db.now())?;
+fn condition(db: &Db, viewer: &Viewer, filter: &ResolvedFilter) -> Result<Condition> {
+    let met = filter.condition(db.dialect(), db.now())?;
     Ok(Condition::all().add(COLUMN.org_id.eq(viewer.org_id)).add(met))
 }
 

@@ -6,7 +6,6 @@ use entity::campaign::Column as Campaign;
 use entity::id::{RecordId, SegmentId};
 use entity::segment::{ActiveModel, Model};
 use entity::{record, segment_record};
-use sea_orm::sea_query::Query;
 use sea_orm::{ActiveModelTrait, ColumnTrait, Condition, EntityTrait, IntoActiveModel, QueryFilter, Set};
 use sha2::{Digest, Sha256};
 
@@ -155,18 +154,8 @@ async fn list(tx: &Tx, viewer: &Viewer, segment_id: SegmentId, ids: &[RecordId])
 
 /// The segment's records as a condition on the table `record`.
 pub fn condition(db: &Db, segment: &Model) -> Result<Condition> {
-    let all = Condition::all().add(record::COLUMN.org_id.eq(segment.org_id));
-    match &segment.filter {
-        Some(stored) => Ok(all.add(filter::stored(stored, db.dialect(), db.now())?)),
-        None => {
-            let mut listed = Query::select();
-            listed
-                .column(segment_record::Column::RecordId)
-                .from(segment_record::Entity)
-                .and_where(segment_record::COLUMN.segment_id.eq(segment.id));
-            Ok(all.add(record::COLUMN.id.in_subquery(listed)))
-        }
-    }
+    let members = filter::in_segment(segment, db.dialect(), db.now())?;
+    Ok(Condition::all().add(record::COLUMN.org_id.eq(segment.org_id)).add(members))
 }
 
 /// The segment's records as a window, so that the counts of several segments are batched.

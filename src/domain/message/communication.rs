@@ -7,7 +7,7 @@ pub(crate) mod new_message;
 pub(crate) use events::{emit, emit_readdressed};
 
 use async_graphql::{ID, InputObject};
-use entity::communication::{COLUMN, Column, CommunicationStatus, Entity, Model};
+use entity::communication::{COLUMN, Column, CommunicationStatus, Entity};
 use entity::id::*;
 use entity::run;
 use sea_orm::sea_query::{Expr, ExprTrait, Func};
@@ -18,7 +18,7 @@ use crate::domain::audience::suppression;
 use crate::kernel::db::batch::any_of;
 use crate::kernel::db::{Db, Tx};
 use crate::kernel::error::Result;
-use crate::kernel::page::{self, Args, Page, Window};
+use crate::kernel::page::{self, Args, Window};
 use crate::kernel::validate;
 use crate::kernel::viewer::Viewer;
 
@@ -65,11 +65,6 @@ pub fn of_meeting(viewer: &Viewer, meeting: MeetingId, args: Args) -> Result<Win
     // By this one id, not by a list of one: an index has the order of one only.
     let select = Entity::find().filter(COLUMN.org_id.eq(viewer.org_id)).filter(Column::MeetingId.eq(meeting));
     Ok(Window { select, order, fingerprint, args })
-}
-
-/// Returns one page of the matching communications, oldest first.
-pub async fn page(db: &Db, viewer: &Viewer, filter: &Filter, args: &Args) -> Result<Page<Model>> {
-    window(db, viewer, filter, args.clone())?.read(db.read()).await
 }
 
 fn select(db: &Db, viewer: &Viewer, filter: &Filter) -> Result<sea_orm::Select<Entity>> {

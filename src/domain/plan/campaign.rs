@@ -1,28 +1,23 @@
-//! Campaigns: list, create, update, duplicate, restore. Status changes are in `transition`,
-//! approvals in `approval`.
+//! Campaigns: create, update, duplicate, restore. The list is in `list`, status changes are in
+//! `transition`, approvals in `approval`.
 
 pub mod approval;
+pub mod list;
 pub mod preflight;
 pub mod transition;
 pub mod version;
 
-use async_graphql::Enum;
-use entity::campaign::{ActiveModel, COLUMN, Column, Entity, Model};
+use entity::campaign::{ActiveModel, Model};
 use entity::definition::Overrides;
 use entity::id::*;
 use entity::{CampaignStatus, Channel};
-use sea_orm::sea_query::Expr;
-use sea_orm::{
-    ActiveEnum, ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, PaginatorTrait, QueryFilter, Set,
-};
+use sea_orm::{ActiveModelTrait, IntoActiveModel, Set};
 use serde_json::{Value, json};
 
 use crate::domain::audience::record;
-use crate::kernel::db::batch::any_of;
-use crate::kernel::db::{Db, Tx, WriteContext, dialect};
+use crate::kernel::db::{Tx, WriteContext};
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::event::{self, Event};
-use crate::kernel::page::{self, Args, Key, Page};
 use crate::kernel::references::is;
 use crate::kernel::viewer::Viewer;
 use crate::kernel::{limits, validate};
@@ -34,70 +29,6 @@ deleted!(campaign, CampaignId, "campaign";
     used by run as "run" where |id: CampaignId| is(entity::run::Column::CampaignId, id),
         schedule as "schedule" where |id: CampaignId| is(entity::schedule::Column::CampaignId, id);
     with campaign_version.CampaignId, campaign_approval.CampaignId);
-
-/// Filter over campaigns; all given conditions must hold.
-#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, async_graphql::InputObject)]
-#[graphql(name = "CampaignFilter")]
-pub struct Filter {
-    /// Only campaigns with one of these statuses.
-    pub statuses: Option<Vec<CampaignStatus>>,
-    /// Only campaigns with one of these channels.
-    pub channels: Option<Vec<Channel>>,
-    /// Text to find in name or description, at most 1,000 characters. Case and Unicode
-    /// normalization form are ignored.
-    pub search: Option<String>,
-}
-
-/// Sort key of campaigns.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Enum, serde::Serialize)]
-#[graphql(name = "CampaignOrderField")]
-pub enum SortBy {
-    /// The time of creation.
-    CreatedAt,
-    /// The name.
-    Name,
-    /// The status, alphabetically.
-    Status,
-}
-
-/// Returns a page of the matching campaigns.
-pub async fn page(
-    db: &Db,
-    viewer: &Viewer,
-    filter: &Filter,
-    by: SortBy,
-    descending: bool,
-    args: &Args,
-) -> Result<Page<Model>> {
-    let mut order = NEWEST_FIRST;
-    order.descending = descending;
-    order.by = match by {
-        SortBy::CreatedAt => Some((Column::CreatedAt, |row| Key::Time(row.created_at), false)),
-        SortBy::Name => Some((Column::Name, |row| Key::Text(row.name.clone()), false)),
-        SortBy::Status => Some((Column::Status, |row| Key::Text(row.status.to_value()), false)),
-    };
-    let fingerprint = page::fingerprint(&("campaign", by, descending, filter))?;
-    page::page(db.read(), select(db, viewer, filter)?, &order, &fingerprint, args).await
-}
-
-/// Counts the matching campaigns.
-pub async fn count(db: &Db, viewer: &Viewer, filter: &Filter) -> Result<u64> {
-    Ok(select(db, viewer, filter)?.count(db.read()).await?)
-}
-
-fn select(db: &Db, viewer: &Viewer, filter: &Filter) -> Result<sea_orm::Select<Entity>> {
-    let mut select = Entity::find().filter(COLUMN.org_id.eq(viewer.org_id));
-    if let Some(statuses) = &filter.statuses {
-        select = select.filter(any_of(db.dialect(), COLUMN.status, statuses.clone()));
-    }
-    if let Some(channels) = &filter.channels {
-        select = select.filter(any_of(db.dialect(), COLUMN.channel, channels.clone()));
-    }
-    if let Some(text) = &filter.search {
-        select = select.filter(dialect::search(Expr::col((Entity, Column::Search)), "filter.search", text)?);
-    }
-    Ok(select)
-}
 
 /// The fields of a campaign; an update changes only the given ones, and `Some(None)` clears a
 /// field.

@@ -221,6 +221,7 @@ pub(super) fn blank(tx: &Tx, viewer: &Viewer, campaign: &campaign::Model, run_ty
         id: Set(RunId::new()),
         org_id: Set(viewer.org_id),
         campaign_id: Set(Some(campaign.id)),
+        goal_id: Set(campaign.goal_id),
         run_template_id: Set(None),
         description: Set(String::new()),
         in_flight: Set(0),

@@ -1,7 +1,6 @@
 //! Runs list: filter, order, keyset pages, counts on request.
 
 use async_graphql::{Enum, ID, InputObject};
-use chrono::{DateTime, Utc};
 use entity::id::*;
 use entity::run::{COLUMN, Column, Entity};
 use entity::{Channel, RunStatus, RunType, run_record};
@@ -15,8 +14,9 @@ use crate::kernel::db::batch::any_of;
 use crate::kernel::db::dialect::{self, Dialect};
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::page::{self, Args, Key, Order, Window};
+use crate::kernel::period::DateTimeRange;
 use crate::kernel::viewer::Viewer;
-use crate::kernel::{limits, storable, validate};
+use crate::kernel::{limits, validate};
 
 /// Filter for runs. All given conditions must hold. A filter without conditions matches all runs in
 /// lists, but is rejected with BAD_USER_INPUT by mutations, unless it sets `all: true`. At most 100
@@ -32,6 +32,10 @@ pub struct RunFilter {
     pub ids: Option<Vec<ID>>,
     /// Only runs of these campaigns.
     pub campaign_ids: Option<Vec<ID>>,
+    /// Only runs launched for these goals; for a run that is only scheduled, its campaign's goal at
+    /// the time of scheduling. Guided work never matches.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub goal_ids: Option<Vec<ID>>,
     /// Only runs started from these templates.
     pub run_template_ids: Option<Vec<ID>>,
     /// Only runs over these channels.
@@ -53,15 +57,6 @@ pub struct RunFilter {
     pub not: Option<Box<RunFilter>>,
     /// Conditions of which at least one must hold.
     pub or: Option<Vec<RunFilter>>,
-}
-
-/// Period of time. Both ends are optional.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, InputObject)]
-pub struct DateTimeRange {
-    /// Start, inclusive.
-    pub from: Option<DateTime<Utc>>,
-    /// End, exclusive.
-    pub to: Option<DateTime<Utc>>,
 }
 
 /// Sort field of runs.
@@ -146,7 +141,7 @@ impl RunFilter {
 
     fn require(&self, path: &str) -> Result<()> {
         for (name, range) in [("createdAt", &self.created_at), ("scheduledFor", &self.scheduled_for)] {
-            if range.as_ref().is_some_and(|range| !range.asks()) {
+            if range.as_ref().is_some_and(|range| !range.has_end()) {
                 return Err(Refusal::input(&format!("{path}.{name}"), NO_VALUE).into());
             }
         }
@@ -161,23 +156,17 @@ impl RunFilter {
 
     /// True if the filter has a condition that is not empty.
     fn asks(&self) -> bool {
-        let ids = [&self.ids, &self.campaign_ids, &self.run_template_ids, &self.record_ids];
+        let ids = [&self.ids, &self.campaign_ids, &self.goal_ids, &self.run_template_ids, &self.record_ids];
         let ranges = [&self.created_at, &self.scheduled_for];
         self.all == Some(true)
             || ids.into_iter().any(Option::is_some)
             || self.channels.is_some()
             || self.statuses.is_some()
             || self.types.is_some()
-            || ranges.into_iter().flatten().any(DateTimeRange::asks)
+            || ranges.into_iter().flatten().any(DateTimeRange::has_end)
             || self.search.as_ref().is_some_and(|text| !text.trim().is_empty())
             || self.not.as_ref().is_some_and(|not| not.asks())
             || self.or.iter().flatten().any(Self::asks)
-    }
-}
-
-impl DateTimeRange {
-    fn asks(&self) -> bool {
-        self.from.is_some() || self.to.is_some()
     }
 }
 
@@ -199,6 +188,9 @@ impl Reader {
         }
         if let Some(ids) = &filter.campaign_ids {
             all = all.add(any_of(dialect, COLUMN.campaign_id, validate::ids::<CampaignId>(ids, path, "campaignIds")?));
+        }
+        if let Some(ids) = &filter.goal_ids {
+            all = all.add(any_of(dialect, Column::GoalId, validate::ids::<GoalId>(ids, path, "goalIds")?));
         }
         if let Some(ids) = &filter.run_template_ids {
             let ids = validate::ids::<RunTemplateId>(ids, path, "runTemplateIds")?;
@@ -227,14 +219,8 @@ impl Reader {
             ("createdAt", Column::CreatedAt, &filter.created_at),
             ("scheduledFor", Column::ScheduledFor, &filter.scheduled_for),
         ] {
-            let Some(range) = range else { continue };
-            if let Some(from) = range.from {
-                let from = storable::time(from).map_err(|unfit| unfit.of(&format!("{path}.{name}.from")))?;
-                all = all.add(column.gte(from));
-            }
-            if let Some(to) = range.to {
-                let to = storable::time(to).map_err(|unfit| unfit.of(&format!("{path}.{name}.to")))?;
-                all = all.add(column.lt(to));
+            if let Some(range) = range {
+                all = range.narrow(all, column, &format!("{path}.{name}"))?;
             }
         }
         if let Some(text) = &filter.search {

@@ -11,7 +11,7 @@ use entity::writer::WriterKind;
 use entity::{RunStatus, run};
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
-use sea_orm::sea_query::Expr;
+use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, Set};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -177,17 +177,24 @@ pub(super) async fn insert(tx: &Tx, run: &run::Model, mut row: ActiveModel) -> R
     row.run_id = Set(run.id);
     row.org_id = Set(run.org_id);
     let row = row.insert(tx.db()).await?;
-    record_writer(tx, run.id, &row.instructions).await
+    record_on_run(tx, run.id, &row.instructions).await
 }
 
-/// Records on the run whether a language model writes its content.
-async fn record_writer(tx: &Tx, id: RunId, instructions: &Value) -> Result<()> {
-    let is_by_model = serde_json::from_value::<CampaignSnapshot>(instructions.clone())
-        .is_ok_and(|instructions| instructions.writer_kind == Some(WriterKind::Agent));
+/// Records on the run its goal, and whether a language model writes its content. Nothing while it
+/// is only scheduled, and for guided work.
+async fn record_on_run(tx: &Tx, id: RunId, instructions: &Value) -> Result<()> {
+    let Ok(instructions) = serde_json::from_value::<CampaignSnapshot>(instructions.clone()) else { return Ok(()) };
+    let is_by_model = instructions.writer_kind == Some(WriterKind::Agent);
+    let goal_id = instructions.goal.map(|goal| goal.id);
+    let other_goal = match goal_id {
+        Some(goal_id) => run::Column::GoalId.is_null().or(run::Column::GoalId.ne(goal_id)),
+        None => run::Column::GoalId.is_not_null(),
+    };
     run::Entity::update_many()
         .col_expr(run::Column::ByModel, Expr::value(is_by_model))
+        .col_expr(run::Column::GoalId, Expr::value(goal_id))
         .filter(run::COLUMN.id.eq(id))
-        .filter(run::COLUMN.by_model.eq(!is_by_model))
+        .filter(run::COLUMN.by_model.eq(!is_by_model).or(other_goal))
         .exec(tx.db())
         .await?;
     Ok(())
@@ -197,7 +204,7 @@ async fn record_writer(tx: &Tx, id: RunId, instructions: &Value) -> Result<()> {
 pub(super) async fn emit(tx: &Tx, run: RunId, preflight: Value, launched: Option<(Value, Definition)>) -> Result<()> {
     let mut row = ActiveModel { run_id: Set(run), preflight: Set(Some(preflight)), ..Default::default() };
     if let Some((instructions, definition)) = launched {
-        record_writer(tx, run, &instructions).await?;
+        record_on_run(tx, run, &instructions).await?;
         row.instructions = Set(instructions);
         row.definition = Set(definition);
     }

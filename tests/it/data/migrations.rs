@@ -124,6 +124,8 @@ both! {
             let error = if error.is_empty() { "NULL".to_owned() } else { format!("'{error}'") };
             insert(&db, kind, &format!("INSERT INTO step (id, org_id, run_id, phase_id, task_id, run_record_id, key, name, kind, sequence, status, error, trigger, assigned_to, available_at, attempt_count, failure_count, max_attempts, lapse_count, created_at, revision) VALUES ({id}, #01, #03, #05, #06, NULL, 's{i:02}', 's', 'look', {i}, '{status}', {error}, 'immediate', 'WORKFLOW', '2026-01-01T00:00:00+00:00', 1, 0, 5, 0, '2026-01-01T00:00:00+00:00', 1)")).await;
         }
+        // A goal of the campaign, which its run gets.
+        insert(&db, kind, "INSERT INTO goal (id, org_id, name, description, created_at, updated_at, revision) VALUES (#0b, #01, 'g', '', '2026-01-01T00:00:00+00:00', '2026-01-01T00:00:00+00:00', 1);\nUPDATE campaign SET goal_id = #0b").await;
         // A run that was cancelled while its phase was in progress.
         insert(&db, kind, "UPDATE run SET status = 'CANCELLED'; DELETE FROM sweep").await;
         Migrator::up(&db, None).await.unwrap();
@@ -134,6 +136,7 @@ both! {
         let wanted: Vec<&str> = reasons.iter().map(|reason| reason.2).collect();
         assert_eq!(texts("SELECT reason FROM step WHERE key LIKE 's_%' AND kind = 'look' ORDER BY key").await, wanted);
         assert_eq!(texts("SELECT kind FROM sweep").await, ["CANCEL"]);
+        assert_eq!(texts("SELECT goal.name FROM run JOIN goal ON goal.id = run.goal_id").await, ["g"]);
         // Down and up again changes nothing.
         let later = u32::try_from(Migrator::migrations().len()).unwrap() - 9;
         Migrator::down(&db, Some(later)).await.unwrap();

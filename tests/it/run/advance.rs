@@ -140,6 +140,7 @@ fn a_run() -> run::Model {
         id: RunId::new(),
         org_id: OrgId::new(),
         campaign_id: Some(CampaignId::new()),
+        goal_id: None,
         campaign_version: 1,
         campaign_name: "Campaign".into(),
         name: "Run".into(),

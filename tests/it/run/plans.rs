@@ -119,6 +119,94 @@ both! {
     }
 }
 
+/// One goal, segment, writer, reviewer and message template that three campaigns of many use, and a
+/// goal that three runs were launched for.
+const RARELY_USED: &str =
+    "UPDATE campaign SET goal_id = #goal, segment_id = #segment, writer_id = #writer, reviewer_id = #reviewer,
+    message_template_id = #message_template WHERE id IN (SELECT id FROM campaign ORDER BY id DESC LIMIT 3);
+    UPDATE run SET goal_id = #goal WHERE id IN (SELECT id FROM run ORDER BY id DESC LIMIT 3)";
+
+both! {
+    async fn what_uses_a_part_is_read_in_order_from_an_index(kind) {
+        use sea_orm::{ConnectionTrait, TransactionTrait};
+        use sortie::domain::plan::campaign::list as campaigns;
+        use sortie::domain::run::list as runs;
+
+        let world = World::without_server(kind, None).await;
+        let size = sortie::app::seed::Size { campaigns: 3_000, runs: 3_000, steps_per_run: 1 };
+        sortie::app::seed::seed(&world.db, &world.viewer, size, |_| {}).await.unwrap();
+        let often = world.ask("{ campaigns(last: 1) { nodes { id goal { id } segment { id } writer { id } reviewer { id } messageTemplate { id } } } }", json!({}))
+            .await["campaigns"]["nodes"][0].clone();
+        let mut force = RARELY_USED.to_owned();
+        let mut rarely = json!({});
+        for (noun, table, input) in [
+            ("goal", "goal", json!({ "name": "Rare" })),
+            ("segment", "segment", json!({ "name": "Rare", "recordIds": [] })),
+            ("writer", "writer", json!({ "name": "Rare" })),
+            ("reviewer", "reviewer", json!({ "name": "Rare" })),
+            ("messageTemplate", "message_template", json!({ "name": "Rare", "subject": "s", "body": "b" })),
+        ] {
+            rarely[noun] = json!({ "id": world.create(noun, input).await });
+            force = force.replace(&format!("#{table}"), &format!("(SELECT id FROM {table} WHERE name = 'Rare')"));
+        }
+        for statement in force.split(';') {
+            world.force(statement).await;
+        }
+        if kind == Kind::Postgres {
+            world.force("ANALYZE").await;
+        }
+        let tx = world.db.read().connection().begin().await.unwrap();
+        if kind == Kind::Postgres {
+            // The planner would read a few rows as a whole and sort them, unless that is disabled.
+            tx.execute_unprepared("SET LOCAL enable_sort = off; SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off").await.unwrap();
+        }
+        let parsed = |value: &serde_json::Value| Some(async_graphql::Value::from_json(value.clone()).unwrap());
+        let all_args = [Args { first: Some(50), ..Args::default() }, Args { last: Some(50), ..Args::default() }];
+        for (filter, noun, index) in [
+            ("goalIds", "goal", "campaign_of_goal"),
+            ("segmentIds", "segment", "campaign_of_segment"),
+            ("writerIds", "writer", "campaign_of_writer"),
+            ("reviewerIds", "reviewer", "campaign_of_reviewer"),
+            ("messageTemplateIds", "messageTemplate", "campaign_of_message_template"),
+        ] {
+            for (used, is_rare) in [(&rarely, true), (&often, false)] {
+                let filter = json!({ filter: [used[noun]["id"]] });
+                let filter = <campaigns::Filter as async_graphql::InputType>::parse(parsed(&filter)).ok().unwrap();
+                for args in all_args.clone() {
+                    let window = campaigns::window(&world.db, &world.viewer, &filter, campaigns::SortBy::CreatedAt, true, args).unwrap();
+                    let plan = window.plan(&tx).await.unwrap();
+                    let sorts = plan.contains("Sort") || plan.contains("TEMP B-TREE");
+                    // Of what most campaigns use, either index gives the order.
+                    assert!(!sorts && (plan.contains(index) || (!is_rare && plan.contains("campaign_by_created"))), "{kind:?} {noun}: {plan}");
+                }
+            }
+        }
+        let changed = json!({ "updatedAt": { "from": "2020-01-01T00:00:00Z" } });
+        let changed = <campaigns::Filter as async_graphql::InputType>::parse(parsed(&changed)).ok().unwrap();
+        for filter in [campaigns::Filter::default(), changed] {
+            for args in all_args.clone() {
+                let window = campaigns::window(&world.db, &world.viewer, &filter, campaigns::SortBy::UpdatedAt, true, args).unwrap();
+                let plan = window.plan(&tx).await.unwrap();
+                let sorts = plan.contains("Sort") || plan.contains("TEMP B-TREE");
+                assert!(!sorts && plan.contains("campaign_by_updated"), "{kind:?} {filter:?}: {plan}");
+            }
+        }
+        for used in [&rarely, &often] {
+            let filter = json!({ "goalIds": [used["goal"]["id"]] });
+            let filter = <runs::RunFilter as async_graphql::InputType>::parse(parsed(&filter)).ok().unwrap();
+            for args in all_args.clone() {
+                let plan = runs::plan(&tx, &world.viewer, &filter, runs::SortBy::CreatedAt, true, &args).await.unwrap();
+                let sorts = plan.contains("Sort") || plan.contains("TEMP B-TREE");
+                let indexed = plan.contains("run_of_goal") || (used == &often && plan.contains("run_by_created"));
+                assert!(!sorts && indexed, "{kind:?} {filter:?}: {plan}");
+            }
+        }
+        tx.rollback().await.unwrap();
+        // Seeded campaigns were changed behind the log's back.
+        world.drop_unchecked().await;
+    }
+}
+
 /// Number of statements for a step's records with all that is shown of each. It is the minimum of a
 /// few tries, because on Postgres the sequencer's statements are counted as well.
 async fn cost(world: &World, step: &str, shown: usize) -> u64 {

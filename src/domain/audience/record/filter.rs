@@ -4,6 +4,7 @@
 mod attribute;
 mod condition;
 mod nothing;
+mod segments;
 mod written;
 
 use async_graphql::{ID, InputObject, InputValueError, InputValueResult, Json, Scalar, ScalarType};
@@ -12,8 +13,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub(crate) use condition::before_all;
-pub use condition::{condition, of_stored, stored};
+pub use condition::{condition, in_segment, of_stored, stored};
 pub(crate) use nothing::{NO_CONDITION, NO_VALUE, NOT_ALONE};
+pub use segments::ResolvedFilter;
 pub use written::FilterError;
 
 use crate::kernel::storable;
@@ -72,6 +74,12 @@ pub struct RecordFilter {
     /// The record is one of these; at most 10,000 ids.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ids: Option<Vec<ID>>,
+    /// The record is now in one of these segments; at most 20 ids in the whole filter, beyond that
+    /// LIMIT_EXCEEDED. Segments that do not exist have no records. In lists and previews only: a
+    /// filter that is saved or selects records for a change is rejected with BAD_USER_INPUT if it
+    /// names segments.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub segment_ids: Option<Vec<ID>>,
     /// Kind: `lead`, `contact`, `order` …
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kind: Option<TextFilter>,

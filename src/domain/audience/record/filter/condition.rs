@@ -1,31 +1,34 @@
 //! Translates record filters to SQL conditions, for both databases.
 
+use std::collections::HashMap;
+
+use async_graphql::ID;
 use chrono::{DateTime, Utc};
-use entity::id::RecordId;
+use entity::id::{RecordId, SegmentId};
 use entity::record::Column;
-use sea_orm::sea_query::{Expr, ExprTrait, Func};
+use entity::{segment, segment_record};
+use sea_orm::sea_query::{Expr, ExprTrait, Func, Query};
 use sea_orm::{ColumnTrait, Condition};
 use serde_json::Value;
 
 use super::attribute::{Attribute, column};
-use super::nothing::{MaybeEmpty, NO_VALUE, NOT_ALONE};
+use super::nothing::{MaybeEmpty, NO_VALUE, NOT_ALONE, NOT_HERE};
 use super::{AttributeFilter, Number, RecordFilter, TextFilter, TimeFilter};
 use crate::kernel::db::batch::any_of;
 use crate::kernel::db::dialect::{self, Dialect};
 use crate::kernel::error::{Error, Refusal, Result};
 use crate::kernel::{limits, storable, validate};
 
-/// Translates a filter to a condition on the table `record`. Errors: BAD_USER_INPUT, naming the
-/// path.
+/// Translates a filter that names no segments to a condition on the table `record`. Errors:
+/// BAD_USER_INPUT, naming the path.
 pub fn condition(filter: &RecordFilter, dialect: Dialect, now: DateTime<Utc>) -> Result<Condition> {
-    let mut reader = Reader { dialect, now, left: limits::FILTER_CONDITIONS, saved: false };
-    reader.filter(filter, "filter", 0)
+    Reader::new(dialect, now, None).filter(filter, "filter", 0)
 }
 
 /// Translates a saved filter. A condition without a value matches everything, as it did when the
 /// filter was saved.
 pub fn of_stored(filter: &RecordFilter, dialect: Dialect, now: DateTime<Utc>) -> Result<Condition> {
-    let mut reader = Reader { dialect, now, left: limits::FILTER_CONDITIONS, saved: true };
+    let mut reader = Reader { saved: true, ..Reader::new(dialect, now, None) };
     reader.filter(filter, "filter", 0)
 }
 
@@ -34,16 +37,43 @@ pub fn stored(filter: &Value, dialect: Dialect, now: DateTime<Utc>) -> Result<Co
     of_stored(&serde_json::from_value(filter.clone())?, dialect, now)
 }
 
-struct Reader {
+/// The condition that a record is in a segment: it is on the segment's list, or matches its filter.
+pub fn in_segment(segment: &segment::Model, dialect: Dialect, now: DateTime<Utc>) -> Result<Condition> {
+    if let Some(filter) = &segment.filter {
+        return stored(filter, dialect, now);
+    }
+    let mut listed = Query::select();
+    listed
+        .column(segment_record::Column::RecordId)
+        .from(segment_record::Entity)
+        .and_where(segment_record::COLUMN.segment_id.eq(segment.id));
+    Ok(Condition::all().add(Column::Id.in_subquery(listed)))
+}
+
+pub(super) struct Reader<'a> {
     dialect: Dialect,
     now: DateTime<Utc>,
+    /// Remaining number of conditions.
     left: usize,
+    /// Remaining number of segments.
+    segments_left: usize,
+    /// The segments that the filter may name; none where it may name no segment.
+    segments: Option<&'a HashMap<SegmentId, segment::Model>>,
     /// True for a saved filter.
     saved: bool,
 }
 
-impl Reader {
-    fn filter(&mut self, filter: &RecordFilter, path: &str, depth: usize) -> Result<Condition> {
+impl<'a> Reader<'a> {
+    pub(super) fn new(
+        dialect: Dialect,
+        now: DateTime<Utc>,
+        segments: Option<&'a HashMap<SegmentId, segment::Model>>,
+    ) -> Self {
+        let (left, segments_left) = (limits::FILTER_CONDITIONS, limits::FILTER_SEGMENTS);
+        Self { dialect, now, left, segments_left, segments, saved: false }
+    }
+
+    pub(super) fn filter(&mut self, filter: &RecordFilter, path: &str, depth: usize) -> Result<Condition> {
         if depth > limits::FILTER_DEPTH {
             let most = limits::FILTER_DEPTH;
             return Err(
@@ -64,6 +94,9 @@ impl Reader {
                 .map(|id| id.parse::<RecordId>().map_err(|err| Refusal::input(&format!("{path}.ids"), err)))
                 .collect::<std::result::Result<Vec<_>, _>>()?;
             all = all.add(any_of(self.dialect, Column::Id, ids));
+        }
+        if let Some(ids) = &filter.segment_ids {
+            all = all.add(self.in_segments(ids, &format!("{path}.segmentIds"))?);
         }
         for (name, column, text) in [
             ("kind", Column::Kind, &filter.kind),
@@ -125,6 +158,21 @@ impl Reader {
         }
         self.count(path)?;
         Ok(all)
+    }
+
+    fn in_segments(&mut self, ids: &[ID], path: &str) -> Result<Condition> {
+        let Some(segments) = self.segments else { return Err(Refusal::input(path, NOT_HERE).into()) };
+        self.segments_left = self.segments_left.checked_sub(ids.len()).ok_or_else(|| {
+            Refusal::limit_for_field(path, format!("at most {} segments in one filter", limits::FILTER_SEGMENTS))
+        })?;
+        // Never empty, so that no segment means no record.
+        let mut any = Condition::any().add(Expr::cust("1 = 0"));
+        for id in ids {
+            if let Some(segment) = segments.get(&validate::id::<SegmentId>(path, id)?) {
+                any = any.add(in_segment(segment, self.dialect, self.now)?);
+            }
+        }
+        Ok(any)
     }
 
     fn count(&mut self, path: &str) -> Result<()> {

@@ -14,6 +14,10 @@ pub(crate) const NO_VALUE: &str = "has no value: give one, or leave the conditio
 /// Error message for `all` beside other conditions.
 pub(crate) const NOT_ALONE: &str = "can't be combined with other conditions";
 
+/// Error message for `segmentIds` where a filter is saved or selects objects for a change.
+pub(super) const NOT_HERE: &str =
+    "segments can be named in lists and previews only: give the conditions of the segment instead";
+
 /// A condition whose values may all be absent.
 pub(super) trait MaybeEmpty {
     /// True if at least one of its values is given.
@@ -76,6 +80,7 @@ impl RecordFilter {
         };
         self.all == Some(true)
             || self.ids.is_some()
+            || self.segment_ids.is_some()
             || self.texts().iter().flatten().any(text)
             || self.times().into_iter().flatten().any(MaybeEmpty::has_value)
             || self.priority.as_ref().is_some_and(MaybeEmpty::has_value)

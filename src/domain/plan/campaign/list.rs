@@ -1,0 +1,144 @@
+//! List of campaigns: filter, order, keyset pages.
+
+use async_graphql::{Enum, ID, InputObject};
+use entity::campaign::{COLUMN, Column, Entity};
+use entity::id::*;
+use entity::{CampaignStatus, Channel};
+use sea_orm::sea_query::Expr;
+use sea_orm::{ActiveEnum, ColumnTrait, Condition, EntityTrait, PaginatorTrait, QueryFilter, Select, Value};
+use serde::Serialize;
+
+use crate::domain::audience::record::filter::NO_VALUE;
+use crate::kernel::db::Db;
+use crate::kernel::db::batch::any_of;
+use crate::kernel::db::dialect::{self, Dialect};
+use crate::kernel::error::{Refusal, Result};
+use crate::kernel::page::{self, Args, Key, Window};
+use crate::kernel::period::DateTimeRange;
+use crate::kernel::validate;
+use crate::kernel::viewer::Viewer;
+
+/// Filter over campaigns; all given conditions must hold. A null condition is none; a list without
+/// values matches no campaign. At most 500 ids in each list; beyond that it is rejected with
+/// LIMIT_EXCEEDED. Ids of another type are rejected with BAD_USER_INPUT; ids of objects that do not
+/// exist match no campaign.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, InputObject)]
+#[graphql(name = "CampaignFilter")]
+pub struct Filter {
+    /// Only these campaigns.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ids: Option<Vec<ID>>,
+    /// Only campaigns that have one of these goals now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub goal_ids: Option<Vec<ID>>,
+    /// Only campaigns whose audience is one of these segments.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub segment_ids: Option<Vec<ID>>,
+    /// Only campaigns with one of these writers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub writer_ids: Option<Vec<ID>>,
+    /// Only campaigns with one of these reviewers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reviewer_ids: Option<Vec<ID>>,
+    /// Only campaigns with one of these message templates.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message_template_ids: Option<Vec<ID>>,
+    /// Only campaigns with one of these statuses.
+    pub statuses: Option<Vec<CampaignStatus>>,
+    /// Only campaigns with one of these channels.
+    pub channels: Option<Vec<Channel>>,
+    /// Only campaigns created in this period; a period without an end is rejected with
+    /// BAD_USER_INPUT.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub created_at: Option<DateTimeRange>,
+    /// Only campaigns last changed in this period; a period without an end is rejected with
+    /// BAD_USER_INPUT.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub updated_at: Option<DateTimeRange>,
+    /// Text to find in name or description, at most 1,000 characters. Case and Unicode
+    /// normalization form are ignored.
+    pub search: Option<String>,
+}
+
+/// Sort key of campaigns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Enum, Serialize)]
+#[graphql(name = "CampaignOrderField")]
+pub enum SortBy {
+    /// The time of creation.
+    CreatedAt,
+    /// The time of the last change.
+    UpdatedAt,
+    /// The name.
+    Name,
+    /// The status, alphabetically.
+    Status,
+}
+
+/// Returns a window of the matching campaigns. Errors: BAD_USER_INPUT, LIMIT_EXCEEDED.
+pub fn window(
+    db: &Db,
+    viewer: &Viewer,
+    filter: &Filter,
+    by: SortBy,
+    descending: bool,
+    args: Args,
+) -> Result<Window<Entity>> {
+    let mut order = super::NEWEST_FIRST;
+    order.descending = descending;
+    order.by = match by {
+        SortBy::CreatedAt => Some((Column::CreatedAt, |row| Key::Time(row.created_at), false)),
+        SortBy::UpdatedAt => Some((Column::UpdatedAt, |row| Key::Time(row.updated_at), false)),
+        SortBy::Name => Some((Column::Name, |row| Key::Text(row.name.clone()), false)),
+        SortBy::Status => Some((Column::Status, |row| Key::Text(row.status.to_value()), false)),
+    };
+    let fingerprint = page::fingerprint(&("campaign", by, descending, filter))?;
+    Ok(Window { select: select(db.dialect(), viewer, filter)?, order, fingerprint, args })
+}
+
+/// Counts the matching campaigns.
+pub async fn count(db: &Db, viewer: &Viewer, filter: &Filter) -> Result<u64> {
+    Ok(select(db.dialect(), viewer, filter)?.count(db.read()).await?)
+}
+
+fn select(dialect: Dialect, viewer: &Viewer, filter: &Filter) -> Result<Select<Entity>> {
+    let mut all = Condition::all()
+        .add(COLUMN.org_id.eq(viewer.org_id))
+        .add_option(listed::<CampaignId>(dialect, Column::Id, &filter.ids, "ids")?)
+        .add_option(listed::<GoalId>(dialect, Column::GoalId, &filter.goal_ids, "goalIds")?)
+        .add_option(listed::<SegmentId>(dialect, Column::SegmentId, &filter.segment_ids, "segmentIds")?)
+        .add_option(listed::<WriterId>(dialect, Column::WriterId, &filter.writer_ids, "writerIds")?)
+        .add_option(listed::<ReviewerId>(dialect, Column::ReviewerId, &filter.reviewer_ids, "reviewerIds")?);
+    let (column, given) = (Column::MessageTemplateId, &filter.message_template_ids);
+    all = all.add_option(listed::<MessageTemplateId>(dialect, column, given, "messageTemplateIds")?);
+    if let Some(statuses) = &filter.statuses {
+        all = all.add(any_of(dialect, COLUMN.status, statuses.clone()));
+    }
+    if let Some(channels) = &filter.channels {
+        all = all.add(any_of(dialect, COLUMN.channel, channels.clone()));
+    }
+    for (name, column, range) in
+        [("createdAt", Column::CreatedAt, &filter.created_at), ("updatedAt", Column::UpdatedAt, &filter.updated_at)]
+    {
+        let Some(range) = range else { continue };
+        let path = format!("filter.{name}");
+        if !range.has_end() {
+            return Err(Refusal::input(&path, NO_VALUE).into());
+        }
+        all = range.narrow(all, column, &path)?;
+    }
+    if let Some(text) = &filter.search {
+        all = all.add(dialect::search(Expr::col((Entity, Column::Search)), "filter.search", text)?);
+    }
+    Ok(Entity::find().filter(all))
+}
+
+/// The condition that a column has one of the given ids; none if no list is given.
+fn listed<I: Id + Into<Value>>(
+    dialect: Dialect,
+    column: Column,
+    given: &Option<Vec<ID>>,
+    field: &str,
+) -> Result<Option<Expr>> {
+    let Some(given) = given else { return Ok(None) };
+    Ok(Some(any_of(dialect, column, validate::ids::<I>(given, "filter", field)?)))
+}

@@ -1,0 +1,69 @@
+//! Query fields for campaigns: one by id, and the list; also as a list below what campaigns use.
+
+use async_graphql::{Context, ID, InputObject, Object, Result};
+use entity::id::CampaignId;
+
+use super::Campaign;
+use crate::domain::plan::campaign as noun;
+use crate::domain::plan::campaign::list::{Filter, SortBy};
+use crate::graphql::list::{List, Totals, args, list};
+use crate::graphql::loader::nested_page;
+use crate::graphql::record::Direction;
+use crate::graphql::{db, viewer};
+use crate::kernel::page::Args;
+use crate::kernel::validate;
+
+/// Sort order of campaigns.
+#[derive(InputObject, Clone, Copy)]
+pub struct CampaignOrder {
+    /// The field to sort by.
+    field: SortBy,
+    /// The sort direction.
+    direction: Direction,
+}
+
+/// Returns one page of campaigns.
+pub(in crate::graphql) async fn campaigns(
+    ctx: &Context<'_>,
+    filter: Filter,
+    order: Option<CampaignOrder>,
+    args: Args,
+    alone: bool,
+) -> Result<List<Campaign>> {
+    let order = order.unwrap_or(CampaignOrder { field: SortBy::CreatedAt, direction: Direction::Desc });
+    let descending = order.direction == Direction::Desc;
+    let window = noun::list::window(db(ctx), viewer(ctx), &filter, order.field, descending, args)?;
+    let page = nested_page(ctx, window, alone).await?;
+    Ok(list(page, Totals::Campaigns(Box::new(filter)), Campaign::from))
+}
+
+/// Query fields for campaigns.
+#[derive(Default)]
+pub struct CampaignQuery;
+
+#[Object]
+impl CampaignQuery {
+    /// Returns the campaign with this id; null if the org has none.
+    async fn campaign(&self, ctx: &Context<'_>, id: ID) -> Result<Option<Campaign>> {
+        Ok(Box::pin(noun::find(db(ctx).read(), viewer(ctx), validate::id::<CampaignId>("id", &id)?))
+            .await?
+            .map(Campaign::from))
+    }
+
+    /// Campaigns that match the filter, newest first by default. Page with `first` and `after`, or
+    /// `last` and `before`; page size 50 by default, at most 500.
+    #[allow(clippy::too_many_arguments, reason = "each is an argument of the field")]
+    #[graphql(complexity = "crate::graphql::list::cost(first, last, child_complexity)")]
+    async fn campaigns(
+        &self,
+        ctx: &Context<'_>,
+        filter: Option<Filter>,
+        order_by: Option<CampaignOrder>,
+        first: Option<i32>,
+        after: Option<String>,
+        last: Option<i32>,
+        before: Option<String>,
+    ) -> Result<List<Campaign>> {
+        Box::pin(campaigns(ctx, filter.unwrap_or_default(), order_by, args(first, after, last, before), true)).await
+    }
+}
