@@ -147,7 +147,7 @@ macro_rules! deleted {
                     .await?;
                 )*
                 sea_orm::ModelTrait::delete(found.clone(), tx.db()).await?;
-                $($still(tx, viewer, &found).await?;)?
+                $($still(tx, db, viewer, &found).await?;)?
                 let payload = serde_json::json!({ "id": id, "name": $crate::kernel::scoped::Named::named(&found) });
                 let kind = concat!(stringify!($table), ".deleted");
                 let event = $crate::kernel::event::Event::new(viewer.org_id, kind, &viewer.actor()).payload(payload);

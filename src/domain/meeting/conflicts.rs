@@ -15,19 +15,39 @@ use crate::kernel::limits;
 use crate::kernel::viewer::Viewer;
 
 /// Returns for each meeting the overlapping ones that share its organizer or an attendee, earliest
-/// first. One statement for all meetings.
+/// first, of the first thousand that are near it. One statement for all meetings, unless they lie so
+/// far apart that there are more between them.
 pub async fn conflicts(
     db: &impl ConnectionTrait,
     viewer: &Viewer,
     meetings: &[Model],
 ) -> Result<HashMap<MeetingId, Vec<Model>>> {
-    let mut all = HashMap::new();
+    let mut by_start: Vec<&Model> = meetings.iter().collect();
+    by_start.sort_by_key(|meeting| meeting.starts_at);
+    let (mut all, mut open) = (HashMap::new(), vec![by_start.as_slice()]);
+    while let Some(part) = open.pop() {
+        let near = near(db, viewer, part).await?;
+        if near.len() as u64 == limits::CONFLICTS && part.len() > 1 {
+            let (first, second) = part.split_at(part.len() / 2);
+            open.extend([first, second]);
+            continue;
+        }
+        for meeting in part {
+            let with = near.iter().filter(|other| is_conflict(meeting, other));
+            all.insert(meeting.id, with.cloned().collect());
+        }
+    }
+    Ok(all)
+}
+
+/// Booked meetings from the first to the last of some, earliest first.
+async fn near(db: &impl ConnectionTrait, viewer: &Viewer, meetings: &[&Model]) -> Result<Vec<Model>> {
     let (Some(from), Some(to)) =
         (meetings.iter().map(|meeting| meeting.starts_at).min(), meetings.iter().map(|meeting| meeting.ends_at).max())
     else {
-        return Ok(all);
+        return Ok(Vec::new());
     };
-    let near = Entity::find()
+    Ok(Entity::find()
         .filter(COLUMN.org_id.eq(viewer.org_id))
         .filter(COLUMN.status.eq(MeetingStatus::Booked))
         // No meeting is longer, so the index on the start bounds the scan on both sides.
@@ -37,20 +57,18 @@ pub async fn conflicts(
         .order_by_asc(COLUMN.id)
         .limit(limits::CONFLICTS)
         .all(db)
-        .await?;
-    for meeting in meetings {
-        let with = near.iter().filter(|other| {
-            let same = meeting.member_id.is_some() && meeting.member_id == other.member_id;
-            let guest = |one: &Attendee| other.attendees.0.iter().any(|two| is_same(one, two));
-            other.id != meeting.id
-                && meeting.status == MeetingStatus::Booked
-                && other.starts_at < meeting.ends_at
-                && meeting.starts_at < other.ends_at
-                && (same || meeting.attendees.0.iter().any(guest))
-        });
-        all.insert(meeting.id, with.cloned().collect());
-    }
-    Ok(all)
+        .await?)
+}
+
+/// True if two booked meetings overlap and share a person.
+fn is_conflict(meeting: &Model, other: &Model) -> bool {
+    let same = meeting.member_id.is_some() && meeting.member_id == other.member_id;
+    let guest = |one: &Attendee| other.attendees.0.iter().any(|two| is_same(one, two));
+    other.id != meeting.id
+        && meeting.status == MeetingStatus::Booked
+        && other.starts_at < meeting.ends_at
+        && meeting.starts_at < other.ends_at
+        && (same || meeting.attendees.0.iter().any(guest))
 }
 
 fn is_same(one: &Attendee, two: &Attendee) -> bool {

@@ -132,10 +132,15 @@ fn check_role(role: Role) -> Result<Role> {
     }
 }
 
-/// Runs before a member is deleted: an admin must remain, and the member's connections are closed.
-async fn without(tx: &Tx, viewer: &Viewer, member: &Model) -> Result<()> {
+/// Runs after a member is deleted: an admin must remain who can authenticate, and the member's
+/// connections are closed.
+async fn without(tx: &Tx, db: &WriteContext, viewer: &Viewer, member: &Model) -> Result<()> {
     if member.role == Role::Admin {
         another_admin(tx, viewer, member.id).await?;
+        // Keys in use block the deletion, so that a token is the only credential that goes with a
+        // member.
+        let could_before = db.has_tokens() && member.subject.is_some();
+        require_admin_access(tx, viewer, could_before, db.has_tokens()).await?;
     }
     tx.credentials_changed();
     Ok(())

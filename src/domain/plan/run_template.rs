@@ -335,7 +335,7 @@ fn check_not_built_in(template: &Model) -> Result<()> {
     Ok(())
 }
 
-async fn check_deletable(_: &Tx, _: &Viewer, was: &Model) -> Result<()> {
+async fn check_deletable(_: &Tx, _: &WriteContext, _: &Viewer, was: &Model) -> Result<()> {
     check_not_built_in(was)
 }
 

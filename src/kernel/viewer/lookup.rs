@@ -6,7 +6,7 @@ use entity::{Actor, ActorKind, api_key};
 use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, QueryFilter, Set};
 
 use super::{AuthResult, Authenticated, DEVELOPER_EMAIL, KEY_BEGINS, Reason, Rejected, Viewer, hash};
-use crate::kernel::db::Db;
+use crate::kernel::db::{Db, dialect};
 use crate::kernel::error::Result;
 use crate::transact;
 
@@ -28,6 +28,8 @@ impl Viewer {
             return Ok(Self::of_member(first));
         }
         transact!(db.write(), |tx| {
+            // Two nodes that start at once on a new database create them once.
+            dialect::lock_name(tx, "first admin").await?;
             let at = tx.now();
             if entity::org::Entity::find_by_id(org_id).one(tx.db()).await?.is_none() {
                 let org =

@@ -6,7 +6,7 @@ use entity::run_template::{ActiveModel, COLUMN, Entity, Model};
 use sea_orm::{ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, Set};
 
 use super::built_in;
-use crate::kernel::db::WriteContext;
+use crate::kernel::db::{WriteContext, dialect};
 use crate::kernel::error::Result;
 use crate::transact;
 
@@ -19,6 +19,8 @@ pub async fn built_in_rows(db: &impl ConnectionTrait) -> Result<Vec<Model>> {
 /// Inserts or updates the rows of the built-in templates to match the program.
 pub async fn sync_built_in(db: &WriteContext) -> Result<()> {
     transact!(db, |tx| {
+        // Two nodes that start at once write each row once.
+        dialect::lock_name(tx, "built-in templates").await?;
         let mine = built_in_rows(tx.db()).await?;
         for one in built_in::all() {
             let name = one.definition.template.clone();
