@@ -35,6 +35,7 @@ mod m0027_queued_steps;
 mod m0028_event_order;
 mod m0029_step_lists;
 mod m0030_follow;
+mod m0031_held_sweeps;
 
 /// All migrations, in order.
 #[derive(Debug)]
@@ -72,6 +73,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0028_event_order::Migration),
             Box::new(m0029_step_lists::Migration),
             Box::new(m0030_follow::Migration),
+            Box::new(m0031_held_sweeps::Migration),
         ]
     }
 }
