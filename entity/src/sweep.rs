@@ -30,7 +30,7 @@ text_enum! {
     }
 }
 
-/// One sweep; deleted when it is finished.
+/// One sweep; deleted when it is finished, or when its run has ended for good.
 #[sea_orm::model]
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
 #[sea_orm(table_name = "sweep")]
@@ -56,6 +56,8 @@ pub struct Model {
     pub detail: Option<Json>,
     /// Start time.
     pub created_at: DateTimeUtc,
+    /// True while its run is failed: it continues when the run is retried.
+    pub held: bool,
 }
 
 impl ActiveModelBehavior for ActiveModel {}

@@ -5,6 +5,7 @@
 use std::collections::HashSet;
 
 use chrono::{DateTime, Duration, Utc};
+use entity::RunStatus;
 use entity::id::*;
 use entity::stuck_work::{COLUMN, Column, Entity, Model};
 use sea_orm::sea_query::{Expr, ExprTrait, Query, SelectStatement};
@@ -159,23 +160,23 @@ pub async fn settled(db: &WriteContext, steps: &[StepId]) -> Result<()> {
     })
 }
 
-/// Deletes records that nobody retries: those of runs that have ended, except for their own sweeps,
-/// and those that were due long ago.
+/// Deletes records that nobody retries: those of runs that have ended, except for the sweeps that
+/// close them, and those that were due long ago.
 pub async fn delete_expired(db: &WriteContext) -> Result<()> {
     let now = db.now();
-    let mut ended = Query::select();
-    ended.column(entity::run::Column::Id).from(entity::run::Entity).and_where(entity::run::COLUMN.status.is_in([
-        entity::RunStatus::Completed,
-        entity::RunStatus::Cancelled,
-        entity::RunStatus::Failed,
-    ]));
-    let of_ended_runs = Condition::all().add(Column::RunId.in_subquery(ended)).add(COLUMN.work.is_in([
-        StuckWork::Fire,
-        StuckWork::Begin,
-        StuckWork::Close,
-        StuckWork::Claim,
-    ]));
-    let obsolete = Condition::any().add(of_ended_runs).add(COLUMN.next_try_at.lt(now - limits::STUCK_KEPT));
+    let work_of = |statuses: &[RunStatus], works: &[StuckWork]| {
+        let mut runs = Query::select();
+        let has_status = entity::run::COLUMN.status.is_in(statuses.iter().copied());
+        runs.column(entity::run::Column::Id).from(entity::run::Entity).and_where(has_status);
+        Condition::all().add(Column::RunId.in_subquery(runs)).add(COLUMN.work.is_in(works.iter().copied()))
+    };
+    let of_ended_runs = work_of(
+        &[RunStatus::Completed, RunStatus::Cancelled, RunStatus::Failed],
+        &[StuckWork::Fire, StuckWork::Begin, StuckWork::Close, StuckWork::Claim],
+    );
+    // The sweeps of a failed run are held until it is retried.
+    let held = work_of(&[RunStatus::Failed], &[StuckWork::Sweep]);
+    let obsolete = Condition::any().add(of_ended_runs).add(held).add(COLUMN.next_try_at.lt(now - limits::STUCK_KEPT));
     if Entity::find().filter(obsolete.clone()).one(db.read()).await?.is_none() {
         return Ok(());
     }

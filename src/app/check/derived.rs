@@ -106,7 +106,9 @@ pub(super) async fn check(snapshot: &CheckedSnapshot) -> Result<Vec<Violations>>
                 RunStatus::InProgress | RunStatus::Paused | RunStatus::Cancelled => true,
             };
             statuses.record(holds, || format!("run {} is {}, its phases {mine:?}", run.id, run.status));
-            if !run.status.is_open() && !swept.contains(&run.id) {
+            // The sweeps of a failed run are held until it is retried.
+            let is_changing = swept.contains(&run.id) && run.status != RunStatus::Failed;
+            if !run.status.is_open() && !is_changing {
                 let held = held.get(&run.id).copied().unwrap_or(0);
                 is_ended(&mut ended, run, &mine, held, tasks.iter().filter(|task| task.run_id == run.id));
             }

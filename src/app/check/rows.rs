@@ -14,7 +14,8 @@ pub(super) type Rule<'a> = (&'static str, &'a str, &'a str);
 const RULES: &[Rule<'_>] = &[
     (
         // A step that waits for another step, a delay or an event, in a run in which nothing is queued,
-        // held or approvable, nobody can start anything, and no sweep, time or blocked task is left.
+        // held or approvable, nobody can start anything, and no sweep, time or blocked task is left; or
+        // an audience that nothing completes.
         "no run stands still for a reason that it does not show",
         "SELECT COUNT(*) FROM run WHERE status = 'IN_PROGRESS'",
         "SELECT r.name, r.id FROM run r JOIN phase p ON p.run_id = r.id JOIN step s ON s.phase_id = p.id JOIN task t ON t.id = s.task_id \
@@ -26,7 +27,14 @@ const RULES: &[Rule<'_>] = &[
          OR (o.\"trigger\" LIKE 'event:%' AND b.fan_out))))) \
          AND NOT EXISTS (SELECT 1 FROM task b WHERE b.phase_id = p.id AND b.status = 'BLOCKED') \
          AND NOT EXISTS (SELECT 1 FROM sweep w WHERE w.run_id = r.id) AND NOT EXISTS (SELECT 1 FROM stuck k WHERE k.run_id = r.id) \
-         AND NOT EXISTS (SELECT 1 FROM campaign c WHERE c.id = r.campaign_id AND c.status = 'PAUSED') GROUP BY r.name, r.id",
+         AND NOT EXISTS (SELECT 1 FROM campaign c WHERE c.id = r.campaign_id AND c.status = 'PAUSED') GROUP BY r.name, r.id \
+         UNION ALL SELECT r.name, r.id FROM run r WHERE r.status IN ('IN_PROGRESS', 'PAUSED') AND NOT r.audience_done \
+         AND NOT EXISTS (SELECT 1 FROM sweep w WHERE w.run_id = r.id AND w.kind = 'AUDIENCE')",
+    ),
+    (
+        "a sweep is held exactly while its run has failed",
+        "SELECT COUNT(*) FROM sweep",
+        "SELECT r.name, r.id FROM sweep w JOIN run r ON r.id = w.run_id WHERE w.held <> (r.status = 'FAILED')",
     ),
     (
         "nothing is sent without a reservation",

@@ -320,6 +320,9 @@ async fn end(
         }
     })
     .await?;
+    if run.status == RunStatus::Failed {
+        super::sweep_queue::set_held(tx, run.id, true).await?;
+    }
     let campaign_act = match transition {
         RunTransition::Fail => entity::campaign::CampaignTransition::Fail,
         _ => entity::campaign::CampaignTransition::Complete,

@@ -7,7 +7,7 @@ use entity::id::*;
 use entity::phase::PhaseTransition;
 use entity::run::{Model, RunTransition};
 use entity::step::{self, StepStatus, StepTransition};
-use entity::sweep::{self as sweeps, SweepKind};
+use entity::sweep as sweeps;
 use entity::{PhaseStatus, RunStatus, RunType, run_record};
 use rand::RngExt;
 use sea_orm::sea_query::{Expr, ExprTrait};
@@ -39,10 +39,10 @@ pub(crate) fn pause(failures: i32, retry_def: Option<RetryDef>) -> chrono::Durat
     chrono::Duration::from_std(doubled.mul_f64(jitter)).unwrap_or_default()
 }
 
-/// Failed → in progress: sweeps enqueue the failed steps of the failed phase. Completed → in
-/// progress: sweeps enqueue the failed steps of recipients that failed and that no repeat has
-/// reached, and their later phases run again for them. Errors: NOT_FOUND, CONFLICT if no recipients
-/// are left, INVALID_TRANSITION.
+/// Failed → in progress: sweeps enqueue the failed steps of the failed phase, and those that had not
+/// finished when the run failed continue. Completed → in progress: sweeps enqueue the failed steps of
+/// recipients that failed and that no repeat has reached, and their later phases run again for them.
+/// Errors: NOT_FOUND, CONFLICT if no recipients are left, INVALID_TRANSITION.
 pub async fn retry(
     db: &WriteContext,
     viewer: &Viewer,
@@ -76,6 +76,7 @@ pub async fn retry(
             let reopen = entity::campaign::CampaignTransition::Reopen;
             super::campaign_status::follow_run(tx, &Viewer::engine(run.org_id), campaign, reopen).await?;
         }
+        sweep_queue::set_held(tx, id, false).await?;
         let phases = phase::of_runs(tx.db(), viewer, &[id]).await?;
         let tasks = task::of_runs(tx.db(), viewer, &[id]).await?;
         tx.set_result(id);
@@ -88,7 +89,7 @@ pub async fn retry(
             for task in tasks.iter().filter(|task| task.phase_id == phase.id && task.failed > 0) {
                 task::retrying(tx, task.id, true).await?;
                 let reason = reason_of_sweeps.map(str::to_owned);
-                sweep_queue::begin(tx, viewer, &run, Some(task.id), SweepKind::Retry, reason).await?;
+                sweep_queue::begin_retry(tx, viewer, &run, task.id, reason).await?;
             }
         }
         let snapshot = super::snapshot::of(tx.db(), &run).await?;
@@ -140,7 +141,7 @@ async fn reopen(
             }
             if failed(task) {
                 task::retrying(tx, task.id, true).await?;
-                sweep_queue::begin(tx, viewer, run, Some(task.id), SweepKind::Retry, Some(RECIPIENTS.into())).await?;
+                sweep_queue::begin_retry(tx, viewer, run, task.id, Some(RECIPIENTS.into())).await?;
             }
         }
         let mut kinds = vec![run_template::SUMMARISE];

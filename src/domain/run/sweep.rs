@@ -28,7 +28,7 @@ use crate::kernel::{failpoint, limits};
 use crate::transact;
 
 /// Sweeps that can proceed, oldest first: of each run one that cancels and one other, and all those
-/// over records. In a paused run only the one that cancels proceeds.
+/// over records. In a paused run only the one that cancels proceeds, in a failed run none.
 pub async fn open(db: &Db) -> Result<Vec<Model>> {
     // Checked per sweep: there may be many paused runs, but there are few sweeps.
     let mut paused = Query::select();
@@ -38,6 +38,8 @@ pub async fn open(db: &Db) -> Result<Vec<Model>> {
         .and_where(Expr::col((run::Entity, run::Column::Id)).eq(Expr::col((Entity, Column::RunId))))
         .and_where(run::COLUMN.status.eq(RunStatus::Paused));
     let candidates = Entity::find()
+        // A literal, so that the partial index on sweeps that are not held is used.
+        .filter(Expr::cust("NOT sweep.held"))
         .filter(COLUMN.kind.eq(SweepKind::Cancel).or(COLUMN.run_id.is_null()).or(Expr::exists(paused).not()))
         .filter(stuck::is_free(Expr::col((Entity, Column::Id)), &[StuckWork::Sweep], db.now()));
     let mut sweeps = Entity::find()
@@ -59,7 +61,12 @@ pub async fn chunk(db: &WriteContext, sweep: &Model) -> Result<()> {
         let Some(fresh) = sweep_queue::lock_unmoved(tx, sweep).await? else { return Ok(()) };
         let is_stopped = run.status != RunStatus::InProgress && sweep.kind != SweepKind::Cancel;
         let last = match sweep.kind {
+            // It continues when the run is resumed or retried.
             _ if is_stopped && run.status == RunStatus::Paused => return Ok(()),
+            _ if is_stopped && run.status == RunStatus::Failed => {
+                return sweep_queue::set_held(tx, run.id, true).await;
+            }
+            // The run has ended for good.
             _ if is_stopped => None,
             SweepKind::Audience => audience::chunk(db, tx, viewer, &run, sweep).await?,
             SweepKind::FanOut => fan_out::chunk(tx, &run, sweep).await?,
@@ -81,7 +88,7 @@ pub async fn chunk(db: &WriteContext, sweep: &Model) -> Result<()> {
         }
         match (sweep.task_id, sweep.kind) {
             (Some(task_id), SweepKind::Retry) => super::task::retrying(tx, task_id, false).await?,
-            (Some(task_id), _) if sweep_queue::is_open_on(tx, task_id).await? => {}
+            (Some(task_id), _) if sweep_queue::is_open_on(tx, run.id, task_id).await? => {}
             (Some(task_id), _) => super::task::fan_out_done(tx, task_id, true).await?,
             (None, _) => {}
         }

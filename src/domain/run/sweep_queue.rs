@@ -1,9 +1,11 @@
 //! The queue of sweeps: large changes are inserted in the transaction that makes them; `sweep`
-//! applies them.
+//! applies them. Those of a failed run are held, with their positions, until the run is retried: they
+//! are marked, so that runs which are never retried are passed over by an index.
 
 use entity::id::*;
-use entity::run;
-use entity::sweep::{ActiveModel, COLUMN, Entity, Model, SweepKind};
+use entity::sweep::{ActiveModel, COLUMN, Column, Entity, Model, SweepKind};
+use entity::{RunStatus, run};
+use sea_orm::sea_query::Expr;
 use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, ModelTrait, QueryFilter, QuerySelect, Set};
 
 use crate::kernel::db::Tx;
@@ -30,6 +32,8 @@ pub(crate) async fn begin(
         reason: Set(reason),
         detail: Set(None),
         created_at: Set(tx.now()),
+        // A step that a worker held when the run failed may still complete.
+        held: Set(run.status == RunStatus::Failed),
     };
     row.insert(tx.db()).await?;
     Ok(())
@@ -43,11 +47,32 @@ pub(crate) async fn begin_once(tx: &Tx, viewer: &Viewer, run: &run::Model, kind:
     Ok(())
 }
 
+/// Begins the retry of a task's failed steps, in place of one that is still in progress: steps behind
+/// its position may have failed again.
+pub(crate) async fn begin_retry(
+    tx: &Tx,
+    viewer: &Viewer,
+    run: &run::Model,
+    task_id: TaskId,
+    reason: Option<String>,
+) -> Result<()> {
+    let earlier = Entity::delete_many().filter(COLUMN.run_id.eq(run.id)).filter(COLUMN.task_id.eq(task_id));
+    earlier.filter(COLUMN.kind.eq(SweepKind::Retry)).exec(tx.db()).await?;
+    begin(tx, viewer, run, Some(task_id), SweepKind::Retry, reason).await
+}
+
+/// Holds the sweeps of a run that has failed, or lets them continue when it is retried.
+pub(crate) async fn set_held(tx: &Tx, run: RunId, held: bool) -> Result<()> {
+    let of_run = Entity::update_many().col_expr(Column::Held, Expr::value(held)).filter(COLUMN.run_id.eq(run));
+    of_run.exec(tx.db()).await?;
+    Ok(())
+}
+
 /// True if a sweep that creates or changes a task's steps is still in progress; a retry has a mark of
 /// its own.
-pub(crate) async fn is_open_on(tx: &Tx, task: TaskId) -> Result<bool> {
-    let open = Entity::find().filter(COLUMN.task_id.eq(task)).filter(COLUMN.kind.ne(SweepKind::Retry));
-    Ok(open.one(tx.db()).await?.is_some())
+pub(crate) async fn is_open_on(tx: &Tx, run: RunId, task: TaskId) -> Result<bool> {
+    let open = Entity::find().filter(COLUMN.run_id.eq(run)).filter(COLUMN.task_id.eq(task));
+    Ok(open.filter(COLUMN.kind.ne(SweepKind::Retry)).one(tx.db()).await?.is_some())
 }
 
 /// True if a sweep of this kind is still in progress on the run.

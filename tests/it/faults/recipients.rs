@@ -15,6 +15,7 @@ mod interrupts;
 mod launches;
 mod letters;
 mod lists;
+mod midway;
 mod opt_outs;
 mod order;
 mod replies;

@@ -18,8 +18,8 @@ use crate::kernel::error::{Error, Result};
 use crate::kernel::limits;
 use crate::kernel::viewer::Viewer;
 
-/// Begins the sweeps of all completed single steps, for a failed run that is retried: those that it
-/// had when it failed are gone.
+/// Begins the sweeps of all completed single steps, for a failed run that is retried. One that it had
+/// when it failed continues behind its position, and leaves nothing to the new one.
 pub(in crate::domain::run) async fn begin_all(tx: &Tx, run: &run::Model, snapshot: &RunSnapshot) -> Result<()> {
     for key in snapshot.graph.dependents.keys().filter(|key| !snapshot.graph.fan_out_keys.contains(*key)) {
         if single(tx, run, key).await?.is_some_and(|step| step.status == StepStatus::Completed) {

@@ -62,8 +62,8 @@ pub(super) async fn chunk(
     Ok(last)
 }
 
-/// Condition for the records of the audience. For a run that repeats failed work: records that its
-/// family has neither reached nor skipped.
+/// Condition for the records of the audience. For a run that repeats failed work, or that runs have
+/// repeated before it was retried: records that its family has neither reached nor skipped.
 async fn condition(
     db: &Db,
     tx: &Tx,
@@ -71,7 +71,12 @@ async fn condition(
     instructions: &CampaignSnapshot,
     family: Option<&unreached::Family>,
 ) -> Result<Condition> {
-    let (Some(parent), Some(family)) = (run.parent_id, family) else { return full_audience(db, run, instructions) };
+    let Some(family) = family else { return full_audience(db, run, instructions) };
+    if family.base().id == run.id {
+        let left = record::COLUMN.id.not_in_subquery(family.closed());
+        return Ok(full_audience(db, run, instructions)?.add(left));
+    }
+    let parent = run.parent_id.ok_or_else(|| Error::internal("a repeat without its parent run"))?;
     let viewer = Viewer::engine(run.org_id);
     let parent = crate::domain::run::must_find(tx.db(), &viewer, parent).await?;
     // The run's own recipients don't count as reached: they are added in chunks.
@@ -143,19 +148,22 @@ pub(in crate::domain::run) async fn take_one(
     Ok((row.update(tx.db()).await?, added))
 }
 
-/// The family of a run that repeats failed work: an address reached by an earlier run of it counts
-/// as reached, whatever record has it now.
-async fn repeated_family(
+/// The family of a run that repeats failed work, or whose failed work other runs have repeated: an
+/// address reached by one of them counts as reached, whatever record has it now. A retry of a run
+/// that sends nothing does everything again.
+pub(super) async fn repeated_family(
     tx: &Tx,
     viewer: &Viewer,
     run: &run::Model,
     snapshot: &snapshot::RunSnapshot,
 ) -> Result<Option<unreached::Family>> {
     let only_failed = snapshot.instructions.as_ref().is_some_and(|instructions| instructions.only_failed);
-    if run.parent_id.is_none() || !only_failed || snapshot.test.is_some() {
+    if snapshot.test.is_some() {
         return Ok(None);
     }
-    Ok(Some(unreached::Family::of(tx.db(), viewer, run).await?))
+    let family = unreached::Family::of(tx.db(), viewer, run).await?;
+    let repeats = run.parent_id.is_some() && only_failed;
+    Ok(Some(family).filter(|family| repeats || (!family.is_single() && !snapshot.graph.silent)))
 }
 
 /// Builds recipients for records. A run that sends nothing has all of them, without addresses.

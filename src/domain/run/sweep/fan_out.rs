@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, HashMap};
 use entity::Actor;
 use entity::definition::{TaskDef, Trigger};
 use entity::id::*;
+use entity::run_record::{Outcome, RecipientReason};
 use entity::step::{self, Executor, StepReason, StepStatus};
 use entity::sweep::Model;
 use entity::{Channel, run, run_record};
 use sea_orm::sea_query::{Expr, ExprTrait, Query};
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{ActiveEnum, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use crate::domain::plan::run_template::{Executors, kind};
 use crate::domain::run::dependents::{self, DependencyEnd};
@@ -42,11 +43,42 @@ pub(super) async fn chunk(tx: &Tx, run: &run::Model, sweep: &Model) -> Result<Op
     // The chunk size counts steps, not recipients.
     let limit = Ord::max(limits::CHUNK / Ord::max(declared.steps.len() as u64, 1), 1);
     let recipients = select.order_by_asc(run_record::COLUMN.id).limit(limit).all(tx.db()).await?;
+    let last = recipients.last().filter(|_| recipients.len() as u64 == limit).map(|recipient| recipient.id.0);
     let recipients: Vec<(RunRecordId, Option<RecordId>)> =
         recipients.into_iter().map(|recipient| (recipient.id, recipient.record_id)).collect();
+    let recipients = without_finished(tx, run, &snapshot, recipients).await?;
     let created = make(tx, run, &snapshot, &task, declared, &recipients, None).await?;
-    let full = recipients.len() as u64 == limit || created < recipients.len();
-    Ok(recipients[..created].last().filter(|_| full).map(|recipient| recipient.0.0))
+    if created < recipients.len() {
+        return Ok(recipients[..created].last().map(|recipient| recipient.0.0));
+    }
+    Ok(last)
+}
+
+/// Skips the recipients that another run of the family has finished with since this one failed, and
+/// returns the others. Those with a message get their outcome from it when the run ends.
+async fn without_finished(
+    tx: &Tx,
+    run: &run::Model,
+    snapshot: &RunSnapshot,
+    recipients: Vec<(RunRecordId, Option<RecordId>)>,
+) -> Result<Vec<(RunRecordId, Option<RecordId>)>> {
+    let family = audience::repeated_family(tx, &Viewer::engine(run.org_id), run, snapshot).await?;
+    let Some(family) = family else { return Ok(recipients) };
+    let finished = family.closed_among(tx.db(), recipients.iter().filter_map(|recipient| recipient.1)).await?;
+    let (finished, left): (Vec<_>, Vec<_>) =
+        recipients.into_iter().partition(|recipient| recipient.1.is_some_and(|id| finished.contains(&id)));
+    if !finished.is_empty() {
+        let reason = RecipientReason::Other.with(Some("another run of the same audience has finished with it"));
+        run_record::Entity::update_many()
+            .col_expr(run_record::Column::Outcome, Expr::value(Outcome::Skipped.to_value()))
+            .col_expr(run_record::Column::Reason, Expr::value(reason))
+            .filter(any_of(tx.dialect(), run_record::COLUMN.id, finished.iter().map(|recipient| recipient.0)))
+            .filter(run_record::COLUMN.outcome.is_null())
+            .filter(close::nothing_sent())
+            .exec(tx.db())
+            .await?;
+    }
+    Ok(left)
 }
 
 /// Subquery: a step of the task exists for the recipient, as in a run whose recipients are retried.

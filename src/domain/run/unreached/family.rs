@@ -60,6 +60,18 @@ impl Family {
         records
     }
 
+    /// The given records that the family has finished with.
+    pub(in crate::domain::run) async fn closed_among(
+        &self,
+        db: &impl ConnectionTrait,
+        records: impl IntoIterator<Item = RecordId>,
+    ) -> Result<HashSet<RecordId>> {
+        let mut closed = self.closed();
+        closed.and_where(any_of(self.dialect, run_record::COLUMN.record_id, records));
+        let found = db.query_all(&closed).await?;
+        found.iter().map(|row| Ok(row.try_get_by_index(0)?)).collect()
+    }
+
     /// Messages that were, or may have been, sent to some normalized addresses: message, record,
     /// step and address. Excludes tests and meetings.
     pub(crate) async fn written(
@@ -129,7 +141,7 @@ impl Family {
     }
 
     /// True if the family has only one run.
-    pub(super) fn is_single(&self) -> bool {
+    pub(in crate::domain::run) fn is_single(&self) -> bool {
         self.all.len() == 1
     }
 

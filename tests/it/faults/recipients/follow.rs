@@ -176,10 +176,10 @@ both! {
         act(&world, "prepare", ["startStep", "completeStep"]).await;
         follow(&world, "prepare", 1).await;
         assert_eq!(counts(&world).await[..3], ["tell QUEUED - 500", "tell SKIPPED CONDITION_FALSE 1", "tell SKIPPED WAITED_FOR_FAILED 2"]);
-        // The run fails, and its sweep is gone.
+        // The run fails, and keeps its sweep.
         end(&world, "hold", ["startStep", "failStep"]).await;
         world.until_run(&run, "FAILED").await;
-        assert_eq!(world.number("SELECT COUNT(*) FROM sweep").await, 0);
+        assert_eq!(world.sql("SELECT kind FROM sweep").await, [["FOLLOW"]]);
         assert_eq!(counts(&world).await[2], "tell SKIPPED WAITED_FOR_FAILED 2");
         world.act("retryRun", "run", json!({ "id": run })).await;
         world.tick(false).await;

@@ -264,6 +264,11 @@ both! {
             all.into_iter().filter(|one| one.wrong > 0).map(|one| one.what).collect::<Vec<_>>()
         };
         assert!(found().await.is_empty());
+        // Nothing adds the rest of its audience.
+        world.force("UPDATE run SET audience_done = FALSE").await;
+        assert!(found().await.iter().any(|what| what.starts_with("no run stands still")), "{:?}", found().await);
+        world.force("UPDATE run SET audience_done = TRUE").await;
+        assert!(found().await.is_empty());
         world.force("UPDATE step SET status = 'SKIPPED', reason = 'PERSON' WHERE key = 'h1'").await;
         assert!(found().await.iter().any(|what| what.starts_with("no run stands still")), "{:?}", found().await);
         world.drop_unchecked().await;
