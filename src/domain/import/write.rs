@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 
 use super::Problem;
 use super::addresses::{self, Contact};
+use super::report;
 use super::row::{OptOut, Row};
 use crate::domain::audience::record as noun;
 use crate::domain::audience::stage::{self, Pipeline};
@@ -29,7 +30,8 @@ use crate::kernel::viewer::Viewer;
 use crate::kernel::{limits, validate};
 use crate::transact;
 
-/// Writes one chunk, and adds the problems found while writing.
+/// Writes one chunk, and adds the problems found while writing. Errors: CONFLICT if the import was
+/// taken for abandoned meanwhile.
 pub(super) async fn chunk(
     db: &WriteContext,
     viewer: &Viewer,
@@ -40,6 +42,7 @@ pub(super) async fn chunk(
 ) -> Result<import::Model> {
     let found = problems.clone();
     let (report, all) = transact!(db, |tx| {
+        report::lock_running(tx, report).await?;
         let (mut report, mut problems) = (report.clone(), found.clone());
         let rows = known_by_address(tx, viewer, &report, rows).await?;
         let mut opted_out = opted_out.to_vec();
