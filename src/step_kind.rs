@@ -12,6 +12,7 @@ pub mod update_record;
 pub mod wait;
 
 use chrono::{DateTime, Utc};
+use entity::id::RecordId;
 use entity::run_record::{Outcome as RecipientOutcome, RecipientReason};
 use entity::step::StepReason;
 use entity::{run, step};
@@ -157,6 +158,12 @@ pub trait Work: Send + Sync + 'static {
     fn unstorable(&self, outcome: &Outcome<Self::Outcome>, why: &str) -> Outcome<Self::Outcome> {
         let _ = outcome;
         Outcome::Failed { why: why.to_owned(), retryable: false, after: None, data: None }
+    }
+    /// The records that `record` may change. The settle locks the runs that react to it together with
+    /// the steps' own, in the order of their ids.
+    fn changed_records(&self, performed: &[(&step::Model, &Outcome<Self::Outcome>)]) -> Vec<RecordId> {
+        let _ = performed;
+        Vec::new()
     }
     /// Writes the outcomes' consequences to other tables. The steps are all of one run, as they are
     /// after the settle.

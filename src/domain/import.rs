@@ -77,8 +77,8 @@ pub struct Options {
 }
 
 /// Imports records of `kind` from `source`, and calls `progress` after each chunk. Errors:
-/// BAD_USER_INPUT for an unusable header; internal if the source can't be read, in which case
-/// earlier chunks are kept.
+/// BAD_USER_INPUT for an unusable header; CONFLICT if the import was taken for abandoned; internal if
+/// the source can't be read. In the latter two cases earlier chunks are kept.
 pub async fn import(
     db: &WriteContext,
     viewer: &Viewer,
@@ -323,6 +323,7 @@ async fn finish<R>(
     let found = file.columns.iter().filter_map(|column| column.typed.warning(&validate::printable(&column.name)));
     let warnings: Vec<String> = file.warnings.iter().cloned().chain(found).take(limits::IMPORT_WARNINGS).collect();
     transact!(db, |tx| {
+        report::lock_running(tx, report).await?;
         let seen = import_seen::Entity::delete_many().filter(import_seen::COLUMN.import_id.eq(report.id));
         seen.exec(tx.db()).await?;
         let mut row = report.clone().into_active_model();

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use entity::id::*;
 use entity::step::{self, StepReason, StepStatus, StepTransition};
-use entity::{AgentKind, CommunicationStatus, RunStatus, agent, communication};
+use entity::{Actor, AgentKind, CommunicationStatus, RunStatus, agent, communication};
 use sea_orm::sea_query::{Expr, ExprTrait, Query, SelectStatement};
 use sea_orm::{ActiveEnum, ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
@@ -252,6 +252,7 @@ async fn lapse(
     why: &ReasonText,
 ) -> Result<Vec<Change>> {
     let closed = matches!(transition, StepTransition::Skip | StepTransition::Lapse { retry: false });
+    let closer = closed.then(|| serde_json::to_value(Actor::engine())).transpose()?;
     let transitions = [transition];
     let lapses = SetTransition::new(StepStatus::InProgress, &transitions);
     let error = match why.code {
@@ -271,6 +272,7 @@ async fn lapse(
         .col_expr(step::Column::Error, error)
         .col_expr(step::Column::Reason, Expr::value(why.code.to_value()))
         .col_expr(step::Column::CompletedAt, Expr::value(closed.then(|| tx.now())))
+        .col_expr(step::Column::CompletedBy, Expr::value(closer))
         .filter(free)
         .exec_with_returning(tx.db())
         .await?;

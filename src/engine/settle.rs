@@ -105,7 +105,11 @@ async fn settle<W: Work>(
 ) -> Result<()> {
     let Some((first, _)) = performed.first() else { return Ok(()) };
     let engine = Viewer::engine(first.org_id);
+    let records = work.changed_records(performed);
     transact!(context.db, |tx| {
+        if !records.is_empty() {
+            runs::record_change::lock_runs(tx, &engine, &records, &[], Some(run_id)).await?;
+        }
         let run = runs::must_lock(tx, &engine, run_id, None).await?;
         let snapshot = runs::snapshot::of(tx.db(), &run).await?;
         let retry_policy = |step: &step::Model| snapshot.step(&step.key).and_then(|(_, declared)| declared.retry);

@@ -13,6 +13,7 @@ use super::{Claimed, Outcome, Work, batch_context};
 use crate::domain::audience::stage::{self, Pipeline};
 use crate::domain::content::templating;
 use crate::domain::plan::run_template::kind;
+use crate::domain::run::record_change;
 use crate::kernel::db::batch::any_of;
 use crate::kernel::db::dialect::{self, Type};
 use crate::kernel::db::{Db, Tx, WriteContext};
@@ -75,7 +76,13 @@ impl Work for UpdateRecord {
         Ok(outcomes.collect())
     }
 
-    /// Updates all records of the batch in one statement, with an event for each that has changed.
+    fn changed_records(&self, performed: &[(&step::Model, &Outcome<Self::Outcome>)]) -> Vec<RecordId> {
+        let changing = performed.iter().filter(|(_, outcome)| matches!(outcome.data(), Some(Some(_))));
+        changing.filter_map(|(step, _)| step.record_id).collect()
+    }
+
+    /// Updates all records of the batch in one statement, with an event for each that has changed,
+    /// to which other runs react.
     async fn record(
         &self,
         tx: &Tx,
@@ -115,13 +122,8 @@ impl Work for UpdateRecord {
             }
         }
         write(tx, &after).await?;
-        let engine = Viewer::engine(run.org_id);
-        for new in &after {
-            if let Some(old) = before.iter().find(|old| old.id == new.id) {
-                crate::domain::audience::record::emit_changes(tx, &engine, old, new);
-            }
-        }
-        Ok(())
+        let pairs = after.iter().filter_map(|new| Some((before.iter().find(|old| old.id == new.id)?, new)));
+        record_change::announce(tx, &Viewer::engine(run.org_id), &pairs.collect::<Vec<_>>(), Some(run.id)).await
     }
 }
 

@@ -33,6 +33,12 @@ const RULES: &[Rule] = &[
         "SELECT to_address, run_id FROM communication WHERE status = 'SENT' AND sent_at IS NULL",
     ),
     (
+        "a step that has ended says when, and by whom",
+        "SELECT COUNT(*) FROM step WHERE status IN ('COMPLETED', 'SKIPPED', 'FAILED')",
+        "SELECT key, run_id FROM step WHERE status IN ('COMPLETED', 'SKIPPED', 'FAILED') \
+         AND (completed_at IS NULL OR completed_by IS NULL)",
+    ),
+    (
         "a run has the time at which it ended, if it has ended",
         "SELECT COUNT(*) FROM run",
         "SELECT name, id FROM run WHERE (status IN ('COMPLETED', 'FAILED', 'CANCELLED')) <> (ended_at IS NOT NULL)",

@@ -238,7 +238,7 @@ pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Resu
 }
 
 /// Writes the given fields, which are checked, to a locked record, with its entries in the
-/// suppression list and its events. Errors: BAD_USER_INPUT.
+/// suppression list. The caller announces the change. Errors: BAD_USER_INPUT.
 pub(crate) async fn update_locked(tx: &Tx, viewer: &Viewer, before: &Model, fields: &Fields) -> Result<Model> {
     if fields.kind.as_ref().is_some_and(|kind| *kind != before.kind) {
         return Err(Refusal::input("kind", "can't be changed after creation").into());
@@ -260,9 +260,6 @@ pub(crate) async fn update_locked(tx: &Tx, viewer: &Viewer, before: &Model, fiel
             suppression::opt_out(tx, viewer, &[former, record.clone()]).await?;
         }
         _ => {}
-    }
-    if changed {
-        emit_changes(tx, viewer, before, &record);
     }
     Ok(record)
 }
@@ -345,22 +342,6 @@ pub fn search(name: &str, email: Option<&str>, external_id: Option<&str>) -> Str
 pub(crate) fn emit(tx: &Tx, viewer: &Viewer, kind: &str, record: &Model, payload: Value) {
     let event = Event::new(viewer.org_id, kind, &viewer.actor()).record(Some(record.id)).payload(payload);
     event::append(tx, event);
-}
-
-/// Appends one event for each change that has its own event kind, or else one `record.updated`.
-pub(crate) fn emit_changes(tx: &Tx, viewer: &Viewer, before: &Model, after: &Model) {
-    let mut named = false;
-    if before.stage != after.stage {
-        named = true;
-        emit(tx, viewer, "record.stage_changed", after, json!({ "from": before.stage, "to": after.stage }));
-    }
-    if before.unsubscribed_at.is_none() && after.unsubscribed_at.is_some() {
-        named = true;
-        emit(tx, viewer, "record.unsubscribed", after, json!({}));
-    }
-    if !named {
-        emit(tx, viewer, "record.updated", after, json!({}));
-    }
 }
 
 /// Returns the ids that are not records of the viewer's org.

@@ -17,11 +17,12 @@ use serde_json::{Value, json};
 
 use super::Problem;
 use super::addresses::{self, Contact};
+use super::report;
 use super::row::{OptOut, Row};
 use crate::domain::audience::record as noun;
 use crate::domain::audience::stage::{self, Pipeline};
 use crate::domain::audience::suppression;
-use crate::domain::run::interrupt;
+use crate::domain::run::{interrupt, record_change};
 use crate::kernel::db::batch::any_of;
 use crate::kernel::db::{Tx, WriteContext};
 use crate::kernel::error::Result;
@@ -29,7 +30,8 @@ use crate::kernel::viewer::Viewer;
 use crate::kernel::{limits, validate};
 use crate::transact;
 
-/// Writes one chunk, and adds the problems found while writing.
+/// Writes one chunk, and adds the problems found while writing. Errors: CONFLICT if the import was
+/// taken for abandoned meanwhile.
 pub(super) async fn chunk(
     db: &WriteContext,
     viewer: &Viewer,
@@ -40,6 +42,7 @@ pub(super) async fn chunk(
 ) -> Result<import::Model> {
     let found = problems.clone();
     let (report, all) = transact!(db, |tx| {
+        report::lock_running(tx, report).await?;
         let (mut report, mut problems) = (report.clone(), found.clone());
         let rows = known_by_address(tx, viewer, &report, rows).await?;
         let mut opted_out = opted_out.to_vec();
@@ -173,40 +176,34 @@ async fn upsert(
             .filter(record::COLUMN.kind.eq(report.kind.clone()))
             .order_by_asc(record::COLUMN.id)
     };
+    let known = || {
+        let ids = rows.iter().map(|row| row.external_id.clone());
+        known().filter(any_of(tx.dialect(), record::COLUMN.external_id, ids))
+    };
     // Lock order: runs before records. New opt-outs are skipped in their runs first, with all
     // records that have the same address.
-    let leaving: HashMap<&str, &Row> =
-        rows.iter().filter(|row| row.opt_out.is_some()).map(|row| (row.external_id.as_str(), row)).collect();
-    if !leaving.is_empty() || !opted_out.is_empty() {
-        let mut opting_out = known()
-            .filter(any_of(tx.dialect(), record::COLUMN.external_id, leaving.keys().copied()))
-            .all(tx.db())
-            .await?;
-        let existing: HashMap<String, Model> =
-            opting_out.iter().filter_map(|row| Some((row.external_id.clone()?, row.clone()))).collect();
-        opting_out.extend(
-            leaving.values().map(|row| merged(viewer, &report.kind, existing.get(&row.external_id), row, tx.now())),
-        );
-        let was_opted_out = |row: &Model| {
-            let before = row.external_id.as_ref().and_then(|id| existing.get(id));
-            before.is_some_and(|before| before.unsubscribed_at.is_some())
-        };
-        opting_out.retain(|row| !was_opted_out(row));
-        // Addresses without a record: one with nothing but the address stands for each.
-        opting_out.extend(opted_out.iter().map(|(channel, address)| {
-            let (address, mut row) = (Some(Some(address.clone())), Row::default());
-            *(if *channel == Channel::Email { &mut row.email } else { &mut row.phone }) = address;
-            merged(viewer, &report.kind, None, &row, tx.now())
-        }));
-        interrupt::opted_out(tx, &Viewer::engine(viewer.org_id), &opting_out).await?;
+    let existing: HashMap<String, Model> =
+        known().all(tx.db()).await?.into_iter().filter_map(|row| Some((row.external_id.clone()?, row))).collect();
+    let (mut changing, mut leaving) = (Vec::new(), Vec::new());
+    for row in rows {
+        let before = existing.get(&row.external_id);
+        let after = merged(viewer, &report.kind, before, row, tx.now());
+        changing.extend(before.filter(|before| **before != after).map(|before| before.id));
+        if row.opt_out.is_some() && before.is_none_or(|before| before.unsubscribed_at.is_none()) {
+            leaving.extend(before.cloned());
+            leaving.push(after);
+        }
     }
+    // Addresses without a record: one with nothing but the address stands for each.
+    leaving.extend(opted_out.iter().map(|(channel, address)| {
+        let (address, mut row) = (Some(Some(address.clone())), Row::default());
+        *(if *channel == Channel::Email { &mut row.email } else { &mut row.phone }) = address;
+        merged(viewer, &report.kind, None, &row, tx.now())
+    }));
+    record_change::lock_runs(tx, viewer, &changing, &leaving, None).await?;
+    interrupt::opted_out(tx, &Viewer::engine(viewer.org_id), &leaving).await?;
     noun::external_ids::lock(tx, viewer, &report.kind).await?;
-    let found = known()
-        .filter(any_of(tx.dialect(), record::COLUMN.external_id, rows.iter().map(|row| row.external_id.clone())))
-        .order_by_asc(record::COLUMN.id)
-        .lock_exclusive()
-        .all(tx.db())
-        .await?;
+    let found = known().lock_exclusive().all(tx.db()).await?;
     let found: HashMap<&str, &Model> =
         found.iter().filter_map(|row| Some((row.external_id.as_deref()?, row))).collect();
     let staged = rows.iter().any(|row| row.stage.as_ref().is_some_and(Option::is_some));
@@ -259,11 +256,12 @@ async fn upsert(
     let former = written.iter().filter_map(|after| Some(suppression::as_before(before(after)?, after)));
     let closed: Vec<Model> = former.chain(written.iter().cloned()).collect();
     suppression::opt_out(tx, viewer, &closed).await?;
+    let mut changes = Vec::new();
     for after in &written {
-        match after.external_id.as_deref().and_then(|id| found.get(id)) {
+        match before(after) {
             Some(before) => {
                 report.updated += 1;
-                noun::emit_changes(tx, viewer, before, after);
+                changes.push((before, after));
             }
             None => {
                 report.created += 1;
@@ -271,7 +269,7 @@ async fn upsert(
             }
         }
     }
-    Ok(())
+    record_change::announce(tx, viewer, &changes, None).await
 }
 
 /// Returns the row without a stage that its kind's pipeline does not have, and reports it.

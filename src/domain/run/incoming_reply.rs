@@ -10,7 +10,8 @@ use sea_orm::sea_query::ExprTrait;
 use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, QueryFilter, Set};
 use serde_json::json;
 
-use super::{carried_replies, interrupt, must_lock};
+use super::unreached::Family;
+use super::{carried_replies, interrupt, must_find, must_lock};
 use crate::domain::message::communication as ledger;
 use crate::domain::message::reply::{follow_up, message_ids};
 use crate::kernel::db::batch::any_of;
@@ -57,6 +58,10 @@ pub async fn record(db: &WriteContext, viewer: &Viewer, incoming: &IncomingReply
     let external_id = incoming.external_id.as_deref().map(|id| validate::name("externalId", id)).transpose()?;
     let found = answered(db, viewer, incoming).await?;
     transact!(db, |tx| {
+        if !found.test {
+            let answered = must_find(tx.db(), viewer, found.run_id).await?;
+            Family::of(tx.db(), viewer, &answered).await?.lock(tx).await?;
+        }
         let run = must_lock(tx, viewer, found.run_id, None).await?;
         if let Some(id) = &external_id {
             let before =

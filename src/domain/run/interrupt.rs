@@ -13,7 +13,7 @@ use entity::run_record::{self, Outcome};
 use entity::step::{self, StepReason, StepStatus};
 use entity::{PhaseStatus, RunStatus, RunType, record, run, task};
 use sea_orm::sea_query::{Expr, ExprTrait, Query};
-use sea_orm::{ActiveEnum, ColumnTrait, Condition, EntityTrait, QueryFilter, QuerySelect};
+use sea_orm::{ActiveEnum, ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
 pub use raise::raise;
 
@@ -240,25 +240,51 @@ fn open_runs(tx: &Tx, records: &[RecordId], addresses: &[String]) -> Condition {
     Condition::all().add(heard).add(run::COLUMN.run_type.ne(RunType::Guided))
 }
 
-/// Locks the runs that may have open steps for some records, and the run of a step, in one
-/// statement and in the order of their ids.
-pub(crate) async fn lock_runs_of(
-    tx: &Tx,
-    viewer: &Viewer,
-    records: &[RecordId],
-    step: Option<StepId>,
-) -> Result<Vec<run::Model>> {
-    lock_runs(tx, viewer, open_runs(tx, records, &[]), step).await
+/// Maximum number of snapshots that are read at once.
+const SNAPSHOTS: usize = 100;
+
+/// Returns the runs that may have open steps for some records and in which one of these events has an
+/// effect. Others need no lock: what a run reacts to never changes once it has begun.
+pub(super) async fn reacting(tx: &Tx, viewer: &Viewer, records: &[RecordId], names: &[&str]) -> Result<Vec<RunId>> {
+    if records.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut reacting = Vec::new();
+    for part in ids(tx, viewer, open_runs(tx, records, &[])).await?.chunks(SNAPSHOTS) {
+        let snapshots = super::snapshot::of_begun(tx.db(), viewer, part).await?;
+        let reacts = |snapshot: &RunSnapshot| names.iter().any(|name| early_events::affects_run(snapshot, name));
+        reacting.extend(snapshots.into_iter().filter(|(_, snapshot)| reacts(snapshot)).map(|(run, _)| run));
+    }
+    Ok(reacting)
 }
 
-async fn lock_runs(tx: &Tx, viewer: &Viewer, at_work: Condition, step: Option<StepId>) -> Result<Vec<run::Model>> {
-    use sea_orm::{QueryOrder, QuerySelect};
-    let mut condition = Condition::any().add(at_work);
-    if let Some(id) = step {
-        let mut of = Query::select();
-        of.column(step::Column::RunId).from(step::Entity).and_where(step::COLUMN.id.eq(id));
-        condition = condition.add(run::COLUMN.id.in_subquery(of));
+/// Returns the runs that may have open steps for some records or for their addresses.
+pub(super) async fn open_for_opt_out(tx: &Tx, viewer: &Viewer, records: &[record::Model]) -> Result<Vec<RunId>> {
+    if records.is_empty() {
+        return Ok(Vec::new());
     }
+    let (records, keys) = records_and_keys(records);
+    ids(tx, viewer, open_runs(tx, &records, &keys)).await
+}
+
+fn records_and_keys(records: &[record::Model]) -> (Vec<RecordId>, Vec<String>) {
+    (records.iter().map(|record| record.id).collect(), crate::domain::audience::suppression::keys(records))
+}
+
+async fn ids(tx: &Tx, viewer: &Viewer, condition: Condition) -> Result<Vec<RunId>> {
+    let runs = run::Entity::find().select_only().column(run::Column::Id).filter(run::COLUMN.org_id.eq(viewer.org_id));
+    Ok(runs.filter(condition).into_tuple().all(tx.db()).await?)
+}
+
+/// Locks runs in one statement, in the order of their ids.
+pub(super) async fn lock_in_order(tx: &Tx, viewer: &Viewer, runs: Vec<RunId>) -> Result<Vec<run::Model>> {
+    if runs.is_empty() {
+        return Ok(Vec::new());
+    }
+    lock(tx, viewer, Condition::all().add(any_of(tx.dialect(), run::COLUMN.id, runs))).await
+}
+
+async fn lock(tx: &Tx, viewer: &Viewer, condition: Condition) -> Result<Vec<run::Model>> {
     Ok(run::Entity::find()
         .filter(run::COLUMN.org_id.eq(viewer.org_id))
         .filter(condition)
@@ -268,10 +294,17 @@ async fn lock_runs(tx: &Tx, viewer: &Viewer, at_work: Condition, step: Option<St
         .await?)
 }
 
-/// Applies an event about records to every run that is working on them; the caller changes the
-/// records' rows.
-pub(crate) async fn interrupt_records(tx: &Tx, viewer: &Viewer, records: &[RecordId], name: &str) -> Result<()> {
-    for run in lock_runs_of(tx, viewer, records, None).await? {
+/// Applies an event about records to every run that is working on them, except the one whose step
+/// caused it; the caller changes the records' rows.
+pub(crate) async fn interrupt_records(
+    tx: &Tx,
+    viewer: &Viewer,
+    records: &[RecordId],
+    name: &str,
+    except: Option<RunId>,
+) -> Result<()> {
+    let runs = reacting(tx, viewer, records, &[name]).await?.into_iter().filter(|run| Some(*run) != except);
+    for run in lock_in_order(tx, viewer, runs.collect()).await? {
         let recipients = run_record::Entity::find()
             .filter(run_record::COLUMN.run_id.eq(run.id))
             .filter(any_of(tx.dialect(), run_record::COLUMN.record_id, records.iter().copied()))
@@ -291,9 +324,11 @@ pub(crate) async fn interrupt_records(tx: &Tx, viewer: &Viewer, records: &[Recor
 /// their unsent messages are suppressed, and the event interrupts. The caller changes the records'
 /// rows.
 pub(crate) async fn opted_out(tx: &Tx, viewer: &Viewer, records: &[record::Model]) -> Result<()> {
-    let (ids, keys): (Vec<RecordId>, _) =
-        (records.iter().map(|record| record.id).collect(), crate::domain::audience::suppression::keys(records));
-    for run in lock_runs(tx, viewer, open_runs(tx, &ids, &keys), None).await? {
+    if records.is_empty() {
+        return Ok(());
+    }
+    let (ids, keys) = records_and_keys(records);
+    for run in lock(tx, viewer, open_runs(tx, &ids, &keys)).await? {
         let affected = Condition::any()
             .add(any_of(tx.dialect(), run_record::COLUMN.record_id, ids.iter().copied()))
             .add(any_of(tx.dialect(), run_record::Column::AddressKey, keys.iter().cloned()));

@@ -16,6 +16,7 @@ use super::dependents::DependencyEnd;
 use super::permissions::{Action, RunContext, check_allowed};
 use super::snapshot::{self, RunSnapshot};
 use super::step::Change;
+use super::unreached::Family;
 use super::{must_lock, task};
 use crate::domain::plan::run_template;
 use crate::kernel::db::batch::{any_of, insert_all};
@@ -52,6 +53,9 @@ pub async fn repeat(
             return check_allowed(&found, &RunContext::default(), Action::Repeat).map(|()| found);
         };
         let campaign = crate::domain::plan::campaign::must_lock(tx, viewer, campaign_id, None).await?;
+        if failed {
+            Family::of(tx.db(), viewer, &found).await?.lock(tx).await?;
+        }
         let parent = must_lock(tx, viewer, id, None).await?;
         let action = if failed { Action::RepeatFailed } else { Action::Repeat };
         let context = RunContext::read(tx.db(), viewer, &parent, Some(campaign.status), action).await?;

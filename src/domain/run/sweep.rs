@@ -117,6 +117,7 @@ async fn redraft(tx: &Tx, viewer: &Viewer, run: &run::Model, sweep: &Model) -> R
         .update()?
         .col_expr(step::Column::AvailableAt, Expr::value(tx.now()))
         .col_expr(step::Column::CompletedAt, Expr::value(Option::<chrono::DateTime<chrono::Utc>>::None))
+        .col_expr(step::Column::CompletedBy, Expr::value(Option::<serde_json::Value>::None))
         .col_expr(step::Column::Reason, Expr::value(StepReason::ReviewRejected.to_value()))
         .filter(any_of(tx.dialect(), step::COLUMN.id, drafts.iter().map(|row| row.step_id)))
         .exec_with_returning(tx.db())

@@ -37,6 +37,7 @@ both! {
             ("UPDATE step SET error = 'x', status = 'FAILED' WHERE kind = 'summarise'".to_owned(), "folding the log"),
             ("UPDATE step SET attempt_count = 3 WHERE kind = 'draft_message'".to_owned(), "attempts of a step"),
             ("UPDATE step SET failure_count = 9 WHERE kind = 'send_message'".to_owned(), "only a step in progress"),
+            ("UPDATE step SET completed_by = NULL WHERE kind = 'draft_message'".to_owned(), "a step that has ended"),
             ("UPDATE phase SET status = 'FAILED'".to_owned(), "the status of every task, phase and run"),
             ("UPDATE communication SET reserved_at = NULL".to_owned(), "nothing is sent without a reservation"),
             ("UPDATE communication SET to_address = 'same@example.com'".to_owned(), "an address gets one message"),

@@ -4,6 +4,7 @@
 mod again;
 mod approvals;
 mod calls;
+mod changes;
 mod corrected;
 mod delays;
 mod doubles;

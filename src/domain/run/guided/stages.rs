@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use super::active_step;
 use crate::domain::audience::stage;
 use crate::domain::message::activity::{self, NewActivity};
-use crate::domain::run::interrupt;
+use crate::domain::run::record_change;
 use crate::kernel::db::WriteContext;
 use crate::kernel::db::batch::any_of;
 use crate::kernel::error::Result;
@@ -36,7 +36,8 @@ pub async fn update(
     }
     transact!(db, |tx| {
         // Runs are locked before records, always in the order of their ids.
-        interrupt::lock_runs_of(tx, viewer, &ids, Some(step)).await?;
+        let own = crate::domain::run::step::must_find(tx.db(), viewer, step).await?.run_id;
+        record_change::lock_runs(tx, viewer, &ids, &[], Some(own)).await?;
         let active = active_step::enter(tx, viewer, step).await?;
         let before = record::Entity::find()
             .filter(record::COLUMN.org_id.eq(viewer.org_id))
@@ -73,11 +74,11 @@ pub async fn update(
                 .await?;
         }
         let after = crate::domain::audience::record::find_all(tx.db(), viewer, &ids).await?;
-        let mut done = Vec::new();
+        let (mut changes, mut done) = (Vec::new(), Vec::new());
         let mut counted: BTreeMap<String, i64> = BTreeMap::new();
         for old in moved() {
             let Some(new) = after.iter().find(|new| new.id == old.id) else { continue };
-            crate::domain::audience::record::emit_changes(tx, viewer, old, new);
+            changes.push((old, new));
             let from = old.stage.as_deref().unwrap_or("no stage");
             done.push(NewActivity {
                 record_id: Some(old.id),
@@ -87,10 +88,9 @@ pub async fn update(
             });
             *counted.entry(activity::counter(&old.kind, "Updated")).or_default() += 1;
         }
-        let changed: Vec<RecordId> = moved().map(|record| record.id).collect();
+        record_change::announce(tx, viewer, &changes, Some(own)).await?;
         let counted: Vec<(String, i64)> = counted.into_iter().collect();
         activity::write(tx, &viewer.actor(), &run, active.step.id, done, &counted).await?;
-        interrupt::interrupt_records(tx, &Viewer::engine(viewer.org_id), &changed, "record.stage_changed").await?;
         tx.set_result(active.step.id);
         let mut after = after;
         after.sort_by_key(|record| ids.iter().position(|id| *id == record.id));

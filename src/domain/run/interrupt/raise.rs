@@ -68,7 +68,7 @@ pub async fn raise(
             event::append(tx, event.payload(payload.clone()));
         }
         if run.is_none() {
-            interrupt_records(tx, viewer, records, &name).await?;
+            interrupt_records(tx, viewer, records, &name, None).await?;
         }
         match (run, records.first()) {
             (Some(id), _) => tx.set_result(id),

@@ -185,12 +185,12 @@ pub(crate) fn row(
         "to_available": dialect::time(storable::after(available, chrono::Duration::zero())),
         "to_failures": failures,
         "to_completed": closed.then(|| dialect::time(tx.now())),
-        "to_by": closed.then_some(actor),
+        "to_by": actor,
     })
 }
 
 /// SQL condition: the step was interrupted during its lease and its work ended without a result; it
-/// is not retried.
+/// is not retried, and what ended it is not a failure of its own.
 const INTERRUPTED: &str = "step.reason = 'INTERRUPTED' AND (v.to_status = 'QUEUED' OR v.to_reason = 'NO_MESSAGE')";
 
 /// Settles the steps whose lease the holder still has. A late settle matches no row.
@@ -211,8 +211,9 @@ pub(crate) async fn update(tx: &Tx, owner: &str, rows: Vec<Value>) -> Result<Vec
         "UPDATE step SET status = CASE WHEN {INTERRUPTED} THEN 'SKIPPED' ELSE v.to_status END, result = v.to_result, \
          error = CASE WHEN {INTERRUPTED} THEN step.error ELSE v.to_error END, \
          reason = CASE WHEN {INTERRUPTED} THEN step.reason ELSE v.to_reason END, available_at = v.to_available, \
-         failure_count = v.to_failures, \
-         completed_at = CASE WHEN {INTERRUPTED} THEN $3 ELSE v.to_completed END, completed_by = v.to_by, lease_owner = NULL, \
+         failure_count = CASE WHEN {INTERRUPTED} THEN step.failure_count ELSE v.to_failures END, \
+         completed_at = CASE WHEN {INTERRUPTED} THEN $3 ELSE v.to_completed END, \
+         completed_by = CASE WHEN {INTERRUPTED} OR v.to_completed IS NOT NULL THEN v.to_by END, lease_owner = NULL, \
          lease_token = NULL, lease_expires_at = NULL, \
          lapse_count = CASE WHEN v.to_status = 'QUEUED' THEN 0 ELSE lapse_count END, revision = revision + 1 FROM {} WHERE step.id = v.of_id \
          AND step.attempt_count = v.of_attempt AND step.status = 'IN_PROGRESS' AND step.lease_owner = $2 RETURNING *",

@@ -15,6 +15,7 @@ use super::{left_out_yet_reachable, open_ended};
 use crate::domain::audience::suppression::key;
 use crate::domain::message::communication::normalized_address;
 use crate::domain::run::snapshot;
+use crate::kernel::db::Tx;
 use crate::kernel::db::batch::any_of;
 use crate::kernel::db::dialect::Dialect;
 use crate::kernel::error::{Error, Refusal, Result};
@@ -33,6 +34,16 @@ impl Family {
     pub(crate) async fn of(db: &impl ConnectionTrait, viewer: &Viewer, run: &Model) -> Result<Self> {
         let mut found = families(db, viewer, std::slice::from_ref(run)).await?;
         found.remove(&run.id).ok_or_else(|| Error::internal("a run without a family"))
+    }
+
+    /// Locks the family's runs, in the order of their ids. A repeat of failed work is queued, and a reply
+    /// is recorded, under these locks: the repeat finds every reply that came before it, and a reply every
+    /// repeat that was queued before.
+    pub(in crate::domain::run) async fn lock(&self, tx: &Tx) -> Result<()> {
+        let runs = Entity::find().select_only().column(Column::Id).filter(any_of(self.dialect, COLUMN.id, self.ids()));
+        let runs = runs.order_by_asc(COLUMN.id).lock_exclusive().into_tuple::<RunId>();
+        runs.all(tx.db()).await?;
+        Ok(())
     }
 
     /// Checks that no other run of the family is open: it might reach the same recipients.

@@ -4,7 +4,7 @@
 use entity::import::ImportStatus;
 use serde_json::json;
 use sortie::domain::import::{Options, import_with};
-use sortie::kernel::error::Error;
+use sortie::kernel::error::{Code, Error};
 
 use super::take;
 use crate::harness::life::Home;
@@ -65,6 +65,51 @@ both! {
         let found = world.ask(imports, json!({})).await["imports"]["nodes"][0].clone();
         assert_eq!(found["status"], "FAILED");
         assert!(found["failure"].as_str().unwrap().contains("interrupted") && found["endedAt"].is_string(), "{found}");
+        world.end().await;
+    }
+}
+
+both! {
+    async fn an_import_that_was_given_up_does_not_come_back(kind) {
+        let world = World::without_server(kind, None).await;
+        let text = (0..1_200).fold("external_id,name\n".to_owned(), |all, i| all + &format!("S-{i},N {i}\n"));
+        let (reached, first_chunk) = tokio::sync::oneshot::channel();
+        let (go_on, stalled) = std::sync::mpsc::channel::<()>();
+        let (ended, outcome) = tokio::sync::oneshot::channel();
+        let (db, viewer, runtime) = (world.db.write(), world.viewer.clone(), tokio::runtime::Handle::current());
+        let import = std::thread::spawn(move || {
+            let options = Options { kind: "lead".into(), file: "slow.csv".into(), ..Options::default() };
+            let mut reached = Some(reached);
+            // The upload stalls after its first chunk.
+            let stall = |_: &entity::import::Model, _: &[_]| {
+                if let Some(reached) = reached.take() {
+                    reached.send(()).unwrap();
+                    stalled.recv().unwrap();
+                }
+            };
+            let done = runtime.block_on(import_with(&db, &viewer, &options, text.as_bytes(), stall));
+            assert!(ended.send(done).is_ok());
+        });
+        first_chunk.await.unwrap();
+        let now = world.clock.now();
+        world.clock.set(now + chrono::Duration::minutes(11));
+        world.forget().await;
+        let imports = "{ imports { nodes { status failure endedAt rows } } }";
+        let given_up = world.ask(imports, json!({})).await["imports"]["nodes"][0].clone();
+        assert_eq!(given_up["status"], "FAILED", "{given_up}");
+        go_on.send(()).unwrap();
+        match outcome.await.unwrap() {
+            Err(Error::Refused(refusal)) => {
+                assert!(matches!(refusal.code, Code::Conflict), "{refusal:?}");
+                assert!(refusal.message.contains("import the file again"), "{}", refusal.message);
+            }
+            other => panic!("the import went on: {other:?}"),
+        }
+        import.join().unwrap();
+        // Nothing was written after its end.
+        assert_eq!(world.ask(imports, json!({})).await["imports"]["nodes"][0], given_up);
+        assert_eq!(json!(world.number("SELECT COUNT(*) FROM record").await), given_up["rows"]);
+        assert_eq!(world.number("SELECT COUNT(*) FROM import_seen").await, 0);
         world.end().await;
     }
 }

@@ -1,10 +1,12 @@
 //! A reply is shown to somebody whenever it arrives; a test run shows and uses its test address
 //! only.
 
+use sea_orm::ConnectionTrait;
 use serde_json::{Value, json};
 
+use super::again::{repeat, through};
 use super::reviewed;
-use crate::harness::World;
+use crate::harness::{Kind, World};
 
 const REPLY: &str =
     "mutation($id: ID!) { recordReply(input: { communicationId: $id, body: \"Yes, tell me more\" }) { reply { id } } }";
@@ -30,6 +32,39 @@ both! {
         assert_eq!(todo, json!([{ "title": "Handle the reply from Lead 0", "note": "Yes, tell me more", "status": "OPEN", "record": { "name": "Lead 0" } }]));
         world.end().await;
     }
+}
+
+/// A repeat that is queued while a reply to its family is being recorded begins after it. On SQLite
+/// there is one writer, so that this is about Postgres.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repeat_waits_for_a_reply_that_is_being_recorded() {
+    if !crate::harness::postgres::available() {
+        return;
+    }
+    let (world, sink, plan) = super::again::world_of(Kind::Postgres, 1, 2).await;
+    let first = world.launch(&plan).await;
+    reviewed(&world, &first).await;
+    through(&world, &first, "COMPLETED").await;
+    sink.refuse("@refused-a");
+    let second = repeat(&world, &first).await;
+    through(&world, &second, "COMPLETED").await;
+    sink.refuse("nobody");
+    // The lock that a reply to the first run holds until its commit.
+    let held = world.db.write().begin().await.unwrap();
+    held.db().execute_unprepared("SELECT 1 FROM run WHERE parent_id IS NULL FOR UPDATE").await.unwrap();
+    let third = repeat(&world, &second);
+    let reply = async {
+        let waiting =
+            "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        while world.number(waiting).await == 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(world.number("SELECT COUNT(*) FROM run").await, 2, "the repeat is not visible yet");
+        world.db.write().end(held, Ok(()), &mut 0).await.unwrap().unwrap();
+    };
+    let (third, ()) = tokio::join!(third, reply);
+    assert_eq!(through(&world, &third, "COMPLETED").await["outcome"], "1 of 1 sent, 0 failed, 0 skipped");
+    world.end().await;
 }
 
 both! {
