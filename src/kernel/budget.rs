@@ -56,11 +56,11 @@ pub const TREE: usize = 64;
 pub const LOOPS: usize = 4;
 /// Maximum nesting of `if`, `elif` and `for`; an `elif` counts as nested in the `if` before it.
 pub const BLOCKS: usize = 48;
-/// Maximum size of the input values of a condition or a template with loops, in bytes.
+/// Maximum size of the input values of a condition or a template, in bytes.
 pub const VALUES_BYTES: usize = 1024 * 1024;
-/// Total bytes of values that a template's loops may pass over; its fuel is derived from it.
+/// Total bytes of values that a template may pass over; its fuel is derived from it.
 pub const LOOP_BYTES: usize = 1_500_000_000;
-/// Minimum fuel of loops, however large the values are.
+/// Minimum fuel of a template that joins no values, however large they are; with joins it is less.
 pub const FUEL_LEAST: u64 = 5_000;
 /// Size of the cache of parsed texts, in bytes of source; parsed, they take up to a hundred times
 /// as much.
