@@ -9,9 +9,9 @@
 //!    in multiples of its input values: a template or condition that could build more than
 //!    [`GROWTH`] times as much, or lists within lists, is rejected. So memory is bounded before
 //!    anything is evaluated.
-//! 3. *Time ends.* Loops burn fuel (minijinja) or steps ([`Steps`]: CEL) and check the clock; one
-//!    iteration costs no more than a few passes over the values. The work of a JSON Schema is
-//!    counted in advance.
+//! 3. *Time ends.* Templates burn fuel by the size of their values (minijinja), loops of conditions
+//!    burn steps ([`Steps`]: CEL), and both check the clock; one iteration costs no more than a few
+//!    passes over the values. The work of a JSON Schema is counted in advance.
 //!
 //! Together: evaluation ends at its deadline, except for the current operation, which is linear in
 //! bounded values. It runs on threads of its own ([`run`]), a bounded number of them, so that

@@ -1,8 +1,9 @@
 //! Variables available to conditions and templates of a run's steps: the record, the campaign's
 //! variables, results of earlier steps.
 //!
-//! Results are kept as texts, once for all steps of a batch, and parsed for one step at a time: parsed, nested
-//! objects take a hundred times as much. Only the results that a step's texts name are read.
+//! Results are kept as texts, once for all steps of a batch, and parsed for one step at a time:
+//! parsed, nested objects take a hundred times as much. Only the results that a step's texts name
+//! are read.
 
 pub mod mentions;
 
