@@ -119,26 +119,26 @@ pub async fn apply(db: &WriteContext, viewer: &Viewer, text: &str, planned: bool
     };
     let items = Arc::new(items);
     validate::judge(db, viewer, &items).await?;
-    let found = Mutex::new(Applied::default());
+    let found = Mutex::new((Vec::new(), Vec::new()));
     // Problems, or a mere plan, roll the transaction back; the findings are kept outside of it.
     let outcome: Result<()> = transact!(db, |tx| {
-        let mut applied = Applied { changes: Vec::new(), problems: problems.clone() };
+        let (mut changes, mut found_here) = (Vec::new(), problems.clone());
         // Most names need not be unique. The lock lets the second of two concurrent applications of
         // the same manifest see the objects that the first created.
         dialect::lock_name(tx, &format!("manifests of {}", viewer.org_id)).await?;
         for item in items.iter() {
             match apply_one(tx, viewer, &item.declaration, item.nth).await {
-                Ok(change) => applied.changes.push(change),
-                Err(Error::Refused(refusal)) => applied.problems.extend(problems_of(&written, item, &refusal)),
+                Ok(change) => changes.push(change),
+                Err(Error::Refused(refusal)) => found_here.extend(problems_of(item, &refusal)),
                 // A previous item failed in the database, which rejects further statements of the
                 // transaction.
-                Err(err) if err.db().is_some_and(error_codes::is_aborted) && !applied.problems.is_empty() => break,
+                Err(err) if err.db().is_some_and(error_codes::is_aborted) && !found_here.is_empty() => break,
                 Err(err) => return Err(err),
             }
         }
-        let stop = planned || !applied.problems.is_empty();
+        let stop = planned || !found_here.is_empty();
         if let Ok(mut found) = found.lock() {
-            *found = applied;
+            *found = (changes, found_here);
         }
         if stop { Err(Refusal::conflict(STOPPED).into()) } else { Ok(()) }
     });
@@ -147,51 +147,58 @@ pub async fn apply(db: &WriteContext, viewer: &Viewer, text: &str, planned: bool
         Err(Error::Refused(refusal)) if refusal.message == STOPPED => {}
         Err(err) => return Err(err),
     }
-    Ok(found.into_inner().unwrap_or_default())
+    let (changes, found) = found.into_inner().unwrap_or_default();
+    let problems = match found.is_empty() {
+        true => Vec::new(),
+        // No writer waits for the lines: the transaction has ended.
+        false => {
+            let locate = move |_| found.into_iter().map(|one: Found| one.located(&written)).collect();
+            budget::run_here(locate).await?
+        }
+    };
+    Ok(Applied { changes, problems })
 }
 
 const STOPPED: &str = "the manifest was not applied";
 
-/// Turns a rejection into problems, each with the line of its part.
-fn problems_of(written: &YamlDocument, item: &Item, refusal: &Refusal) -> Vec<Problem> {
+/// A problem whose line is still to be found.
+#[derive(Clone, Debug)]
+struct Found {
+    path: String,
+    /// The same path with list items by index, not by name.
+    written_at: Option<String>,
+    message: String,
+}
+
+impl Found {
+    /// Adds the line of the part, or of its nearest written ancestor.
+    fn located(self, written: &YamlDocument) -> Problem {
+        let Self { path, written_at, message } = self;
+        let exact = written_at.map(|path| path.replace('[', ".").replace(']', ""));
+        // First by index, down to the item of a list.
+        let by_index = exact.as_deref().map(|path| written.nearest(path));
+        let by_index = by_index.filter(|(_, found)| found.matches('.').count() > 1);
+        let by_name = || Some(written.nearest(&path)).filter(|(_, found)| !found.is_empty() || path.is_empty());
+        let line = by_index.or_else(by_name).and_then(|(line, _)| i32::try_from(line).ok());
+        Problem { line, path, message }
+    }
+}
+
+/// Turns a rejection into problems. Their lines are found after the transaction.
+fn problems_of(item: &Item, refusal: &Refusal) -> Vec<Found> {
     let at = |below: &str| if below.is_empty() { item.path.clone() } else { format!("{}.{below}", item.path) };
     let written_at = |below: &str| Some(format!("{}.{below}", item.index_path));
     if let Some(problems) = refusal.details.get("problems").and_then(|problems| problems.as_array()) {
         let text = |problem: &serde_json::Value, name: &str| problem[name].as_str().unwrap_or_default().to_owned();
         let each = problems.iter().map(|problem| {
             let path = text(problem, "path");
-            problem_at(written, at(&path), written_at(&path), text(problem, "message"))
+            Found { path: at(&path), written_at: written_at(&path), message: text(problem, "message") }
         });
         return each.collect();
     }
     let field = refusal.details.get("field").and_then(|field| field.as_str()).unwrap_or_default();
     let message = refusal.message.strip_prefix(&format!("{field}: ")).unwrap_or(&refusal.message).to_owned();
-    vec![problem_at(written, at(field), written_at(field), message)]
-}
-
-/// Builds a problem with the line of its part, or of the part's nearest written ancestor.
-/// `written_at` is the part's path with list items by index, not by name.
-fn problem_at(written: &YamlDocument, path: String, written_at: Option<String>, message: String) -> Problem {
-    let exact = written_at.map(|path| path.replace('[', ".").replace(']', ""));
-    // First by index, down to the item of a list.
-    let mut at = exact.as_deref().unwrap_or_default();
-    while at.matches('.').count() > 1 {
-        if let Some(line) = written.line(at) {
-            return Problem { line: i32::try_from(line).ok(), path, message };
-        }
-        at = at.rsplit_once('.').map_or("", |(above, _)| above);
-    }
-    let mut at = path.as_str();
-    let line = loop {
-        if let Some(line) = written.line(at) {
-            break i32::try_from(line).ok();
-        }
-        match at.rsplit_once('.') {
-            Some((above, _)) => at = above,
-            None => break None,
-        }
-    };
-    Problem { line, path, message }
+    vec![Found { path: at(field), written_at: written_at(field), message }]
 }
 
 /// Returns the index of the referenced object among `there` objects of the same name.

@@ -21,7 +21,8 @@ use super::{EngineContext, slots};
 use crate::channel::language_model::LanguageModel;
 use crate::domain::run::snapshot;
 use crate::domain::run::step::lease;
-use crate::domain::run::values::Values;
+use crate::domain::run::values::mentions::Mentions;
+use crate::domain::run::values::{Reader, Values};
 use crate::domain::worker::claim::{self, ClaimRequest, StepClaim};
 use crate::domain::worker::settle::{self, HeldStep, Settled, WorkerOutcome};
 use crate::kernel::error::{Code, Result};
@@ -173,7 +174,8 @@ async fn catch_panic(
 
 async fn generate(context: &EngineContext, model: &LanguageModel, agent: &Agent, claim: &StepClaim) -> WorkerOutcome {
     match prompt(context, agent, claim).await {
-        Ok((system, user, schema)) => match model.ask(&system, &user, schema.as_ref()).await {
+        Ok(Err(why)) => WorkerOutcome::Failed(why, false, None),
+        Ok(Ok((system, user, schema))) => match model.ask(&system, &user, schema.as_ref()).await {
             // An answer that can't be stored fails the step without a retry: another request
             // costs, and may return the same.
             Ok(answer) => match storable::json(&answer.value).and_then(|()| storable::json(&answer.usage)) {
@@ -189,16 +191,26 @@ async fn generate(context: &EngineContext, model: &LanguageModel, agent: &Agent,
     }
 }
 
+/// System text, user text, and the schema of the answer.
+type Prompt = (String, String, Option<Value>);
+
 /// The prompt for a step: system text, user text, and the schema of the answer. The system text
 /// holds the agent's and the writer's instructions; the user text the goal, the record, and the
-/// step's settings, variables and earlier results.
-async fn prompt(context: &EngineContext, agent: &Agent, claim: &StepClaim) -> Result<(String, String, Option<Value>)> {
+/// step's settings, variables and earlier results. The inner error says that those are too large.
+async fn prompt(
+    context: &EngineContext,
+    agent: &Agent,
+    claim: &StepClaim,
+) -> Result<std::result::Result<Prompt, String>> {
     let run: &run::Model = &claim.run;
     let snapshot = snapshot::of(context.db.read(), run).await?;
-    let recipients: Vec<_> = claim.step.run_record_id.into_iter().collect();
-    let records: Vec<_> = claim.step.record_id.into_iter().collect();
-    let values = Values::read(context.db.read(), run, &snapshot, &recipients, &records).await?;
-    let values = values.of(claim.step.run_record_id, claim.step.record_id);
+    let reader = Reader::of(&claim.step, Mentions::All);
+    let readers = std::slice::from_ref(&reader);
+    let values = Values::read(context.db.read(), run, &snapshot, readers, limits::RESULTS_READ_BYTES).await?;
+    let values = match values.of(&reader) {
+        Ok(values) => values,
+        Err(why) => return Ok(Err(why)),
+    };
     let declared = snapshot.step(&claim.step.key).map(|(_, declared)| declared);
     let schema = declared.and_then(|declared| declared.result_schema.clone()).map(|schema| schema.0);
     let schema = schema.or_else(|| agent.output_schema.clone());
@@ -210,5 +222,5 @@ async fn prompt(context: &EngineContext, agent: &Agent, claim: &StepClaim) -> Re
         "goal": instructions.and_then(|of| of.goal.as_ref()).map(|goal| json!({ "name": goal.name, "text": goal.text })),
         "record": values["record"], "variables": values["variables"], "results": values["results"],
     });
-    Ok((system, user.to_string(), schema))
+    Ok(Ok((system, user.to_string(), schema)))
 }

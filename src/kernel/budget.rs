@@ -9,9 +9,9 @@
 //!    in multiples of its input values: a template or condition that could build more than
 //!    [`GROWTH`] times as much, or lists within lists, is rejected. So memory is bounded before
 //!    anything is evaluated.
-//! 3. *Time ends.* Loops burn fuel (minijinja) or steps ([`Steps`]: CEL) and check the clock; one
-//!    iteration costs no more than a few passes over the values. The work of a JSON Schema is
-//!    counted in advance.
+//! 3. *Time ends.* Templates burn fuel by the size of their values (minijinja), loops of conditions
+//!    burn steps ([`Steps`]: CEL), and both check the clock; one iteration costs no more than a few
+//!    passes over the values. The work of a JSON Schema is counted in advance.
 //!
 //! Together: evaluation ends at its deadline, except for the current operation, which is linear in
 //! bounded values. It runs on threads of its own ([`run`]), a bounded number of them, so that
@@ -56,11 +56,11 @@ pub const TREE: usize = 64;
 pub const LOOPS: usize = 4;
 /// Maximum nesting of `if`, `elif` and `for`; an `elif` counts as nested in the `if` before it.
 pub const BLOCKS: usize = 48;
-/// Maximum size of the input values of a condition or a template with loops, in bytes.
+/// Maximum size of the input values of a condition or a template, in bytes.
 pub const VALUES_BYTES: usize = 1024 * 1024;
-/// Total bytes of values that a template's loops may pass over; its fuel is derived from it.
+/// Total bytes of values that a template may pass over; its fuel is derived from it.
 pub const LOOP_BYTES: usize = 1_500_000_000;
-/// Minimum fuel of loops, however large the values are.
+/// Minimum fuel of a template that joins no values, however large they are; with joins it is less.
 pub const FUEL_LEAST: u64 = 5_000;
 /// Size of the cache of parsed texts, in bytes of source; parsed, they take up to a hundred times
 /// as much.

@@ -12,15 +12,17 @@ use reqwest::header::{HeaderName, HeaderValue};
 use reqwest::{Method, Request, Url};
 use serde_json::{Map, Value, json};
 
+use super::batch_context::StepContext;
 use super::{Claimed, Outcome, Work, batch_context};
 use crate::channel::http_client::{Answer, HttpClient};
 use crate::domain::content::templating;
 use crate::domain::plan::run_template::kind;
 use crate::domain::run::snapshot::RunSnapshot;
+use crate::domain::run::step::judge;
 use crate::kernel::budget::{self, EvaluationPool};
 use crate::kernel::db::{Db, Tx, WriteContext};
 use crate::kernel::error::{Error, Result};
-use crate::kernel::limits;
+use crate::kernel::{json_size, limits};
 
 /// The kind `api_call`.
 #[derive(Debug)]
@@ -75,9 +77,9 @@ impl Work for ApiCall {
     async fn begin<'a>(&'a self, db: &'a WriteContext, claimed: &'a [Claimed]) -> Result<Vec<super::Answer<'a, ()>>> {
         let batch = batch_context::of_batch(db, claimed).await?;
         // Concurrent, so that a slow call delays no other.
-        let answers = claimed.iter().zip(batch.iter()).map(|(claim, (snapshot, values))| {
-            let (snapshot, values) = (snapshot.clone(), values.clone());
-            async move { self.one(db, claim, &snapshot, &values).await }.boxed()
+        let answers = (0..claimed.len()).map(|i| {
+            let (claim, batch) = (&claimed[i], batch.clone());
+            async move { self.one(db, claim, &batch[i]).await }.boxed()
         });
         Ok(answers.collect())
     }
@@ -88,16 +90,23 @@ impl Work for ApiCall {
 }
 
 impl ApiCall {
-    async fn one(&self, db: &Db, claim: &Claimed, snapshot: &RunSnapshot, values: &Map<String, Value>) -> Outcome<()> {
+    async fn one(&self, db: &Db, claim: &Claimed, context: &StepContext) -> Outcome<()> {
+        let snapshot: &RunSnapshot = &context.snapshot;
         let settings = batch_context::settings(snapshot, claim);
         // Secrets are part of the request only, and of nothing that is stored.
-        let mut all = values.clone();
-        all.insert("secrets".into(), self.http_client.secrets(claim.run.org_id));
-        let owned = settings.clone();
-        let parts = match budget::run(EvaluationPool::Engine, move |until| parts(&owned, &all, until)).await {
-            Ok(parts) => parts,
-            // All evaluation threads are busy.
-            Err(Error::Refused(_)) => return batch_context::not_yet(db),
+        let secrets = self.http_client.secrets(claim.run.org_id);
+        let (owned, context) = (settings.clone(), context.clone());
+        let evaluated = budget::run(EvaluationPool::Engine, move |until| {
+            Some(context.values()?.and_then(|mut values| {
+                values.insert("secrets".into(), secrets);
+                parts(&owned, &values, until)
+            }))
+        });
+        let parts = match evaluated.await.map(Option::transpose) {
+            Ok(Ok(Some(parts))) => Ok(parts),
+            Ok(Err(why)) => Err(why),
+            // All evaluation threads are busy, or the results were not read yet.
+            Ok(Ok(None)) | Err(Error::Refused(_)) => return batch_context::not_yet(db),
             Err(err) => return Outcome::Failed { why: err.public_message(), retryable: true, after: None, data: None },
         };
         match parts.and_then(|parts| self.request(settings, parts, claim)) {
@@ -160,21 +169,24 @@ impl ApiCall {
         if !expected {
             return refused(&answer);
         }
-        let body: Value = serde_json::from_slice(&answer.body).unwrap_or(Value::Null);
+        let failed = |why: String| Outcome::Failed { why, retryable: false, after: None, data: None };
         let mut result = json!({ "status": code });
-        for (name, pointer) in settings["output"].as_object().into_iter().flatten() {
-            let found = pointer.as_str().and_then(|pointer| body.pointer(pointer)).cloned();
-            match found {
-                Some(value) => result[name.as_str()] = value,
-                None => {
-                    let why = format!("the response has nothing at {pointer} for `{name}`");
-                    return Outcome::Failed { why, retryable: false, after: None, data: None };
+        if let Some(output) = settings["output"].as_object().filter(|output| !output.is_empty()) {
+            if json_size::of_text(&answer.body) > limits::CALL_PARSED_BYTES {
+                return failed(format!("the response takes more than {} bytes of memory", limits::CALL_PARSED_BYTES));
+            }
+            let body: Value = serde_json::from_slice(&answer.body).unwrap_or(Value::Null);
+            for (name, pointer) in output {
+                let found = pointer.as_str().and_then(|pointer| body.pointer(pointer)).cloned();
+                match found {
+                    Some(value) => result[name.as_str()] = value,
+                    None => return failed(format!("the response has nothing at {pointer} for `{name}`")),
+                }
+                // Several outputs may each be the whole response.
+                if let Err(why) = judge::check_size(&result) {
+                    return failed(format!("the output taken from the response is too large: {why}"));
                 }
             }
-        }
-        if result.to_string().len() > limits::RESULT_BYTES {
-            let why = format!("the output taken from the response is longer than {} bytes", limits::RESULT_BYTES);
-            return Outcome::Failed { why, retryable: false, after: None, data: None };
         }
         Outcome::Done { result, data: () }
     }

@@ -118,22 +118,23 @@ impl Email {
             (HashMap::new(), Vec::new());
         let failed = |why: String| Some(Outcome::Failed { why, retryable: false, after: None, data: None });
         let messages = batch_context::evaluated(&batch, claimed, message).await?;
-        for ((claim, (snapshot, values)), message) in claimed.iter().zip(batch.iter()).zip(messages) {
+        for ((claim, context), message) in claimed.iter().zip(batch.iter()).zip(messages) {
             let Some(message) = message else {
                 undrafted.push(Some(batch_context::not_yet(db)));
                 continue;
             };
             let recipient = claim.step.run_record_id.and_then(|id| recipients.get(&id));
+            let record = context.record();
             // The recipient's address is one of the campaign's channel, which may not be mail.
             let address = match claim.run.channel {
                 Channel::Email => recipient.and_then(|recipient| recipient.address.clone()),
                 // A test has no mail address then, and never goes to the record's own.
-                Channel::Sms | Channel::Phone if snapshot.test.is_some() => None,
-                Channel::Sms | Channel::Phone => values["record"]["email"].as_str().map(str::to_owned),
+                Channel::Sms | Channel::Phone if context.snapshot.test.is_some() => None,
+                Channel::Sms | Channel::Phone => record["email"].as_str().map(str::to_owned),
             };
             match (recipient, address, message) {
                 (Some(recipient), Some(address), Ok(message)) => {
-                    let name = values["record"]["name"].as_str().unwrap_or_default().to_owned();
+                    let name = record["name"].as_str().unwrap_or_default().to_owned();
                     let fresh = NewMessage {
                         run: &claim.run,
                         step_id: claim.step.id,
@@ -146,7 +147,7 @@ impl Email {
                         is_repeat: false,
                         acted_by: None,
                         meeting: None,
-                        test: snapshot.test.is_some(),
+                        test: context.snapshot.test.is_some(),
                         domain: &self.domain,
                     };
                     let row = fresh.row(CommunicationStatus::Approved, db.now());

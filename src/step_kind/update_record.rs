@@ -49,7 +49,7 @@ impl Work for UpdateRecord {
             pipelines.insert(org, stage::all(db.read(), &Viewer::engine(org)).await?);
         }
         let evaluated = batch_context::evaluated(&batch, claimed, changes).await?;
-        let outcomes = claimed.iter().zip(batch.iter()).zip(evaluated).map(|((claim, (snapshot, _)), evaluated)| {
+        let outcomes = claimed.iter().zip(batch.iter()).zip(evaluated).map(|((claim, context), evaluated)| {
             let failed = |why: String| Outcome::Failed { why, retryable: false, after: None, data: None };
             let Some(evaluated) = evaluated else { return batch_context::not_yet(db) };
             let Some(id) = claim.step.record_id else { return failed("the step has no record".into()) };
@@ -64,7 +64,7 @@ impl Work for UpdateRecord {
             match checked {
                 Ok(changes) => {
                     let mut result = json!({ "stage": changes.stage, "attributes": changes.attributes.len() });
-                    if snapshot.test.is_some() {
+                    if context.snapshot.test.is_some() {
                         result["rehearsed"] = true.into();
                         return Outcome::Done { result, data: None };
                     }

@@ -27,18 +27,18 @@ impl Work for Wait {
     async fn perform(&self, db: &WriteContext, claimed: &[Claimed]) -> Result<Vec<Outcome<()>>> {
         let batch = batch_context::of_batch(db, claimed).await?;
         let points = batch_context::evaluated(&batch, claimed, |settings, values, until| {
-            let source = settings["until"].as_str()?;
-            Some(templating::text("until", source, values, until).and_then(|text| point(&text)))
+            let source = settings["until"].as_str();
+            source.map(|source| point(&templating::text("until", source, values, until)?)).transpose()
         });
         let points = points.await?;
-        let outcomes = claimed.iter().zip(batch.iter()).zip(points).map(|((claim, (snapshot, _)), point)| {
+        let outcomes = claimed.iter().zip(batch.iter()).zip(points).map(|((claim, context), point)| {
             let done = |until: DateTime<Utc>| Outcome::Done { result: json!({ "until": until }), data: () };
             let Some(point) = point else { return batch_context::not_yet(db) };
-            let Some(point) = point else { return done(claim.step.available_at) };
             match point {
+                Ok(None) => done(claim.step.available_at),
                 // A test does not wait.
-                Ok(until) if until <= db.now() || snapshot.test.is_some() => done(until),
-                Ok(until) => {
+                Ok(Some(until)) if until <= db.now() || context.snapshot.test.is_some() => done(until),
+                Ok(Some(until)) => {
                     Outcome::Later { at: until, why: format!("it waits until {}", until.to_rfc3339()), data: None }
                 }
                 Err(why) => Outcome::Failed { why, retryable: false, after: None, data: None },

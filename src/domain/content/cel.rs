@@ -148,7 +148,8 @@ impl Condition {
     }
 }
 
-const SPENT: &str = "the condition exceeds its limit of steps or time";
+/// The error once steps or time are exhausted.
+pub const SPENT: &str = "the condition exceeds its limit of steps or time";
 
 /// Truncates an error: messages of CEL contain whole values.
 fn truncated(text: &str) -> String {

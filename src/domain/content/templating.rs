@@ -4,6 +4,7 @@
 //! `{{ first_name }}` (the record's fields and attributes, then the campaign's variables), and
 //! `record`, `variables`, `campaign`, `sender`.
 
+mod deadline;
 mod fields;
 mod growth;
 mod template;

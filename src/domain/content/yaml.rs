@@ -24,6 +24,12 @@ impl YamlDocument {
     pub fn line(&self, path: &str) -> Option<usize> {
         self.places.find(path)
     }
+
+    /// Returns the line of a part or of its nearest ancestor that is written, with that one's path:
+    /// a beginning of the given one, empty for the document.
+    pub fn nearest<'a>(&self, path: &'a str) -> (usize, &'a str) {
+        self.places.nearest(path)
+    }
 }
 
 /// A part's line, and its parts. Full paths are not stored: their size would be quadratic in the
@@ -44,19 +50,36 @@ struct Below {
 
 impl Place {
     fn find(&self, path: &str) -> Option<usize> {
-        if path.is_empty() {
-            return Some(self.line);
+        let (line, found) = self.nearest(path);
+        (found.len() == path.len()).then_some(line)
+    }
+
+    /// A walk down without a way back: names may contain dots, and a tree in which each of many
+    /// levels has `a` and `a.a` would have to be searched as a whole. Of several names that fit, the
+    /// longest is meant.
+    fn nearest<'a>(&self, path: &'a str) -> (usize, &'a str) {
+        let (mut at, mut found) = (self, 0);
+        while let Some((below, end)) = at.child(path, found) {
+            (at, found) = (below, end);
         }
+        (at.line, &path[..found])
+    }
+
+    /// Finds the part that the path names next, after the given number of bytes, and the end of its
+    /// name.
+    fn child(&self, path: &str, found: usize) -> Option<(&Self, usize)> {
         let below = self.below.as_deref()?;
-        // A name may contain dots.
-        let ends = path.match_indices('.').map(|(at, _)| at).chain([path.len()]);
-        let mut found = ends.filter_map(|end| {
-            let (name, rest) = (&path[..end], path.get(end + 1..).unwrap_or_default());
+        let start = if found == 0 { 0 } else { found + 1 };
+        let rest = path.get(start..).filter(|rest| !rest.is_empty())?;
+        // No name is longer, so that a step costs the same however long the path is.
+        let ends = rest.match_indices('.').map(|(at, _)| at).chain([rest.len()]);
+        let ends: Vec<usize> = ends.take_while(|end| *end <= limits::YAML_NAME_BYTES).collect();
+        ends.into_iter().rev().find_map(|end| {
+            let name = &rest[..end];
             let index = if below.list { name.parse().ok() } else { None };
             let index = index.or_else(|| below.named.get(name).copied())?;
-            below.all.get(index)?.find(rest)
-        });
-        found.next()
+            Some((below.all.get(index)?, start + end))
+        })
     }
 }
 
@@ -228,8 +251,12 @@ impl<'a> Reader<'a> {
     /// syntax errors later in the text take precedence.
     fn plain(&mut self, text: std::borrow::Cow<'_, str>, line: usize) -> Value {
         scalar(text).unwrap_or_else(|message| {
-            let path = self.path.concat().trim_start_matches('.').to_owned();
-            self.unfit.get_or_insert(YamlError { line: Some(line), path, message });
+            let path = &self.path;
+            // The path is written out for the first one only: a text may have hundreds of thousands.
+            self.unfit.get_or_insert_with(|| {
+                let path = path.concat().trim_start_matches('.').to_owned();
+                YamlError { line: Some(line), path, message }
+            });
             Value::Null
         })
     }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use entity::AgentKind;
 use serde_json::Value;
 
-use super::{Declaration, Item, Problem, problem_at};
+use super::{Declaration, Found, Item};
 use crate::domain::audience::record::filter::RecordFilter;
 use crate::domain::content::yaml::YamlDocument;
 use crate::domain::content::yaml::key_of;
@@ -19,11 +19,12 @@ const SECTIONS: [&str; 8] =
     ["goals", "writers", "reviewers", "messageTemplates", "segments", "agents", "functions", "runTemplates"];
 
 /// Returns everything that is declared, and the problems.
-pub(super) fn items(written: &YamlDocument) -> (Vec<Item>, Vec<Problem>) {
+pub(super) fn items(written: &YamlDocument) -> (Vec<Item>, Vec<Found>) {
+    let whole = |message| vec![Found { path: "manifest".into(), written_at: None, message }];
     let (mut items, mut wrong) = (Vec::new(), Vec::new());
     if written.value.is_null() {
         let message = format!("the manifest is empty; its sections are {}", SECTIONS.join(", "));
-        return (items, vec![problem_at(written, "manifest".into(), None, message)]);
+        return (items, whole(message));
     }
     let mut root = Part::of(&written.value, "", &mut wrong);
     let mut sections = Vec::new();
@@ -38,10 +39,10 @@ pub(super) fn items(written: &YamlDocument) -> (Vec<Item>, Vec<Problem>) {
     let count: usize = sections.iter().map(|(_, all): &(&str, Vec<Value>)| all.len()).sum();
     if count > limits::MANIFEST_ITEMS {
         let message = format!("declares {count} objects: at most {} are allowed", limits::MANIFEST_ITEMS);
-        return (items, vec![problem_at(written, "manifest".into(), None, message)]);
+        return (items, whole(message));
     }
     let mut seen = HashMap::new();
-    let mut paths = Vec::new();
+    let mut written_at_by_path: HashMap<String, String> = HashMap::new();
     for (section, all) in sections {
         for (i, value) in all.iter().enumerate() {
             let named = value.get("key").or_else(|| value.get("name")).and_then(Value::as_str);
@@ -63,7 +64,7 @@ pub(super) fn items(written: &YamlDocument) -> (Vec<Item>, Vec<Problem>) {
                 part.end();
                 what
             };
-            paths.push((path.clone(), written_at.clone()));
+            written_at_by_path.entry(path.clone()).or_insert_with(|| written_at.clone());
             // Agents and functions share one namespace.
             let noun = if section == "functions" { "agents" } else { section };
             if let Some(name) = named
@@ -83,10 +84,11 @@ pub(super) fn items(written: &YamlDocument) -> (Vec<Item>, Vec<Problem>) {
         }
     }
     let each = wrong.into_iter().map(|problem| {
-        let within = |path: &str| problem.path.strip_prefix(path).is_some_and(|rest| rest.starts_with('.'));
-        let place = paths.iter().find(|(path, _)| within(path));
-        let written_at = place.map(|(path, at)| format!("{at}{}", &problem.path[path.len()..]));
-        problem_at(written, problem.path.clone(), written_at, problem.message)
+        // The path of an object has two parts, without further dots.
+        let end = problem.path.match_indices('.').nth(1).map(|(end, _)| end);
+        let place = end.and_then(|end| Some((written_at_by_path.get(&problem.path[..end])?, end)));
+        let written_at = place.map(|(at, end)| format!("{at}{}", &problem.path[end..]));
+        Found { path: problem.path, written_at, message: problem.message }
     });
     (items, each.collect())
 }

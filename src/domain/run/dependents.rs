@@ -22,14 +22,15 @@ pub(crate) use again::{WAITED, restore, trigger_again};
 
 use super::snapshot::RunSnapshot;
 use super::step::{Change, ReasonText, SetTransition};
-use super::values::Values;
-use crate::domain::content::cel::Condition;
+use super::values::mentions::Mentions;
+use super::values::{Reader, Values};
+use crate::domain::content::cel::{self, Condition};
 use crate::domain::plan::run_template;
-use crate::kernel::budget;
 use crate::kernel::db::Tx;
 use crate::kernel::db::batch::any_of;
 use crate::kernel::error::Result;
 use crate::kernel::storable;
+use crate::kernel::{budget, limits};
 
 /// Outcome of the step that others waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -189,9 +190,8 @@ pub(crate) async fn evaluate_conditions_within(
     if !snapshot.graph.conditions || !steps.iter().any(|step| conditional(&step.key)) {
         return Ok(steps.into_iter().map(|step| (step, None)).collect());
     }
-    let recipients: Vec<RunRecordId> = steps.iter().filter_map(|step| step.run_record_id).collect();
-    let records: Vec<RecordId> = steps.iter().filter_map(|step| step.record_id).collect();
-    let values = Values::read(tx.db(), run, snapshot, &recipients, &records).await?;
+    let readers: Vec<Reader> = steps.iter().map(|step| Reader::of(step, mentions(snapshot, &step.key))).collect();
+    let (mut values, mut covered) = (Values::default(), 0);
     let mut parsed: HashMap<String, std::result::Result<Arc<Condition>, String>> = HashMap::new();
     // Each condition has its own budget of operations, whatever the others used; the time limit of
     // a transaction's conditions bounds how long it is held up.
@@ -201,16 +201,34 @@ pub(crate) async fn evaluate_conditions_within(
         if chunk.is_some_and(|chunk| i > 0 && i % chunk == 0) && started.elapsed() > budget::BATCH_TIME {
             break;
         }
-        let Some((task, declared)) = snapshot.step(&step.key) else {
+        let sources = sources(snapshot, &step.key);
+        if sources.is_empty() {
             all.push((step, None));
             continue;
-        };
-        let sources = task.when.iter().chain(&declared.when);
-        let own = values.of(step.run_record_id, step.record_id);
+        }
+        if i >= covered {
+            // The results of many steps are read in several turns, so that they fit in memory.
+            drop(std::mem::take(&mut values));
+            values = Values::read(tx.db(), run, snapshot, &readers[i..], limits::RESULTS_READ_BYTES).await?;
+            covered = i + values.covered();
+        }
+        // The preparation of the values is part of the conditions' time.
         let reason = tx.conditions.judge(|steps| {
+            let unreadable = |why: String| {
+                let message = format!("its condition can't be evaluated: {}: {why}", sources[0]);
+                Some(ReasonText::new(StepReason::ConditionUnreadable, message))
+            };
+            if steps.are_spent() {
+                return unreadable(cel::SPENT.into());
+            }
+            let own = match values.of(&readers[i]) {
+                Ok(own) => own,
+                Err(why) => return unreadable(why),
+            };
             sources
+                .iter()
                 .filter_map(|source| {
-                    let condition = parsed.entry(source.clone()).or_insert_with(|| Condition::parse(source));
+                    let condition = parsed.entry((*source).clone()).or_insert_with(|| Condition::parse(source));
                     let condition = condition.as_ref().map_err(Clone::clone);
                     match condition.and_then(|condition| condition.holds_within(&own, steps)) {
                         Ok(true) => None,
@@ -229,6 +247,18 @@ pub(crate) async fn evaluate_conditions_within(
         all.push((step, reason));
     }
     Ok(all)
+}
+
+/// The conditions of a step and of its task.
+fn sources<'a>(snapshot: &'a RunSnapshot, key: &str) -> Vec<&'a String> {
+    snapshot.step(key).map_or_else(Vec::new, |(task, declared)| task.when.iter().chain(&declared.when).collect())
+}
+
+/// The results that the conditions of a step refer to.
+fn mentions(snapshot: &RunSnapshot, key: &str) -> Mentions {
+    let mut all = Mentions::default();
+    sources(snapshot, key).into_iter().for_each(|source| all.add_text(source));
+    all
 }
 
 /// Skips pending steps and returns them.

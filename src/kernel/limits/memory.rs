@@ -58,3 +58,15 @@ pub const LOAD_RESERVED: usize = 8;
 pub const LOAD_SMALL_BYTES: usize = 64 * 1024;
 /// Size below which a body or message is not counted there, in bytes.
 pub const LOAD_FREE_BYTES: usize = 4 * 1024;
+
+/// Maximum size of a step's result as it is parsed, in bytes: nested objects take a hundred times as
+/// much as their text.
+pub const RESULT_PARSED_BYTES: usize = 2 * 1024 * 1024;
+/// Maximum size of the results that the texts of one step refer to, as they are parsed, in bytes.
+pub const RESULTS_PARSED_BYTES: usize = 4 * 1024 * 1024;
+/// Size of the results, as texts, that are read at once for a batch of steps, in bytes.
+pub const RESULTS_READ_BYTES: usize = 16 * 1024 * 1024;
+/// Maximum number of results that are looked up at once for a batch of steps.
+pub const RESULTS_LOOKED_UP: usize = 50_000;
+/// Maximum size of an API's response as it is parsed, in bytes.
+pub const CALL_PARSED_BYTES: usize = 32 * 1024 * 1024;

@@ -9,6 +9,7 @@ use minijinja::Value;
 use minijinja::value::{Enumerator, Object, Serde};
 use serde_json::{Map, Value as Json};
 
+use super::deadline;
 use crate::kernel::{storable, validate};
 
 /// The objects with fields that can also be found by their normalized spelling.
@@ -57,6 +58,11 @@ impl Fields {
     }
 
     fn get(&self, name: &str) -> Option<Value> {
+        // Every operation on given values begins with a lookup: without values, what is left of a
+        // late template costs nothing.
+        if deadline::has_passed() {
+            return None;
+        }
         let own = self.values.get(name).or_else(|| self.values.get(self.spellings.get(name)?));
         own.cloned().or_else(|| self.fallbacks.iter().find_map(|other| other.get(name)))
     }

@@ -2,7 +2,6 @@
 //! growth of values is estimated before compilation.
 
 use std::borrow::Cow;
-use std::cell::Cell;
 use std::collections::{BTreeSet, HashSet};
 use std::sync::{Arc, LazyLock};
 use std::time::Instant;
@@ -13,6 +12,7 @@ use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, Value};
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
+use super::deadline;
 use super::describe;
 use super::fields::Fields;
 use super::growth::{self, Measured};
@@ -38,6 +38,8 @@ impl Weighter<String, Read> for Bytes {
 pub(super) struct Template {
     env: Environment<'static>,
     measured: Measured,
+    /// The source's length in bytes; without loops there are fewer instructions.
+    length: usize,
 }
 
 const NAME: &str = "template";
@@ -72,23 +74,24 @@ impl Template {
 
     /// Renders the template with the values of the context.
     pub(super) fn fill(&self, what: &str, context: &Context, until: Instant) -> std::result::Result<String, String> {
-        if self.measured.loops && context.bytes > budget::VALUES_BYTES {
-            return Err(format!(
-                "{what}: the values are too large to loop over: more than {} bytes",
-                budget::VALUES_BYTES
-            ));
+        if context.bytes > budget::VALUES_BYTES {
+            return Err(format!("{what}: the values are too large: more than {} bytes", budget::VALUES_BYTES));
         }
-        let fuel = if self.measured.loops { fuel(self.measured.growth, context.bytes) } else { limits::RENDER_FUEL };
-        let fueled = (fuel < limits::RENDER_FUEL).then(|| {
+        let fuel = fuel(self.measured.growth, context.bytes);
+        let needs_fuel = self.measured.loops || self.length as u64 > fuel;
+        let fueled = (needs_fuel && fuel < limits::RENDER_FUEL).then(|| {
             let mut env = self.env.clone();
             env.set_fuel(Some(fuel));
             env
         });
         let template = fueled.as_ref().unwrap_or(&self.env).get_template(NAME).map_err(|err| describe(&err))?;
-        let mut out = Bounded { text: Vec::new(), left: limits::RENDERED_BYTES, until, writes: 0 };
-        UNTIL.set(Some(until));
-        let filled = budget::caught(|| Ok(template.render_captured_to(context.values.clone(), &mut out).map(|_| ())));
-        UNTIL.set(None);
+        let mut out = Bounded { text: Vec::new(), left: limits::RENDERED_BYTES, writes: 0 };
+        let (filled, is_late) = deadline::within(until, || {
+            budget::caught(|| Ok(template.render_captured_to(context.values.clone(), &mut out).map(|_| ())))
+        });
+        if is_late {
+            return Err(format!("{what}: {LATE}"));
+        }
         let done = filled.map_err(|why| format!("{what}: {why}"))?;
         match done {
             Ok(()) => {
@@ -144,6 +147,7 @@ fn write(
     state: &mut minijinja::State<'_, '_>,
     value: &Value,
 ) -> std::result::Result<(), Error> {
+    check_deadline()?;
     if value.is_none() {
         return Err(Error::new(ErrorKind::InvalidOperation, "a value is null: give it a `default`"));
     }
@@ -157,10 +161,12 @@ fn write(
     minijinja::escape_formatter(out, state, value)
 }
 
-/// Fuel for a template with loops: one instruction passes over the largest value about once.
+/// Fuel of a template: one instruction passes over the largest value about once, also without
+/// loops. The more values a template joins into one, the less is the minimum.
 fn fuel(growth: usize, bytes: usize) -> u64 {
     let pass = (growth + 1).saturating_mul(bytes.max(16 * 1024));
-    ((budget::LOOP_BYTES / pass) as u64).clamp(budget::FUEL_LEAST, limits::RENDER_FUEL)
+    let least = budget::FUEL_LEAST * 2 / (growth.max(1) as u64 + 1);
+    ((budget::LOOP_BYTES / pass) as u64).clamp(least, limits::RENDER_FUEL)
 }
 
 fn fresh(source: &str) -> std::result::Result<Template, String> {
@@ -172,7 +178,7 @@ fn fresh(source: &str) -> std::result::Result<Template, String> {
     let measured = growth::measure(&tree)?;
     let mut env = ENVIRONMENT.clone();
     env.add_template_owned(NAME, source.to_owned()).map_err(|err| describe(&err))?;
-    Ok(Template { env, measured })
+    Ok(Template { env, measured, length: source.len() })
 }
 
 const STATEMENTS: [&str; 6] = ["if", "elif", "else", "endif", "for", "endfor"];
@@ -235,18 +241,10 @@ fn scan(source: &str) -> std::result::Result<(), String> {
     Ok(())
 }
 
-thread_local! {
-    /// Deadline of the rendering on this thread.
-    static UNTIL: Cell<Option<Instant>> = const { Cell::new(None) };
-}
+const LATE: &str = "rendering took too long";
 
 fn check_deadline() -> std::result::Result<(), Error> {
-    match UNTIL.get() {
-        Some(until) if Instant::now() > until => {
-            Err(Error::new(ErrorKind::InvalidOperation, "rendering took too long"))
-        }
-        _ => Ok(()),
-    }
+    if deadline::has_passed() { Err(Error::new(ErrorKind::InvalidOperation, LATE)) } else { Ok(()) }
 }
 
 /// Only filters and tests that cannot multiply their input: fuel counts steps, not memory.
@@ -296,7 +294,6 @@ fn title(value: Cow<'_, str>) -> std::result::Result<String, Error> {
 struct Bounded {
     text: Vec<u8>,
     left: usize,
-    until: Instant,
     writes: u32,
 }
 
@@ -307,8 +304,8 @@ impl std::io::Write for Bounded {
             .checked_sub(bytes.len())
             .ok_or_else(|| std::io::Error::other(format!("longer than {} bytes", limits::RENDERED_BYTES)))?;
         self.writes = self.writes.wrapping_add(1);
-        if self.writes.is_multiple_of(64) && Instant::now() > self.until {
-            return Err(std::io::Error::other("rendering took too long"));
+        if self.writes.is_multiple_of(64) && deadline::has_passed() {
+            return Err(std::io::Error::other(LATE));
         }
         self.text.extend_from_slice(bytes);
         Ok(bytes.len())

@@ -10,7 +10,7 @@ use crate::domain::run as runs;
 use crate::kernel::db::Db;
 use crate::kernel::error::{Error, Refusal, Result};
 use crate::kernel::viewer::Viewer;
-use crate::kernel::{budget, limits};
+use crate::kernel::{budget, json_size, limits};
 
 /// A verdict on a result, with the schema that it was judged by.
 #[derive(Debug)]
@@ -59,12 +59,22 @@ fn schema_of(declared: Option<&StepDef>) -> Option<&Value> {
     declared.and_then(|declared| declared.result_schema.as_ref()).map(|schema| &schema.0)
 }
 
+/// Rejects a result that is too large as a text, or would be when it is parsed.
+pub(crate) fn check_size(result: &Value) -> std::result::Result<(), String> {
+    if result.to_string().len() > limits::RESULT_BYTES {
+        return Err(format!("at most {} bytes", limits::RESULT_BYTES));
+    }
+    if json_size::of(result) > limits::RESULT_PARSED_BYTES {
+        let most = limits::RESULT_PARSED_BYTES;
+        return Err(format!("takes more than {most} bytes of memory: send fewer objects, or larger ones"));
+    }
+    Ok(())
+}
+
 /// Rejects a result that does not match the step's schema, or the agent's; without a schema, one
 /// that is not a flat object.
 pub(crate) fn check_result(declared: Option<&StepDef>, agents: Option<&Value>, result: &Value) -> Result<()> {
-    if result.to_string().len() > limits::RESULT_BYTES {
-        return Err(Refusal::input("result", format!("at most {} bytes", limits::RESULT_BYTES)).into());
-    }
+    check_size(result).map_err(|why| Refusal::input("result", why))?;
     let schemas: Vec<&Value> = schema_of(declared).into_iter().chain(agents).collect();
     if schemas.is_empty() {
         crate::domain::audience::record::check_attributes("result", result)?;

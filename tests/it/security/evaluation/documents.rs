@@ -55,6 +55,46 @@ fn no_yaml_takes_more_than_its_size_says() {
     assert_eq!(written.line(&format!("{path}.k1000")), Some(1_061));
 }
 
+/// A tree whose every object has the keys `a` and `a.a`: a path of many `a` fits everywhere.
+fn ambiguous(levels: usize) -> String {
+    match levels {
+        0 => "1".into(),
+        _ => format!("{{a: {}, a.a: {}}}", ambiguous(levels - 1), ambiguous(levels - 1)),
+    }
+}
+
+#[test]
+fn names_with_dots_are_found_by_a_plain_walk() {
+    let written = yaml::read(&ambiguous(15)).unwrap();
+    let path = vec!["a"; 64].join(".");
+    // As many problems as are reported, each below a path that is longer than the tree.
+    soon("500 problems", || {
+        for _ in 0..500 {
+            assert_eq!(written.line(&path), None);
+            let (line, found) = written.nearest(&path);
+            assert_eq!((line, found.len()), (1, 2 * 30 - 1));
+        }
+    });
+    let written = yaml::read("a.b:\n  c:\n    - name: In-Flight\n      x: 1\nd:\n  e: 2\n").unwrap();
+    assert_eq!((written.line("a.b"), written.line("a.b.c"), written.line("a.b.c.0.x")), (Some(1), Some(2), Some(4)));
+    assert_eq!((written.line("a.b.c.in_flight.x"), written.line("d.e"), written.line("")), (Some(4), Some(6), Some(1)));
+    assert_eq!((written.line("a"), written.line("a.b.c.1"), written.line("d.e.f")), (None, None, None));
+    assert_eq!(written.nearest("a.b.c.0.y.z"), (3, "a.b.c.0"));
+    assert_eq!(written.nearest("nosuch.x"), (1, ""));
+}
+
+/// The first unfit number is reported, with its whole path; the others cost nothing.
+#[test]
+fn many_unfit_numbers_are_one_problem() {
+    let name = "n".repeat(250);
+    let deep: String = (0..60).map(|depth| format!("{}{name}:\n", " ".repeat(depth))).collect();
+    let wide: String = (0..10_000).map(|_| format!("{}- .inf\n", " ".repeat(60))).collect();
+    let text = deep + &wide;
+    let why = soon("unfit", || yaml::read_up_to(&text, text.len()).unwrap_err());
+    assert_eq!(why.line, Some(61));
+    assert!(why.path.ends_with("[0]") && why.path.starts_with(&name), "{}", why.message);
+}
+
 #[test]
 fn json_has_bounds() {
     for text in ["[".repeat(100_000), "{\"a\":".repeat(100_000), "[[],".repeat(50_000)] {
@@ -79,6 +119,24 @@ both! {
         let manifest = format!("goals:\n  - name: G\n{fields}");
         let answer = world.post(preview, json!({ "text": manifest })).await;
         assert!(answer.to_string().len() < 400_000, "{}", &answer.to_string()[..500]);
+        world.end().await;
+    }
+}
+
+both! {
+    /// Lines are found after the transaction, and each by one walk.
+    async fn problems_in_a_tree_of_dotted_names_are_found_at_once(kind) {
+        let world = World::without_server(kind, None).await;
+        let preview = "mutation($text: String!) { applyManifest(input: { yaml: $text, dryRun: true }) { applied problems { line path message } } }";
+        let fields: String = (0..400).map(|i| format!("    {}.f{i}: 1\n", vec!["a"; 40].join("."))).collect();
+        let text = format!("goals:\n  - name: G\n    a: {}\n{fields}  - name: H\n    nosuch: 1\n", ambiguous(13));
+        let begun = std::time::Instant::now();
+        let answer = world.ask(preview, json!({ "text": text })).await["applyManifest"].clone();
+        println!("{kind:?}: {} problems in {:?}", answer["problems"].as_array().unwrap().len(), begun.elapsed());
+        assert_eq!(answer["applied"], false);
+        let problems = answer["problems"].as_array().unwrap();
+        assert!(problems.len() > 300, "{}", problems.len());
+        assert!(problems.iter().all(|problem| problem["line"].is_number()), "{answer:.2000}");
         world.end().await;
     }
 }

@@ -1,5 +1,7 @@
 //! A6 and A7: templates that overflow the parser's stack, or multiply their input.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Map, Value, json};
 use sortie::domain::content::templating::{self, Message, Source};
 
@@ -135,6 +137,32 @@ async fn nothing_multiplies() {
     let spun = "{% for b in list %}{% for c in list %}{% if a in a ~ a %}{{ c }}{% endif %}{% endfor %}{% endfor %}";
     let why = rendered(spun).await.unwrap_err();
     assert!(why.contains("out of fuel") || why.contains("took too long") || why.contains("longer than"), "{why}");
+}
+
+/// Joins that are never written out need no loop to take long.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn templates_without_loops_end_too() {
+    let joined = vec!["list"; 16].join("~");
+    let once = format!("{{% if ({joined})==1 %}}{{% endif %}}");
+    let many = once.repeat(64 * 1024 / once.len() - 1) + "end";
+    templating::check("body", &many).unwrap();
+    let why = soon("joins", || templating::text("body", &many, &values(), Instant::now() + Duration::from_secs(60)));
+    let why = why.unwrap_err();
+    assert!(why.contains("out of fuel"), "{why}");
+    assert_eq!(rendered(&(once.repeat(2) + "end")).await.unwrap().body, "end");
+    // After its deadline, a template gets no values and writes nothing.
+    for late in [once.as_str(), "{{ name }}", "{% if name %}{% endif %}", "{% for b in list %}{% endfor %}"] {
+        let why = templating::text("body", late, &values(), Instant::now()).unwrap_err();
+        assert_eq!(why, "body: rendering took too long", "{late}");
+    }
+    let in_time = Instant::now() + Duration::from_secs(60);
+    assert_eq!(templating::text("body", "{{ name }}", &values(), in_time).unwrap(), "Ann");
+    // A template without loops joins as much as one with loops: its values are bounded, too.
+    let Value::Object(large) = json!({ "results": { "a": vec!["x".repeat(60_000); 18] }, "name": "Ann" }) else {
+        panic!()
+    };
+    let why = templating::text("body", "{{ name }}", &large, in_time).unwrap_err();
+    assert!(why.contains("the values are too large"), "{why}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
