@@ -60,13 +60,13 @@ class Sortie(Client):
                         yield item.run_status_changed
                 # The server completed the operation or closed the socket; there may be more behind the newest cursor.
             except GraphQLClientGraphQLMultiError as err:
-                # Only temporary ends carry a cursor. The reason BEYOND_END means that the database is another one, or
-                # was restored: a program that shows data reloads it then, and begins with a new `viewer { cursor }`.
+                # Temporary ends say where to resume, or when. The reason BEYOND_END means that the database is another
+                # one, or was restored: a program that shows data reloads it then, and begins with a new cursor.
                 extensions = err.errors[0].extensions or {}
                 cursor, seconds = extensions.get("cursor"), extensions.get("retryAfterSeconds")
-                if not isinstance(cursor, str) or attempt == ATTEMPTS:
+                if (cursor is None and seconds is None) or attempt == ATTEMPTS:
                     raise
-                after = cursor
+                after = cursor if isinstance(cursor, str) else after
                 await asyncio.sleep(seconds if isinstance(seconds, int) else 0)
             except ConnectionClosed as closed:
                 # 4403: the key was refused or is no longer valid. Everything else may pass.

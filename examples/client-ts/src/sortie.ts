@@ -150,13 +150,13 @@ export class Sortie {
 function resumeSeconds(err: unknown, resumeAt: (cursor: string) => void): number {
   // The server completed the operation; there may be more behind the newest cursor.
   if (err === undefined) return 0;
-  if (!Array.isArray(err)) throw closeCode(err) ? new Error(`the server closed the socket: ${closeCode(err)}`) : err;
+  if (!Array.isArray(err)) throw new Error(`the connection failed: ${closeCode(err) ?? (err as { message?: string }).message}`);
   const errors = err as GraphqlError[];
   const { cursor, retryAfterSeconds } = errors[0]?.extensions ?? {};
-  // Only temporary ends carry a cursor. The reason BEYOND_END means that the database is another one, or was restored: a
-  // program that shows data reloads it then, and begins anew with `viewer { cursor }`.
-  if (!cursor) throw new RequestFailed(errors);
-  resumeAt(cursor);
+  // Temporary ends say where to resume, or when. The reason BEYOND_END means that the database is another one, or was
+  // restored: a program that shows data reloads it then, and begins anew with `viewer { cursor }`.
+  if (cursor === undefined && retryAfterSeconds === undefined) throw new RequestFailed(errors);
+  if (cursor !== undefined) resumeAt(cursor);
   return retryAfterSeconds ?? 0;
 }
 
