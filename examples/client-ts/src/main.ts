@@ -109,13 +109,15 @@ async function main(): Promise<void> {
   console.log(`resumed: ${seen.length} changes, each once, in the order of the log`);
 
   const listed: string[] = [];
-  let total = 0;
+  let total: number | undefined;
   for await (const { nodes, totalCount } of pages({ campaignIds: [campaign], statuses: ["CANCELLED"] })) {
     listed.push(...nodes.map(({ id }) => id));
-    total = totalCount;
+    total ??= totalCount;
     console.log(`page of ${nodes.length}: ${listed.length} of ${totalCount} cancelled runs`);
   }
-  assert.equal(new Set(listed).size, total, "a run is missing from the pages, or is on two of them");
+  // Runs that others cancel meanwhile may come on top.
+  assert.equal(new Set(listed).size, listed.length, "a run is on two pages");
+  assert(listed.length >= (total ?? 0), "a run is missing from the pages");
   assert(launched.every((run) => listed.includes(run)), "a cancelled run is on no page");
   console.log("the typed client in TypeScript works");
 }
