@@ -29,7 +29,7 @@ def expect(holds: bool, otherwise: str) -> None:
 async def launch(sortie: Sortie, campaign: str, key: str) -> str:
     launched = await sortie.launch(RunCampaignInput(campaignId=campaign, evenIfOpen=True, idempotencyKey=key))
     run, checks = launched.run_campaign.run, launched.run_campaign.preflight.checks
-    failed = [f"{check.code}: {check.message}" for check in checks if check.status == CheckStatus.FAILED]
+    failed = [f"{check.code.value}: {check.message}" for check in checks if check.status == CheckStatus.FAILED]
     if run is None:
         raise NotAsPromised(f"the preflight failed: {'; '.join(failed)}")
     return run.id
