@@ -69,8 +69,8 @@ class Sortie(Client):
                 after = cursor if isinstance(cursor, str) else after
                 await asyncio.sleep(seconds if isinstance(seconds, int) else 0)
             except ConnectionClosed as closed:
-                # 4403: the key was refused or is no longer valid. Everything else may pass.
-                refused = closed.rcvd is not None and closed.rcvd.code == 4403
+                # From 4400 on: the key was refused or is no longer valid (4403), or this client is wrong.
+                refused = closed.rcvd is not None and closed.rcvd.code >= 4400
                 if refused or attempt == ATTEMPTS:
                     raise
             except (OSError, InvalidHandshake):

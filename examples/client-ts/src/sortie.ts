@@ -38,8 +38,8 @@ export class Sortie {
       ...(key ? { connectionParams: { authorization: `Bearer ${key}` } } : {}),
       retryAttempts: ATTEMPTS,
       retryWait: (retries) => sleep(Math.min(200 * 2 ** retries, 2000)),
-      // 4403: the key was refused or is no longer valid. Everything else may pass.
-      shouldRetry: (err) => closeCode(err) !== 4403,
+      // From 4400 on: the key was refused or is no longer valid (4403), or this client is wrong. All else may pass.
+      shouldRetry: (err) => (closeCode(err) ?? 0) < 4400,
       // A network that goes away closes nothing: an unanswered ping ends the socket.
       keepAlive: PING_MILLIS,
       on: {
