@@ -129,7 +129,8 @@ const deadline = setTimeout(() => {
 try {
   await main();
 } catch (err) {
-  console.error(`${SORTIE_URL}: ${err instanceof Error ? err.message : String(err)}`);
+  const { message = String(err), cause } = err instanceof Error ? err : {};
+  console.error(`${SORTIE_URL}: ${message}${cause ? ` (${cause})` : ""}`);
   process.exitCode = 1;
 } finally {
   clearTimeout(deadline);
