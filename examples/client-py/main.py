@@ -13,7 +13,7 @@ from sortie_api.input_types import EventFilter, RunActInput, RunCampaignInput, R
 from sortie_api.runs import RunsRuns
 
 URL = os.environ.get("SORTIE_URL", "http://127.0.0.1:4000/graphql")
-CAMPAIGN = os.environ.get("SORTIE_CAMPAIGN", "Your own flight")
+CAMPAIGN = sys.argv[1] if len(sys.argv) > 1 else "Your own flight"
 CHANGES = ["scheduled", "queued", "started", "paused", "resumed", "completed", "failed", "cancelled"]
 
 
@@ -55,7 +55,7 @@ async def work(sortie: Sortie) -> None:
     begin = found.viewer.cursor
     campaign = next((one.id for one in found.campaigns.nodes if one.name == CAMPAIGN), None)
     if campaign is None:
-        raise NotAsPromised(f'there is no active campaign "{CAMPAIGN}"; set SORTIE_CAMPAIGN')
+        raise NotAsPromised(f'there is no active campaign "{CAMPAIGN}"; name one as the argument')
     print(f"campaign {CAMPAIGN}")
 
     # The same key twice, as after a response that was lost: one run.

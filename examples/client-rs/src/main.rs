@@ -135,10 +135,10 @@ async fn page(sortie: &Sortie, campaign: &str) -> Result<Vec<String>, Failure> {
 }
 
 async fn work(sortie: &Sortie) -> Result<(), Failure> {
-    let name = setting("SORTIE_CAMPAIGN").unwrap_or_else(|| "Your own flight".into());
+    let name = std::env::args().nth(1).unwrap_or_else(|| "Your own flight".into());
     let found = sortie.request::<Find>(find::Variables { name: name.clone() }).await?;
     let campaign = found.campaigns.nodes.into_iter().find(|campaign| campaign.name == name);
-    let missing = || Failure::Final(format!("there is no active campaign \"{name}\"; set SORTIE_CAMPAIGN"));
+    let missing = || Failure::Final(format!("there is no active campaign \"{name}\"; name one as the argument"));
     let campaign = campaign.ok_or_else(missing)?.id;
     println!("campaign {name}");
     let launched = follow(sortie, &campaign, found.viewer.cursor).await?;

@@ -44,7 +44,8 @@ const RUNS = graphql(`
   }
 `);
 
-const { SORTIE_URL = "http://127.0.0.1:4000/graphql", SORTIE_KEY, SORTIE_CAMPAIGN = "Your own flight" } = process.env;
+const { SORTIE_URL = "http://127.0.0.1:4000/graphql", SORTIE_KEY } = process.env;
+const [wanted = "Your own flight"] = process.argv.slice(2);
 const sortie = new Sortie(SORTIE_URL, SORTIE_KEY);
 
 async function launch(campaignId: string, idempotencyKey: string): Promise<string> {
@@ -72,10 +73,10 @@ async function* pages(filter: RunFilter): AsyncGenerator<Awaited<ReturnType<type
 }
 
 async function main(): Promise<void> {
-  const { viewer, campaigns } = await sortie.request(FIND, { name: SORTIE_CAMPAIGN });
-  const campaign = campaigns.nodes.find(({ name }) => name === SORTIE_CAMPAIGN)?.id;
-  assert(campaign, `there is no active campaign "${SORTIE_CAMPAIGN}"; set SORTIE_CAMPAIGN`);
-  console.log(`campaign ${SORTIE_CAMPAIGN}`);
+  const { viewer, campaigns } = await sortie.request(FIND, { name: wanted });
+  const campaign = campaigns.nodes.find(({ name }) => name === wanted)?.id;
+  assert(campaign, `there is no active campaign "${wanted}"; name one as the argument`);
+  console.log(`campaign ${wanted}`);
 
   // The same key twice, as after a response that was lost: one run.
   const key = randomUUID();

@@ -51,10 +51,10 @@ const RUST: Example = Example {
 
 impl Example {
     /// Runs a line of shell in its folder; returns whether it succeeded, and its output.
-    async fn shell(self, line: &'static str, env: Vec<(&'static str, String)>) -> (bool, String) {
+    async fn shell(self, line: String, env: Vec<(&'static str, String)>) -> (bool, String) {
         let run = move || {
             let mut sh = Command::new("sh");
-            sh.current_dir(Path::new(EXAMPLES).join(self.folder)).args(["-c", line]).envs(env).output().unwrap()
+            sh.current_dir(Path::new(EXAMPLES).join(self.folder)).args(["-c", &line]).envs(env).output().unwrap()
         };
         let done = tokio::task::spawn_blocking(run).await.unwrap();
         let said = format!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
@@ -66,7 +66,7 @@ impl Example {
         if !has(&Path::new(EXAMPLES).join(self.folder).join(path), how) {
             return;
         }
-        let (built, said) = self.shell(self.build, Vec::new()).await;
+        let (built, said) = self.shell(self.build.to_owned(), Vec::new()).await;
         assert!(built, "{said}");
         self.runs_on(Kind::Sqlite).await;
         if postgres::available() {
@@ -86,11 +86,12 @@ impl Example {
         key(&home, "ADMIN");
         let key = key(&home, "OPERATOR");
         let life = home.begin();
-        let env = |name: &str, key: &str| {
-            let url = format!("http://{}/graphql", life.address);
-            vec![("SORTIE_URL", url), ("SORTIE_KEY", key.to_owned()), ("SORTIE_CAMPAIGN", name.to_owned())]
+        let url = format!("http://{}/graphql", life.address);
+        let run = |campaign: &str, key: &str| {
+            let env = vec![("SORTIE_URL", url.clone()), ("SORTIE_KEY", key.to_owned())];
+            self.shell(format!("{} {campaign}", self.program), env)
         };
-        let (worked, said) = self.shell(self.program, env("Killed", &key)).await;
+        let (worked, said) = run("Killed", &key).await;
         assert!(worked, "{said}");
         let works = format!("the typed client in {} works", self.language);
         for promised in [
@@ -105,9 +106,9 @@ impl Example {
         }
         assert_eq!(said.matches("-> CANCELLED").count(), 3, "{said}");
         // What is not as promised is told in a line, with an exit code.
-        let (worked, said) = self.shell(self.program, env("Nowhere", &key)).await;
+        let (worked, said) = run("Nowhere", &key).await;
         assert!(!worked && said.contains("there is no active campaign \"Nowhere\""), "{said}");
-        let (worked, said) = self.shell(self.program, env("Killed", "sortie_wrong")).await;
+        let (worked, said) = run("Killed", "sortie_wrong").await;
         assert!(!worked && said.contains("invalid credentials"), "{said}");
         life.kill();
         home.gone().await;
