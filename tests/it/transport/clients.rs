@@ -2,6 +2,8 @@
 //! graphql-sse and Apollo, Python's gql, and GraphiQL in headless Chromium. `.ci/run` installs what
 //! they need; without it they are skipped, with a message.
 
+mod examples;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -26,14 +28,17 @@ pub fn node() -> bool {
     has(&Path::new(CLIENTS).join("node_modules"), "run `npm ci --ignore-scripts` in tests/clients")
 }
 
+/// Creates an API key while no server runs.
+fn key(home: &Home, role: &str) -> String {
+    let (made, said) = home.run(&["key", "create", "--name", "client", "--role", role]);
+    assert!(made, "{said}");
+    said.lines().find(|line| line.starts_with("sortie_")).unwrap().to_owned()
+}
+
 /// Runs a client against a server of its own; with an API key if the server has authentication.
 async fn run(program: &Path, script: &str, with_key: bool) {
     let home = Home::new(Kind::Sqlite).await;
-    let key = with_key.then(|| {
-        let (made, said) = home.run(&["key", "create", "--name", "client", "--role", "ADMIN"]);
-        assert!(made, "{said}");
-        said.lines().find(|line| line.starts_with("sortie_")).unwrap().to_owned()
-    });
+    let key = with_key.then(|| key(&home, "ADMIN"));
     let life = home.begin();
     let url = format!("http://{}/graphql", life.address);
     let mut command = Command::new(program);
