@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use entity::definition::Span;
+use entity::id::Id;
 use entity::{run, step};
 use futures_util::FutureExt;
 use futures_util::future::join_all;
@@ -94,7 +95,8 @@ impl ApiCall {
         let mut all = values.clone();
         all.insert("secrets".into(), self.http_client.secrets(claim.run.org_id));
         let owned = settings.clone();
-        let parts = match budget::run(EvaluationPool::Engine, move |until| parts(&owned, &all, until)).await {
+        let org = Some(claim.run.org_id.uuid());
+        let parts = match budget::run_for(EvaluationPool::Engine, org, move |until| parts(&owned, &all, until)).await {
             Ok(parts) => parts,
             // All evaluation threads are busy.
             Err(Error::Refused(_)) => return batch_context::not_yet(db),
