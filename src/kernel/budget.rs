@@ -92,8 +92,11 @@ pub const PATTERN_BYTES: usize = 500;
 /// Maximum number of positions of a regular expression: the states of its program, where each
 /// class counts as one; `.{0,255}` has twice 255.
 pub const PATTERN_POSITIONS: usize = 640;
-/// Maximum size of a compiled regular expression, in bytes; some Unicode classes take 30 KiB each.
-pub const PATTERN_PROGRAM_BYTES: usize = 256 * 1024;
+/// Maximum size of a compiled regular expression, in bytes; a `.` takes up to 1.4 KiB each time that
+/// it is repeated, and some Unicode classes take 70 KiB.
+pub const PATTERN_PROGRAM_BYTES: usize = 512 * 1024;
+/// Maximum size of the cache of a match, in bytes.
+pub const PATTERN_CACHE_BYTES: usize = 256 * 1024;
 /// Maximum length of a text that a regular expression is matched against, in bytes.
 pub const MATCHED_BYTES: usize = 64 * 1024;
 /// Maximum number of checks that a schema may apply to one part of a value.
@@ -109,8 +112,6 @@ pub const SCHEMA_DEPTH: usize = 48;
 pub const SCHEMA_PATTERNS: usize = 20;
 /// Cost of a pattern, in checks.
 pub const SCHEMA_PATTERN_COST: usize = 8;
-/// Maximum size of a compiled pattern of a schema, in bytes; `.` excludes four characters there.
-pub const SCHEMA_PATTERN_PROGRAM_BYTES: usize = 512 * 1024;
 /// Maximum work of a schema's patterns on one value: their positions times the bytes of its texts;
 /// less than a second, and 50 ms for usual patterns. One pattern on the largest result takes less
 /// than half of it.

@@ -88,7 +88,7 @@ fn fresh(schema: &Value) -> Result<Schema, String> {
     let measured = bounds::measure(schema)?;
     // Without look-around, which has no bound: its limit of backtracking counts failures only.
     let patterns =
-        PatternOptions::regex().size_limit(budget::PATTERN_PROGRAM_BYTES).dfa_size_limit(budget::PATTERN_PROGRAM_BYTES);
+        PatternOptions::regex().size_limit(budget::PATTERN_PROGRAM_BYTES).dfa_size_limit(budget::PATTERN_CACHE_BYTES);
     let options = jsonschema::options().with_pattern_options(patterns);
     // Checking the format `regex` would compile a pattern for each text.
     let options = options.with_format("regex", |_: &str| true);

@@ -10,7 +10,7 @@
 
 use regex::{Regex, RegexBuilder};
 
-use super::{PATTERN_BYTES, PATTERN_POSITIONS, PATTERN_PROGRAM_BYTES, Steps};
+use super::{PATTERN_BYTES, PATTERN_CACHE_BYTES, PATTERN_POSITIONS, PATTERN_PROGRAM_BYTES, Steps};
 use crate::kernel::validate;
 
 /// Size of a state in a compiled pattern, in bytes.
@@ -37,7 +37,7 @@ impl Pattern {
         // The real one comes first: what is measured below is valid then.
         let regex = RegexBuilder::new(source)
             .size_limit(PATTERN_PROGRAM_BYTES)
-            .dfa_size_limit(PATTERN_PROGRAM_BYTES)
+            .dfa_size_limit(PATTERN_CACHE_BYTES)
             .nest_limit(NESTING)
             .build()
             .map_err(message)?;
