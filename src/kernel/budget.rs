@@ -9,31 +9,38 @@
 //!    in multiples of its input values: a template or condition that could build more than
 //!    [`GROWTH`] times as much, or lists within lists, is rejected. So memory is bounded before
 //!    anything is evaluated.
-//! 3. *Time ends.* Templates burn fuel by the size of their values (minijinja), loops of conditions
-//!    burn steps ([`Steps`]: CEL), and both check the clock; one iteration costs no more than a few
-//!    passes over the values. The work of a JSON Schema is counted in advance.
+//! 3. *Time ends.* Templates burn fuel by the size of their values (minijinja), conditions burn steps
+//!    ([`Steps`]: CEL), and both check the clock; one iteration costs no more than a few passes over
+//!    the values. A regular expression takes steps by its own size times that of the text
+//!    ([`Pattern`]), without a loop, too. The work of a JSON Schema is counted in advance, and that of
+//!    its patterns.
 //!
 //! Together: evaluation ends at its deadline, except for the current operation, which is linear in
-//! bounded values. It runs on threads of its own ([`run`]), a bounded number of them, so that
+//! bounded values, or one match of a bounded pattern. It runs on threads of its own ([`run`]), a bounded number of them, so that
 //! requests, the engine and the pool of blocking threads never wait for it; no org gets more than
-//! half of the threads for requests, and evaluations in a row for many orgs take turns
-//! ([`in_turn`]). Large requests are parsed and checked on threads of a third kind. Evaluation within a transaction is bounded by time for conditions ([`Steps`]),
-//! and by judgements for the schemas of results ([`JUDGEMENTS`]).
+//! half of the threads of a kind ([`run_for`]), and an evaluation that overran counts until its
+//! thread ends; steps of several orgs are evaluated by each org apart. Large requests are parsed and
+//! checked on threads of a third kind. Evaluation within a transaction is bounded by time for conditions
+//! ([`Steps`]), and by judgements for the schemas of results ([`JUDGEMENTS`]).
 
 mod conditions;
+mod pattern;
+mod share;
 mod verdict;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, LazyLock, OnceLock};
 use std::thread::{Builder, available_parallelism};
 use std::time::{Duration, Instant};
 
 pub use conditions::Conditions;
+pub use pattern::{Pattern, schema_positions};
 pub use verdict::{HELD, JUDGING, LATE, judging, verdict};
 
 use entity::id::Id;
+use share::Share;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
 use uuid::Uuid;
@@ -65,7 +72,9 @@ pub const FUEL_LEAST: u64 = 5_000;
 /// Size of the cache of parsed texts, in bytes of source; parsed, they take up to a hundred times
 /// as much.
 pub const KEPT_BYTES: u64 = 512 * 1024;
-/// Maximum loop iterations of one condition.
+/// Weight of a compiled pattern in these caches, which is many times larger than its text.
+pub const KEPT_PATTERN_BYTES: u64 = 4 * 1024;
+/// Maximum steps of one condition: iterations of loops, and the work of patterns.
 pub const STEPS: u64 = 20_000;
 /// Timeout of one condition.
 pub const STEPS_TIME: Duration = Duration::from_millis(100);
@@ -81,8 +90,14 @@ pub const BATCH_STEPS: u64 = 200_000;
 pub const BATCH_TIME: Duration = Duration::from_millis(500);
 /// Maximum length of a regular expression, in bytes.
 pub const PATTERN_BYTES: usize = 500;
-/// Maximum size of a compiled regular expression, in bytes; some Unicode classes take 30 KiB each.
-pub const PATTERN_PROGRAM_BYTES: usize = 256 * 1024;
+/// Maximum number of positions of a regular expression: the states of its program, where each
+/// class counts as one; `.{0,255}` has twice 255.
+pub const PATTERN_POSITIONS: usize = 640;
+/// Maximum size of a compiled regular expression, in bytes; a `.` takes up to 1.4 KiB each time that
+/// it is repeated, and some Unicode classes take 70 KiB.
+pub const PATTERN_PROGRAM_BYTES: usize = 512 * 1024;
+/// Maximum size of the cache of a match, in bytes.
+pub const PATTERN_CACHE_BYTES: usize = 256 * 1024;
 /// Maximum length of a text that a regular expression is matched against, in bytes.
 pub const MATCHED_BYTES: usize = 64 * 1024;
 /// Maximum number of checks that a schema may apply to one part of a value.
@@ -98,10 +113,12 @@ pub const SCHEMA_DEPTH: usize = 48;
 pub const SCHEMA_PATTERNS: usize = 20;
 /// Cost of a pattern, in checks.
 pub const SCHEMA_PATTERN_COST: usize = 8;
-/// Maximum size of a compiled pattern of a schema, in bytes.
-pub const SCHEMA_PATTERN_PROGRAM_BYTES: usize = 128 * 1024;
-/// Maximum backtracking steps of a pattern with look-around.
-pub const SCHEMA_BACKTRACKS: usize = 5_000;
+/// Maximum work of a schema's patterns on one value: their positions times the bytes of its texts;
+/// less than a second, and 50 ms for usual patterns. One pattern on the largest result takes less
+/// than half of it.
+pub const SCHEMA_MATCH_WORK: usize = 100_000_000;
+/// Bytes of a text that count as one part of a value.
+pub const SCHEMA_TEXT_BYTES: usize = 256;
 /// Maximum number of parts in which a recursive schema continues at once.
 pub const SCHEMA_CYCLE: usize = 100;
 /// Maximum number of `unevaluatedProperties` and `unevaluatedItems` in a schema.
@@ -175,16 +192,20 @@ pub async fn run<T: Send + 'static>(
     run_for(lane, None, work).await
 }
 
-/// Like `run`, for an owner who may use half of the threads at once.
+/// Like `run`, for an owner who may use half of the threads at once, those of evaluations that
+/// overran included. LIMIT_EXCEEDED at once if these are all of them.
 pub async fn run_for<T: Send + 'static>(
     lane: EvaluationPool,
     owner: Option<Uuid>,
     work: impl FnOnce(Instant) -> T + Send + 'static,
 ) -> Result<T> {
-    let share = owner.map(|owner| Share::of(lane, owner));
+    let share = owner.map(|owner| Arc::new(Share::of(lane, owner)));
+    if share.as_ref().is_some_and(|share| share.is_overrun()) {
+        return Err(busy("evaluations of this org run beyond their time").into());
+    }
     let owner_permit = async {
-        match &share {
-            Some(share) => Some(share.0.clone().acquire_owned().await),
+        match share.as_ref().and_then(|share| share.permits()) {
+            Some(permits) => Some(permits.acquire_owned().await),
             None => None,
         }
     };
@@ -194,9 +215,13 @@ pub async fn run_for<T: Send + 'static>(
     let turn = timeout(TURN, lane.threads().acquire()).await;
     let turn = turn.map_err(|_| busy("the server is busy with other evaluations"))?.map_err(Error::internal)?;
     let (answer, answered) = oneshot::channel();
+    let held = share.clone();
     let evaluate = move || {
         let done = catch_unwind(AssertUnwindSafe(|| work(Instant::now() + lane.time())));
-        drop((turn, owner_permit));
+        if let Some(share) = &held {
+            share.end();
+        }
+        drop((turn, owner_permit, held));
         // The request may be gone.
         let _ = answer.send(done);
     };
@@ -205,7 +230,12 @@ pub async fn run_for<T: Send + 'static>(
         Ok(Ok(Ok(done))) => Ok(done),
         Ok(Ok(Err(panic))) => resume_unwind(panic),
         Ok(Err(err)) => Err(Error::internal(err)),
-        Err(_) => Err(busy("the evaluation took too long").into()),
+        Err(_) => {
+            if let Some(share) = &share {
+                share.mark_late();
+            }
+            Err(busy("the evaluation took too long").into())
+        }
     }
 }
 
@@ -219,34 +249,6 @@ pub async fn run_here<T: Send + 'static>(work: impl FnOnce(Instant) -> T + Send 
 pub fn late(field: &str) -> Refusal {
     let field = field.strip_prefix("input.").unwrap_or(field);
     busy(&format!("{field}: {LATE}")).with("field", serde_json::json!(field))
-}
-
-/// An owner's share: half of the threads of a pool.
-struct Share(Arc<Semaphore>, Owner);
-
-/// A user of a pool.
-type Owner = (EvaluationPool, Uuid);
-
-impl Share {
-    fn all() -> std::sync::MutexGuard<'static, HashMap<Owner, Arc<Semaphore>>> {
-        static ALL: LazyLock<Mutex<HashMap<Owner, Arc<Semaphore>>>> = LazyLock::new(Mutex::default);
-        ALL.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn of(lane: EvaluationPool, owner: Uuid) -> Self {
-        let (owner, half) = ((lane, owner), || Arc::new(Semaphore::new(Ord::max(threads() / 2, 1))));
-        Self(Self::all().entry(owner).or_insert_with(half).clone(), owner)
-    }
-}
-
-impl Drop for Share {
-    fn drop(&mut self) {
-        let mut all = Self::all();
-        // This reference and the map's: no other user.
-        if all.get(&self.1).is_some_and(|kept| Arc::strong_count(kept) == 2) {
-            all.remove(&self.1);
-        }
-    }
 }
 
 /// Evaluates for many owners in a row, next for the one that has used the least time; each
@@ -323,8 +325,8 @@ impl Steps {
         let taken = shared.left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(steps));
         let until = shared.until.get_or_init(|| Instant::now() + shared.time);
         match taken {
-            // The clock is read every 16 steps.
-            Ok(left) if left / 16 == (left - steps) / 16 || Instant::now() <= *until => {}
+            // A step may take a few passes over large values: the clock is read each time.
+            Ok(_) if Instant::now() <= *until => {}
             _ => {
                 shared.left.store(0, Relaxed);
                 shared.spent.store(true, Relaxed);
@@ -337,23 +339,6 @@ impl Steps {
     pub fn are_spent(&self) -> bool {
         self.0.spent.load(Relaxed)
     }
-}
-
-/// Compiles a regular expression that matches in linear time, with a bounded program. The error is
-/// a sentence.
-pub fn pattern(source: &str) -> std::result::Result<regex::Regex, String> {
-    if source.len() > PATTERN_BYTES {
-        return Err(format!("a pattern has at most {PATTERN_BYTES} bytes"));
-    }
-    let built = regex::RegexBuilder::new(source)
-        .size_limit(PATTERN_PROGRAM_BYTES)
-        .dfa_size_limit(PATTERN_PROGRAM_BYTES)
-        .nest_limit(32)
-        .build();
-    built.map_err(|err| match err {
-        regex::Error::CompiledTooBig(_) => "the pattern is too large: repeat less".to_owned(),
-        err => crate::kernel::validate::printable(&err.to_string()),
-    })
 }
 
 /// Approximate size of a JSON value in memory, in bytes.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use entity::definition::Span;
+use entity::id::Id;
 use entity::{run, step};
 use futures_util::FutureExt;
 use futures_util::future::join_all;
@@ -96,7 +97,8 @@ impl ApiCall {
         // Secrets are part of the request only, and of nothing that is stored.
         let secrets = self.http_client.secrets(claim.run.org_id);
         let (owned, context) = (settings.clone(), context.clone());
-        let evaluated = budget::run(EvaluationPool::Engine, move |until| {
+        let org = Some(claim.run.org_id.uuid());
+        let evaluated = budget::run_for(EvaluationPool::Engine, org, move |until| {
             Some(context.values()?.and_then(|mut values| {
                 values.insert("secrets".into(), secrets);
                 parts(&owned, &values, until)

@@ -1,11 +1,12 @@
 //! The data that the settings of a batch's steps may refer to, read once per run, not once per
 //! step.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use entity::id::*;
+use futures_util::future::join_all;
 use serde_json::{Map, Value};
 
 use super::{Claimed, Outcome};
@@ -43,6 +44,9 @@ impl StepContext {
 /// The context of each claimed step, in order.
 pub(super) type Batch = Arc<Vec<StepContext>>;
 
+/// Timeout of one org's steps in a batch of several orgs, whose threads others wait for.
+const SLICE: Duration = Duration::from_secs(2);
+
 /// Reads the snapshots and values of a batch. All its results together are bounded: a step that
 /// finds no room is postponed.
 pub(super) async fn of_batch(db: &Db, claimed: &[Claimed]) -> Result<Batch> {
@@ -74,30 +78,48 @@ pub(super) async fn of_batch(db: &Db, claimed: &[Claimed]) -> Result<Batch> {
     Ok(Arc::new(contexts.into_iter().flatten().collect()))
 }
 
-/// Evaluates each step of a batch from its settings and values, off the async threads. The orgs
-/// take turns. `None` for steps whose turn did not come in time, or whose values had no room; their
-/// outcome is [`not_yet`].
+/// Evaluates each step of a batch from its settings and values, off the async threads. Each org has
+/// its own evaluation, within its share of the threads: a slow one keeps no other waiting. `None`
+/// for steps that were not reached in time, or whose values had no room; their outcome is [`not_yet`].
 pub(super) async fn evaluated<T: Send + 'static>(
     batch: &Batch,
     claimed: &[Claimed],
-    evaluate: impl Fn(&Value, &Map<String, Value>, Instant) -> std::result::Result<T, String> + Send + 'static,
+    evaluate: impl Fn(&Value, &Map<String, Value>, Instant) -> std::result::Result<T, String> + Send + Sync + 'static,
 ) -> Result<Vec<Option<std::result::Result<T, String>>>> {
-    let keys: Vec<String> = claimed.iter().map(|claim| claim.step.key.clone()).collect();
-    let orgs: Vec<OrgId> = claimed.iter().map(|claim| claim.run.org_id).collect();
-    let batch = batch.clone();
-    let done = budget::run(EvaluationPool::Engine, move |end| {
-        budget::in_turn(&orgs, end, |i, until| {
-            let context = &batch[i];
-            let settings = context.snapshot.step(&keys[i]).map_or(&Value::Null, |(_, step)| step.settings());
-            // Parsed here, for one step at a time.
-            Some(context.values()?.and_then(|values| evaluate(settings, &values, until)))
-        })
-    });
-    match done.await {
-        // All evaluation threads are busy.
-        Err(Error::Refused(_)) => Ok(claimed.iter().map(|_| None).collect()),
-        done => Ok(done?.into_iter().map(Option::flatten).collect()),
+    let mut by_org: BTreeMap<OrgId, Vec<usize>> = BTreeMap::new();
+    for (i, claim) in claimed.iter().enumerate() {
+        by_org.entry(claim.run.org_id).or_default().push(i);
     }
+    let several = by_org.len() > 1;
+    let evaluate = Arc::new(evaluate);
+    let of_orgs = by_org.into_iter().map(|(org, indices)| {
+        let keys: Vec<String> = indices.iter().map(|i| claimed[*i].step.key.clone()).collect();
+        let (batch, evaluate, own) = (batch.clone(), evaluate.clone(), indices.clone());
+        let work = move |end: Instant| {
+            let end = if several { Ord::min(end, Instant::now() + SLICE) } else { end };
+            budget::in_turn(&vec![(); own.len()], end, |i, until| {
+                let context = &batch[own[i]];
+                let settings = context.snapshot.step(&keys[i]).map_or(&Value::Null, |(_, step)| step.settings());
+                // Parsed here, for one step at a time.
+                Some(context.values()?.and_then(|values| evaluate(settings, &values, until)))
+            })
+        };
+        async move {
+            match budget::run_for(EvaluationPool::Engine, Some(org.uuid()), work).await {
+                Ok(done) => Ok(indices.into_iter().zip(done).collect::<Vec<_>>()),
+                // The org's threads are busy, or all of them.
+                Err(Error::Refused(_)) => Ok(Vec::new()),
+                Err(err) => Err(err),
+            }
+        }
+    });
+    let mut all: Vec<Option<std::result::Result<T, String>>> = claimed.iter().map(|_| None).collect();
+    for of_org in join_all(of_orgs).await {
+        for (i, done) in of_org? {
+            all[i] = done.flatten();
+        }
+    }
+    Ok(all)
 }
 
 /// The outcome of a step that could not be evaluated in time: postponed for a second, without using

@@ -183,7 +183,8 @@ impl Work for Draft {
                 Some(record) => templating::values(Some(record)),
                 None => templating::placeholders(&source),
             });
-            let rendered = match templating::render_in_time(source.clone(), values.collect()).await {
+            let rendered = templating::render_in_time(Some(run.org_id), source.clone(), values.collect());
+            let rendered = match rendered.await {
                 Ok(rendered) => rendered,
                 // All evaluation threads are busy.
                 Err(Error::Refused(_)) => indices.iter().map(|_| None).collect(),

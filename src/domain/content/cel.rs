@@ -1,7 +1,7 @@
 //! Evaluates conditions in CEL: conditions of steps, filters of agents, cases of decisions.
 //!
 //! They stay within the [`budget`]: expressions that could grow are rejected at parse time, and
-//! loops consume a limited number of steps.
+//! loops and patterns consume a limited number of steps.
 
 mod bounds;
 mod size;
@@ -15,7 +15,7 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use serde_json::{Map, Value};
 
-use crate::kernel::budget::{self, Steps};
+use crate::kernel::budget::{self, Pattern, Steps};
 use crate::kernel::{limits, validate};
 
 /// A record's own fields that may be empty: in a text they are unknown then, in a condition null.
@@ -34,8 +34,9 @@ static CACHE: LazyLock<Cache<String, Parsed, Bytes>> =
 struct Bytes;
 
 impl Weighter<String, Parsed> for Bytes {
-    fn weight(&self, source: &String, _: &Parsed) -> u64 {
-        source.len() as u64 + 64
+    fn weight(&self, source: &String, parsed: &Parsed) -> u64 {
+        let patterns = parsed.as_ref().map_or(0, |condition| condition.patterns.len());
+        source.len() as u64 + 64 + budget::KEPT_PATTERN_BYTES * patterns as u64
     }
 }
 
@@ -47,9 +48,9 @@ static CEL: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()));
 pub struct Condition {
     expression: Expression,
     names: HashSet<String>,
-    patterns: Arc<Vec<regex::Regex>>,
-    /// True if the expression has a loop and therefore consumes steps.
-    loops: bool,
+    patterns: Arc<Vec<Pattern>>,
+    /// True if the expression has a loop or a pattern and therefore consumes steps.
+    takes_steps: bool,
 }
 
 impl Condition {
@@ -79,14 +80,16 @@ impl Condition {
             let mut expression = program.expression().clone();
             let names = size::measure(&expression)?;
             let bounded = bounds::bind(&mut expression)?;
-            Ok(Self { expression, names, patterns: Arc::new(bounded.patterns), loops: bounded.loops })
+            let takes_steps = bounded.loops || !bounded.patterns.is_empty();
+            Ok(Self { expression, names, patterns: Arc::new(bounded.patterns), takes_steps })
         };
         budget::deep(read)?
     }
 
-    /// True if the expression iterates over lists.
-    pub fn loops(&self) -> bool {
-        self.loops
+    /// True if the expression iterates over lists or matches patterns: its time is not proportional
+    /// to its values.
+    pub fn takes_steps(&self) -> bool {
+        self.takes_steps
     }
 
     /// True if the expression uses a variable.
@@ -115,11 +118,11 @@ impl Condition {
             context.add_variable_from_value(name.clone(), value);
         }
         if !self.patterns.is_empty() {
-            let patterns = self.patterns.clone();
-            let matches = move |text: Arc<String>, which: i64| matches(&patterns, &text, which);
+            let (patterns, steps) = (self.patterns.clone(), steps.clone());
+            let matches = move |text: Arc<String>, which: i64| matches(&patterns, &text, which, &steps);
             context.add_function(bounds::MATCHES, matches).map_err(|err| err.to_string())?;
         }
-        if self.loops {
+        if self.takes_steps {
             let steps = steps.clone();
             let turn =
                 move || if steps.take(1) { Ok(true) } else { Err(ExecutionError::function_error("loop", SPENT)) };
@@ -127,7 +130,7 @@ impl Condition {
         }
         let value: Result<Cel, ExecutionError> = budget::caught(|| Ok(Cel::resolve(&self.expression, &context)))?;
         // `||` may have swallowed the error.
-        if self.loops && steps.are_spent() {
+        if self.takes_steps && steps.are_spent() {
             return Err(SPENT.to_owned());
         }
         let value = value.map_err(|err| truncated(&err.to_string()))?;
@@ -156,13 +159,13 @@ fn truncated(text: &str) -> String {
     text.chars().take(300).collect()
 }
 
-fn matches(patterns: &[regex::Regex], text: &str, which: i64) -> Result<bool, ExecutionError> {
+fn matches(patterns: &[Pattern], text: &str, which: i64, steps: &Steps) -> Result<bool, ExecutionError> {
     if text.len() > budget::MATCHED_BYTES {
         let why = format!("the text has more than {} bytes", budget::MATCHED_BYTES);
         return Err(ExecutionError::function_error("matches", why));
     }
-    let pattern = usize::try_from(which).ok().and_then(|which| patterns.get(which));
-    Ok(pattern.is_some_and(|pattern| pattern.is_match(text)))
+    let Some(pattern) = usize::try_from(which).ok().and_then(|which| patterns.get(which)) else { return Ok(false) };
+    pattern.is_match(text, steps).ok_or_else(|| ExecutionError::function_error("matches", SPENT))
 }
 
 /// Converts a record to CEL: those of its own fields that are empty are null, so that a condition can

@@ -25,9 +25,8 @@ struct Bytes;
 
 impl Weighter<String, Compiled> for Bytes {
     fn weight(&self, text: &String, compiled: &Compiled) -> u64 {
-        // A compiled pattern is many times larger than its text.
         let patterns = compiled.as_ref().map_or(0, |schema| schema.patterns);
-        text.len() as u64 + 64 + 4 * 1024 * patterns as u64
+        text.len() as u64 + 64 + budget::KEPT_PATTERN_BYTES * patterns as u64
     }
 }
 
@@ -35,6 +34,7 @@ impl Weighter<String, Compiled> for Bytes {
 struct Schema {
     validator: Validator,
     cost: usize,
+    positions: usize,
     recursive: bool,
     patterns: usize,
 }
@@ -44,6 +44,8 @@ const PROBLEMS: usize = 10;
 /// Maximum cost of a validation up to which each problem is reported with its location: all checks
 /// run before the first problem is available.
 const LOCATED_JUDGEMENTS: usize = 100_000;
+/// Same, of the work of patterns.
+const LOCATED_MATCH_WORK: usize = budget::SCHEMA_MATCH_WORK / 10;
 
 /// Checks that a schema is valid and within bounds; caches only the verdict.
 pub fn check(schema: &Value) -> Result<(), String> {
@@ -84,27 +86,29 @@ fn compiled(schema: &Value) -> Compiled {
 
 fn fresh(schema: &Value) -> Result<Schema, String> {
     let measured = bounds::measure(schema)?;
-    let patterns = PatternOptions::fancy_regex()
-        .backtrack_limit(budget::SCHEMA_BACKTRACKS)
-        .size_limit(budget::SCHEMA_PATTERN_PROGRAM_BYTES)
-        .dfa_size_limit(budget::SCHEMA_PATTERN_PROGRAM_BYTES);
+    // Without look-around, which has no bound: its limit of backtracking counts failures only.
+    let patterns =
+        PatternOptions::regex().size_limit(budget::PATTERN_PROGRAM_BYTES).dfa_size_limit(budget::PATTERN_CACHE_BYTES);
     let options = jsonschema::options().with_pattern_options(patterns);
     // Checking the format `regex` would compile a pattern for each text.
     let options = options.with_format("regex", |_: &str| true);
     let validator =
         options.build(schema).map_err(|err| format!("invalid JSON Schema: {}", truncated(&err.to_string())))?;
-    Ok(Schema { validator, cost: measured.cost, recursive: measured.recursive, patterns: measured.patterns })
+    let bounds::Measured { cost, positions, recursive, patterns } = measured;
+    Ok(Schema { validator, cost, positions, recursive, patterns })
 }
 
 impl Schema {
     fn problems(&self, value: &Value) -> Vec<String> {
-        if self.cost.saturating_mul(parts(value)) > budget::JUDGEMENTS {
+        let judgements = self.cost.saturating_mul(parts(value));
+        let work = self.positions.saturating_mul(if self.positions == 0 { 0 } else { text_bytes(value) });
+        if judgements > budget::JUDGEMENTS || work > budget::SCHEMA_MATCH_WORK {
             return vec!["the result: is too large to be validated against its schema".into()];
         }
         if self.validator.is_valid(value) {
             return Vec::new();
         }
-        if self.cost.saturating_mul(parts(value)) > LOCATED_JUDGEMENTS {
+        if judgements > LOCATED_JUDGEMENTS || work > LOCATED_MATCH_WORK {
             return vec!["the result: does not match its schema; it is too large to locate the problems".into()];
         }
         let each = self.validator.iter_errors(value).take(PROBLEMS).map(|err| {
@@ -121,10 +125,22 @@ fn truncated(text: &str) -> String {
     text.chars().take(1_000).collect()
 }
 
+/// The parts of a value; a long text counts as several, as checks of its length read it.
 fn parts(value: &Value) -> usize {
     match value {
         Value::Array(items) => 1 + items.iter().map(parts).sum::<usize>(),
         Value::Object(fields) => 1 + fields.values().map(parts).sum::<usize>(),
+        Value::String(text) => 1 + text.len() / budget::SCHEMA_TEXT_BYTES,
         _ => 1,
+    }
+}
+
+/// The bytes of all texts and names that patterns can be matched against. An empty one counts, too.
+fn text_bytes(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => items.iter().map(text_bytes).sum(),
+        Value::Object(fields) => fields.iter().map(|(name, value)| 1 + name.len() + text_bytes(value)).sum(),
+        Value::String(text) => 1 + text.len(),
+        _ => 0,
     }
 }

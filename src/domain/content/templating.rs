@@ -11,7 +11,7 @@ mod template;
 
 use std::time::Instant;
 
-use entity::id::Id;
+use entity::id::{Id, OrgId};
 use serde_json::{Map, json};
 
 use crate::domain::content::cel::Condition;
@@ -141,15 +141,17 @@ pub async fn render_all(
     all: Vec<Map<String, serde_json::Value>>,
 ) -> Result<Vec<std::result::Result<Message, String>>> {
     let late = || Err("rendering took too long".to_owned());
-    Ok(render_in_time(source, all).await?.into_iter().map(|one| one.unwrap_or_else(late)).collect())
+    Ok(render_in_time(None, source, all).await?.into_iter().map(|one| one.unwrap_or_else(late)).collect())
 }
 
-/// Same as [`render_all`], with `None` for messages that were not reached in time.
+/// Same as [`render_all`], for an org's step if it is not for a request, with `None` for messages
+/// that were not reached in time.
 pub async fn render_in_time(
+    org: Option<OrgId>,
     source: Source,
     all: Vec<Map<String, serde_json::Value>>,
 ) -> Result<Vec<Option<std::result::Result<Message, String>>>> {
-    in_time(all.len(), move |i, until| render(&source, &all[i], until)).await
+    in_time(org, all.len(), move |i, until| render(&source, &all[i], until)).await
 }
 
 /// A step's own mail templates, and the conditions for sending.
@@ -178,7 +180,7 @@ pub async fn render_mails(
             false => Ok(Message { subject: None, body: String::new() }),
         }
     };
-    Ok(in_time(count, one).await?.into_iter().map(|one| one.unwrap_or_else(late)).collect())
+    Ok(in_time(None, count, one).await?.into_iter().map(|one| one.unwrap_or_else(late)).collect())
 }
 
 /// Renders a mail from the templates of its subject and its body.
@@ -202,13 +204,14 @@ pub fn mentions(source: &str, name: &str) -> bool {
 }
 
 async fn in_time(
+    org: Option<OrgId>,
     count: usize,
     render: impl Fn(usize, Instant) -> std::result::Result<Message, String> + Send + 'static,
 ) -> Result<Vec<Option<std::result::Result<Message, String>>>> {
     // Messages rendered for a request count towards the size of its response.
     let request = crate::kernel::cost::current();
     let lane = if request.is_some() { EvaluationPool::Request } else { EvaluationPool::Engine };
-    let org = request.as_ref().map(|request| request.owner().org.uuid());
+    let org = request.as_ref().map(|request| request.owner().org).or(org).map(|org| org.uuid());
     budget::run_for(lane, org, move |end| {
         let mut left = if lane == EvaluationPool::Request { limits::PREVIEWED_BYTES } else { usize::MAX };
         let mut one = |i: usize, until: Instant| {

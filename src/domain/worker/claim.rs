@@ -324,13 +324,13 @@ impl Search<'_> {
             }
             all
         };
-        // Without loops the evaluation takes time proportional to the values.
-        if !self.filter.loops() {
+        // Without loops and patterns the evaluation takes time proportional to the values.
+        if !self.filter.takes_steps() {
             return Ok(evaluate());
         }
-        let org = crate::kernel::cost::current().map(|request| request.owner().org.uuid());
-        let lane = if org.is_some() { EvaluationPool::Request } else { EvaluationPool::Engine };
-        budget::run_for(lane, org, move |_| evaluate()).await
+        let is_request = crate::kernel::cost::current().is_some();
+        let lane = if is_request { EvaluationPool::Request } else { EvaluationPool::Engine };
+        budget::run_for(lane, Some(self.agent.org_id.uuid()), move |_| evaluate()).await
     }
 }
 

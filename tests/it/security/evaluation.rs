@@ -8,6 +8,7 @@ mod imports;
 mod introspection;
 mod mail;
 mod patterns;
+mod regular_expressions;
 mod results;
 pub(super) mod schemas;
 pub(super) mod templates;

@@ -4,7 +4,7 @@
 use cel::common::ast::{CallExpr, EntryExpr, Expr, LiteralValue, operators};
 use cel::parser::Expression;
 
-use crate::kernel::budget;
+use crate::kernel::budget::{self, Pattern};
 
 /// The function that consumes a step of a loop, or fails if none is left. Users cannot write its
 /// name in a condition.
@@ -71,7 +71,7 @@ fn past_string(quote: u8, after: &[u8], raw: bool) -> &[u8] {
 /// The compiled patterns of an expression, and the presence of loops.
 #[derive(Debug, Default)]
 pub(super) struct Bound {
-    pub(super) patterns: Vec<regex::Regex>,
+    pub(super) patterns: Vec<Pattern>,
     pub(super) loops: bool,
 }
 
@@ -145,7 +145,7 @@ impl Bound {
         let Expr::Literal(LiteralValue::String(pattern)) = &pattern.expr else {
             return Err("the pattern of `matches` must be a literal, like matches(\"^[a-z]+$\")".into());
         };
-        let pattern = budget::pattern(pattern.inner()).map_err(|why| format!("matches: {why}"))?;
+        let pattern = Pattern::read(pattern.inner()).map_err(|why| format!("matches: {why}"))?;
         let which = i64::try_from(self.patterns.len()).map_err(|err| err.to_string())?;
         self.patterns.push(pattern);
         if let Some(target) = call.target.take() {

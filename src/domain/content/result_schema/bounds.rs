@@ -4,7 +4,8 @@
 //! of it (`properties`, `items` …). Without cycles, a part is applied to each piece of a value once
 //! per path from the root; the number of these paths is the cost, and bounded. A cycle must lead
 //! deeper into the value and reach each piece only once: then it costs at most the number of
-//! pieces. Validating a value therefore takes at most `cost` × its size.
+//! pieces. Validating a value therefore takes at most `cost` × its size. The positions of patterns
+//! are summed up along the same paths: matching takes at most these × the bytes of its texts.
 
 use std::collections::HashMap;
 use std::ptr::from_ref;
@@ -13,11 +14,16 @@ use serde_json::{Map, Value};
 
 use crate::kernel::budget;
 
+/// Maximum number of times that a pattern of `patternProperties` is matched against a name.
+const PATTERN_PROPERTIES_TIMES: usize = 4;
+
 /// The bounds of a schema.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Measured {
     /// Maximum number of checks of one piece of a value.
     pub(super) cost: usize,
+    /// Maximum number of positions of patterns that are matched against one text.
+    pub(super) positions: usize,
     /// True if the schema refers to itself.
     pub(super) recursive: bool,
     /// The number of its patterns.
@@ -40,17 +46,20 @@ pub(super) fn measure(schema: &Value) -> Result<Measured, String> {
     for node in (0..graph.len()).filter(|node| recursive[*node]) {
         each_piece_once(&graph, &reached, node)?;
     }
-    let mut costs = Costs { graph: &graph, reached: &reached, known: vec![None; graph.len()] };
-    let cost = costs.of(0);
+    let costs = |weigh| Costs { graph: &graph, reached: &reached, weigh, known: vec![None; graph.len()] };
+    let cost = costs(|node: &Node| node.weight).of(0);
     if cost > budget::SCHEMA_COST {
         return Err(format!("checks one value in {cost} ways: at most {} are allowed", budget::SCHEMA_COST));
     }
-    Ok(Measured { cost, recursive: recursive.contains(&true), patterns })
+    let positions = costs(|node: &Node| node.positions).of(0);
+    Ok(Measured { cost, positions, recursive: recursive.contains(&true), patterns })
 }
 
 #[derive(Default)]
 struct Node {
     weight: usize,
+    /// The positions of its patterns.
+    positions: usize,
     /// Parts that apply to the same value.
     same: Vec<usize>,
     /// Parts that apply to pieces of the value.
@@ -148,11 +157,12 @@ impl<'a> Graph<'a> {
                 }
                 "patternProperties" => {
                     for (pattern, one) in value.as_object().into_iter().flatten() {
-                        self.pattern(node, pattern)?;
+                        // `additionalProperties` and its like match each name again.
+                        self.pattern(node, pattern, PATTERN_PROPERTIES_TIMES)?;
                         self.piece(node, Piece::AnyFields, one, depth)?;
                     }
                 }
-                "pattern" => self.pattern(node, value.as_str().unwrap_or_default())?,
+                "pattern" => self.pattern(node, value.as_str().unwrap_or_default(), 1)?,
                 "additionalProperties" => self.piece(node, Piece::OtherFields, value, depth)?,
                 "propertyNames" => self.piece(node, Piece::AnyFields, value, depth)?,
                 "items" | "prefixItems" if value.is_array() => {
@@ -192,13 +202,18 @@ impl<'a> Graph<'a> {
         Ok(())
     }
 
-    fn pattern(&mut self, node: usize, pattern: &str) -> Result<(), String> {
+    fn pattern(&mut self, node: usize, pattern: &str, times: usize) -> Result<(), String> {
         self.patterns += 1;
         if self.patterns > budget::SCHEMA_PATTERNS || pattern.len() > budget::PATTERN_BYTES {
             let (most, bytes) = (budget::SCHEMA_PATTERNS, budget::PATTERN_BYTES);
             return Err(format!("at most {most} patterns are allowed, of at most {bytes} bytes each"));
         }
+        let positions = budget::schema_positions(pattern).map_err(|why| {
+            let pattern = crate::kernel::validate::printable(pattern);
+            format!("pattern {pattern}: {why}")
+        })?;
         self.nodes[node].weight += budget::SCHEMA_PATTERN_COST;
+        self.nodes[node].positions += positions * times;
         Ok(())
     }
 
@@ -293,11 +308,12 @@ fn each_piece_once(graph: &[Node], reached: &[Vec<bool>], node: usize) -> Result
 struct Costs<'a> {
     graph: &'a [Node],
     reached: &'a [Vec<bool>],
+    weigh: fn(&Node) -> usize,
     known: Vec<Option<usize>>,
 }
 
 impl Costs<'_> {
-    /// Counts the paths from a node to all others. A cycle counts once, and the nodes that it leads
+    /// Sums the weights on the paths from a node to all others. A cycle counts once, and the nodes that it leads
     /// to count at each level of a value.
     fn of(&mut self, node: usize) -> usize {
         if let Some(known) = self.known[node] {
@@ -312,7 +328,7 @@ impl Costs<'_> {
         let mut cost = 0usize;
         for member in &cycle {
             let of = &self.graph[*member];
-            cost = cost.saturating_add(of.weight);
+            cost = cost.saturating_add((self.weigh)(of));
             for to in of.same.iter().copied().chain(of.pieces.iter().map(|(_, to)| *to)) {
                 if cycle.len() > 1 && cycle.contains(&to) || to == node && self.reached[node][node] {
                     continue;

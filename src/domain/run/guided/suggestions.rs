@@ -11,7 +11,7 @@ use crate::domain::audience::stage;
 use crate::domain::audience::stage::Pipeline;
 use crate::domain::content::templating::{self, Source};
 use crate::domain::plan::run_template::guided::{CREATE_TASK, EMAIL, GuidedConfig, SCHEDULE, UPDATE_STAGE};
-use crate::kernel::budget::{self, EvaluationPool};
+use crate::kernel::budget;
 use crate::kernel::db::Db;
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::viewer::Viewer;
@@ -89,7 +89,7 @@ pub async fn of(
 async fn titles(guide: &GuidedConfig, records: &[record::Model]) -> Result<Vec<String>> {
     let source = guide.title.clone().unwrap_or_else(|| "{{ name }}".into());
     let all: Vec<_> = records.iter().map(|record| (record.name.clone(), templating::values(Some(record)))).collect();
-    budget::run(EvaluationPool::Request, move |until| {
+    budget::run_here(move |until| {
         let title = |(name, values): (String, Map<String, serde_json::Value>)| {
             templating::text("title", &source, &values, until).unwrap_or(name)
         };
