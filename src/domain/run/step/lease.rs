@@ -60,6 +60,8 @@ pub(crate) fn lapsed(at: DateTime<Utc>) -> Condition {
 }
 
 /// Claims those candidates that are still claimable: one guarded update writes lease and attempt.
+/// It repeats what the search has checked of a step, because another worker may have claimed and
+/// returned the step meanwhile.
 pub(crate) async fn claim(
     tx: &Tx,
     candidates: &[(StepId, RunId)],
@@ -80,9 +82,10 @@ pub(crate) async fn claim(
         // do.
         .col_expr(Column::Error, Expr::case(rejected(), Expr::col(Column::Error)).into())
         .col_expr(Column::Reason, Expr::case(rejected(), Expr::col(Column::Reason)).into())
-        // Filters by id alone: the planner has no statistics on a run that has just begun, and
+        // Selects by id alone: the planner has no statistics on a run that has just begun, and
         // would scan all its steps.
         .filter(any_of(tx.dialect(), COLUMN.id, candidates.iter().filter(is_running).map(|(step, _)| *step)))
+        .filter(still_claimable(tx, holder))
         .exec_with_returning(tx.db())
         .await?;
     let mut claimed = Vec::with_capacity(steps.len());
@@ -94,6 +97,16 @@ pub(crate) async fn claim(
         claimed.extend(mine.into_iter().map(|step| (step.clone(), run.clone())));
     }
     Ok(claimed)
+}
+
+/// SQL condition: the step is due, and assigned to nobody else. A CASE, so that no index serves it.
+fn still_claimable(tx: &Tx, holder: &LeaseHolder) -> Expr {
+    let mut fits = Condition::all().add(COLUMN.available_at.lte(tx.now()));
+    if let Some(agent) = holder.actor.agent_id {
+        fits = fits.add(Condition::any().add(COLUMN.assignee_id.is_null()).add(COLUMN.assignee_id.eq(agent.0)));
+    }
+    let fits: Expr = Expr::case(fits, 1).finally(0).into();
+    fits.eq(1)
 }
 
 /// SQL condition: a person has rejected the step's result.
