@@ -36,6 +36,7 @@ mod m0028_event_order;
 mod m0029_step_lists;
 mod m0030_follow;
 mod m0031_looking_back;
+mod m0032_key_details;
 
 /// All migrations, in order.
 #[derive(Debug)]
@@ -74,6 +75,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0029_step_lists::Migration),
             Box::new(m0030_follow::Migration),
             Box::new(m0031_looking_back::Migration),
+            Box::new(m0032_key_details::Migration),
         ]
     }
 }
