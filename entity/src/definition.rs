@@ -178,7 +178,8 @@ pub struct StepDef {
     /// JSON Schema that the result must satisfy; null: any flat object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result_schema: Option<Json<Value>>,
-    /// Approval required after the work is done; null: no approval.
+    /// Approval required after the work is done; null: no approval. Not for the types that the
+    /// engine performs itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<ApprovalDef>,
     /// Retry settings; null: the server's defaults.
@@ -242,7 +243,8 @@ pub struct ApprovalDef {
     #[serde(default = "default_approvals")]
     #[graphql(default = 1)]
     pub needed: i32,
-    /// True if the person who submitted the step may also approve it.
+    /// True if the person who submitted the step may also approve it. An agent's result counts as
+    /// submitted by the member whose key its worker uses.
     #[serde(default = "default_self_approval")]
     #[graphql(default = true)]
     pub self_approval: bool,

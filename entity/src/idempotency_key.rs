@@ -26,6 +26,9 @@ pub struct Model {
     /// Id of the created or changed object; null only within the transaction that creates it.
     #[sea_orm(column_name = "made")]
     pub result: Option<Uuid>,
+    /// Anything else that a repeated request returns: for `settleSteps` the refusals by step; null if
+    /// there is nothing.
+    pub detail: Option<Json>,
     /// Time of the request.
     pub created_at: DateTimeUtc,
 }

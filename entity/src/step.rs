@@ -295,6 +295,10 @@ impl StepStatus {
 pub struct Approval {
     /// The actor that submitted it.
     pub submitted_by: Option<Actor>,
+    /// The member whose credential an agent's result was submitted with; null for a person's, and
+    /// for a built-in agent's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub member_id: Option<MemberId>,
     /// The actors that have approved it since.
     pub approved_by: Vec<Actor>,
 }

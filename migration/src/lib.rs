@@ -37,6 +37,7 @@ mod m0029_step_lists;
 mod m0030_follow;
 mod m0031_looking_back;
 mod m0032_held_sweeps;
+mod m0033_key_details;
 
 /// All migrations, in order.
 #[derive(Debug)]
@@ -76,6 +77,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0030_follow::Migration),
             Box::new(m0031_looking_back::Migration),
             Box::new(m0032_held_sweeps::Migration),
+            Box::new(m0033_key_details::Migration),
         ]
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use entity::agent::{self, Model as Agent};
 use entity::id::*;
+use entity::step::StepReason;
 use entity::{AgentKind, run};
 use futures_util::FutureExt;
 use rand::seq::SliceRandom;
@@ -24,7 +25,8 @@ use crate::domain::run::step::lease;
 use crate::domain::run::values::mentions::Mentions;
 use crate::domain::run::values::{Reader, Values};
 use crate::domain::worker::claim::{self, ClaimRequest, StepClaim};
-use crate::domain::worker::settle::{self, HeldStep, Settled, WorkerOutcome};
+use crate::domain::worker::renew::HeldStep;
+use crate::domain::worker::settle::{self, Settled, WorkerOutcome};
 use crate::kernel::error::{Code, Result};
 use crate::kernel::stuck::{self, StuckWork, WorkItem};
 use crate::kernel::{limits, storable};
@@ -148,7 +150,7 @@ async fn with_retries(
 ) -> Result<Vec<Settled>> {
     let (begun, mut pause) = (Instant::now(), Duration::from_millis(50));
     loop {
-        match settle::settle(&context.db, agent, outcomes).await {
+        match settle::settle(&context.db, agent, None, outcomes).await {
             Err(err) if err.is_transient() && begun.elapsed() < limits::SETTLE_RETRY_TIME => {
                 log_failure!(warn, err, "the model's answers could not be settled; trying again");
                 tokio::time::sleep(pause).await;
@@ -216,11 +218,17 @@ async fn prompt(
     let schema = schema.or_else(|| agent.output_schema.clone());
     let instructions = snapshot.instructions.as_ref();
     let system = crate::domain::plan::campaign_snapshot::system_prompt(instructions, &agent.instructions);
-    let user = json!({
+    // A reviewer's reason tells this attempt what to do differently.
+    let is_rejected = claim.step.reason == Some(StepReason::Rejected);
+    let rejected = is_rejected.then(|| json!({ "reason": claim.step.error, "result": claim.step.result }));
+    let mut user = json!({
         "step": { "name": claim.step.name, "type": claim.step.kind },
         "settings": declared.map(|declared| declared.settings()),
         "goal": instructions.and_then(|of| of.goal.as_ref()).map(|goal| json!({ "name": goal.name, "text": goal.text })),
         "record": values["record"], "variables": values["variables"], "results": values["results"],
     });
+    if let Some(rejected) = rejected {
+        user["rejected"] = rejected;
+    }
     Ok(Ok((system, user.to_string(), schema)))
 }

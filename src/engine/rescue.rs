@@ -163,7 +163,11 @@ async fn release_in_run(
             changes.extend(lapse(tx, free.clone().add(tries_left), leases, retry, &why).await?);
             // Only a person can tell if a message in flight was sent.
             let sends = step::Column::Kind.is_in([run_template::SEND, run_template::EMAIL]);
-            let unsure = free.clone().add(sends).add(step::COLUMN.run_record_id.in_subquery(in_flight(run_id)));
+            let unsure = free
+                .clone()
+                .add(sends)
+                .add(step::COLUMN.outside.eq(false))
+                .add(step::COLUMN.run_record_id.in_subquery(in_flight(run_id)));
             let why = "LEASE_LOST while its message was being sent, too often: it is unknown if it was sent";
             let why = ReasonText::new(StepReason::OutcomeUnknown, why);
             changes.extend(lapse(tx, unsure, leases, StepTransition::Submit, &why).await?);
@@ -208,7 +212,7 @@ async fn stopped(tx: &Tx, free: Condition, leases: LeaseSelection<'_>) -> Result
         "LEASE_LOST while its message was being sent: it is unknown if it was sent",
     );
     let unsure = free.clone().add(step::Column::Kind.is_in([run_template::SEND, run_template::EMAIL]));
-    let unsure = unsure.add(Expr::exists(sending));
+    let unsure = unsure.add(step::COLUMN.outside.eq(false)).add(Expr::exists(sending));
     let mut changes = lapse(tx, unsure, leases, StepTransition::Submit, &why).await?;
     // The error text that the step already has names the event; `lapse` keeps it.
     let why = ReasonText::new(StepReason::Interrupted, "interrupted");
@@ -259,6 +263,11 @@ async fn lapse(
         StepReason::Interrupted => Expr::col(step::Column::Error),
         _ => Expr::value(why.text.clone()),
     };
+    // A worker's result that a person rejected does not count once the step is skipped.
+    let result = match transition {
+        StepTransition::Skip => Expr::case(step::COLUMN.outside.eq(false), Expr::col(step::Column::Result)).into(),
+        _ => Expr::col(step::Column::Result),
+    };
     let steps = lapses
         .update()?
         .col_expr(step::Column::LeaseOwner, Expr::value(Option::<String>::None))
@@ -269,6 +278,7 @@ async fn lapse(
             Expr::col(step::Column::LapseCount).add(i32::from(leases == LeaseSelection::Lapsed)),
         )
         .col_expr(step::Column::AvailableAt, Expr::value(tx.now()))
+        .col_expr(step::Column::Result, result)
         .col_expr(step::Column::Error, error)
         .col_expr(step::Column::Reason, Expr::value(why.code.to_value()))
         .col_expr(step::Column::CompletedAt, Expr::value(closed.then(|| tx.now())))

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::EngineContext;
 use super::failed_work::{FailedWork, guarded};
 use crate::domain::run::step::Change;
-use crate::domain::run::step::lease;
+use crate::domain::run::step::lease::{self, Settler};
 use crate::domain::run::{self as runs, advance};
 use crate::kernel::error::Result;
 use crate::kernel::stuck::{StuckWork, WorkItem};
@@ -112,11 +112,11 @@ async fn settle<W: Work>(
         }
         let run = runs::must_lock(tx, &engine, run_id, None).await?;
         let snapshot = runs::snapshot::of(tx.db(), &run).await?;
-        let retry_policy = |step: &step::Model| snapshot.step(&step.key).and_then(|(_, declared)| declared.retry);
-        let actor = Actor::engine();
+        let declared = |step: &step::Model| snapshot.step(&step.key).map(|(_, declared)| declared);
+        let settler = Settler { actor: Actor::engine(), member_id: None };
         let rows = performed
             .iter()
-            .map(|(step, outcome)| lease::row(tx, &run, step, outcome.ended(), retry_policy(step), &actor));
+            .map(|(step, outcome)| lease::row(tx, &run, step, outcome.ended(), declared(step), &settler));
         let rows: Vec<Value> = rows.collect();
         let steps = lease::update(tx, &context.worker, rows).await?;
         let changes: Vec<Change> = steps.iter().map(lease::settled).collect();

@@ -101,6 +101,14 @@ pub(super) fn keyed(ctx: &Context<'_>, key: Option<&str>) -> Result<WriteContext
     Ok(context.with_idempotency(request))
 }
 
+/// Returns what an earlier request with this key stored besides its result; JSON null if nothing.
+pub(super) async fn stored_detail(ctx: &Context<'_>, key: Option<&str>) -> Result<Value> {
+    let context = keyed(ctx, key)?;
+    lookup(&context).await?;
+    let detail = context.idempotency().and_then(IdempotentRequest::detail);
+    Ok(detail.cloned().unwrap_or_default())
+}
+
 /// Returns the result of an earlier request with the same key; rejects the key if that request had
 /// another input.
 pub(super) async fn lookup(context: &WriteContext) -> Result<Option<uuid::Uuid>> {

@@ -75,8 +75,8 @@ impl Step {
     }
 
     /// The result; null if there is none. Before completion also set: while it awaits approval,
-    /// after a rejected review until it is drafted again, and in guided work with the counts so
-    /// far. A skipped step has the result carried over from the repeated run, if any.
+    /// after a rejection until it is done again, and in guided work with the counts so far. A
+    /// skipped step has the result carried over from the repeated run, if any.
     async fn result(&self) -> Option<Counted<Json<serde_json::Value>>> {
         self.0.result.clone().map(Json).map(Counted)
     }

@@ -18,7 +18,8 @@ use serde_json::Value;
 use super::stream::payload_value;
 use super::{db, viewer};
 use crate::domain::worker::claim::{self as noun, ClaimRequest};
-use crate::domain::worker::settle::{self, HeldStep, WorkerOutcome};
+use crate::domain::worker::renew::{self, HeldStep};
+use crate::domain::worker::settle::{self, Settled, WorkerOutcome};
 use crate::kernel::error::Refusal;
 use crate::kernel::{limits, validate};
 
@@ -111,8 +112,8 @@ pub struct SettleStepsInput {
     /// One outcome per step, at most 500.
     steps: Vec<SettleStepInput>,
     /// Idempotency key, for steps of one run. Repeating the request with the same key within seven
-    /// days changes nothing. Without a key a token still settles only once, and a repetition
-    /// returns CONFLICT.
+    /// days changes nothing, and returns the same codes and the steps' current statuses. Without a
+    /// key a token still settles only once, and a repetition returns CONFLICT.
     idempotency_key: Option<String>,
 }
 
@@ -166,12 +167,12 @@ impl WorkerMutation {
     /// Extends leases. Lost leases are reported per step. Rejected with LIMIT_EXCEEDED.
     async fn renew_steps(&self, ctx: &Context<'_>, input: RenewStepsInput) -> Result<RenewPayload> {
         let ids: Vec<StepId> = held_ids(input.steps.iter().map(|one| &one.id))?;
-        let agent = noun::lease_holder_of(db(ctx), viewer(ctx), input.agent.as_deref(), &ids).await?;
+        let agent = Box::pin(noun::lease_holder_of(db(ctx), viewer(ctx), input.agent.as_deref(), &ids)).await?;
         let held =
             input.steps.into_iter().map(|one| Ok(HeldStep { id: validate::id("id", &one.id)?, token: one.token }));
         let held = held.collect::<crate::kernel::error::Result<Vec<HeldStep>>>()?;
         let audited = super::idempotent::keyed(ctx, None)?;
-        let renewed = Box::pin(settle::renew(&audited, &agent, &held, lease(input.lease_seconds)?)).await?;
+        let renewed = Box::pin(renew::renew(&audited, agent.as_ref(), &held, lease(input.lease_seconds)?)).await?;
         let each = renewed.into_iter().map(|(id, until)| Renewed {
             id: id.to_string().into(),
             lease_expires_at: until,
@@ -184,7 +185,6 @@ impl WorkerMutation {
     /// request is rejected with BAD_USER_INPUT or LIMIT_EXCEEDED.
     async fn settle_steps(&self, ctx: &Context<'_>, input: SettleStepsInput) -> Result<SettlePayload> {
         let ids: Vec<StepId> = held_ids(input.steps.iter().map(|one| &one.id))?;
-        let agent = noun::lease_holder_of(db(ctx), viewer(ctx), input.agent.as_deref(), &ids).await?;
         let mut ends = Vec::with_capacity(input.steps.len());
         for one in input.steps {
             let held = HeldStep { id: validate::id::<StepId>("id", &one.id)?, token: one.token };
@@ -195,24 +195,64 @@ impl WorkerMutation {
             };
             ends.push((held, end));
         }
-        let settled = idempotent!(ctx, input.idempotency_key, |db| settle::settle(db, &agent, &ends), |id| async {
-            let _: StepId = id;
-            let now = crate::domain::run::step::find_all(super::db(ctx).read(), viewer(ctx), &ids).await?;
-            let of = |id: &StepId| now.iter().find(|step| step.id == *id).cloned();
-            let each = ids.iter().map(|id| of(id).ok_or_else(|| Refusal::not_found("step", id)));
-            Ok::<_, crate::kernel::error::Error>(each.collect::<Vec<_>>())
-        });
-        let each = ids.into_iter().zip(settled).map(|(id, outcome)| match outcome {
-            Ok(step) => SettledStep { id: id.to_string().into(), status: Some(step.status), code: None, message: None },
-            Err(refusal) => SettledStep {
-                id: id.to_string().into(),
-                status: None,
-                code: Some(refusal.code.as_str().into()),
-                message: Some(refusal.message),
+        let (key, agent) = (input.idempotency_key, input.agent);
+        // The agent is looked up after the key: a step that is settled is held by none.
+        let steps = idempotent!(
+            ctx,
+            key,
+            |db| async {
+                let settled = match Box::pin(noun::lease_holder_of(db, viewer(ctx), agent.as_deref(), &ids)).await? {
+                    Some(agent) => Box::pin(settle::settle(db, &agent, Some(viewer(ctx)), &ends)).await?,
+                    None => {
+                        // A concurrent request with the same key may have settled them meanwhile.
+                        if let Some(request) = db.idempotency()
+                            && request.lookup(db.read()).await?.is_some()
+                        {
+                            return Err(Refusal::conflict("the steps are settled").into());
+                        }
+                        settle::refuse_all(db, viewer(ctx), &ends).await?
+                    }
+                };
+                let each = ids.iter().zip(settled).map(|(id, outcome)| SettledStep::new(*id, outcome));
+                Ok::<_, crate::kernel::error::Error>(each.collect::<Vec<_>>())
             },
-        });
-        Ok(SettlePayload { steps: each.collect() })
+            |id| async {
+                let _: StepId = id;
+                let refused = super::idempotent::stored_detail(ctx, key.as_deref()).await?;
+                replayed(ctx, &ids, &refused).await
+            }
+        );
+        Ok(SettlePayload { steps })
     }
+}
+
+impl SettledStep {
+    fn new(id: StepId, outcome: Settled) -> Self {
+        let id = id.to_string().into();
+        match outcome {
+            Ok(step) => Self { id, status: Some(step.status), code: None, message: None },
+            Err(refusal) => {
+                let (code, message) = (Some(refusal.code.as_str().into()), Some(refusal.message));
+                Self { id, status: None, code, message }
+            }
+        }
+    }
+}
+
+/// The answer of a request that settled steps, for its repetition: settled steps as they are now,
+/// refused ones as they were refused.
+async fn replayed(ctx: &Context<'_>, ids: &[StepId], refused: &Value) -> Result<Vec<SettledStep>> {
+    let now = crate::domain::run::step::find_all(db(ctx).read(), viewer(ctx), ids).await?;
+    let each = ids.iter().map(|id| {
+        let refusal = &refused[id.to_string()];
+        if let (Some(code), message) = (refusal["code"].as_str(), refusal["message"].as_str()) {
+            let (code, message) = (Some(code.to_owned()), message.map(str::to_owned));
+            return SettledStep { id: id.to_string().into(), status: None, code, message };
+        }
+        let step = now.iter().find(|step| step.id == *id).cloned();
+        SettledStep::new(*id, step.ok_or_else(|| Refusal::not_found("step", id)))
+    });
+    Ok(each.collect())
 }
 
 fn held_ids<'a>(ids: impl Iterator<Item = &'a ID>) -> crate::kernel::error::Result<Vec<StepId>> {
@@ -233,8 +273,12 @@ pub(super) async fn settle_one(
     held: HeldStep,
     end: WorkerOutcome,
 ) -> crate::kernel::error::Result<entity::step::Model> {
-    let agent = noun::lease_holder_of(db, viewer(ctx), None, &[held.id]).await?;
-    let settled = Box::pin(settle::settle(db, &agent, &[(held, end)])).await?;
+    let agent = Box::pin(noun::lease_holder_of(db, viewer(ctx), None, &[held.id])).await?;
+    let ends = [(held, end)];
+    let settled = match agent {
+        Some(agent) => Box::pin(settle::settle(db, &agent, Some(viewer(ctx)), &ends)).await?,
+        None => return Err(crate::domain::worker::lost("no agent holds it").into()),
+    };
     match settled.into_iter().next() {
         Some(Ok(step)) => Ok(step),
         Some(Err(refusal)) => Err(refusal.into()),

@@ -54,6 +54,7 @@ pub struct IdempotentRequest {
     key: String,
     input: String,
     result: OnceLock<Uuid>,
+    detail: OnceLock<Value>,
 }
 
 impl IdempotentRequest {
@@ -73,6 +74,7 @@ impl IdempotentRequest {
             key: crate::kernel::storable::nfc(key).into_owned(),
             input: hash.iter().map(|byte| format!("{byte:02x}")).collect(),
             result: OnceLock::new(),
+            detail: OnceLock::new(),
         })
     }
 
@@ -85,6 +87,9 @@ impl IdempotentRequest {
             let message = format!("was used before, at {}, with another input", row.created_at.to_rfc3339());
             return Err(Refusal::input("idempotencyKey", message).into());
         }
+        if let Some(detail) = row.detail {
+            let _ = self.detail.set(detail);
+        }
         if let Some(result) = row.result {
             let _ = self.result.set(result);
         }
@@ -95,6 +100,11 @@ impl IdempotentRequest {
     /// because of it.
     pub fn repeat(&self) -> Option<Uuid> {
         self.result.get().copied()
+    }
+
+    /// The detail that the earlier request stored with its result, known with `repeat`.
+    pub fn detail(&self) -> Option<&Value> {
+        self.detail.get()
     }
 
     /// The transaction's first statement: waits for a concurrent duplicate. Errors: CONFLICT if the
@@ -120,10 +130,16 @@ impl IdempotentRequest {
 
     /// The transaction's last statement: stores the result with the key, or deletes the key if
     /// there is none.
-    pub(crate) async fn store_result(&self, db: &impl ConnectionTrait, result: Option<Uuid>) -> Result<()> {
+    pub(crate) async fn store_result(
+        &self,
+        db: &impl ConnectionTrait,
+        result: Option<Uuid>,
+        detail: Option<Value>,
+    ) -> Result<()> {
         let sql = match result {
             Some(_) => {
-                "UPDATE idempotency_key SET made = $5 WHERE org_id = $1 AND asker = $2 AND mutation = $3 AND key = $4"
+                "UPDATE idempotency_key SET made = $5, detail = $6 \
+                 WHERE org_id = $1 AND asker = $2 AND mutation = $3 AND key = $4"
             }
             None => "DELETE FROM idempotency_key WHERE org_id = $1 AND asker = $2 AND mutation = $3 AND key = $4",
         };
@@ -133,7 +149,9 @@ impl IdempotentRequest {
             self.mutation.as_str().into(),
             self.key.as_str().into(),
         ];
-        values.extend(result.map(sea_orm::Value::from));
+        if let Some(result) = result {
+            values.extend([result.into(), detail.into()]);
+        }
         db.execute_raw(Statement::from_sql_and_values(db.get_database_backend(), sql, values)).await?;
         Ok(())
     }

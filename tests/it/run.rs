@@ -1,6 +1,7 @@
 //! Campaigns and their runs: plans, preflight, launches, schedules, kinds of steps, workers.
 
 mod advance;
+mod agent_approvals;
 mod definitions;
 mod kinds;
 mod large;
@@ -8,5 +9,6 @@ mod layers;
 mod outreach;
 mod plans;
 mod preflight;
+mod repeated_settles;
 mod schedules;
 mod workers;

@@ -18,7 +18,8 @@ use crate::domain::audience::record;
 use crate::domain::manifest;
 use crate::domain::plan::{agent, campaign, run_template};
 use crate::domain::worker::claim::{self, ClaimRequest};
-use crate::domain::worker::settle::{self, HeldStep, WorkerOutcome};
+use crate::domain::worker::renew::HeldStep;
+use crate::domain::worker::settle::{self, WorkerOutcome};
 use crate::kernel::db::batch::any_of;
 use crate::kernel::db::{Db, WriteContext};
 use crate::kernel::error::{Error, Result};
@@ -170,7 +171,7 @@ impl DemoAgent {
         let outcomes: Vec<(HeldStep, WorkerOutcome)> =
             held.into_iter().map(|(held, note)| (held, WorkerOutcome::Done(note))).collect();
         // Steps that were skipped or whose lease was lost are ignored.
-        settle::settle(db, &agent, &outcomes).await?;
+        settle::settle(db, &agent, None, &outcomes).await?;
         Ok(())
     }
 }

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 
 use entity::id::*;
-use entity::run;
-use entity::step::{self, StepStatus};
-use sea_orm::sea_query::Expr;
+use entity::step::{self, Executor, StepStatus};
+use entity::{RunType, run};
+use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{ActiveEnum, QueryFilter};
 
 use super::step::{Change, ReasonText, record_changes, skip_open};
@@ -26,7 +26,16 @@ pub(crate) async fn skip(
     why: &ReasonText,
 ) -> Result<()> {
     let statuses: HashMap<StepId, StepStatus> = steps.iter().map(|step| (step.id, step.status)).collect();
-    let skipped = skip_open()
+    let mut skipping = skip_open();
+    // A result that a person rejected does not count. Guided work keeps its counts.
+    if run.run_type != RunType::Guided {
+        let by_engine = Expr::col(step::Column::AssignedTo)
+            .eq(Executor::Workflow.to_value())
+            .and(Expr::col(step::Column::Outside).eq(false));
+        let kept = Expr::case(by_engine, Expr::col(step::Column::Result));
+        skipping = skipping.col_expr(step::Column::Result, kept.into());
+    }
+    let skipped = skipping
         .col_expr(step::Column::Error, Expr::value(why.text.clone()))
         .col_expr(step::Column::Reason, Expr::value(why.code.to_value()))
         .col_expr(step::Column::CompletedAt, Expr::value(tx.now()))

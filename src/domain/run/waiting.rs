@@ -164,7 +164,7 @@ pub fn reasons(context: &WaitContext<'_>) -> Vec<Reason> {
     let through = phase_tasks.iter().all(|task| task.fan_out_done && task.counts().open() == 0);
     if run.run_type == RunType::Guided {
         guided::reasons(run, found, through, &mut all);
-    } else if through && !phase.autonomous && phase.advanced_by.is_none() {
+    } else if run.status == RunStatus::InProgress && through && !phase.autonomous && phase.advanced_by.is_none() {
         let reason = plain("RELEASE", format!("{} waits to be released by a person", phase.name), None);
         all.push(Reason { roles: vec![Role::Operator], ..reason });
     }
@@ -187,15 +187,15 @@ fn add_task_reasons(
     for group in groups {
         let human = group.assigned_to == Executor::Human;
         match group.status {
+            StepStatus::AwaitingApproval if hold::awaits_resolution(group, declared(&group.key)) => {
+                resolution.add(group, group.count);
+                resolution.role(group, Role::Operator);
+            }
+            // Nobody can approve in a paused run.
+            StepStatus::AwaitingApproval if context.run.status == RunStatus::Paused => {}
             StepStatus::AwaitingApproval => {
-                let approved = declared(&group.key).is_some_and(|step| step.approval.is_some());
-                if approved || group.kind == kind::REVIEW {
-                    approval.add(group, group.count);
-                    approval.role(group, Role::Reviewer);
-                } else {
-                    resolution.add(group, group.count);
-                    resolution.role(group, Role::Operator);
-                }
+                approval.add(group, group.count);
+                approval.role(group, Role::Reviewer);
             }
             // The engine starts reviews; steps of a blocked task can't begin.
             StepStatus::Pending if human && group.kind != kind::REVIEW && task.status != TaskStatus::Blocked => {

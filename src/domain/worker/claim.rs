@@ -92,11 +92,11 @@ pub async fn agent_of(db: &Db, viewer: &Viewer, named: Option<&str>) -> Result<A
 }
 
 /// The agent that holds some steps, for viewers whose credential has no agent and who name none:
-/// the claim's token identifies them. Errors: CONFLICT with `reason: LEASE_LOST` if no step is
-/// held, BAD_USER_INPUT if several agents hold them.
-pub async fn lease_holder_of(db: &Db, viewer: &Viewer, named: Option<&str>, held: &[StepId]) -> Result<Agent> {
+/// the claim's token identifies them. None if no agent holds any. Errors: BAD_USER_INPUT if several
+/// agents hold them.
+pub async fn lease_holder_of(db: &Db, viewer: &Viewer, named: Option<&str>, held: &[StepId]) -> Result<Option<Agent>> {
     if viewer.actor.agent_id.is_some() || named.is_some() || held.is_empty() {
-        return agent_of(db, viewer, named).await;
+        return agent_of(db, viewer, named).await.map(Some);
     }
     let mut holders: Vec<AgentId> = Vec::new();
     for ids in held.chunks(limits::CLAIM_MAX as usize) {
@@ -107,8 +107,8 @@ pub async fn lease_holder_of(db: &Db, viewer: &Viewer, named: Option<&str>, held
     holders.sort_unstable();
     holders.dedup();
     match holders[..] {
-        [id] => agents::must_find(db.read(), viewer, id).await,
-        [] => Err(super::lost("no agent holds it").into()),
+        [id] => agents::must_find(db.read(), viewer, id).await.map(Some),
+        [] => Ok(None),
         _ => Err(Refusal::input(
             "agent",
             "the steps are held by several agents: settle the steps of one agent per request",
@@ -368,7 +368,7 @@ impl Candidate {
 /// True if an event announces possible work for an agent. Decided from the event alone, so that
 /// there may be false positives.
 pub fn may_concern(agent: Option<&(AgentKind, Arc<Condition>)>, event: &entity::event::Model) -> bool {
-    if !matches!(event.kind.as_str(), "step.queued" | "step.retried") {
+    if !matches!(event.kind.as_str(), "step.queued" | "step.retried" | "step.rejected") {
         return false;
     }
     let payload = event.payload.value();

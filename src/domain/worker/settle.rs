@@ -1,6 +1,6 @@
-//! Renews the leases of external workers, and settles the steps that they hold.
+//! Settles the steps that external workers hold.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Instant;
 
 use chrono::{DateTime, Utc};
@@ -8,74 +8,20 @@ use entity::agent::Model as Agent;
 use entity::definition::StepDef;
 use entity::id::*;
 use entity::step::{self, StepStatus};
-use sea_orm::sea_query::Expr;
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 use super::claim::owner;
-use super::lost;
-use crate::domain::run::step::lease::{self, LeaseEnd};
+use super::renew::{HeldStep, check};
+use super::{lost, member_of};
+use crate::domain::run::step::lease::{self, LeaseEnd, Settler};
 use crate::domain::run::step::{Change, judge};
 use crate::domain::run::{self as runs, advance, dependents, snapshot};
-use crate::kernel::db::batch::any_of;
 use crate::kernel::db::{Db, WriteContext};
 use crate::kernel::error::{Error, Refusal, Result};
 use crate::kernel::stuck::{self, WorkItem};
 use crate::kernel::viewer::Viewer;
 use crate::kernel::{budget, limits, storable};
 use crate::transact;
-
-/// A worker's reference to a step that it holds.
-#[derive(Clone, Debug)]
-pub struct HeldStep {
-    /// The step.
-    pub id: StepId,
-    /// The token of the claim.
-    pub token: String,
-}
-
-/// Renews leases. Returns each step with the lease's new expiry, or `None` if it is not held any
-/// more.
-pub async fn renew(
-    db: &WriteContext,
-    agent: &Agent,
-    held: &[HeldStep],
-    lease: std::time::Duration,
-) -> Result<Vec<(StepId, Option<DateTime<Utc>>)>> {
-    check(held.iter())?;
-    let renewed: Vec<(StepId, Option<DateTime<Utc>>)> = transact!(db, |tx| {
-        let until = tx.now() + chrono::Duration::from_std(lease).map_err(Error::internal)?;
-        let rows = step::Entity::update_many()
-            .col_expr(step::Column::LeaseExpiresAt, Expr::value(until))
-            .filter(step::COLUMN.org_id.eq(agent.org_id))
-            .filter(any_of(tx.dialect(), step::COLUMN.id, held.iter().map(|one| one.id)))
-            .filter(any_of(tx.dialect(), step::COLUMN.lease_token, held.iter().map(|one| one.token.clone())))
-            .filter(step::COLUMN.lease_owner.starts_with(owner(agent, "")))
-            .filter(step::COLUMN.lease_expires_at.gte(tx.now()))
-            .filter(step::COLUMN.status.eq(StepStatus::InProgress))
-            .exec_with_returning(tx.db())
-            .await?;
-        let fits =
-            |one: &HeldStep| rows.iter().any(|row| row.id == one.id && row.lease_token.as_ref() == Some(&one.token));
-        Ok(held.iter().map(|one| (one.id, fits(one).then_some(until))).collect())
-    })?;
-    Ok(renewed)
-}
-
-/// Checks the number of steps, and that none occurs twice: two outcomes of one step would be
-/// ambiguous.
-fn check<'a>(steps: impl ExactSizeIterator<Item = &'a HeldStep>) -> Result<()> {
-    if steps.len() == 0 || steps.len() as u64 > limits::CLAIM_MAX {
-        return Err(Refusal::limit_for_field("steps", format!("must have 1 to {} entries", limits::CLAIM_MAX)).into());
-    }
-    let mut seen = HashSet::new();
-    for (i, held) in steps.enumerate() {
-        if !seen.insert(held.id) {
-            return Err(Refusal::input(&format!("steps[{i}].id"), format!("{} occurs twice", held.id)).into());
-        }
-    }
-    Ok(())
-}
 
 /// The outcome of a step, reported by its worker.
 #[derive(Clone, Debug)]
@@ -101,7 +47,7 @@ pub async fn give_back(db: &Db, agent: &Agent, held: Vec<HeldStep>) {
     let mut ends = held.into_iter().map(|held| (held, WorkerOutcome::GivenBack)).collect::<Vec<_>>();
     while !ends.is_empty() {
         let rest = ends.split_off(ends.len().min(limits::CLAIM_MAX as usize));
-        if let Err(err) = settle(&plain, agent, &ends).await {
+        if let Err(err) = settle(&plain, agent, None, &ends).await {
             tracing::warn!(error = %err, steps = ends.len(), "returning claimed steps to the queue failed; their leases will expire");
         }
         ends = rest;
@@ -111,10 +57,28 @@ pub async fn give_back(db: &Db, agent: &Agent, held: Vec<HeldStep>) {
 /// The result of a settle: the step's new state, or the reason for its rejection.
 pub type Settled = std::result::Result<step::Model, Refusal>;
 
+/// Refuses to settle steps that no agent holds.
+pub async fn refuse_all(db: &Db, viewer: &Viewer, ends: &[(HeldStep, WorkerOutcome)]) -> Result<Vec<Settled>> {
+    check(ends.iter().map(|(held, _)| held))?;
+    let ids: Vec<StepId> = ends.iter().map(|(held, _)| held.id).collect();
+    let known = runs::step::find_all(db.read(), viewer, &ids).await?;
+    let refuse = |id: &StepId| match known.iter().any(|step| step.id == *id) {
+        true => lost("no agent holds it"),
+        false => Refusal::not_found("step", id),
+    };
+    Ok(ids.iter().map(|id| Err(refuse(id))).collect())
+}
+
 /// Settles steps that a worker holds, each run's steps in one transaction. A step that the worker
 /// no longer holds is rejected with CONFLICT and `reason: LEASE_LOST`; a result that violates its
-/// schema with BAD_USER_INPUT, and the worker keeps the lease.
-pub async fn settle(db: &WriteContext, agent: &Agent, ends: &[(HeldStep, WorkerOutcome)]) -> Result<Vec<Settled>> {
+/// schema with BAD_USER_INPUT, and the worker keeps the lease. `by` is the worker's credential; none
+/// for Sortie's own workers.
+pub async fn settle(
+    db: &WriteContext,
+    agent: &Agent,
+    by: Option<&Viewer>,
+    ends: &[(HeldStep, WorkerOutcome)],
+) -> Result<Vec<Settled>> {
     check(ends.iter().map(|(held, _)| held))?;
     let viewer = &Viewer { actor: crate::domain::plan::agent::actor(agent), ..Viewer::engine(agent.org_id) };
     let ids: Vec<StepId> = ends.iter().map(|(held, _)| held.id).collect();
@@ -141,7 +105,7 @@ pub async fn settle(db: &WriteContext, agent: &Agent, ends: &[(HeldStep, WorkerO
         let mut is_recorded = false;
         let mut open: Vec<&[usize]> = vec![&mine];
         while let Some(part) = open.pop() {
-            let (done, refused) = match settle_of_run(db, agent, viewer, run_id, (ends, &verdicts), part).await {
+            let (done, refused) = match settle_of_run(db, agent, (viewer, by), run_id, (ends, &verdicts), part).await {
                 Ok(settled) => settled,
                 // Bisect, so that one failing step does not prevent the others from being settled.
                 Err(err @ Error::Internal(_))
@@ -169,13 +133,10 @@ pub async fn settle(db: &WriteContext, agent: &Agent, ends: &[(HeldStep, WorkerO
                 }
                 Err(err) => return Err(err),
             };
-            for i in part {
-                outcomes[*i] = Err(lost("another worker has claimed it"));
-            }
             for (i, step) in done {
                 let outcome = match (&ends[i].1, step.status) {
                     (WorkerOutcome::GivenBack, _) => "given back",
-                    (_, StepStatus::Completed) => "done",
+                    (_, StepStatus::Completed | StepStatus::AwaitingApproval) => "done",
                     _ => "failed",
                 };
                 metrics::counter!("sortie_steps_settled_total", "kind" => "outside", "outcome" => outcome).increment(1);
@@ -200,7 +161,7 @@ type OfRun = (Vec<(usize, step::Model)>, Vec<(usize, Refusal)>);
 async fn settle_of_run(
     db: &WriteContext,
     agent: &Agent,
-    viewer: &Viewer,
+    (viewer, by): (&Viewer, Option<&Viewer>),
     run_id: RunId,
     (ends, verdicts): (&[(HeldStep, WorkerOutcome)], &[Verdict]),
     mine: &[usize],
@@ -212,6 +173,9 @@ async fn settle_of_run(
         let steps = runs::step::find_all(tx.db(), viewer, &ids).await?;
         let mut refused: Vec<(usize, Refusal)> = Vec::new();
         let mut by_owner: BTreeMap<String, Vec<(usize, Value)>> = BTreeMap::new();
+        let approved = |step: &step::Model| snapshot.step(&step.key).is_some_and(|(_, of)| of.approval.is_some());
+        let by = by.filter(|_| steps.iter().any(approved));
+        let settler = Settler { actor: viewer.actor(), member_id: member_of(tx.db(), by).await? };
         for i in mine.iter().copied() {
             let (held, end) = &ends[i];
             let step = steps.iter().find(|step| step.id == held.id);
@@ -229,8 +193,8 @@ async fn settle_of_run(
                         WorkerOutcome::Failed(why, again, after) => LeaseEnd::Failed(why, *again, *after),
                         WorkerOutcome::GivenBack => LeaseEnd::Later(tx.now(), UNDELIVERED),
                     };
-                    let retry = snapshot.step(&step.key).and_then(|(_, declared)| declared.retry);
-                    let row = lease::row(tx, &run, step, ended, retry, &viewer.actor());
+                    let declared = snapshot.step(&step.key).map(|(_, declared)| declared);
+                    let row = lease::row(tx, &run, step, ended, declared, &settler);
                     by_owner.entry(owner).or_default().push((i, row));
                 }
             }
@@ -256,12 +220,25 @@ async fn settle_of_run(
             }
             advance::advance(tx, &Viewer::engine(agent.org_id), run).await?;
         }
+        for i in mine.iter().copied() {
+            if !done.iter().any(|(of, _)| *of == i) && !refused.iter().any(|(of, _)| *of == i) {
+                refused.push((i, lost("another worker has claimed it")));
+            }
+        }
         if let Some((_, step)) = done.first() {
             tx.set_result(step.id);
+            tx.set_result_detail(refusals(refused.iter().map(|(i, refusal)| (ends[*i].0.id, refusal))));
         }
         crate::kernel::failpoint::reach("settling");
         Ok((done, refused))
     })
+}
+
+/// The refusals of a request, by step: what a repeated request returns for steps that the first one
+/// did not settle.
+fn refusals<'a>(refused: impl Iterator<Item = (StepId, &'a Refusal)>) -> Value {
+    let shown = |refusal: &Refusal| json!({ "code": refusal.code.as_str(), "message": refusal.message });
+    refused.map(|(id, refusal)| (id.to_string(), shown(refusal))).collect::<Map<String, Value>>().into()
 }
 
 /// Adds the usage to a result.

@@ -5,7 +5,8 @@ use entity::id::StepId;
 
 use super::Step;
 use crate::domain::run::step::{self as noun, Action, ActionInput};
-use crate::domain::worker::settle::{HeldStep, WorkerOutcome};
+use crate::domain::worker::renew::HeldStep;
+use crate::domain::worker::settle::WorkerOutcome;
 use crate::graphql::role::reject_workers;
 use crate::graphql::viewer;
 use crate::kernel::error::Refusal;
@@ -66,7 +67,8 @@ impl StepMutation {
     }
 
     /// Completes a step in progress. Workers pass the token of their claim; if the lease is lost,
-    /// the request is rejected with CONFLICT and `reason: LEASE_LOST`.
+    /// the request is rejected with CONFLICT and `reason: LEASE_LOST`. A worker's step that requires
+    /// approval then awaits it.
     async fn complete_step(&self, ctx: &Context<'_>, input: StepActInput) -> Result<StepPayload> {
         act(ctx, input, Action::Complete).await
     }

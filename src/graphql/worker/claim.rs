@@ -7,7 +7,8 @@ use entity::agent::Model as Agent;
 use serde_json::Value;
 
 use crate::domain::worker::claim::{self as noun, ClaimRequest, StepClaim};
-use crate::domain::worker::settle::{self, HeldStep};
+use crate::domain::worker::renew::HeldStep;
+use crate::domain::worker::settle;
 use crate::graphql::{agent_context, db, viewer};
 use crate::kernel::db::WriteContext;
 use crate::kernel::{budget, cost, limits};

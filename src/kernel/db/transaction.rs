@@ -133,6 +133,7 @@ pub struct Tx {
 struct CommitBuffer {
     events: Vec<Event>,
     result_ids: ResultIds,
+    result_detail: Option<serde_json::Value>,
     credentials_changed: bool,
 }
 
@@ -173,12 +174,17 @@ impl Tx {
         self.buffer.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).result_ids.add(id);
     }
 
+    /// Stores with the idempotency key what a repeated request returns besides the object.
+    pub(crate) fn set_result_detail(&self, detail: serde_json::Value) {
+        self.buffer.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).result_detail = Some(detail);
+    }
+
     /// Commits; true if there were events.
     async fn commit(self) -> Result<bool> {
         let buffer = self.buffer.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
         let result = buffer.result_ids.answer(self.request.result_noun);
         if let Some(idempotency) = &self.request.idempotency {
-            idempotency.store_result(&self.inner, result.as_ref().map(|(id, _)| *id)).await?;
+            idempotency.store_result(&self.inner, result.as_ref().map(|(id, _)| *id), buffer.result_detail).await?;
         }
         let entry = self.request.audit_entry.filter(|entry| !entry.is_committed());
         if let Some(entry) = &entry {

@@ -279,6 +279,11 @@ both! {
         assert_eq!(offered().await["allowed"], true);
         let waits = world.ask("query($id: ID!) { run(id: $id) { waitingFor { code } } }", json!({ "id": run })).await;
         assert_eq!(waits["run"]["waitingFor"], json!([{ "code": "COMPLETION" }]));
+        // Nobody can complete it while it is paused.
+        world.act("pauseRun", "run", json!({ "id": run })).await;
+        let waits = world.ask("query($id: ID!) { run(id: $id) { waitingFor { code } } }", json!({ "id": run })).await;
+        assert_eq!(waits["run"]["waitingFor"], json!([{ "code": "RUN_PAUSED" }]));
+        world.act("resumeRun", "run", json!({ "id": run })).await;
         // "Clicking it marks the entire run as completed. You can add an outcome summary describing what was accomplished."
         world.clock.set(noon() + Duration::hours(1));
         let done = world.complete_run(&run, "Three partners written to, two calls booked.").await["data"]["completeRun"]["run"].clone();

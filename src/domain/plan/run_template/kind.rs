@@ -1,6 +1,6 @@
 //! The built-in kinds of steps, and the rules for the `config` of each.
 
-use entity::definition::{Definition, Span, StepDef, TaskDef};
+use entity::definition::{ApprovalDef, Definition, Span, StepDef, TaskDef};
 use entity::step::Executor;
 use serde_json::Value;
 
@@ -70,6 +70,12 @@ pub fn is_external(step: &StepDef) -> bool {
         Executor::Agent => true,
         Executor::Workflow => !is_built_in(&step.kind),
     }
+}
+
+/// The approval that a step requires. A step that the engine performs itself requires none: runs
+/// from before the rule may declare one, and their messages may have been sent.
+pub fn approval_of(step: &StepDef) -> Option<ApprovalDef> {
+    step.approval.filter(|_| step.assigned_to == Executor::Human || is_external(step))
 }
 
 /// Checks a step's settings. Returns pairs of field and message.

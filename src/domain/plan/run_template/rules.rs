@@ -138,10 +138,17 @@ impl<'a> Check<'a> {
         if step.max_attempts < 1 || step.max_attempts > 100 {
             self.push_problem(&format!("{at}.maxAttempts"), "must be 1 to 100");
         }
-        if let Some(approval) = &step.approval
-            && !(1..=20).contains(&approval.needed)
-        {
-            self.push_problem(&format!("{at}.approval.needed"), "must be 1 to 20");
+        if let Some(approval) = &step.approval {
+            if kind::approval_of(step).is_none() {
+                let message = format!(
+                    "not allowed: the engine performs `{}` itself. Declare it on a step of a person, an agent or a function that this one follows",
+                    step.kind
+                );
+                self.push_problem(&format!("{at}.approval"), message);
+            }
+            if !(1..=20).contains(&approval.needed) {
+                self.push_problem(&format!("{at}.approval.needed"), "must be 1 to 20");
+            }
         }
         if let Some(retry) = &step.retry {
             if retry.jitter.is_some_and(|jitter| !(0..=100).contains(&jitter)) {

@@ -82,7 +82,7 @@ async fn apply_judged(
         }
         tx.set_result(id);
         let needed =
-            context.declared.as_ref().and_then(|declared| declared.approval).map_or(1, |approval| approval.needed);
+            context.declared.as_ref().and_then(run_template::approval_of).map_or(1, |approval| approval.needed);
         if action == Action::Approve && !is_enough(&step, needed) {
             return approve_in_part(tx, viewer, &context.run, step, needed, reason).await.map(Some);
         }

@@ -4,15 +4,16 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use entity::definition::RetryDef;
+use entity::definition::StepDef;
 use entity::id::*;
-use entity::step::{COLUMN, Column, Entity, Model, StepReason, StepStatus, StepTransition};
+use entity::step::{Approval, COLUMN, Column, Entity, Model, StepReason, StepStatus, StepTransition};
 use entity::{Actor, RunStatus, StateMachine, run};
 use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{ActiveEnum, ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, Statement};
 use serde_json::{Value, json};
 
 use super::{Change, SetTransition};
+use crate::domain::plan::run_template;
 use crate::domain::run::retry;
 use crate::kernel::db::Tx;
 use crate::kernel::db::batch::any_of;
@@ -60,6 +61,8 @@ pub(crate) fn lapsed(at: DateTime<Utc>) -> Condition {
 }
 
 /// Claims those candidates that are still claimable: one guarded update writes lease and attempt.
+/// It repeats what the search has checked of a step, because another worker may have claimed and
+/// returned the step meanwhile.
 pub(crate) async fn claim(
     tx: &Tx,
     candidates: &[(StepId, RunId)],
@@ -80,9 +83,10 @@ pub(crate) async fn claim(
         // do.
         .col_expr(Column::Error, Expr::case(rejected(), Expr::col(Column::Error)).into())
         .col_expr(Column::Reason, Expr::case(rejected(), Expr::col(Column::Reason)).into())
-        // Filters by id alone: the planner has no statistics on a run that has just begun, and
+        // Selects by id alone: the planner has no statistics on a run that has just begun, and
         // would scan all its steps.
         .filter(any_of(tx.dialect(), COLUMN.id, candidates.iter().filter(is_running).map(|(step, _)| *step)))
+        .filter(still_claimable(tx, holder))
         .exec_with_returning(tx.db())
         .await?;
     let mut claimed = Vec::with_capacity(steps.len());
@@ -96,9 +100,28 @@ pub(crate) async fn claim(
     Ok(claimed)
 }
 
+/// SQL condition: the step is due, and assigned to nobody else. A CASE, so that no index serves it.
+fn still_claimable(tx: &Tx, holder: &LeaseHolder) -> Expr {
+    let mut fits = Condition::all().add(COLUMN.available_at.lte(tx.now()));
+    if let Some(agent) = holder.actor.agent_id {
+        fits = fits.add(Condition::any().add(COLUMN.assignee_id.is_null()).add(COLUMN.assignee_id.eq(agent.0)));
+    }
+    let fits: Expr = Expr::case(fits, 1).finally(0).into();
+    fits.eq(1)
+}
+
 /// SQL condition: a person has rejected the step's result.
 fn rejected() -> Expr {
     Expr::col(Column::Reason).eq(StepReason::Rejected.to_value())
+}
+
+/// Author of a settle.
+#[derive(Clone, Debug)]
+pub(crate) struct Settler {
+    /// Actor recorded for the changes.
+    pub(crate) actor: Actor,
+    /// Member whose credential an agent's worker uses; none for built-in agents and the engine.
+    pub(crate) member_id: Option<MemberId>,
 }
 
 /// Outcome of the work on a claimed step.
@@ -122,16 +145,19 @@ pub(crate) fn unstorable_error(unstorable: &storable::UnstorableAt) -> String {
     format!("UNSTORABLE: the result can't be stored{at}: {}", unstorable.unfit)
 }
 
-/// Builds the row that a settle writes on a step, following the state machine. In a cancelled run,
-/// completed work stays completed; everything else is skipped.
+/// Builds the row that a settle writes on a step, following the state machine. Completed work that
+/// requires approval is submitted. In a cancelled run, completed work stays completed; everything
+/// else is skipped, also work that nobody can approve any more: a repeat would take it for done.
 pub(crate) fn row(
     tx: &Tx,
     run: &run::Model,
     step: &Model,
     end: LeaseEnd<'_>,
-    retry_def: Option<RetryDef>,
-    actor: &Actor,
+    declared: Option<&StepDef>,
+    settler: &Settler,
 ) -> Value {
+    let cancelled = run.status == RunStatus::Cancelled;
+    let submits = declared.and_then(run_template::approval_of).is_some();
     let mut failures = step.failure_count;
     let mut available = tx.now();
     let unstorable = match end {
@@ -152,6 +178,7 @@ pub(crate) fn row(
             (StepTransition::Fail { retry: false }, None, Some(why.as_str()))
         }
         (end, _) => match end {
+            LeaseEnd::Done(result) if submits => (StepTransition::Submit, Some(result), None),
             LeaseEnd::Done(result) => (StepTransition::Complete, Some(result), None),
             LeaseEnd::Later(at, why) => {
                 available = at;
@@ -162,17 +189,34 @@ pub(crate) fn row(
             LeaseEnd::Failed(why, retryable, after) => {
                 failures += 1;
                 let pause = after.and_then(|after| chrono::Duration::from_std(after).ok());
-                available = storable::after(tx.now(), pause.unwrap_or_default().max(retry::pause(failures, retry_def)));
+                available = storable::after(
+                    tx.now(),
+                    pause.unwrap_or_default().max(retry::pause(failures, declared.and_then(|of| of.retry))),
+                );
                 (StepTransition::Fail { retry: retryable && failures < step.max_attempts }, None, Some(why))
             }
         },
     };
-    let cancelled = run.status == RunStatus::Cancelled;
     let transition =
         if cancelled && transition != StepTransition::Complete { StepTransition::Skip } else { transition };
-    // A postponed step has no failure of its own.
-    let error = if cancelled && matches!(end, LeaseEnd::Later(..)) { Some("RUN_CANCELLED") } else { error };
+    // A postponed or submitted step has no failure of its own.
+    let has_failed = error.is_some() && !matches!(end, LeaseEnd::Later(..));
+    let (result, error) = match transition {
+        StepTransition::Skip if cancelled => (None, if has_failed { error } else { Some("RUN_CANCELLED") }),
+        _ => (result, error),
+    };
     let reason = if transition == StepTransition::Skip && cancelled { Some(StepReason::RunCancelled) } else { reason };
+    // A step that its worker returns unchanged keeps the rejection that the next attempt has to heed.
+    let keeps = matches!(end, LeaseEnd::Later(..)) && step.outside && step.reason == Some(StepReason::Rejected);
+    let (result, error, reason) = match keeps && !cancelled {
+        true => (step.result.as_ref(), step.error.as_deref(), step.reason),
+        false => (result, error, reason),
+    };
+    let submitted = (submits && transition == StepTransition::Submit && reason.is_none()).then(|| Approval {
+        submitted_by: Some(settler.actor.clone()),
+        member_id: settler.member_id,
+        approved_by: Vec::new(),
+    });
     let to = StepStatus::InProgress.next(transition).unwrap_or(StepStatus::Failed);
     let closed = matches!(to, StepStatus::Completed | StepStatus::Skipped | StepStatus::Failed);
     json!({
@@ -185,7 +229,8 @@ pub(crate) fn row(
         "to_available": dialect::time(storable::after(available, chrono::Duration::zero())),
         "to_failures": failures,
         "to_completed": closed.then(|| dialect::time(tx.now())),
-        "to_by": actor,
+        "to_by": &settler.actor,
+        "to_approval": submitted,
     })
 }
 
@@ -206,6 +251,7 @@ pub(crate) async fn update(tx: &Tx, owner: &str, rows: Vec<Value>) -> Result<Vec
         ("to_failures", Type::Int),
         ("to_completed", Type::Time),
         ("to_by", Type::Json),
+        ("to_approval", Type::Json),
     ];
     let sql = format!(
         "UPDATE step SET status = CASE WHEN {INTERRUPTED} THEN 'SKIPPED' ELSE v.to_status END, result = v.to_result, \
@@ -213,7 +259,8 @@ pub(crate) async fn update(tx: &Tx, owner: &str, rows: Vec<Value>) -> Result<Vec
          reason = CASE WHEN {INTERRUPTED} THEN step.reason ELSE v.to_reason END, available_at = v.to_available, \
          failure_count = CASE WHEN {INTERRUPTED} THEN step.failure_count ELSE v.to_failures END, \
          completed_at = CASE WHEN {INTERRUPTED} THEN $3 ELSE v.to_completed END, \
-         completed_by = CASE WHEN {INTERRUPTED} OR v.to_completed IS NOT NULL THEN v.to_by END, lease_owner = NULL, \
+         completed_by = CASE WHEN {INTERRUPTED} OR v.to_completed IS NOT NULL THEN v.to_by END, \
+         approval = v.to_approval, lease_owner = NULL, \
          lease_token = NULL, lease_expires_at = NULL, \
          lapse_count = CASE WHEN v.to_status = 'QUEUED' THEN 0 ELSE lapse_count END, revision = revision + 1 FROM {} WHERE step.id = v.of_id \
          AND step.attempt_count = v.of_attempt AND step.status = 'IN_PROGRESS' AND step.lease_owner = $2 RETURNING *",

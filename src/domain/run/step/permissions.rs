@@ -9,7 +9,7 @@ use entity::definition::{ApprovalDef, StepDef, Trigger};
 use entity::id::*;
 use entity::member::Role;
 use entity::reviewer::ReviewPolicy;
-use entity::step::{Executor, Model, StepStatus, StepTransition};
+use entity::step::{Executor, Model, StepReason, StepStatus, StepTransition};
 use entity::{
     Actor, CampaignStatus, CommunicationStatus, RunStatus, RunType, StateMachine, campaign, communication, phase,
     queued_message, run, task,
@@ -207,7 +207,9 @@ pub fn check_allowed(viewer: &Viewer, step: &Model, context: &StepContext, actio
     let human = step.assigned_to == Executor::Human;
     let guided = context.run.run_type == RunType::Guided;
     let review = step.kind == run_template::REVIEW;
-    let approval = context.declared.as_ref().and_then(|declared| declared.approval);
+    let approval = context.declared.as_ref().and_then(run_template::approval_of);
+    // A message of unknown outcome is resolved, not approved.
+    let unresolved = !review && (approval.is_none() || step.reason == Some(StepReason::OutcomeUnknown));
     match action {
         Action::Start | Action::Complete | Action::Submit | Action::Fail if !human => {
             conflict("this step is done by a worker, not by a person")
@@ -227,10 +229,10 @@ pub fn check_allowed(viewer: &Viewer, step: &Model, context: &StepContext, actio
         Action::Complete if approval.is_some() => conflict("the step needs approval: submit it"),
         Action::Submit if approval.is_none() => conflict("the step needs no approval: complete it"),
         Action::Skip if step.lease_owner.is_some() => conflict("a worker holds it until its lease expires"),
-        Action::Approve | Action::Reject if !review && approval.is_none() => {
+        Action::Approve | Action::Reject if unresolved => {
             conflict("the outcome of its message is unknown: resolve the communication")
         }
-        Action::Skip if step.status == StepStatus::AwaitingApproval && !review && approval.is_none() => {
+        Action::Skip if step.status == StepStatus::AwaitingApproval && unresolved => {
             conflict("the outcome of its message is unknown: resolve the communication")
         }
         Action::Approve if context.undecided > 0 => {
@@ -323,7 +325,9 @@ fn check_person(viewer: &Viewer, step: &Model, approval: Option<ApprovalDef>, ac
     let approvals = step.approval.clone().unwrap_or_default();
     let is_mine = |actor: &Actor| actor.member_id.is_some() && actor.member_id == viewer.member_id();
     if let (Action::Approve, Some(approval)) = (action, approval) {
-        if !approval.self_approval && approvals.submitted_by.as_ref().is_some_and(is_mine) {
+        let is_submitter = approvals.submitted_by.as_ref().is_some_and(is_mine)
+            || (approvals.member_id.is_some() && approvals.member_id == viewer.member_id());
+        if !approval.self_approval && is_submitter {
             return Err(Refusal::conflict("the submitter may not approve it").into());
         }
         if approvals.approved_by.iter().any(is_mine) {

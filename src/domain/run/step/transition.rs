@@ -1,7 +1,7 @@
 //! Applies the transitions of single steps, with their events and counters.
 
 use entity::id::StepId;
-use entity::step::{ActiveModel, Approval, Model, StepReason, StepTransition};
+use entity::step::{ActiveModel, Approval, Executor, Model, StepReason, StepTransition};
 use entity::{RunType, StateMachine, run, task};
 use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QuerySelect, Set};
 use serde_json::Value;
@@ -70,6 +70,7 @@ pub(super) async fn apply_transition(
     let (attempts, failures) = (step.attempt_count, step.failure_count);
     let (approval, reason) = (step.approval.clone(), step.reason);
     let (former, guided) = (step.result.clone(), run.run_type == RunType::Guided);
+    let by_engine = step.assigned_to == Executor::Workflow && !step.outside;
     let mut row: ActiveModel = step.into_active_model();
     row.status = Set(to);
     row.lease_owner = Set(None);
@@ -105,6 +106,11 @@ pub(super) async fn apply_transition(
             close();
             row.error = Set(input.reason.clone());
             row.reason = Set(input.code.or(Some(StepReason::Person)));
+            // A result that nobody approved does not count: a skipped step with a result is one that
+            // was carried over. Guided work keeps its counts.
+            if !guided && !by_engine {
+                row.result = Set(None);
+            }
         }
         StepTransition::Fail { retry } | StepTransition::Reject { retry } | StepTransition::Lapse { retry } => {
             // A person's resolution of a message is not a failure of the work, and does not count
@@ -138,7 +144,7 @@ pub(super) async fn apply_transition(
             }
             row.error = Set(None);
             row.reason = Set(None);
-            let submitted = Approval { submitted_by: Some(viewer.actor()), approved_by: Vec::new() };
+            let submitted = Approval { submitted_by: Some(viewer.actor()), ..Approval::default() };
             row.approval = Set(viewer.actor().is_person().then_some(submitted));
         }
         StepTransition::Fire | StepTransition::Retry => {}

@@ -2,18 +2,18 @@
 //! by a person.
 
 use entity::member::Role;
-use entity::run;
+use entity::{RunStatus, run};
 
 use super::step_waits::StepWaits;
 use super::{Reason, plain};
 
-/// Adds the reasons; `closed` is true if all steps are closed.
+/// Adds the reasons; `closed` is true if all steps are closed. A paused run can't be completed.
 pub(super) fn reasons(run: &run::Model, found: &StepWaits, closed: bool, all: &mut Vec<Reason>) {
     let of_operators = |reason| Reason { roles: vec![Role::Operator], ..reason };
     if closed && run.in_flight > 0 {
         let message = format!("{} of its messages are in flight, or their outcome is unknown", run.in_flight);
         all.push(plain("MESSAGES", message, None));
-    } else if closed {
+    } else if closed && run.status == RunStatus::InProgress {
         all.push(of_operators(plain("COMPLETION", "its steps are closed: a person completes it", None)));
     } else if found.unknown > 0 {
         let messages = if found.unknown == 1 { "1 message".to_owned() } else { format!("{} messages", found.unknown) };

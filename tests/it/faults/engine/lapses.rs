@@ -3,12 +3,20 @@
 
 use std::time::Duration;
 
+use entity::{run, step};
+use sea_orm::sea_query::Expr;
 use sea_orm::{EntityTrait, QueryFilter};
 use serde_json::{Value, json};
+use sortie::channel::pause::ChannelAllowance;
 use sortie::domain::worker::claim::{self, ClaimRequest};
 use sortie::engine::rescue;
+use sortie::kernel::db::{Db, Tx, WriteContext};
+use sortie::kernel::error::Result;
+use sortie::step_kind::wait::Wait;
+use sortie::step_kind::{Claimed, Outcome, Work};
 
-use crate::harness::World;
+use super::template;
+use crate::harness::{World, noon};
 
 /// A run with one step each for some of: a built-in agent, an external agent, an external function.
 async fn working(world: &World, keys: &[&str]) -> String {
@@ -83,6 +91,56 @@ both! {
         world.clock.set(world.clock.now() + chrono::Duration::seconds(61));
         world.rescue().await;
         world.tick(false).await;
+        world.end().await;
+    }
+}
+
+/// A worker of `wait` steps. Between its search and its claim another node claims the steps and
+/// returns them for ten minutes.
+struct Overtaken;
+
+impl Work for Overtaken {
+    type Outcome = ();
+    const KIND: &'static str = Wait::KIND;
+
+    fn batch(&self) -> u64 {
+        10
+    }
+
+    async fn allowance(&self, db: &Db) -> Result<ChannelAllowance> {
+        let later = db.now() + chrono::Duration::minutes(10);
+        sortie::transact!(db.write(), |tx| {
+            let put_off = step::Entity::update_many().col_expr(step::Column::AvailableAt, Expr::value(later));
+            put_off.filter(step::COLUMN.kind.eq(Self::KIND)).exec(tx.db()).await?;
+            Ok(())
+        })?;
+        Ok(ChannelAllowance { count: 10, latest_first: false })
+    }
+
+    async fn perform(&self, _: &WriteContext, claimed: &[Claimed]) -> Result<Vec<Outcome<()>>> {
+        panic!("claimed before their time: {claimed:?}")
+    }
+
+    async fn record(&self, _: &Tx, _: &run::Model, _: &[(step::Model, &Outcome<()>)]) -> Result<()> {
+        Ok(())
+    }
+}
+
+both! {
+    async fn a_step_that_was_returned_for_later_meanwhile_is_not_claimed(kind) {
+        let world = World::without_server(kind, None).await;
+        let wait = json!({ "type": "wait", "assignedTo": "WORKFLOW", "config": { "until": "2026-11-02T11:00:00Z" } });
+        world.apply(&template("waits", false, &[("wait", wait)])).await;
+        let lead = world.create("record", json!({ "kind": "lead", "name": "a" })).await;
+        let run = world.fly("waits", json!({ "recordId": lead })).await;
+        world.tick(false).await;
+        assert_eq!(world.perform_once(&Overtaken).await, 0);
+        assert_eq!(world.sql("SELECT status, attempt_count FROM step").await, [["QUEUED", "0"]]);
+        assert_eq!(world.perform_once(&Wait).await, 0);
+        world.clock.set(noon() + chrono::Duration::minutes(10));
+        assert_eq!(world.perform_once(&Wait).await, 1);
+        world.tick(false).await;
+        world.until_run(&run, "COMPLETED").await;
         world.end().await;
     }
 }

@@ -84,9 +84,10 @@ both! {
         world.act("submitStep", "step", json!({ "id": verdict["id"] })).await;
         let told = reason(&world, &run, "APPROVAL").await;
         assert_eq!((&told["steps"], &told["roles"], &told["step"]["key"]), (&json!(1), &json!(["REVIEWER"]), &json!("verdict")));
-        // Paused: that is reported first, the other reasons stay.
+        // Paused: that is reported first; nobody can approve or begin anything.
         world.act("pauseRun", "run", json!({ "id": run })).await;
-        assert_eq!(codes(&world, &run).await[0], "RUN_PAUSED");
+        let left = codes(&world, &run).await;
+        assert!(left[0] == "RUN_PAUSED" && !left.iter().any(|code| code == "APPROVAL" || code == "PEOPLE"), "{left:?}");
         let campaign = world.ask("query($id: ID!) { run(id: $id) { campaign { id } } }", json!({ "id": run })).await["run"]["campaign"]["id"].clone();
         world.act("pauseCampaign", "campaign", json!({ "id": campaign })).await;
         assert_eq!(codes(&world, &run).await[..2], ["CAMPAIGN_PAUSED", "RUN_PAUSED"]);
@@ -186,6 +187,27 @@ both! {
         world.tick(true).await;
         let left = codes(&world, &run).await;
         assert!(left.is_empty() || left == ["RELEASE"], "{left:?}");
+        world.end().await;
+    }
+}
+
+both! {
+    async fn a_paused_run_does_not_wait_to_be_released(kind) {
+        let world = World::without_server(kind, None).await;
+        let wait = step("wait", json!({ "until": "2026-11-02T11:00:00Z" }));
+        let wait = json!({ "key": "wait", "type": wait["type"], "assignedTo": wait["assignedTo"], "config": wait["config"] });
+        let tasks = json!([{ "key": "t", "name": "T", "steps": [wait] }]);
+        world.apply(&phase("gate", json!({ "autonomous": false }), tasks)).await;
+        let record = lead(&world, "a").await;
+        let run = world.fly("gate", json!({ "recordId": record })).await;
+        world.tick(false).await;
+        assert_eq!(world.perform(&sortie::step_kind::wait::Wait).await, 1);
+        world.tick(false).await;
+        assert_eq!(codes(&world, &run).await, ["RELEASE"]);
+        world.act("pauseRun", "run", json!({ "id": run })).await;
+        assert_eq!(codes(&world, &run).await, ["RUN_PAUSED"]);
+        world.act("resumeRun", "run", json!({ "id": run })).await;
+        assert_eq!(codes(&world, &run).await, ["RELEASE"]);
         world.end().await;
     }
 }
