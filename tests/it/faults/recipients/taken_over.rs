@@ -41,7 +41,7 @@ impl Work for LateSend {
         for sql in &self.meanwhile {
             let tx = self.db.write().begin().await?;
             tx.db().execute_unprepared(sql).await?;
-            self.db.write().end(tx, Ok(()), &mut 0).await?.unwrap();
+            self.db.write().end(tx, Ok(()), &mut 0).await.unwrap()?;
         }
         self.send.perform(db, claimed).await
     }
