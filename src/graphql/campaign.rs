@@ -342,6 +342,14 @@ pub struct CampaignOrder {
     direction: Direction,
 }
 
+impl CampaignOrder {
+    /// The sort field, and true for descending; newest first by default.
+    pub(super) fn of(given: Option<Self>) -> (SortBy, bool) {
+        let order = given.unwrap_or(Self { field: SortBy::CreatedAt, direction: Direction::Desc });
+        (order.field, order.direction == Direction::Desc)
+    }
+}
+
 /// Query fields for campaigns.
 #[derive(Default)]
 pub struct CampaignQuery;
@@ -370,17 +378,10 @@ impl CampaignQuery {
         before: Option<String>,
     ) -> Result<List<Campaign>> {
         let filter = filter.unwrap_or_default();
-        let order = order_by.unwrap_or(CampaignOrder { field: SortBy::CreatedAt, direction: Direction::Desc });
-        let descending = order.direction == Direction::Desc;
-        let page = Box::pin(noun::page(
-            db(ctx),
-            viewer(ctx),
-            &filter,
-            order.field,
-            descending,
-            &args(first, after, last, before),
-        ))
-        .await?;
+        let (by, descending) = CampaignOrder::of(order_by);
+        let args = args(first, after, last, before);
+        let page =
+            Box::pin(noun::window(db(ctx), viewer(ctx), &filter, by, descending, args)?.read(db(ctx).read())).await?;
         Ok(list(page, Totals::Campaigns(filter), Campaign::from))
     }
 }

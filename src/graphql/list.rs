@@ -1,7 +1,9 @@
 //! Lists: a page of rows as a Relay connection, with counts that are computed only when selected.
 
+use std::borrow::Cow;
+
 use async_graphql::connection::{Connection, Edge, EmptyFields};
-use async_graphql::{Context, Lookahead, Object, OutputType, Result, SimpleObject};
+use async_graphql::{Context, Lookahead, Object, OutputType, Result, SimpleObject, TypeName};
 use entity::RunStatus;
 use entity::id::{CampaignId, MessageTemplateId, RecordId, RunId, ScheduleId, WriterId};
 
@@ -193,13 +195,20 @@ impl Totals {
 /// The filter that the totals of a list of runs are counted over.
 pub struct RunTotals(pub RunFilter);
 
-/// Number of runs in a status.
+/// Number of objects in a status.
 #[derive(SimpleObject)]
-pub struct RunStatusCount {
+#[graphql(name_type)]
+pub struct StatusCount<S: OutputType> {
     /// The status.
-    status: RunStatus,
-    /// Number of runs.
-    count: u64,
+    pub status: S,
+    /// Number of objects.
+    pub count: u64,
+}
+
+impl<S: OutputType> TypeName for StatusCount<S> {
+    fn type_name() -> Cow<'static, str> {
+        format!("{}Count", S::type_name()).into()
+    }
 }
 
 #[Object]
@@ -212,11 +221,11 @@ impl RunTotals {
     }
 
     /// Number of runs in each status, including statuses without runs; computed only when selected.
-    async fn counts_by_status(&self, ctx: &Context<'_>) -> Result<Vec<RunStatusCount>> {
+    async fn counts_by_status(&self, ctx: &Context<'_>) -> Result<Vec<StatusCount<RunStatus>>> {
         let window =
             crate::domain::run::list::window(db(ctx), viewer(ctx), &self.0, SortBy::CreatedAt, true, Args::default())?;
         let found = cloned_result(must_load(ctx, (window, ByStatus)).await?.as_ref())?;
         let count = |status: RunStatus| found.get(&status.to_string()).copied().unwrap_or_default();
-        Ok(RunStatus::all().into_iter().map(|status| RunStatusCount { status, count: count(status) }).collect())
+        Ok(RunStatus::all().into_iter().map(|status| StatusCount { status, count: count(status) }).collect())
     }
 }

@@ -22,7 +22,7 @@ use crate::kernel::db::batch::any_of;
 use crate::kernel::db::{Db, Tx, WriteContext, dialect};
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::event::{self, Event};
-use crate::kernel::page::{self, Args, Key, Page};
+use crate::kernel::page::{self, Args, Key, Window};
 use crate::kernel::references::is;
 use crate::kernel::viewer::Viewer;
 use crate::kernel::{limits, validate};
@@ -60,15 +60,15 @@ pub enum SortBy {
     Status,
 }
 
-/// Returns a page of the matching campaigns.
-pub async fn page(
+/// Returns a window of the matching campaigns.
+pub fn window(
     db: &Db,
     viewer: &Viewer,
     filter: &Filter,
     by: SortBy,
     descending: bool,
-    args: &Args,
-) -> Result<Page<Model>> {
+    args: Args,
+) -> Result<Window<Entity>> {
     let mut order = NEWEST_FIRST;
     order.descending = descending;
     order.by = match by {
@@ -77,7 +77,7 @@ pub async fn page(
         SortBy::Status => Some((Column::Status, |row| Key::Text(row.status.to_value()), false)),
     };
     let fingerprint = page::fingerprint(&("campaign", by, descending, filter))?;
-    page::page(db.read(), select(db, viewer, filter)?, &order, &fingerprint, args).await
+    Ok(Window { select: select(db, viewer, filter)?, order, fingerprint, args })
 }
 
 /// Counts the matching campaigns.
