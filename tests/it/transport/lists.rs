@@ -4,10 +4,16 @@ mod difference;
 mod nouns;
 mod random;
 
+use std::time::Duration;
+
 use entity::id::OrgId;
 use entity::member::Role;
+use futures_util::StreamExt;
 use serde_json::{Value, json};
 use sortie::kernel::viewer::Viewer;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::task::JoinHandle;
+use tokio_tungstenite::tungstenite::Message;
 
 use crate::harness::World;
 use crate::harness::cursor;
@@ -75,7 +81,9 @@ const REPLY: &str =
 struct Client {
     noun: &'static Noun,
     variables: Value,
-    socket: Socket,
+    /// The socket's messages, and the task that reads them: it also answers pings while the test
+    /// looks elsewhere.
+    messages: (UnboundedReceiver<Value>, JoinHandle<()>),
     list: Vec<Value>,
     totals: Value,
     cursor: String,
@@ -83,13 +91,14 @@ struct Client {
 
 impl Client {
     async fn open(world: &World, noun: &'static Noun, variables: Value) -> Self {
-        let socket = Socket::open(world.address).await;
-        let mut client = Self { noun, variables, socket, list: Vec::new(), totals: json!(null), cursor: String::new() };
-        client.subscribe(json!(null)).await;
+        let messages = (unbounded_channel().1, tokio::spawn(async {}));
+        let mut client =
+            Self { noun, variables, messages, list: Vec::new(), totals: json!(null), cursor: String::new() };
+        client.subscribe(world, json!(null)).await;
         client
     }
 
-    async fn subscribe(&mut self, after: Value) {
+    async fn subscribe(&mut self, world: &World, after: Value) {
         let Noun { list, variables, arguments, nodes, totals, .. } = self.noun;
         let document = format!(
             "subscription({variables}, $after: String) {{ {list}({arguments}, after: $after) {{ \
@@ -97,20 +106,33 @@ impl Client {
         );
         let mut all = self.variables.clone();
         all["after"] = after;
-        self.socket.subscribe("list", &document, all).await;
+        let mut socket = Socket::open(world.address).await;
+        socket.subscribe("list", &document, all).await;
+        self.messages.1.abort();
+        let (tell, messages) = unbounded_channel();
+        let reader = async move {
+            while let Some(Ok(frame)) = socket.0.next().await {
+                if let Message::Text(text) = frame {
+                    let _ = tell.send(serde_json::from_str(&text).unwrap());
+                }
+            }
+        };
+        self.messages = (messages, tokio::spawn(reader));
         let item = self.next().await;
         assert_eq!(item["kind"], "SNAPSHOT", "{item:#}");
     }
 
     /// Disconnects, and resumes after the last item.
     async fn reconnect(&mut self, world: &World) {
-        self.socket = Socket::open(world.address).await;
-        self.subscribe(json!(self.cursor)).await;
+        self.subscribe(world, json!(self.cursor)).await;
     }
 
     /// Applies the next item.
     async fn next(&mut self) -> Value {
-        let item = self.socket.next().await[self.noun.list].clone();
+        let message = tokio::time::timeout(Duration::from_secs(60), self.messages.0.recv()).await;
+        let message = message.expect("nothing came").expect("closed");
+        assert_eq!(message["type"], "next", "{message:#}");
+        let item = message["payload"]["data"][self.noun.list].clone();
         apply(&mut self.list, &item);
         let now = item["cursor"].as_str().unwrap().to_owned();
         let is_newer = self.cursor.is_empty() || cursor::position(&now) > cursor::position(&self.cursor);
@@ -139,6 +161,12 @@ impl Client {
 
     fn ids(&self) -> Vec<&str> {
         self.list.iter().map(|node| node["id"].as_str().unwrap()).collect()
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.messages.1.abort();
     }
 }
 
