@@ -206,7 +206,7 @@ pub(super) fn alone(app: &App, request: Request, scope: &LogScope, payer: CostAc
         let (position, before) = (scope.now(), scope.before());
         let (payload, last) = match result {
             Ok(_) if let Some(refusal) = cost.refusal() => (Err(refusal.clone().into()), true),
-            Ok(Some(response)) => match RequestError::of_subscription(&response) {
+            Ok(Some(response)) => match RequestError::of_subscription(&response, scope.is_list()) {
                 Some(error) => (Err(error), true),
                 None => match payload(&cost, &live, response).await {
                     Ok(payload) => (Ok(payload), false),

@@ -21,6 +21,7 @@ pub(super) struct Span {
     /// The position that a requested snapshot must have reached; -1 without a request.
     requested: AtomicI64,
     request: Notify,
+    is_list: AtomicBool,
     is_snapshot: AtomicBool,
 }
 
@@ -35,6 +36,7 @@ impl Default for Span {
             begins_with_state: AtomicBool::new(false),
             requested: unknown(),
             request: Notify::new(),
+            is_list: AtomicBool::new(false),
             is_snapshot: AtomicBool::new(false),
         }
     }
@@ -98,8 +100,14 @@ impl LogScope {
 
     /// Sets the position of a list's newest item, and whether it is a snapshot.
     pub(super) fn set_list(&self, position: i64, is_snapshot: bool) {
+        self.0.is_list.store(true, Ordering::Relaxed);
         self.0.is_snapshot.store(is_snapshot, Ordering::Relaxed);
         self.set(position);
+    }
+
+    /// True for a list, whose items build on each other: none may be missing.
+    pub fn is_list(&self) -> bool {
+        self.0.is_list.load(Ordering::Relaxed)
     }
 
     /// True if the newest item is a snapshot of a list.
