@@ -31,8 +31,9 @@ impl ListSubscription {
     /// Live list of runs: the first rows of `runs` with the same filter and order, 50 by default
     /// and at most 500, kept up to date. The first item is a SNAPSHOT, then come the changes, at
     /// most four a second and none while nothing changes; `RunListChange` says how to apply them. A
-    /// change of a run's progress counts as a change of the run. `after` is an item's `cursor`: it
-    /// is checked, and the list begins with a SNAPSHOT that is at least as new.
+    /// change of a run's progress counts as a change of the run. With `recordIds` in the filter, a
+    /// run comes in with its first event after its recipients were stored. `after` is an item's
+    /// `cursor`: it is checked, and the list begins with a SNAPSHOT that is at least as new.
     #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
     async fn run_list(
         &self,

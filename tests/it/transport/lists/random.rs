@@ -71,7 +71,7 @@ both! {
             (&RUNS, json!({})),
             (&RUNS, json!({ "first": 3, "orderBy": by("STATUS", "ASC") })),
             (&RUNS, json!({ "first": 4, "orderBy": by("STARTED_AT", "DESC"), "filter": { "statuses": ["PAUSED", "IN_PROGRESS"] } })),
-            (&RUNS, json!({ "first": 4, "filter": { "recordIds": [plan.records[0]], "not": { "statuses": ["CANCELLED"] } } })),
+            (&RUNS, json!({ "first": 4, "filter": { "campaignIds": [plan.campaign], "not": { "statuses": ["CANCELLED"] } } })),
             (&CAMPAIGNS, json!({ "first": 4, "orderBy": by("NAME", "ASC") })),
             (&CAMPAIGNS, json!({ "filter": { "statuses": ["DRAFT"], "search": "a" } })),
             (&STEPS, json!({ "first": 7 })),
