@@ -205,7 +205,7 @@ pub fn rules_validator() -> &'static Schema {
 }
 
 fn builder(validation: ValidationMode) -> SchemaBuilder<Query, Mutation, stream::Subscription> {
-    Schema::build(Query::default(), Mutation::default(), stream::Subscription)
+    Schema::build(Query::default(), Mutation::default(), stream::Subscription::default())
         // Each of hundreds of unknown fields would be compared with all known ones.
         .disable_suggestions()
         .validation_mode(validation)

@@ -1,9 +1,10 @@
 //! Lists: a page of rows as a Relay connection, with counts that are computed only when selected.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use async_graphql::connection::{Connection, Edge, EmptyFields};
-use async_graphql::{Context, Lookahead, Object, OutputType, Result, SimpleObject};
+use async_graphql::{Context, Lookahead, Object, OutputType, Result, SimpleObject, TypeName};
 use entity::id::{CampaignId, MessageTemplateId, RecordId, RunId, ScheduleId, WriterId};
 use entity::{CommunicationStatus, RunStatus};
 
@@ -196,13 +197,20 @@ impl Totals {
 /// The filter that the totals of a list of runs are counted over.
 pub struct RunTotals(pub RunFilter);
 
-/// Number of runs in a status.
+/// Number of objects in a status.
 #[derive(SimpleObject)]
-pub struct RunStatusCount {
+#[graphql(name_type)]
+pub struct StatusCount<S: OutputType> {
     /// The status.
-    status: RunStatus,
-    /// Number of runs.
-    count: u64,
+    pub status: S,
+    /// Number of objects.
+    pub count: u64,
+}
+
+impl<S: OutputType> TypeName for StatusCount<S> {
+    fn type_name() -> Cow<'static, str> {
+        format!("{}Count", S::type_name()).into()
+    }
 }
 
 impl RunTotals {
@@ -222,7 +230,7 @@ impl RunTotals {
     /// Number of runs in each status, including statuses without runs, as if the filter had no
     /// `statuses`: the counts stay while one is chosen. Conditions within `not` and `or` apply.
     /// Computed only when selected.
-    async fn counts_by_status(&self, ctx: &Context<'_>) -> Result<Vec<RunStatusCount>> {
+    async fn counts_by_status(&self, ctx: &Context<'_>) -> Result<Vec<StatusCount<RunStatus>>> {
         let window = self.window(ctx, &RunFilter { statuses: None, ..self.0.clone() })?;
         let found = cloned_result(must_load(ctx, (window, ByStatus)).await?.as_ref())?;
         Ok(run_status_counts(&found))
@@ -230,22 +238,13 @@ impl RunTotals {
 }
 
 /// A count for each status of runs, from counts by the statuses' names.
-pub fn run_status_counts(found: &HashMap<String, u64>) -> Vec<RunStatusCount> {
+pub fn run_status_counts(found: &HashMap<String, u64>) -> Vec<StatusCount<RunStatus>> {
     let count = |status: RunStatus| found.get(&status.to_string()).copied().unwrap_or_default();
-    RunStatus::all().into_iter().map(|status| RunStatusCount { status, count: count(status) }).collect()
+    RunStatus::all().into_iter().map(|status| StatusCount { status, count: count(status) }).collect()
 }
 
 /// The filter that the totals of a list of communications are counted over.
 pub struct CommunicationTotals(pub CommunicationFilter);
-
-/// Number of communications in a status.
-#[derive(SimpleObject)]
-pub struct CommunicationStatusCount {
-    /// The status.
-    status: CommunicationStatus,
-    /// Number of communications.
-    count: u64,
-}
 
 #[Object]
 impl CommunicationTotals {
@@ -259,13 +258,13 @@ impl CommunicationTotals {
     /// Number of communications in each status, including statuses without communications, as if
     /// the filter had no `statuses`: the counts stay while one is chosen. Computed only when
     /// selected.
-    async fn counts_by_status(&self, ctx: &Context<'_>) -> Result<Vec<CommunicationStatusCount>> {
+    async fn counts_by_status(&self, ctx: &Context<'_>) -> Result<Vec<StatusCount<CommunicationStatus>>> {
         let filter = CommunicationFilter { statuses: None, ..self.0.clone() };
         let all = Args::default();
         let window = crate::domain::message::communication::window(db(ctx), viewer(ctx), &filter, all)?;
         let found = cloned_result(must_load(ctx, (window, ByStatus)).await?.as_ref())?;
         let count = |status: CommunicationStatus| found.get(&status.to_string()).copied().unwrap_or_default();
         let each = CommunicationStatus::all().into_iter();
-        Ok(each.map(|status| CommunicationStatusCount { status, count: count(status) }).collect())
+        Ok(each.map(|status| StatusCount { status, count: count(status) }).collect())
     }
 }

@@ -2,12 +2,15 @@
 //! carries the cursor to resume from.
 
 pub mod activity;
+pub mod list;
 mod progress;
 mod scope;
 
 use std::sync::Arc;
 
-use async_graphql::{Context, ID, InputObject, Object, Result, Subscription as GraphqlSubscription};
+use async_graphql::{
+    Context, ID, InputObject, MergedSubscription, Object, Result, Subscription as GraphqlSubscription,
+};
 use chrono::{DateTime, Utc};
 use entity::id::*;
 use entity::{Channel, Executor, RunStatus, RunType, StepStatus};
@@ -27,8 +30,27 @@ use crate::kernel::event::{self as log, EventSelector, Filter};
 use crate::kernel::validate;
 pub use scope::LogScope;
 
-/// Subscriptions whose newest item replaces all earlier ones.
-pub const COALESCED: [&str; 1] = ["runProgress"];
+/// The relation of a subscription's items to each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamKind {
+    /// Each item stands for itself, and all are delivered.
+    Events,
+    /// The newest item replaces all earlier ones.
+    Newest,
+    /// Items change a list, from a snapshot of the same execution on.
+    List,
+}
+
+impl StreamKind {
+    /// The kind of a root field's stream.
+    pub fn of(field: &str) -> Self {
+        match field {
+            "runProgress" => Self::Newest,
+            _ if list::FIELDS.contains(&field) => Self::List,
+            _ => Self::Events,
+        }
+    }
+}
 
 /// A change of a run's status.
 pub struct RunStatusChange(Arc<entity::event::Model>);
@@ -194,11 +216,16 @@ pub struct StepEventFilter {
 }
 
 /// Live streams. Items come in commit order; an item's cursor, passed as `after`, resumes after it.
-pub struct Subscription;
+#[derive(MergedSubscription, Default)]
+pub struct Subscription(LogSubscription, list::ListSubscription);
 
-/// Live streams. Items come in commit order; an item's cursor, passed as `after`, resumes after it.
+/// Subscriptions to the log's events and to the progress of runs.
+#[derive(Default)]
+#[doc(hidden)]
+pub struct LogSubscription;
+
 #[GraphqlSubscription]
-impl Subscription {
+impl LogSubscription {
     /// Changes of runs' statuses, in commit order; after the cursor `after`, or from now on.
     async fn run_status_changed(
         &self,

@@ -294,6 +294,8 @@ pub const STREAM_QUEUE: usize = 2;
 pub const SOCKET_WRITE: Duration = Duration::from_secs(15);
 /// Minimum time between two items of a coalesced stream.
 pub const PROGRESS_EVERY: Duration = Duration::from_millis(300);
+/// Minimum time between two reads of a live list.
+pub const LIST_EVERY: Duration = Duration::from_millis(250);
 /// Retention of idempotency keys.
 pub const IDEMPOTENCY_KEPT: chrono::Duration = chrono::Duration::days(7);
 /// Time whose unused rate an idle channel may use at once.

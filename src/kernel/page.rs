@@ -5,6 +5,7 @@
 //! was created for: it is rejected under another one.
 
 mod alike;
+mod difference;
 mod window;
 
 use std::cmp::Ordering;
@@ -15,6 +16,7 @@ use async_graphql::connection::CursorType;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
+pub use difference::Difference;
 use sea_orm::sea_query::{ColumnType, Expr, ExprTrait, Func, IntoColumnRef, Order as Direction, SelectStatement};
 use sea_orm::{
     ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait, Select,

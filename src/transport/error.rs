@@ -170,9 +170,9 @@ impl RequestError {
     }
 
     /// The errors of a subscription whose source failed. An error below its root field is the
-    /// failure of a single item.
-    pub fn of_subscription(response: &Response) -> Option<Self> {
-        let source = response.errors.iter().all(|error| error.path.len() <= 1);
+    /// failure of a single item, which ends the subscription only if its items build on each other.
+    pub fn of_subscription(response: &Response, is_list: bool) -> Option<Self> {
+        let source = is_list || response.errors.iter().all(|error| error.path.len() <= 1);
         (response.is_err() && response.data == GraphqlValue::Null && source).then(|| Self::errors(&response.errors))
     }
 

@@ -180,12 +180,14 @@ pub struct Item {
     pub held: Option<Arc<cost::Request>>,
     /// True if the payload is shared with other readers: a copy of it is not counted yet.
     pub shared: bool,
+    /// True if the item is a list's snapshot, from which the items after it continue.
+    pub snapshot: bool,
 }
 
 impl Item {
     /// An error that ends the operation; `resume` as in the item.
     pub fn failed(error: RequestError, resume: Option<i64>) -> Self {
-        Self { payload: Err(error), position: None, resume, held: None, shared: false }
+        Self { payload: Err(error), position: None, resume, held: None, shared: false, snapshot: false }
     }
 }
 
@@ -204,7 +206,7 @@ pub(super) fn alone(app: &App, request: Request, scope: &LogScope, payer: CostAc
         let (position, before) = (scope.now(), scope.before());
         let (payload, last) = match result {
             Ok(_) if let Some(refusal) = cost.refusal() => (Err(refusal.clone().into()), true),
-            Ok(Some(response)) => match RequestError::of_subscription(&response) {
+            Ok(Some(response)) => match RequestError::of_subscription(&response, scope.is_list()) {
                 Some(error) => (Err(error), true),
                 None => match payload(&cost, &live, response).await {
                     Ok(payload) => (Ok(payload), false),
@@ -219,7 +221,7 @@ pub(super) fn alone(app: &App, request: Request, scope: &LogScope, payer: CostAc
             // The failed item may have moved the position, or the source failed before it did.
             Err(_) => scope.after_failure(delivered),
         };
-        let item = Item { payload, position, resume, held: Some(cost), shared: false };
+        let item = Item { payload, position, resume, held: Some(cost), shared: false, snapshot: scope.is_snapshot() };
         Some((item, (!last).then_some((responses, scope, costs, live, payer))))
     })
     .boxed()

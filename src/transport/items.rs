@@ -20,7 +20,7 @@ pub fn items(app: &App, admitted: Admitted) -> BoxStream<'static, Item> {
                 Ok(bytes) => Ok(large::run(bytes.len(), || text(bytes)).await),
                 Err(error) => Err(error),
             };
-            Item { payload, position: None, resume: None, held: Some(cost), shared: false }
+            Item { payload, position: None, resume: None, held: Some(cost), shared: false, snapshot: false }
         })
         .boxed();
     }

@@ -5,6 +5,10 @@
 //! subscriber further back than the buffer gets an execution of its own
 //! until it has caught up.
 //!
+//! The items of a live list build on each other. A subscriber therefore begins with a snapshot that
+//! the shared execution itself made: it waits with the items after it, and is made again when a new
+//! subscriber needs a newer one. A subscriber further back than the buffer begins anew.
+//!
 //! The cost is charged to the subscribers' key as long as it is a single one. With several keys it
 //! is charged to their org alone, so that other requests of one of them neither end nor slow the
 //! others' streams.
@@ -32,7 +36,7 @@ use super::error::RequestError;
 use super::execute::{Item, alone};
 use super::parsed::Parsed;
 use super::{Admitted, App, RequestParts};
-use crate::graphql::stream::{COALESCED, LogScope};
+use crate::graphql::stream::{LogScope, StreamKind};
 use crate::kernel::cost::{self, CostAccount, CostOwner};
 use crate::kernel::event::{self, cursor};
 use crate::kernel::{large, limits};
@@ -66,11 +70,12 @@ impl SharedSubscriptions {
         if let Some(found) = existing(&all) {
             return Ok(found);
         }
-        let buffer = Buffer::new(begin, share.coalesced);
+        let buffer = Buffer::new(begin, share.kind);
+        let scope = LogScope::between(begin, None);
         let (org, keys) = (share.owner.org, Mutex::default());
         let (parsed, checked) = (share.parsed.clone(), share.parts.checked.clone());
         let (buffer, wake, input) = (RwLock::new(buffer), watch::Sender::new(()), OnceLock::new());
-        let shared = Arc::new(SharedStream { buffer, wake, org, keys, parsed, checked, input });
+        let shared = Arc::new(SharedStream { buffer, wake, scope: scope.clone(), org, keys, parsed, checked, input });
         let wake = shared.wake.subscribe();
         let membership = Membership::new(shared.clone(), share.owner.key, wake);
         // Weak, because the stream has the costs, and these their account.
@@ -83,7 +88,7 @@ impl SharedSubscriptions {
         let bytes = share.parsed.weight_in_stream().saturating_add(variables);
         shared.input.get_or_init(|| input).hold_input(bytes)?;
         all.insert(share.key, Arc::downgrade(&shared));
-        let (app, key, scope) = (app.clone(), share.key, LogScope::between(begin, None));
+        let (app, key) = (app.clone(), share.key);
         let request = share.parts.request(&app, &share.parsed).data(scope.clone());
         let items = alone(&app, request, &scope, account);
         tokio::spawn(run(app, key, shared, items));
@@ -109,8 +114,9 @@ async fn run(app: App, key: Key, shared: Arc<SharedStream>, mut items: BoxStream
         let over = {
             let mut buffer = shared.buffer.write().unwrap_or_else(PoisonError::into_inner);
             match item.map(kept) {
-                Some(Item { payload: Ok(payload), position: Some(position), held, .. }) => {
-                    buffer.push(SharedItem { position, payload, held });
+                Some(Item { payload: Ok(payload), position: Some(position), held, snapshot, .. }) => {
+                    let item = SharedItem { position, payload, held };
+                    if snapshot { buffer.set_snapshot(item) } else { buffer.push(item) }
                 }
                 Some(Item { payload: Err(error), held, .. }) => {
                     buffer.over = Some(Some((error, held.map(|cost| cost.owner()))));
@@ -144,7 +150,7 @@ fn kept(mut item: Item) -> Item {
 #[derive(Debug)]
 struct ShareKey {
     key: Key,
-    coalesced: bool,
+    kind: StreamKind,
     parsed: Arc<Parsed>,
     parts: RequestParts,
     owner: CostOwner,
@@ -181,13 +187,22 @@ fn begin(app: &App, admitted: Admitted, share: Option<(ShareKey, Option<i64>)>) 
         return alone(app, admitted.request.data(scope.clone()), &scope, CostAccount::of(owner));
     };
     let after = admitted.resume.or(after);
-    let first = (share.coalesced && after.is_none()).then(|| {
+    let first = (share.kind == StreamKind::Newest && after.is_none()).then(|| {
         let scope = LogScope::default();
         // The current state is the first item, which is not shared.
         (alone(app, admitted.request.data(scope.clone()), &scope, share.payer()), None)
     });
     let (app, input) = (app.clone(), admitted.cost);
-    let subscriber = Subscriber { app, share, input, position: after, membership: None, own: first, over: false };
+    let subscriber = Subscriber {
+        app,
+        share,
+        input,
+        position: after,
+        membership: None,
+        own: first,
+        snapshot_from: None,
+        over: false,
+    };
     stream::unfold(subscriber, |mut subscriber| async move { subscriber.next().await.map(|item| (item, subscriber)) })
         .boxed()
 }
@@ -203,6 +218,9 @@ struct Subscriber {
     membership: Option<Membership>,
     /// An execution of its own, up to a position; without one, for a single item.
     own: Option<(BoxStream<'static, Item>, Option<i64>)>,
+    /// The position that the snapshot must have reached with which a list begins; `None` once it
+    /// has begun, and for other streams.
+    snapshot_from: Option<i64>,
     over: bool,
 }
 
@@ -231,7 +249,15 @@ impl Subscriber {
                 Ok(None) => {}
                 Ok(Some(SharedItem { position, payload, held })) => {
                     let resume = self.position.replace(position);
-                    return Some(Item { payload: Ok(payload), position: Some(position), resume, held, shared: true });
+                    let payload = Ok(payload);
+                    return Some(Item {
+                        payload,
+                        position: Some(position),
+                        resume,
+                        held,
+                        shared: true,
+                        snapshot: false,
+                    });
                 }
                 Err(error) => {
                     self.over = true;
@@ -244,6 +270,7 @@ impl Subscriber {
     /// Reads the next item from the shared stream, or waits for it.
     async fn read(&mut self) -> Result<Option<SharedItem>, RequestError> {
         let viewer = &self.share.parts.viewer;
+        let is_new = self.position.is_none();
         let position = match self.position {
             Some(position) if self.membership.is_none() => {
                 Box::pin(cursor::within(&self.app.db, viewer, "after", position)).await?;
@@ -258,6 +285,13 @@ impl Subscriber {
         let membership = match &mut self.membership {
             Some(membership) => membership,
             None => {
+                let is_list = self.share.kind == StreamKind::List;
+                // A list begins as new as a query's answer would be.
+                self.snapshot_from = match is_list {
+                    true if is_new => Some(position),
+                    true => Some(Box::pin(event::head(&self.app.db, viewer)).await.map_err(RequestError::internal)?),
+                    false => None,
+                };
                 let joined = Box::pin(self.app.shared_subscriptions.join(&self.app, &self.share)).await?;
                 // Its own are not kept: the document may be as long, and have other comments only.
                 self.share.parsed = joined.shared.parsed.clone();
@@ -267,9 +301,17 @@ impl Subscriber {
             }
         };
         membership.wake.mark_unchanged();
-        let lookup = membership.shared.buffer.read().unwrap_or_else(PoisonError::into_inner).after(position);
+        let lookup = {
+            let buffer = membership.shared.buffer.read().unwrap_or_else(PoisonError::into_inner);
+            self.snapshot_from.map_or_else(|| buffer.after(position), |from| buffer.snapshot(from))
+        };
         match lookup {
-            Lookup::Item(item) => return Ok(Some(item)),
+            Lookup::Item(item) => {
+                self.snapshot_from = None;
+                return Ok(Some(item));
+            }
+            // Its items can't be made again: their changes were computed from what was read then.
+            Lookup::More(until) if self.share.kind == StreamKind::List => self.snapshot_from = Some(until),
             Lookup::More(until) => {
                 let scope = LogScope::between(position, Some(until));
                 // The executor's copy of both, as long as this lasts.
@@ -294,6 +336,9 @@ impl Subscriber {
             Lookup::Over(Some((error, _))) => return Err(error),
             // A stream that vanished without an error is joined again.
             Lookup::Nothing => {
+                if let Some(from) = self.snapshot_from {
+                    membership.shared.scope.request_snapshot(from);
+                }
                 if membership.wake.changed().await.is_err() {
                     self.membership = None;
                 }
@@ -341,7 +386,7 @@ fn share_key(admitted: &Admitted) -> Option<(ShareKey, Option<i64>)> {
     let identity = json!([normal, parts.checked.operation_name(), variables, org, role, member]).to_string();
     let viewer = if personal { parts.viewer.clone() } else { parts.viewer.anybody() };
     let parts = RequestParts { checked: parts.checked.clone(), viewer };
-    let coalesced = COALESCED.contains(&root.field.as_str());
+    let kind = StreamKind::of(&root.field);
     let key = Sha256::digest(identity.as_bytes()).into();
-    Some((ShareKey { key, coalesced, parsed: admitted.parsed.clone(), parts, owner: admitted.cost.owner() }, after))
+    Some((ShareKey { key, kind, parsed: admitted.parsed.clone(), parts, owner: admitted.cost.owner() }, after))
 }

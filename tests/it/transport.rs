@@ -1,6 +1,7 @@
 //! HTTP, WebSockets, SSE streams, shared subscriptions, and third-party clients.
 
 pub mod clients;
+mod lists;
 mod operations;
 mod shared;
 mod socket;

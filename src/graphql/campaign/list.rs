@@ -22,6 +22,14 @@ pub struct CampaignOrder {
     direction: Direction,
 }
 
+impl CampaignOrder {
+    /// The sort field, and true for descending; newest first by default.
+    pub(in crate::graphql) fn of(given: Option<Self>) -> (SortBy, bool) {
+        let order = given.unwrap_or(Self { field: SortBy::CreatedAt, direction: Direction::Desc });
+        (order.field, order.direction == Direction::Desc)
+    }
+}
+
 /// Returns one page of campaigns.
 pub(in crate::graphql) async fn campaigns(
     ctx: &Context<'_>,
@@ -30,9 +38,8 @@ pub(in crate::graphql) async fn campaigns(
     args: Args,
     alone: bool,
 ) -> Result<List<Campaign>> {
-    let order = order.unwrap_or(CampaignOrder { field: SortBy::CreatedAt, direction: Direction::Desc });
-    let descending = order.direction == Direction::Desc;
-    let window = noun::list::window(db(ctx), viewer(ctx), &filter, order.field, descending, args)?;
+    let (by, descending) = CampaignOrder::of(order);
+    let window = noun::list::window(db(ctx), viewer(ctx), &filter, by, descending, args)?;
     let page = nested_page(ctx, window, alone).await?;
     Ok(list(page, Totals::Campaigns(Box::new(filter)), Campaign::from))
 }

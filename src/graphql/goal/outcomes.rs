@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 
 use async_graphql::{Context, Object, Result, SimpleObject};
+use entity::RunStatus;
 use entity::id::GoalId;
 use entity::run_record::Outcome;
 
 use crate::domain::run::goal_outcomes::{recipients_by_outcome, runs_by_status};
 use crate::graphql::batch_loader::Loader;
-use crate::graphql::list::{RunStatusCount, run_status_counts};
+use crate::graphql::list::{StatusCount, run_status_counts};
 use crate::graphql::loader::{Rows, load};
 
 /// Outcomes of the runs that were launched for a goal. Test runs do not count.
@@ -29,7 +30,7 @@ impl GoalOutcomes {
     /// Number of runs in each status, including statuses without runs; a run that is only scheduled
     /// counts as SCHEDULED. Computed only when selected.
     #[graphql(complexity = "20 + child_complexity")]
-    async fn runs_by_status(&self, ctx: &Context<'_>) -> Result<Vec<RunStatusCount>> {
+    async fn runs_by_status(&self, ctx: &Context<'_>) -> Result<Vec<StatusCount<RunStatus>>> {
         Ok(run_status_counts(&load(ctx, Some(RunsOfGoal(self.0))).await?.unwrap_or_default()))
     }
 

@@ -27,7 +27,7 @@ impl Run {
     }
 
     /// Wraps rows as runs, prefetching the parts that the selection needs.
-    pub(super) async fn fetch(
+    pub(in crate::graphql) async fn fetch(
         ctx: &Context<'_>,
         rows: Vec<entity::run::Model>,
         selected: &Lookahead<'_>,

@@ -22,6 +22,14 @@ pub struct RunOrder {
     direction: Direction,
 }
 
+impl RunOrder {
+    /// The sort field, and true for descending; newest first by default.
+    pub(in crate::graphql) fn of(given: Option<Self>) -> (SortBy, bool) {
+        let order = given.unwrap_or(Self { field: SortBy::CreatedAt, direction: Direction::Desc });
+        (order.field, order.direction == Direction::Desc)
+    }
+}
+
 /// Returns one page of runs.
 pub(in crate::graphql) async fn runs(
     ctx: &Context<'_>,
@@ -30,9 +38,8 @@ pub(in crate::graphql) async fn runs(
     args: Args,
     alone: bool,
 ) -> Result<List<Run, RunTotals>> {
-    let order = order.unwrap_or(RunOrder { field: SortBy::CreatedAt, direction: Direction::Desc });
-    let descending = order.direction == Direction::Desc;
-    let window = noun::list::window(db(ctx), viewer(ctx), &filter, order.field, descending, args)?;
+    let (by, descending) = RunOrder::of(order);
+    let window = noun::list::window(db(ctx), viewer(ctx), &filter, by, descending, args)?;
     let page = nested_page(ctx, window, alone).await?;
     let (cursors, rows): (Vec<Cursor>, Vec<entity::run::Model>) = page.rows.into_iter().unzip();
     let runs = Run::fetch(ctx, rows, &nodes(ctx)).await?;

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
+use tokio::sync::Notify;
+
 /// The range of the log that a subscription covers, set by the transport, and the position that it
 /// has reached. Items are requested one at a time, so that if one can't be delivered, the one
 /// before it is the position to resume from.
@@ -16,6 +18,11 @@ pub(super) struct Span {
     now: AtomicI64,
     before: AtomicI64,
     begins_with_state: AtomicBool,
+    /// The position that a requested snapshot must have reached; -1 without a request.
+    requested: AtomicI64,
+    request: Notify,
+    is_list: AtomicBool,
+    is_snapshot: AtomicBool,
 }
 
 impl Default for Span {
@@ -27,6 +34,10 @@ impl Default for Span {
             now: unknown(),
             before: unknown(),
             begins_with_state: AtomicBool::new(false),
+            requested: unknown(),
+            request: Notify::new(),
+            is_list: AtomicBool::new(false),
+            is_snapshot: AtomicBool::new(false),
         }
     }
 }
@@ -66,5 +77,41 @@ impl LogScope {
     /// item.
     pub fn before(&self) -> Option<i64> {
         Some(self.0.before.load(Ordering::Relaxed)).filter(|position| *position >= 0)
+    }
+
+    /// Requests a snapshot of a list that has reached a position, for a new subscriber.
+    pub fn request_snapshot(&self, position: i64) {
+        self.0.requested.fetch_max(position, Ordering::Relaxed);
+        self.0.request.notify_one();
+    }
+
+    /// Waits for a request of a snapshot.
+    pub(super) async fn snapshot_requested(&self) {
+        self.0.request.notified().await;
+    }
+
+    /// Takes the request of a snapshot that a list at this position fulfils; true if there was one.
+    pub(super) fn take_request(&self, position: i64) -> bool {
+        let requested = self.0.requested.load(Ordering::Relaxed);
+        let fulfilled = (0..=position).contains(&requested);
+        // A request that arrives in between, for a later position, stays.
+        fulfilled && self.0.requested.compare_exchange(requested, -1, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    /// Sets the position of a list's newest item, and whether it is a snapshot.
+    pub(super) fn set_list(&self, position: i64, is_snapshot: bool) {
+        self.0.is_list.store(true, Ordering::Relaxed);
+        self.0.is_snapshot.store(is_snapshot, Ordering::Relaxed);
+        self.set(position);
+    }
+
+    /// True for a list, whose items build on each other: none may be missing.
+    pub fn is_list(&self) -> bool {
+        self.0.is_list.load(Ordering::Relaxed)
+    }
+
+    /// True if the newest item is a snapshot of a list.
+    pub fn is_snapshot(&self) -> bool {
+        self.0.is_snapshot.load(Ordering::Relaxed)
     }
 }

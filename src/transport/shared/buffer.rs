@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use crate::graphql::stream::StreamKind;
 use crate::kernel::cost::{self, CostOwner};
 use crate::kernel::limits;
 use crate::transport::error::RequestError;
@@ -29,8 +30,9 @@ pub(super) struct Buffer {
     bytes: usize,
     /// Set when the execution has ended, with the reason if it failed.
     pub(super) over: Option<Option<Ended>>,
-    /// True if the newest item replaces all before it.
-    coalesced: bool,
+    kind: StreamKind,
+    /// The newest snapshot of a list, while all items after it are in `items`.
+    snapshot: Option<SharedItem>,
 }
 
 /// The error that ended an execution, and the owner that it was charged to.
@@ -47,8 +49,22 @@ pub(super) enum Lookup {
 
 impl Buffer {
     /// An empty buffer of the items after a position.
-    pub(super) fn new(before: i64, coalesced: bool) -> Self {
-        Self { before, items: VecDeque::new(), bytes: 0, over: None, coalesced }
+    pub(super) fn new(before: i64, kind: StreamKind) -> Self {
+        Self { before, items: VecDeque::new(), bytes: 0, over: None, kind, snapshot: None }
+    }
+
+    /// The snapshot of a list, for a reader that needs one that has reached a position.
+    pub(super) fn snapshot(&self, position: i64) -> Lookup {
+        match (&self.snapshot, &self.over) {
+            (Some(snapshot), _) if snapshot.position >= position => Lookup::Item(snapshot.clone()),
+            (_, Some(why)) => Lookup::Over(why.clone()),
+            _ => Lookup::Nothing,
+        }
+    }
+
+    /// Replaces the snapshot. Its readers continue with the items after it.
+    pub(super) fn set_snapshot(&mut self, snapshot: SharedItem) {
+        self.snapshot = Some(snapshot);
     }
 
     /// The next item after a position. A reader takes one at a time, so that it holds only what it
@@ -56,7 +72,9 @@ impl Buffer {
     pub(super) fn after(&self, position: i64) -> Lookup {
         let next = self.items.partition_point(|item| item.position <= position);
         match (self.items.get(next), &self.over) {
-            (Some(next), _) if self.coalesced => Lookup::Item(self.items.back().unwrap_or(next).clone()),
+            (Some(next), _) if self.kind == StreamKind::Newest => {
+                Lookup::Item(self.items.back().unwrap_or(next).clone())
+            }
             _ if position < self.before => Lookup::More(self.before),
             (Some(next), _) => Lookup::Item(next.clone()),
             (None, Some(why)) => Lookup::Over(why.clone()),
@@ -75,6 +93,7 @@ impl Buffer {
                 self.before = removed.position;
             }
         }
+        self.snapshot.take_if(|snapshot| snapshot.position < self.before);
     }
 
     fn is_full(&self) -> bool {
@@ -82,7 +101,7 @@ impl Buffer {
             let held = self.items.back().and_then(|newest| newest.held.as_ref());
             held.is_some_and(|held| held.is_much_held())
         };
-        self.coalesced
+        self.kind == StreamKind::Newest
             || self.items.len() > limits::SHARED_KEPT
             || self.bytes > limits::SHARED_BYTES
             || self.bytes > limits::SHARED_LEAST_BYTES && is_much_held()

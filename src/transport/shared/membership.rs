@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::super::parsed::Parsed;
 use super::buffer::Buffer;
 use crate::graphql::document::Checked;
+use crate::graphql::stream::LogScope;
 use crate::kernel::cost::{self, CostOwner};
 
 /// A shared execution, as its subscribers see it.
@@ -17,6 +18,8 @@ use crate::kernel::cost::{self, CostOwner};
 pub(super) struct SharedStream {
     pub buffer: RwLock<Buffer>,
     pub wake: watch::Sender<()>,
+    /// The part of the log that it covers; a new reader of a list requests a snapshot here.
+    pub scope: LogScope,
     pub org: OrgId,
     /// The API keys of its subscribers, with the number of subscriptions each.
     pub keys: Mutex<HashMap<Uuid, usize>>,

@@ -111,7 +111,7 @@ both! {
 const VIEWER: &str = "node nodes campaign campaigns preflight previewMessages run runs step steps communication communications reply \
     replies record records segment segments previewSegment goal goals writer writers reviewer reviewers messageTemplate \
     messageTemplates runTemplate runTemplates agent agents member members schedule schedules nextFireTimes events import imports suppression suppressions \
-    runStatusChanged stepStatusChanged runProgress workQueued manifest activities followUp followUps meeting meetings stages previewStepEmail runActivity";
+    runStatusChanged stepStatusChanged runProgress runList campaignList stepList communicationList replyList workQueued manifest activities followUp followUps meeting meetings stages previewStepEmail runActivity";
 const OPERATOR: &str = "testRunCampaign runCampaign pauseRun resumeRun cancelRun retryRun refreshRun rescheduleRun releasePhase startStep \
     completeStep failStep skipStep resetStep restartStep retryStep resolveCommunication recordReply raiseEvent claimSteps renewSteps settleSteps submitStep assignStep repeatRun cancelRuns retryRuns unsubscribeRecords suppressAddress startGuidedRun completeRun sendStepEmail refreshStepRecords updateStepStage scheduleStepMeeting createStepFollowUp addStepNote createStepRecords completeFollowUp cancelFollowUp reopenFollowUp moveMeeting cancelMeeting";
 const REVIEWER: &str = "approveStep rejectStep approveCommunication rejectCommunication editCommunication";

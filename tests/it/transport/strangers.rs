@@ -131,7 +131,7 @@ fn plain(answer: &Value, id: &str) -> String {
 }
 
 /// First message of a subscription, or "silent" once it is established: it follows the log only
-/// when nothing can be rejected any more.
+/// when nothing can be rejected any more. A live list is never silent.
 async fn first(world: &World, shown: &str, document: &str, variables: Value) -> Value {
     let deadline = Instant::now() + Duration::from_secs(60);
     // Waits until the previous subscription has ended.
@@ -145,7 +145,7 @@ async fn first(world: &World, shown: &str, document: &str, variables: Value) -> 
             Ok(Came::Message(message)) if message["id"] == "s" => return message,
             Ok(Came::Message(_)) => {}
             Ok(Came::Closed(code)) => panic!("closed with {code}"),
-            Err(_) if world.db.followers() > 0 => return json!("silent"),
+            Err(_) if world.db.followers() > 0 && !document.contains("List(") => return json!("silent"),
             Err(_) => {}
         }
     }

@@ -19,7 +19,7 @@ fn updating(key: &str, trigger: &str, attributes: &Value) -> Value {
 
 /// A template of one phase that stays open for events and that some of them interrupt.
 fn template(key: &str, interrupts: &[&str], tasks: &[Value]) -> Value {
-    let phase = json!({ "key": "p", "name": "P", "autonomous": true, "openFor": "2 days", "interruptEvents": interrupts, "tasks": tasks });
+    let phase = json!({ "key": "p", "name": "P", "autonomous": false, "openFor": "2 days", "interruptEvents": interrupts, "tasks": tasks });
     json!({ "key": key, "name": key, "phases": [phase] })
 }
 

@@ -34,7 +34,7 @@ async fn people(world: &World) {
 /// A run in one phase, with a single step beside a task over each record. It has not begun.
 async fn launched(world: &World, task: Value) -> String {
     people(world).await;
-    let phases = json!([{ "key": "one", "name": "One", "autonomous": true, "tasks": [beside(), task] }]);
+    let phases = json!([{ "key": "one", "name": "One", "autonomous": false, "tasks": [beside(), task] }]);
     world.apply(&json!({ "runTemplates": [{ "key": "mid", "name": "mid", "phases": phases }] }).to_string()).await;
     let segment = world.create("segment", json!({ "name": "All", "filter": { "all": true } })).await;
     world.fly("mid", json!({ "segmentId": segment, "channel": "EMAIL" })).await
@@ -50,7 +50,7 @@ async fn outreach(world: &World) -> String {
     let review = json!({ "key": "review", "name": "Review", "dependsOn": ["draft"], "steps": [review] });
     let tasks = json!([beside(), fan("draft", draft), review]);
     let phases = json!([
-        { "key": "writing", "name": "Writing", "autonomous": true, "tasks": tasks },
+        { "key": "writing", "name": "Writing", "autonomous": false, "tasks": tasks },
         { "key": "flight", "name": "Flight", "autonomous": true, "tasks": [fan("send", send)] },
     ]);
     world.apply(&json!({ "runTemplates": [{ "key": "mid", "name": "mid", "phases": phases }] }).to_string()).await;

@@ -37,6 +37,7 @@ both! {
             "subscription($after: String) { runStatusChanged(after: $after) { to } }".to_owned(),
             "subscription($after: String) { stepStatusChanged(after: $after) { to } }".to_owned(),
             "subscription($after: String) { workQueued(after: $after) { key } }".to_owned(),
+            "subscription($after: String) { replyList(after: $after) { kind } }".to_owned(),
             format!("subscription($after: String) {{ runProgress(runId: \"{run}\", after: $after) {{ fraction }} }}"),
             format!("subscription($after: String) {{ runActivity(runId: \"{run}\", after: $after) {{ kind }} }}"),
         ];
@@ -105,6 +106,22 @@ async fn read(
         }
     }
     all
+}
+
+both! {
+    async fn a_live_list_over_sse_begins_anew(kind) {
+        let world = World::new(kind).await;
+        let list = "subscription { campaignList { kind nodes { name } } }";
+        world.create("campaign", json!({ "name": "One" })).await;
+        let first = read(&world, list, json!({}), None, 1).await.remove(0);
+        assert_eq!(first.2["data"]["campaignList"], json!({ "kind": "SNAPSHOT", "nodes": [{ "name": "One" }] }));
+        world.create("campaign", json!({ "name": "Two" })).await;
+        let again = read(&world, list, json!({}), Some(&first.1), 1).await.remove(0);
+        let both = json!([{ "name": "Two" }, { "name": "One" }]);
+        assert_eq!(again.2["data"]["campaignList"], json!({ "kind": "SNAPSHOT", "nodes": both }));
+        assert!(cursor::position(&again.1) > cursor::position(&first.1));
+        world.end().await;
+    }
 }
 
 both! {

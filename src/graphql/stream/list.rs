@@ -1,0 +1,265 @@
+//! Live lists: a query's list, read again when the log has events that may change it, and sent as
+//! the difference to the last item.
+//!
+//! One mechanism serves all nouns; a noun says which window is read and which rows an event touches.
+//! A read costs a page by index, independently of the size of the table, and there are at most four
+//! a second, however many events there are.
+
+pub mod change;
+pub mod fields;
+pub mod noun;
+
+use std::collections::HashSet;
+use std::fmt::{Debug, Write};
+use std::hash::{DefaultHasher, Hasher};
+use std::pin::Pin;
+use std::sync::Arc;
+
+use async_graphql::{Context, Result};
+use futures_util::{Stream, StreamExt, stream};
+use tokio::time::Sleep;
+use uuid::Uuid;
+
+use super::{Batches, LogScope, begin};
+use crate::graphql::{db, viewer};
+use crate::kernel::cost;
+use crate::kernel::db::Db;
+use crate::kernel::error;
+use crate::kernel::event as log;
+use crate::kernel::limits;
+use crate::kernel::page::{Difference, Window};
+use crate::kernel::viewer::Viewer;
+use change::{Counts, ListChange, ListChangeKind, Place};
+pub use fields::ListSubscription;
+use noun::{Noun, Row, Touch};
+
+/// The subscriptions that are live lists.
+pub const FIELDS: [&str; 5] = ["runList", "campaignList", "stepList", "communicationList", "replyList"];
+
+/// The state of a live list, as its last item left it.
+struct Follower<N: Noun> {
+    db: Arc<Db>,
+    viewer: Viewer,
+    noun: N,
+    /// True if the counts are selected.
+    counting: bool,
+    batches: Batches,
+    scope: LogScope,
+    /// The position up to which the log was taken note of.
+    position: i64,
+    /// The rows' ids in their order, each with a hash of the row.
+    rows: Vec<(Uuid, u64)>,
+    counts: Counts,
+    /// The rows that events have touched since the last read.
+    touched: HashSet<Uuid>,
+    /// True if the list must be read again.
+    is_due: bool,
+    /// The time until the list may be read again.
+    pause: Option<Pin<Box<Sleep>>>,
+    begun: bool,
+    over: bool,
+}
+
+/// Returns a live list: first a snapshot, also with a cursor, then its changes, without end.
+pub(super) async fn follow<N: Noun>(
+    ctx: &Context<'_>,
+    noun: N,
+    after: Option<String>,
+) -> Result<impl Stream<Item = Result<ListChange<N>>> + use<N>> {
+    let (db, viewer) = (db(ctx).clone(), viewer(ctx).clone());
+    noun.window(&db, &viewer)?;
+    if let Some(cursor) = &after {
+        log::cursor::resume(&db, &viewer, "after", cursor).await?;
+    }
+    let selected = ctx.look_ahead();
+    let counting = ["totalCount", "countsByStatus"].iter().any(|name| selected.field(name).exists());
+    let (position, scope, batches) = begin(ctx, None).await?;
+    let follower = Follower {
+        db,
+        viewer,
+        noun,
+        counting,
+        batches,
+        scope,
+        position,
+        rows: Vec::new(),
+        counts: Counts::default(),
+        touched: HashSet::new(),
+        is_due: false,
+        pause: None,
+        begun: false,
+        over: false,
+    };
+    Ok(stream::unfold(follower, |mut follower| async move {
+        let item = follower.next().await?;
+        Some((item.map_err(Into::into), follower))
+    }))
+}
+
+impl<N: Noun> Follower<N> {
+    async fn next(&mut self) -> Option<error::Result<ListChange<N>>> {
+        if self.over {
+            return None;
+        }
+        let item = self.next_item().await.transpose()?;
+        match &item {
+            Ok(item) => self.scope.set_list(self.position, item.kind == ListChangeKind::Snapshot),
+            Err(_) => self.over = true,
+        }
+        Some(item)
+    }
+
+    /// Waits for the next item; none if the log ends first.
+    async fn next_item(&mut self) -> error::Result<Option<ListChange<N>>> {
+        if !self.begun {
+            self.begun = true;
+            let rows = self.read().await?;
+            // Subscribers that have asked meanwhile get this one.
+            self.scope.take_request(self.position);
+            return Ok(Some(self.snapshot(rows)));
+        }
+        loop {
+            if self.is_due && self.pause.is_none() {
+                if let Some(change) = self.change().await? {
+                    return Ok(Some(change));
+                }
+                continue;
+            }
+            // A snapshot is the list as the last item left it, so that the next one fits to both.
+            if !self.is_due && self.scope.take_request(self.position) {
+                let rows = self.reread().await?;
+                return Ok(Some(self.snapshot(rows)));
+            }
+            tokio::select! {
+                batch = self.batches.next() => match batch {
+                    Some(events) => self.take(&events?),
+                    None => return Ok(None),
+                },
+                () = self.scope.snapshot_requested() => {}
+                () = elapsed(&mut self.pause) => self.pause = None,
+            }
+        }
+    }
+
+    /// Takes note of what events may have changed.
+    fn take(&mut self, events: &[Arc<entity::event::Model>]) {
+        for event in events {
+            self.position = event.position;
+            match self.noun.touch(event) {
+                Touch::Content(id) | Touch::Place(id) if self.rows.iter().any(|(row, _)| *row == id) => {
+                    self.touched.insert(id);
+                    self.is_due = true;
+                }
+                Touch::Place(_) | Touch::Anything => self.is_due = true,
+                Touch::Content(_) | Touch::Nothing => {}
+            }
+        }
+    }
+
+    /// Reads the list, and returns its difference to the last item; none if there is none.
+    async fn change(&mut self) -> error::Result<Option<ListChange<N>>> {
+        let (before, counts) = (std::mem::take(&mut self.rows), std::mem::take(&mut self.counts));
+        let rows = self.read().await?;
+        let ids = |rows: &[(Uuid, u64)]| rows.iter().map(|(id, _)| *id).collect::<Vec<_>>();
+        let difference = Difference::between(&ids(&before), &ids(&self.rows));
+        let touched = std::mem::take(&mut self.touched);
+        // Not every change of a row is named by an event: due times are set with the task's.
+        let same: HashSet<(Uuid, u64)> = before.into_iter().filter(|(id, _)| !touched.contains(id)).collect();
+        let changed = rows.into_iter().zip(&self.rows).filter(|(_, state)| !same.contains(state));
+        let rows: Vec<Row<N>> = changed.map(|(row, _)| row).collect();
+        if rows.is_empty() && difference == Difference::default() && counts == self.counts {
+            return Ok(None);
+        }
+        let place = |(id, after): (Uuid, Option<Uuid>)| Place { node: N::id(id), after: after.map(N::id) };
+        Ok(Some(ListChange {
+            cursor: self.cursor(),
+            kind: ListChangeKind::Changed,
+            rows,
+            entered: difference.entered.into_iter().map(place).collect(),
+            left: difference.left.into_iter().map(N::id).collect(),
+            totals: self.counts.clone().into(),
+        }))
+    }
+
+    fn snapshot(&self, rows: Vec<Row<N>>) -> ListChange<N> {
+        ListChange {
+            cursor: self.cursor(),
+            kind: ListChangeKind::Snapshot,
+            rows,
+            entered: Vec::new(),
+            left: Vec::new(),
+            totals: self.counts.clone().into(),
+        }
+    }
+
+    fn cursor(&self) -> String {
+        log::cursor(self.viewer.org_id, self.position)
+    }
+
+    /// Reads the list and its counts. Returns the rows.
+    async fn read(&mut self) -> error::Result<Vec<Row<N>>> {
+        let window = self.noun.window(&self.db, &self.viewer)?;
+        let id_of = window.order.id_of;
+        let (db, by) = (&self.db, N::status());
+        let counted = self.counting.then(|| window.clone());
+        let (rows, counts) = apart(async move {
+            let counts = match counted {
+                Some(window) => Window::count_all_by(db.read(), &[window], by).await?.pop().transpose()?,
+                None => None,
+            };
+            let page = window.read(db.read()).await?;
+            Ok((page.rows.into_iter().map(|(_, row)| row).collect::<Vec<_>>(), counts))
+        })
+        .await?;
+        self.rows = rows.iter().map(|row| (id_of(row), hash(row))).collect();
+        self.counts = Counts::of(counts.unwrap_or_default());
+        // Events that arrive during the pause are one read: this coalesces them.
+        self.pause = Some(Box::pin(tokio::time::sleep(limits::LIST_EVERY)));
+        self.is_due = false;
+        Ok(rows)
+    }
+
+    /// Reads the rows of the last item again, in its order. Rows that were deleted meanwhile are
+    /// missing; the item after their deletion names them in `left`.
+    async fn reread(&mut self) -> error::Result<Vec<Row<N>>> {
+        let id_of = self.noun.window(&self.db, &self.viewer)?.order.id_of;
+        let ids: Vec<Uuid> = self.rows.iter().map(|(id, _)| *id).collect();
+        let mut rows = apart(N::find(&self.db, &self.viewer, &ids)).await?;
+        rows.sort_by_key(|row| ids.iter().position(|id| *id == id_of(row)));
+        Ok(rows)
+    }
+}
+
+/// A hash of a row's content.
+fn hash(row: &impl Debug) -> u64 {
+    struct Text(DefaultHasher);
+    impl Write for Text {
+        fn write_str(&mut self, text: &str) -> std::fmt::Result {
+            self.0.write(text.as_bytes());
+            Ok(())
+        }
+    }
+    let mut text = Text(DefaultHasher::new());
+    // Writing to a hash does not fail.
+    let _ = write!(text, "{row:?}");
+    text.0.finish()
+}
+
+/// Waits for the end of a pause; forever without one.
+async fn elapsed(pause: &mut Option<Pin<Box<Sleep>>>) {
+    match pause {
+        Some(pause) => pause.as_mut().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Runs a read whose cost ends with it: a list may be read many times for one item.
+async fn apart<T>(work: impl Future<Output = error::Result<T>>) -> error::Result<T> {
+    let Some(request) = cost::current() else { return work.await };
+    let part = request.part(request.answer_bytes());
+    let found = cost::within(part.clone(), work).await;
+    match part.refusal() {
+        Some(refusal) => Err(request.end(refusal.clone()).into()),
+        None => found,
+    }
+}

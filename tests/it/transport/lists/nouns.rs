@@ -1,0 +1,72 @@
+//! A campaign by mail beside the lists of its objects.
+
+use super::*;
+
+both! {
+    async fn a_campaign_by_mail_in_all_lists(kind) {
+        let world = World::new(kind).await;
+        let plan = world.plan("EMAIL", 2).await;
+        let mut campaigns = Client::open(&world, &CAMPAIGNS, json!({ "orderBy": { "field": "NAME", "direction": "ASC" } })).await;
+        let mut work = Client::open(&world, &STEPS, json!({ "filter": { "statuses": ["AWAITING_APPROVAL"] } })).await;
+        let mut messages = Client::open(&world, &COMMUNICATIONS, json!({ "filter": { "campaignIds": [plan.campaign] } })).await;
+        let mut replies = Client::open(&world, &REPLIES, json!({ "campaignId": plan.campaign })).await;
+        assert_eq!((campaigns.ids(), work.list.len(), messages.list.len(), replies.list.len()), (vec![plan.campaign.as_str()], 0, 0, 0));
+        world.activate(&plan).await;
+        let first = world.create("campaign", json!({ "name": "Another" })).await;
+        campaigns.until_current(&world).await;
+        assert_eq!((campaigns.ids(), &campaigns.list[1]["status"]), (vec![first.as_str(), plan.campaign.as_str()], &json!("ACTIVE")));
+        // Renamed, it moves.
+        let rename = "mutation($id: ID!) { updateCampaign(input: { id: $id, name: \"Zulu\" }) { campaign { id } } }";
+        world.ask(rename, json!({ "id": first })).await;
+        let items = campaigns.until_current(&world).await;
+        assert!(!left(&items, &first), "{items:#?}");
+        assert_eq!(campaigns.ids(), [plan.campaign.as_str(), first.as_str()]);
+        // Deleted, it leaves.
+        world.ask("mutation($id: ID!) { deleteCampaign(input: { id: $id }) { deletedId } }", json!({ "id": first })).await;
+        assert!(left(&campaigns.until_current(&world).await, &first));
+
+        let run = world.launch(&plan).await;
+        let review = world.until_review(&run).await;
+        work.until_current(&world).await;
+        assert_eq!(work.ids(), [review.as_str()]);
+        messages.until_current(&world).await;
+        assert_eq!(messages.list.iter().map(|message| &message["status"]).collect::<Vec<_>>(), ["DRAFT", "DRAFT"]);
+        world.act("approveStep", "step", json!({ "id": review })).await;
+        assert!(left(&work.until_current(&world).await, &review));
+        world.until_run(&run, "COMPLETED").await;
+        messages.until_current(&world).await;
+        assert_eq!(messages.list.iter().map(|message| &message["status"]).collect::<Vec<_>>(), ["SENT", "SENT"]);
+        campaigns.until_current(&world).await;
+        for at in [0, 1] {
+            let reply = world.ask(REPLY, json!({ "id": messages.ids()[at] })).await["recordReply"]["reply"]["id"].clone();
+            let items = replies.until_current(&world).await;
+            assert_eq!((replies.list[0]["id"].clone(), replies.list.len()), (reply.clone(), at + 1));
+            assert_eq!(places(&items, reply.as_str().unwrap()), [json!(null)]);
+            messages.until_current(&world).await;
+            assert_eq!(messages.list[at]["replies"]["totalCount"], 1);
+        }
+        world.end().await;
+    }
+}
+
+both! {
+    async fn counts_by_status_agree_with_the_total(kind) {
+        let world = World::new(kind).await;
+        let plan = world.plan("EMAIL", 2).await;
+        world.activate(&plan).await;
+        let run = world.launch(&plan).await;
+        world.until_review(&run).await;
+        let mut socket = Socket::open(world.address).await;
+        for (list, status, wanted) in [("campaignList", "ACTIVE", 1), ("stepList", "AWAITING_APPROVAL", 1), ("communicationList", "DRAFT", 2), ("runList", "IN_PROGRESS", 1)] {
+            let document = format!("subscription {{ {list}(first: 1) {{ kind totalCount countsByStatus {{ status count }} }} }}");
+            socket.subscribe(list, &document, json!({})).await;
+            let item = socket.next().await[list].clone();
+            let counts = item["countsByStatus"].as_array().unwrap();
+            let count = counts.iter().find(|count| count["status"] == status).unwrap()["count"].clone();
+            let total: u64 = counts.iter().map(|count| count["count"].as_u64().unwrap()).sum();
+            assert_eq!((count, json!(total)), (json!(wanted), item["totalCount"].clone()), "{item:#}");
+            socket.say(json!({ "id": list, "type": "complete" })).await;
+        }
+        world.end().await;
+    }
+}
