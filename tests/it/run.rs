@@ -9,4 +9,5 @@ mod outreach;
 mod plans;
 mod preflight;
 mod schedules;
+mod structures;
 mod workers;
