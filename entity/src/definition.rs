@@ -141,7 +141,8 @@ pub struct StepDef {
     pub description: Option<String>,
     /// Type of work. For a workflow: `draft_message`, `send_message`, `email`, `api_call`, `wait`,
     /// `decision`, `update_record`, `summarise`, or a type that a function of the org performs. For
-    /// people and agents: any word.
+    /// people and agents: any word, but `draft_message`, `send_message` and `email` are for
+    /// workflows, and `review_messages` for a person.
     #[serde(rename = "type", alias = "kind")]
     #[graphql(name = "type")]
     pub kind: String,

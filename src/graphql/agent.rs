@@ -106,7 +106,8 @@ pub struct CreateAgentInput {
     idempotency_key: Option<String>,
 }
 
-/// Changes to an agent. Omitted fields stay as they are; null clears a field.
+/// Changes to an agent. Omitted fields stay as they are; null removes `outputSchema`, and leaves
+/// others as they are.
 #[derive(InputObject)]
 pub struct UpdateAgentInput {
     /// Id of the agent.

@@ -213,7 +213,8 @@ pub struct CreateRecordInput {
     idempotency_key: Option<String>,
 }
 
-/// Changes to a record. Omitted fields stay as they are; null clears a field.
+/// Changes to a record. Omitted fields stay as they are; null clears `email`, `phone`, `timeZone`,
+/// `stage` and `lastContactedAt`, and leaves others as they are.
 #[derive(InputObject)]
 pub struct UpdateRecordInput {
     /// Id of the record.

@@ -112,7 +112,8 @@ pub struct ResolvedDefinition {
 impl ResolvedDefinition {
     /// Validates the structure, also against the members and agents that its steps name.
     pub async fn of(ctx: &Context<'_>, kind: TemplateKind, resolved: Resolved) -> Result<Self> {
-        let executors = Executors::of(db(ctx).read(), viewer(ctx), &resolved.definition).await?;
+        let db = db(ctx);
+        let executors = Executors::of(db.read(), viewer(ctx), &resolved.definition).await?.with_model(db.has_model());
         let mut problems = resolved.problems;
         problems.extend(noun::problems_within_budget(kind, &resolved.definition, Some(&executors)).await?);
         noun::check_not_late("resolvedDefinition", &problems)?;

@@ -166,7 +166,7 @@ pub async fn delete_expired(db: &WriteContext) -> Result<()> {
     let now = db.now();
     let work_of = |statuses: &[RunStatus], works: &[StuckWork]| {
         let mut runs = Query::select();
-        let has_status = entity::run::COLUMN.status.is_in(statuses.iter().copied());
+        let has_status = any_of(db.dialect(), entity::run::COLUMN.status, statuses.iter().copied());
         runs.column(entity::run::Column::Id).from(entity::run::Entity).and_where(has_status);
         Condition::all().add(Column::RunId.in_subquery(runs)).add(COLUMN.work.is_in(works.iter().copied()))
     };

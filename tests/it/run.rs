@@ -11,4 +11,5 @@ mod plans;
 mod preflight;
 mod repeated_settles;
 mod schedules;
+mod structures;
 mod workers;

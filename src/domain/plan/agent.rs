@@ -4,6 +4,7 @@ use entity::AgentKind;
 use entity::agent::{ActiveModel, COLUMN, Entity, Model};
 use entity::api_key::Column as Key;
 use entity::id::AgentId;
+use entity::step::Executor;
 use sea_orm::sea_query::ExprTrait;
 use sea_orm::{ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, Set};
 use serde_json::{Value, json};
@@ -53,6 +54,20 @@ pub fn actor(agent: &Model) -> entity::Actor {
         agent_id: Some(agent.id),
         name: agent.name.clone(),
     }
+}
+
+/// Returns the executor whose steps agents of a kind claim.
+pub fn executor_of(kind: AgentKind) -> Executor {
+    match kind {
+        AgentKind::Function => Executor::Workflow,
+        AgentKind::Outside | AgentKind::BuiltIn => Executor::Agent,
+    }
+}
+
+/// True if agents of a kind can claim steps of an executor. Built-in agents claim none unless a
+/// language model is configured.
+pub fn takes(kind: AgentKind, executor: Executor, has_model: bool) -> bool {
+    executor_of(kind) == executor && (kind != AgentKind::BuiltIn || has_model)
 }
 
 /// Returns all agents of the org.

@@ -39,7 +39,7 @@ impl StepBatch<'_> {
                 .as_ref()
                 .and_then(|email| self.executors.members.get(&email.to_lowercase()).map(|id| id.0)),
             Executor::Agent | Executor::Workflow => {
-                declared.agent.as_ref().and_then(|name| self.executors.agents.get(name)).map(|id| id.0)
+                declared.agent.as_ref().and_then(|name| self.executors.agents.get(name)).map(|(id, _)| id.0)
             }
         };
         step::Model {

@@ -3,6 +3,7 @@
 
 mod guided;
 mod hold;
+mod standstill;
 pub mod step_waits;
 
 use chrono::{DateTime, Utc};
@@ -15,7 +16,6 @@ use entity::{
 };
 
 use crate::domain::plan::run_template::kind;
-use crate::kernel::limits;
 use step_waits::{ChannelState, Group, StepWaits};
 
 /// Reason why a run does not progress by itself.
@@ -159,7 +159,7 @@ pub fn reasons(context: &WaitContext<'_>) -> Vec<Reason> {
     add_sending_reasons(context, &mut all);
     add_event_reason(phase, &phase_tasks, declared.map_or(&[], |declared| &declared.tasks), found, &mut all);
     if !found.moves(context.channel) {
-        add_blocked_tasks(&phase_tasks, context.tasks, &mut all);
+        standstill::add_blocked_tasks(&phase_tasks, context.tasks, &mut all);
     }
     let through = phase_tasks.iter().all(|task| task.fan_out_done && task.counts().open() == 0);
     if run.run_type == RunType::Guided {
@@ -168,6 +168,7 @@ pub fn reasons(context: &WaitContext<'_>) -> Vec<Reason> {
         let reason = plain("RELEASE", format!("{} waits to be released by a person", phase.name), None);
         all.push(Reason { roles: vec![Role::Operator], ..reason });
     }
+    standstill::add_reason(run, found, &phase_tasks, &mut all);
     all
 }
 
@@ -381,20 +382,5 @@ fn add_event_reason(
         let message = format!("{} is open for {} until {}", phase.name, names.join(", "), until.to_rfc3339());
         let steps = (pending > 0).then_some(pending);
         all.push(Reason { steps, ..plain("EVENTS", message, Some(until)) });
-    }
-}
-
-/// Adds blocked tasks, if nothing progresses by itself.
-fn add_blocked_tasks(mine: &[&task::Model], tasks: &[task::Model], all: &mut Vec<Reason>) {
-    for task in mine.iter().filter(|task| task.status == TaskStatus::Blocked) {
-        let unmet = |key: &&String| !tasks.iter().any(|other| other.key == **key && other.status.meets_dependency());
-        let names = task.depends_on.0.iter().filter(unmet).take(limits::USES_SHOWN as usize);
-        let names: Vec<String> = names
-            .map(|key| {
-                tasks.iter().find(|other| other.key == *key).map_or_else(|| key.clone(), |other| other.name.clone())
-            })
-            .collect();
-        let message = format!("{} waits for {}", task.name, names.join(", "));
-        all.push(Reason { steps: Some(task.pending), ..plain("BLOCKED", message, None) });
     }
 }

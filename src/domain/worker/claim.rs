@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock, PoisonError};
 use chrono::{DateTime, Utc};
 use entity::agent::Model as Agent;
 use entity::id::*;
-use entity::step::{self, Executor};
+use entity::step;
 use entity::{AgentKind, record, run, task};
 use rand::Rng;
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
@@ -182,7 +182,7 @@ impl Search<'_> {
     /// Returns admitted steps that seem claimable; `None` if the queue has no more.
     async fn candidates(&mut self, db: &Db, most: u64) -> Result<Option<Vec<(StepId, RunId)>>> {
         let per_record = self.filter.mentions("record");
-        let does = if self.agent.kind == AgentKind::Function { Executor::Workflow } else { Executor::Agent };
+        let does = agents::executor_of(self.agent.kind);
         let mut values: Vec<sea_orm::Value> = vec![db.now().into(), does.to_string().into(), self.agent.id.into()];
         let mut bind = |value: sea_orm::Value| {
             values.push(value);

@@ -49,7 +49,8 @@ pub struct CreateCampaignInput {
     idempotency_key: Option<String>,
 }
 
-/// Changes to a campaign. Omitted fields stay as they are; null clears a field.
+/// Changes to a campaign. Omitted fields stay as they are; null clears the fields whose name ends in
+/// `Id`, and leaves others as they are.
 #[derive(InputObject)]
 pub struct UpdateCampaignInput {
     /// Id of the campaign.

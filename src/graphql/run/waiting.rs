@@ -21,8 +21,8 @@ impl Constraint {
     /// steps), IN_HAND (steps that an agent, a function or the engine started some time ago),
     /// PUT_OFF (messages whose next attempt is due later), WAIT (time of a `wait` step), DELAY
     /// (earliest time of a step), RETRY (backoff after a failure), CHANNEL_PAUSED, RATE, EVENTS
-    /// (the phase stays open for events), BLOCKED (a task that depends on others), RELEASE; for
-    /// guided work also MESSAGES and COMPLETION.
+    /// (the phase stays open for events), BLOCKED (a task that depends on others), STANDSTILL
+    /// (steps that wait for each other), RELEASE; for guided work also MESSAGES and COMPLETION.
     async fn code(&self) -> &str {
         self.0.code
     }

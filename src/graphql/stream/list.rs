@@ -201,18 +201,25 @@ impl<N: Noun> Follower<N> {
         let window = self.noun.window(&self.db, &self.viewer)?;
         let id_of = window.order.id_of;
         let (db, by) = (&self.db, N::status());
-        let counted = self.counting.then(|| window.clone());
+        let mut counted = Vec::new();
+        if self.counting {
+            counted.push(window.clone());
+            counted.extend(self.noun.facets(&self.db, &self.viewer)?);
+        }
         let (rows, counts) = apart(async move {
-            let counts = match counted {
-                Some(window) => Window::count_all_by(db.read(), &[window], by).await?.pop().transpose()?,
-                None => None,
+            let counts: Vec<Vec<(String, u64)>> = match counted.is_empty() {
+                true => Vec::new(),
+                false => {
+                    let found = Window::count_all_by(db.read(), &counted, by).await?;
+                    found.into_iter().collect::<error::Result<_>>()?
+                }
             };
             let page = window.read(db.read()).await?;
             Ok((page.rows.into_iter().map(|(_, row)| row).collect::<Vec<_>>(), counts))
         })
         .await?;
         self.rows = rows.iter().map(|row| (id_of(row), hash(row))).collect();
-        self.counts = Counts::of(counts.unwrap_or_default());
+        self.counts = Counts::of(counts);
         // Events that arrive during the pause are one read: this coalesces them.
         self.pause = Some(Box::pin(tokio::time::sleep(limits::LIST_EVERY)));
         self.is_due = false;

@@ -69,9 +69,12 @@ pub async fn preflight(
     }
     checks.channel(campaign.channel);
     checks.content(db, viewer, parts).await?;
-    let executors = run_template::Executors::of(db.read(), viewer, definition).await?;
+    let executors = run_template::Executors::of(db.read(), viewer, definition).await?.with_model(db.has_model());
     let mut problems = parts.resolved.problems.clone();
     problems.extend(run_template::problems_within_budget(TemplateKind::Campaign, definition, Some(&executors)).await?);
+    if campaign.record_id.is_none() {
+        problems.extend(run_template::without_recipient(definition));
+    }
     run_template::check_not_late("definition", &problems)?;
     let messages: Vec<String> = problems.iter().map(ToString::to_string).collect();
     checks.require(

@@ -8,7 +8,7 @@ use entity::run_template::Model;
 use serde_json::json;
 
 use super::layer::{self, Changes};
-use super::{Chain, Executors, Fields, Problem, guided, problems};
+use super::{Chain, Executors, Fields, Problem, guided, message_rules, problems};
 use crate::kernel::budget::{self, LATE};
 use crate::kernel::db::{Db, Tx};
 use crate::kernel::error::{Refusal, Result};
@@ -33,8 +33,9 @@ pub(super) async fn judge(tx: &Tx, row: &Model, fields: &Fields) -> Result<()> {
 /// Returns the problems of a structure for a kind of runs.
 pub fn problems_of(kind: TemplateKind, definition: &Definition, executors: Option<&Executors>) -> Vec<Problem> {
     let mut found = problems(definition, executors);
-    if kind == TemplateKind::Guided {
-        found.extend(guided::problems(definition));
+    match kind {
+        TemplateKind::Guided => found.extend(guided::problems(definition)),
+        TemplateKind::Campaign => found.extend(message_rules::problems(definition)),
     }
     found
 }

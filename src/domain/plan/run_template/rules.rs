@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use entity::definition::{Definition, PhaseDef, StepDef, TaskDef, Trigger};
 use entity::step::Executor;
 
+use super::wait_graph::{LocatedStep, WaitGraph, reaches};
 use super::{Executors, Problem, kind};
 use crate::domain::content::cel::VARIABLES;
 use crate::domain::content::{cel, result_schema};
@@ -22,14 +23,6 @@ struct Check<'a> {
     definition: &'a Definition,
     executors: Option<&'a Executors>,
     problems: Vec<Problem>,
-}
-
-/// A step with its phase and task.
-#[derive(Clone, Copy)]
-struct LocatedStep<'a> {
-    phase: usize,
-    task: &'a TaskDef,
-    step: &'a StepDef,
 }
 
 impl<'a> Check<'a> {
@@ -75,7 +68,9 @@ impl<'a> Check<'a> {
                 }
             }
         }
-        self.after_cycles(&steps_by_key);
+        if parts <= limits::DEFINITION_PARTS {
+            self.problems.extend(WaitGraph::of(self.definition).problems());
+        }
     }
 
     fn phase(&mut self, phase: &'a PhaseDef, at: &str, keys: &mut Keys<'a>) {
@@ -214,7 +209,7 @@ impl<'a> Check<'a> {
             return;
         };
         let mine = self.definition.phases.iter().position(|one| one.key == phase.key).unwrap_or_default();
-        if before.phase > mine {
+        if before.number > mine {
             self.push_problem(&at, format!("`{key}` belongs to a later phase"));
         }
         if before.task.on_event() && before.task.key != task.key {
@@ -224,13 +219,10 @@ impl<'a> Check<'a> {
             );
         }
         let waits = |task: &TaskDef, on: &TaskDef| reaches(phase, &task.key, &on.key);
-        if task.fan_out && !before.task.fan_out && before.phase == mine && !waits(task, before.task) {
+        if task.fan_out && !before.task.fan_out && before.number == mine && !waits(task, before.task) {
             let message =
                 format!("`{key}` runs once, this step once per record: make the task depend on `{}`", before.task.key);
             self.push_problem(&at, message);
-        }
-        if before.phase == mine && before.task.key != task.key && waits(before.task, task) {
-            self.push_problem(&at, format!("`{key}` belongs to a task that depends on this one"));
         }
     }
 
@@ -253,54 +245,16 @@ impl<'a> Check<'a> {
                     self.push_problem(&format!("{at}.assignee"), format!("there is no member {email}"));
                 }
             }
-            Executor::Agent | Executor::Workflow => {
-                let built_in = step.assigned_to == Executor::Workflow && kind::is_built_in(&step.kind);
-                match &step.agent {
-                    Some(name) if !executors.agents.contains_key(name) => {
-                        self.push_problem(&format!("{at}.agent"), format!("there is no agent {name}"));
-                    }
-                    None if step.assigned_to == Executor::Workflow && !built_in && !executors.functions => {
-                        let message = format!(
-                            "no workflow performs `{}`: available are {}, and the org has no function",
-                            step.kind,
-                            kind::BUILT_IN.join(", ")
-                        );
-                        self.push_problem(&format!("{at}.type"), message);
-                    }
-                    None if step.assigned_to == Executor::Agent && executors.agents.is_empty() => {
-                        self.push_problem(&format!("{at}.assignedTo"), "the org has no agent");
-                    }
-                    _ => {}
+            Executor::Agent | Executor::Workflow => match &step.agent {
+                Some(name) if !executors.agents.contains_key(name) => {
+                    self.push_problem(&format!("{at}.agent"), format!("there is no agent {name}"));
                 }
-            }
-        }
-    }
-
-    /// Finds cycles of steps that wait for each other.
-    fn after_cycles(&mut self, steps_by_key: &HashMap<&str, LocatedStep<'_>>) {
-        let mut reported: HashSet<&str> = HashSet::new();
-        for phase in &self.definition.phases {
-            for task in &phase.tasks {
-                for step in &task.steps {
-                    let mut seen = vec![step.key.as_str()];
-                    let mut at = step;
-                    while let Trigger::After(key) = &at.trigger {
-                        let Some(before) = steps_by_key.get(key.as_str()) else { break };
-                        if seen.contains(&key.as_str()) {
-                            if *key == step.key && reported.insert(&step.key) {
-                                let path =
-                                    format!("phases.{}.tasks.{}.steps.{}.trigger", phase.key, task.key, step.key);
-                                let round: Vec<&str> = seen.iter().copied().chain([seen[0]]).collect();
-                                self.problems
-                                    .push(Problem::new(path, format!("waits for itself: {}", round.join(" → "))));
-                            }
-                            break;
-                        }
-                        seen.push(key);
-                        at = before.step;
+                _ => {
+                    if let Some((field, why)) = executors.why_untaken(step) {
+                        self.push_problem(&format!("{at}.{field}"), why);
                     }
                 }
-            }
+            },
         }
     }
 }
@@ -314,30 +268,12 @@ struct Keys<'a> {
 
 fn steps_by_key(definition: &Definition) -> HashMap<&str, LocatedStep<'_>> {
     let mut all = HashMap::new();
-    for (phase, declared) in definition.phases.iter().enumerate() {
-        for task in &declared.tasks {
+    for (number, phase) in definition.phases.iter().enumerate() {
+        for task in &phase.tasks {
             for step in &task.steps {
-                all.entry(step.key.as_str()).or_insert(LocatedStep { phase, task, step });
+                all.entry(step.key.as_str()).or_insert(LocatedStep { number, phase, task, step });
             }
         }
     }
     all
-}
-
-/// True if a task depends on another, directly or indirectly.
-fn reaches(phase: &PhaseDef, from: &str, to: &str) -> bool {
-    let mut seen = HashSet::new();
-    let mut open = vec![from];
-    while let Some(key) = open.pop() {
-        let Some(task) = phase.tasks.iter().find(|task| task.key == key) else { continue };
-        for on in &task.depends_on {
-            if on == to {
-                return true;
-            }
-            if seen.insert(on.as_str()) {
-                open.push(on);
-            }
-        }
-    }
-    false
 }

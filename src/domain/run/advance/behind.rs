@@ -52,9 +52,14 @@ fn chains(phase: &PhaseDef) -> HashMap<&str, Vec<&str>> {
     for task in &phase.tasks {
         for step in &task.steps {
             let mut followed = Vec::new();
+            let mut seen = vec![step.key.as_str()];
             let mut at = Some(step.key.as_str());
-            // Steps don't follow each other in a circle.
             while let Some((of, key)) = at.and_then(|key| before(phase, key)) {
+                // Steps of runs from before the rule may follow each other in a circle.
+                if seen.contains(&key) {
+                    break;
+                }
+                seen.push(key);
                 if of.key != task.key {
                     followed.push(of.key.as_str());
                 }

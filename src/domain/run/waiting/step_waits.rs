@@ -10,12 +10,12 @@ use entity::definition::Trigger;
 use entity::id::*;
 use entity::member::Role;
 use entity::step::{Executor, StepStatus};
-use entity::{Actor, ActorKind, AgentKind, Channel, agent, channel_pause, channel_rate, run, stuck_work, task};
+use entity::{Actor, ActorKind, Channel, agent, channel_pause, channel_rate, run, stuck_work, task};
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryResult, Statement, Value};
 use serde_json::{Map, json};
 
 use crate::domain::content::cel::Condition;
-use crate::domain::plan::agent::step_values;
+use crate::domain::plan::agent::{self as agents, step_values};
 use crate::kernel::budget::Steps;
 use crate::kernel::db::Db;
 use crate::kernel::db::dialect::Dialect;
@@ -199,11 +199,7 @@ impl StepWaits {
         values.insert("run".into(), json!({ "name": run.name, "type": run.run_type, "campaign": run.campaign_name }));
         let named = group.assignee.as_ref().and_then(|who| who.agent_id);
         self.agents.iter().any(|agent| {
-            let works = match agent.kind {
-                AgentKind::Function => group.assigned_to == Executor::Workflow,
-                AgentKind::Outside => group.assigned_to == Executor::Agent,
-                AgentKind::BuiltIn => group.assigned_to == Executor::Agent && self.has_model,
-            };
+            let works = agents::takes(agent.kind, group.assigned_to, self.has_model);
             let admits = |filter: &Condition| {
                 let open = filter.mentions("record") || filter.mentions("phase");
                 open || filter.holds_within(&values, &Steps::of_event()).unwrap_or(false)

@@ -93,17 +93,19 @@ impl<N: Noun> ListChange<N> {
     }
 }
 
-/// Numbers of matching rows by status; under an empty text for nouns without a status.
+/// The number of matching rows, and the numbers by status as if the filter had no `statuses`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Counts(BTreeMap<String, u64>);
+pub struct Counts {
+    total: u64,
+    by_status: BTreeMap<String, u64>,
+}
 
 impl Counts {
-    pub(super) fn of(counts: Vec<(String, u64)>) -> Self {
-        Self(counts.into_iter().collect())
-    }
-
-    fn total(&self) -> u64 {
-        self.0.values().sum()
+    /// The counts of the list by status, and behind them those without the filter's `statuses`, if
+    /// it has some.
+    pub(super) fn of(counts: Vec<Vec<(String, u64)>>) -> Self {
+        let total = counts.first().map_or(0, |list| list.iter().map(|(_, count)| count).sum());
+        Self { total, by_status: counts.into_iter().next_back().unwrap_or_default().into_iter().collect() }
     }
 }
 
@@ -121,7 +123,7 @@ impl ListTotal {
     /// Total number of rows that match the filter, also beyond `first`; computed only when
     /// selected. With it an item also comes when only this number changed.
     async fn total_count(&self) -> u64 {
-        self.0.total()
+        self.0.total
     }
 }
 
@@ -145,13 +147,14 @@ impl<S: OutputType + StateMachine + Display> StatusTotals<S> {
     /// Total number of rows that match the filter, also beyond `first`; computed only when
     /// selected. With it an item also comes when only this number changed.
     async fn total_count(&self) -> u64 {
-        self.0.total()
+        self.0.total
     }
 
-    /// Number of rows that match the filter in each status, including statuses without rows;
-    /// computed only when selected. With it an item also comes when only these numbers changed.
+    /// Number of rows in each status, including statuses without rows, as if the filter had no
+    /// `statuses`: the counts stay while one is chosen. Computed only when selected. With it an item
+    /// also comes when only these numbers changed.
     async fn counts_by_status(&self) -> Vec<StatusCount<S>> {
-        let count = |status: &S| self.0.0.get(&status.to_string()).copied().unwrap_or_default();
+        let count = |status: &S| self.0.by_status.get(&status.to_string()).copied().unwrap_or_default();
         S::states().into_iter().map(|status| StatusCount { count: count(&status), status }).collect()
     }
 }

@@ -56,6 +56,10 @@ pub trait Noun: Sized + Send + Sync + 'static {
     /// The window, made by the finder of the root query.
     fn window(&self, db: &Db, viewer: &Viewer) -> error::Result<Window<Self::Entity>>;
 
+    /// The window without the filter's own `statuses`, over which `countsByStatus` counts; none if
+    /// the filter has none.
+    fn facets(&self, db: &Db, viewer: &Viewer) -> error::Result<Option<Window<Self::Entity>>>;
+
     /// The effect of an event.
     fn touch(&self, event: &event::Model) -> Touch;
 

@@ -122,8 +122,7 @@ async fn is_done_once(world: &World, run: &str) {
 async fn is_sent_once(world: &World, run: &str) {
     act(world, run, "beside", ["startStep", "completeStep"]).await;
     world.tick(true).await;
-    let outcome = format!("{RECORDS} of {RECORDS} sent, 0 failed, 0 skipped");
-    assert_eq!(world.until_run(run, "COMPLETED").await["outcome"], outcome);
+    world.until_run(run, "COMPLETED").await;
     assert_eq!(count(world, "sweep WHERE NOT held").await, 0);
     has_each_one(world);
 }

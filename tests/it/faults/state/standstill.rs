@@ -299,3 +299,18 @@ both! {
         world.end().await;
     }
 }
+
+both! {
+    /// Templates with such steps are rejected; a run that started before says what holds it.
+    async fn a_run_whose_steps_wait_for_each_other_says_so(kind) {
+        let world = World::without_server(kind, None).await;
+        let run = launched(&world, None, json!([task("t", false, &[], json!([human("a", "manual"), human("b", "after:a")]))])).await;
+        let codes = |all: &[Value]| all.iter().map(|one| one["code"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
+        assert_eq!(codes(&waits(&world, &run).await), ["PEOPLE"]);
+        world.force("UPDATE step SET \"trigger\" = 'after:b' WHERE key = 'a'").await;
+        let all = waits(&world, &run).await;
+        assert_eq!(codes(&all), ["STANDSTILL"]);
+        assert!(all[0]["message"].as_str().unwrap().contains("waits for them: a, b;"), "{all:#?}");
+        world.drop_unchecked().await;
+    }
+}

@@ -43,6 +43,14 @@ impl Noun for Campaigns {
         noun::list::window(db, viewer, &self.filter, self.by, self.descending, self.args.clone())
     }
 
+    fn facets(&self, db: &Db, viewer: &Viewer) -> error::Result<Option<Window<Self::Entity>>> {
+        if self.filter.statuses.is_none() {
+            return Ok(None);
+        }
+        let filter = Filter { statuses: None, ..self.filter.clone() };
+        noun::list::window(db, viewer, &filter, self.by, self.descending, self.args.clone()).map(Some)
+    }
+
     /// A campaign shows its current run and its phase, and its schedules. The event of its deletion
     /// does not carry its id in the column.
     fn touch(&self, event: &event::Model) -> Touch {

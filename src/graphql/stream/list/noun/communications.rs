@@ -46,6 +46,14 @@ impl Noun for Communications {
         noun::window(db, viewer, &self.filter, self.args.clone())
     }
 
+    fn facets(&self, db: &Db, viewer: &Viewer) -> error::Result<Option<Window<Self::Entity>>> {
+        if self.filter.statuses.is_none() {
+            return Ok(None);
+        }
+        let filter = Filter { statuses: None, ..self.filter.clone() };
+        noun::window(db, viewer, &filter, self.args.clone()).map(Some)
+    }
+
     fn touch(&self, event: &event::Model) -> Touch {
         let noun = noun_of(event);
         let is_about_one = noun == "communication" || noun == "reply";

@@ -33,6 +33,10 @@ impl Noun for Replies {
         noun::window(viewer, self.filter, self.args.clone())
     }
 
+    fn facets(&self, _: &Db, _: &Viewer) -> error::Result<Option<Window<Self::Entity>>> {
+        Ok(None)
+    }
+
     /// Replies come, and do not change.
     fn touch(&self, event: &event::Model) -> Touch {
         let is_elsewhere = self.filter.run_id.is_some_and(|run| event.run_id != Some(run))

@@ -57,6 +57,14 @@ impl Noun for Runs {
         noun::list::window(db, viewer, &self.filter, self.by, self.descending, self.args.clone())
     }
 
+    fn facets(&self, db: &Db, viewer: &Viewer) -> error::Result<Option<Window<Self::Entity>>> {
+        if self.filter.statuses.is_none() {
+            return Ok(None);
+        }
+        let filter = RunFilter { statuses: None, ..self.filter.clone() };
+        noun::list::window(db, viewer, &filter, self.by, self.descending, self.args.clone()).map(Some)
+    }
+
     /// The events of its steps change a run's progress, not its place.
     fn touch(&self, event: &event::Model) -> Touch {
         match event.run_id {

@@ -42,6 +42,14 @@ impl Noun for Steps {
         noun::window(db, viewer, &self.filter, self.args.clone(), db.now())
     }
 
+    fn facets(&self, db: &Db, viewer: &Viewer) -> error::Result<Option<Window<Self::Entity>>> {
+        if self.filter.statuses.is_none() {
+            return Ok(None);
+        }
+        let filter = StepFilter { statuses: None, ..self.filter.clone() };
+        noun::window(db, viewer, &filter, self.args.clone(), db.now()).map(Some)
+    }
+
     /// Steps are created PENDING and get their due time without an event of their own, together with
     /// events of their run, phase or task, or of other steps; a reply marks steps as interrupted.
     fn touch(&self, event: &event::Model) -> Touch {
