@@ -78,7 +78,7 @@ both! {
             "when": "results.look.order.lines[0].sum > 3", "config": { "attributes": { "not": "x" } },
         });
         let phases = json!([
-            { "key": "first", "name": "First", "autonomous": true, "tasks": [{ "key": "look", "name": "look", "steps": [human("look")] }] },
+            { "key": "first", "name": "First", "autonomous": false, "tasks": [{ "key": "look", "name": "look", "steps": [human("look")] }] },
             { "key": "second", "name": "Second", "autonomous": true, "tasks": [{ "key": "mark", "name": "mark", "fanOut": true, "failWhen": "ANY", "steps": [mark, not] }] },
         ]);
         world.apply(&json!({ "runTemplates": [{ "key": "looks", "name": "Looks", "phases": phases }] }).to_string()).await;
