@@ -51,7 +51,7 @@ both! {
             (format!("INSERT INTO idempotency_key (org_id, asker, mutation, key, input, created_at) VALUES ({org}, 'a', 'm', 'k', 'i', '2026-01-01T00:00:00+00:00')"), "an idempotency key names"),
             ("UPDATE event SET kind = 'run.cancelled' WHERE kind = 'run.started'".to_owned(), "no message is reserved after"),
             ("DELETE FROM event WHERE kind = 'run.created'".to_owned(), "positions of each org"),
-            ("INSERT INTO sweep (id, org_id, run_id, kind, actor, created_at, held) SELECT id, org_id, id, 'CLOSE', '{}', created_at, TRUE FROM run WHERE status = 'COMPLETED'".to_owned(), "a sweep is held"),
+            ("INSERT INTO sweep (id, org_id, run_id, kind, actor, created_at, held) SELECT id, org_id, id, 'CLOSE', created_by, created_at, TRUE FROM run WHERE status = 'COMPLETED'".to_owned(), "a sweep is held"),
         ];
         for (sql, what) in broken {
             world.force(&sql).await;
