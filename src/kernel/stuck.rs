@@ -168,7 +168,11 @@ pub async fn delete_expired(db: &WriteContext) -> Result<()> {
         let mut runs = Query::select();
         let has_status = any_of(db.dialect(), entity::run::COLUMN.status, statuses.iter().copied());
         runs.column(entity::run::Column::Id).from(entity::run::Entity).and_where(has_status);
-        Condition::all().add(Column::RunId.in_subquery(runs)).add(COLUMN.work.is_in(works.iter().copied()))
+        Condition::all().add(Column::RunId.in_subquery(runs)).add(any_of(
+            db.dialect(),
+            COLUMN.work,
+            works.iter().copied(),
+        ))
     };
     let of_ended_runs = work_of(
         &[RunStatus::Completed, RunStatus::Cancelled, RunStatus::Failed],

@@ -145,7 +145,6 @@ both! {
             ("{ goals(first: 1, first: 2) { totalCount } }", "first"),
             ("{ viewer { ... on Goal { name } } }", "Goal"),
             ("{ goals(first: $x) { totalCount } }", "x"),
-            ("{ viewer { ...F } } fragment F on Viewer { ...F }", "F"),
         ] {
             let told = world.post(document, json!({})).await;
             let extensions = &told["errors"][0]["extensions"];
