@@ -27,9 +27,9 @@ use mentions::Mentions;
 /// A step that needs variables.
 #[derive(Clone, Debug, Default)]
 pub struct Reader {
-    /// Its recipient.
+    /// The recipient.
     pub recipient: Option<RunRecordId>,
-    /// Its record.
+    /// The record.
     pub record: Option<RecordId>,
     /// The results that its texts refer to.
     pub mentions: Mentions,
@@ -50,7 +50,7 @@ struct Kept {
     id: StepId,
     text_bytes: usize,
     text: Option<String>,
-    /// Its size when it is parsed.
+    /// Number of bytes that the result takes when it is parsed.
     parsed_bytes: usize,
 }
 

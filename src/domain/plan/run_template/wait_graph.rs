@@ -1,4 +1,4 @@
-//! What the steps and tasks of a structure wait for, as one graph: a step waits for the begin of its
+//! The graph of waits among the steps and tasks of a structure: a step waits for the begin of its
 //! task and for the step that its trigger names; a task begins after the tasks that it depends on,
 //! and ends after all its steps.
 //!

@@ -61,7 +61,7 @@ pub(crate) fn lapsed(at: DateTime<Utc>) -> Condition {
 }
 
 /// Claims those candidates that are still claimable: one guarded update writes lease and attempt.
-/// It repeats what the search has checked of a step, because another worker may have claimed and
+/// The update repeats the checks of the search, because another worker may have claimed and
 /// returned the step meanwhile.
 pub(crate) async fn claim(
     tx: &Tx,

@@ -11,9 +11,9 @@ const NAME: &str = "results";
 /// The results that some texts refer to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Mentions {
-    /// Those of these steps, by key.
+    /// The results of these steps, by key.
     Keys(BTreeSet<String>),
-    /// Possibly those of any step.
+    /// The results of all steps.
     All,
 }
 
