@@ -32,6 +32,7 @@ pub mod idempotency_key;
 pub mod import;
 pub mod import_problem;
 pub mod import_seen;
+pub mod kept_record;
 pub mod meeting;
 pub mod member;
 pub mod message_template;

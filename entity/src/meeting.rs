@@ -93,6 +93,9 @@ pub struct Model {
     pub organizer: Actor,
     /// The member that booked it; null if the organizer is not a member.
     pub member_id: Option<MemberId>,
+    /// Mail address that its invitations name as the organizer; null for meetings booked before it was
+    /// stored.
+    pub organizer_email: Option<String>,
     /// Current status.
     pub status: MeetingStatus,
     /// Number of the calendar update last sent about it, from 0 (RFC 5545, SEQUENCE).

@@ -26,6 +26,9 @@ pub struct Model {
     pub test: Option<Json>,
     /// Preflight report that it was launched with, or that failed it.
     pub preflight: Option<Json>,
+    /// Ids of the agents and members that the structure names, at launch; none for runs launched
+    /// before ids were stored.
+    pub executors: Option<Json>,
 }
 
 impl ActiveModelBehavior for ActiveModel {}

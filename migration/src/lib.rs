@@ -38,6 +38,9 @@ mod m0030_follow;
 mod m0031_looking_back;
 mod m0032_held_sweeps;
 mod m0033_key_details;
+mod m0034_executor_ids;
+mod m0035_organizer;
+mod m0036_kept_records;
 
 /// All migrations, in order.
 #[derive(Debug)]
@@ -78,6 +81,9 @@ impl MigratorTrait for Migrator {
             Box::new(m0031_looking_back::Migration),
             Box::new(m0032_held_sweeps::Migration),
             Box::new(m0033_key_details::Migration),
+            Box::new(m0034_executor_ids::Migration),
+            Box::new(m0035_organizer::Migration),
+            Box::new(m0036_kept_records::Migration),
         ]
     }
 }

@@ -179,6 +179,7 @@ pub async fn book(db: &WriteContext, viewer: &Viewer, booking: &Booking) -> Resu
             attendees: Set(Attendees(attendees.clone())),
             organizer: Set(viewer.actor()),
             member_id: Set(viewer.member_id()),
+            organizer_email: Set(Some(invitation::organizer(tx, db, viewer, viewer.member_id()).await?)),
             status: Set(MeetingStatus::Booked),
             sequence: Set(0),
             created_at: Set(tx.now()),
@@ -312,11 +313,10 @@ async fn invite(
     if run.status == RunStatus::Cancelled {
         return Ok(run);
     }
-    let organizer = match meeting.member_id {
-        Some(id) => crate::domain::people::member::find(tx.db(), viewer, id).await?.map(|member| member.email),
-        None => None,
+    let organizer = match &meeting.organizer_email {
+        Some(email) => email.clone(),
+        None => invitation::organizer(tx, db, viewer, meeting.member_id).await?,
     };
-    let organizer = organizer.unwrap_or_else(|| format!("noreply@{}", db.domain()));
     let calendar = invitation::calendar(meeting, &organizer, db.domain(), tx.now());
     let text = text(meeting);
     let action_number = send_queue::next_action_number(tx, meeting.step_id).await?;

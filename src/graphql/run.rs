@@ -34,7 +34,7 @@ use crate::domain::plan::campaign::preflight::Preflight;
 use crate::domain::plan::campaign_snapshot::{CampaignParts, CampaignSnapshot};
 use crate::domain::run as noun;
 use crate::domain::run::findings::Finding;
-use crate::domain::run::permissions::{Action, RunContext, check_allowed};
+use crate::domain::run::permissions::{Action, CampaignFacts, RunContext, check_allowed};
 use crate::domain::run::step::StepFilter;
 use crate::domain::run::waiting::{WaitContext, reasons};
 use crate::graphql::counted::{self, Counted};
@@ -353,7 +353,7 @@ impl Run {
 
     /// All actions on the run: allowed now, or blocked with the reason.
     async fn available_actions(&self, ctx: &Context<'_>) -> Result<Vec<AvailableAction>> {
-        let campaign = self.plan(ctx).await?.map(|campaign| campaign.status);
+        let campaign = self.plan(ctx).await?.as_deref().map(CampaignFacts::of);
         let parts = self.parts(ctx).await?;
         let unreached =
             if self.row.status.is_open() { None } else { load(ctx, Some(UnreachedOfRun(self.row.id))).await? };

@@ -18,7 +18,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::kernel::error::{Refusal, Result};
+use crate::kernel::error::{Error, Refusal, Result};
 use crate::kernel::limits;
 use crate::kernel::viewer::Viewer;
 
@@ -123,9 +123,18 @@ impl IdempotentRequest {
         let statement = Statement::from_sql_and_values(db.get_database_backend(), sql, values);
         if db.execute_raw(statement).await?.rows_affected() == 0 {
             self.lookup(db).await?;
-            return Err(Refusal::conflict("a request with this idempotencyKey was completed already").into());
+            return Err(completed());
         }
         Ok(())
+    }
+
+    /// Checks that no duplicate has completed since the request began, for an answer without a
+    /// transaction: what it says may be the duplicate's own doing. Errors: CONFLICT.
+    pub(crate) async fn check_unused(&self, db: &impl ConnectionTrait) -> Result<()> {
+        match self.lookup(db).await? {
+            Some(_) => Err(completed()),
+            None => Ok(()),
+        }
     }
 
     /// The transaction's last statement: stores the result with the key, or deletes the key if
@@ -155,4 +164,8 @@ impl IdempotentRequest {
         db.execute_raw(Statement::from_sql_and_values(db.get_database_backend(), sql, values)).await?;
         Ok(())
     }
+}
+
+fn completed() -> Error {
+    Refusal::conflict("a request with this idempotencyKey was completed already").into()
 }

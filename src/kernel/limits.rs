@@ -271,7 +271,7 @@ pub const SEQUENCER_COLLECT_DELAY: Duration = Duration::from_millis(2);
 pub const POLL: Duration = Duration::from_secs(1);
 /// Maximum number of WebSocket messages queued for a slow reader.
 pub const SOCKET_QUEUE: usize = 32;
-/// Maximum number of items of one subscription in that queue.
+/// Maximum number of items of one subscription in that queue, and of answers to the client's messages.
 pub const SOCKET_TURNS: usize = 2;
 /// Burst of execution time of live queries for a key or an org …
 pub const LIVE_AT_ONCE: Duration = Duration::from_secs(1);
@@ -285,7 +285,7 @@ pub const LIVE_OF_ORG: f64 = 0.75;
 /// Maximum size of a WebSocket message from a client, in bytes.
 pub const SOCKET_MESSAGE_BYTES: usize = BODY_BYTES;
 /// Maximum size of a graphql-transport-ws ping, in bytes.
-pub const PING_BYTES: usize = 4 * 1024;
+pub const PING_BYTES: usize = 1024;
 /// Maximum number of subscriptions per socket.
 pub const SOCKET_STREAMS: usize = 100;
 /// Maximum number of events of an SSE stream queued for a slow reader.

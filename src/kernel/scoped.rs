@@ -192,6 +192,7 @@ named! {
     run: |row| row.name.clone(),
     schedule: |row| row.name.clone().or_else(|| row.cron.clone()).unwrap_or_else(|| "once".into()),
     segment: |row| row.name.clone(),
+    step: |row| row.name.clone(),
     writer: |row| row.name.clone(),
 }
 

@@ -1,6 +1,7 @@
 //! `send_message`: sends drafted messages. Each is reserved, handed over to its channel and
 //! settled; a send begins when its reservation commits.
 
+mod elsewhere;
 pub mod forward;
 mod lease;
 pub(crate) mod meeting_turns;

@@ -89,6 +89,11 @@ impl Parsing {
         self.0.weight()
     }
 
+    /// True if a document is in the cache.
+    pub fn knows(&self, text: &str) -> bool {
+        self.0.contains_key(text)
+    }
+
     /// Parses a document, or takes it from the cache. A long one is not cached.
     pub fn of(&self, text: &str) -> Result<Arc<Parsed>, RequestError> {
         if let Some(parsed) = self.0.get(text) {

@@ -73,7 +73,8 @@ impl App {
         org_id: OrgId,
     ) -> Result<Prepared, RequestError> {
         let parsing = self.parsing.clone();
-        let bytes = document.len().max(request.bytes);
+        let is_costly = document.len() >= limits::NEW_DOCUMENT_BYTES && !parsing.knows(&document);
+        let bytes = if is_costly { usize::MAX } else { document.len().max(request.bytes) };
         large::in_turn(bytes, org_id, move || Prepared::of(&parsing, &document, request)).await?
     }
 
@@ -87,7 +88,7 @@ impl App {
         if parsed.is_valid() {
             return Ok(checked);
         }
-        if parsed.text.len() < limits::TURN_BYTES {
+        if parsed.text.len() < limits::NEW_DOCUMENT_BYTES {
             validate(&self.validator, parsed, &checked).await?;
             return Ok(checked);
         }

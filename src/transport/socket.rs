@@ -1,6 +1,7 @@
 //! GraphQL over WebSocket by the protocol graphql-transport-ws. One task reads, one writes, and one
 //! runs per operation; all queues between them are bounded.
 
+mod close;
 mod outgoing;
 
 use std::borrow::Cow;
@@ -14,17 +15,18 @@ use axum::response::Response;
 use futures_util::StreamExt;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout};
 
+use close::{Close, forbidden, violation};
 use outgoing::{Operation, Outgoing, Queued, QueuedItem, enqueue, error, send, write};
 
 use super::accept::Type;
 use super::address_limits::BufferedBytes;
 use super::auth::{Principal, StreamPermit};
 use super::connections::ConnectionPermit;
-use super::error::{Kind, RequestError};
+use super::error::RequestError;
 use super::execute::Item;
 use super::items::items;
 use super::origin::Peer;
@@ -93,9 +95,6 @@ fn client_message(json: &[u8]) -> serde_json::Result<ClientMessage> {
     serde_json::from_slice(json)
 }
 
-/// A close code of the protocol, and a reason of under 100 bytes.
-type Close = (u16, &'static str);
-
 const INVALID: Close = (4400, "invalid message of graphql-transport-ws");
 
 async fn serve(socket: WebSocket, app: App, handshake: Handshake) {
@@ -103,7 +102,14 @@ async fn serve(socket: WebSocket, app: App, handshake: Handshake) {
     let (sink, mut stream) = socket.split();
     let (out, queue) = mpsc::channel(limits::SOCKET_QUEUE);
     let mut writer = tokio::spawn(write(sink, queue, app.ping, app.costs.clone()));
-    let mut dialogue = Dialogue { app: app.clone(), out, handshake, known: None, running: Running::default() };
+    let mut dialogue = Dialogue {
+        app: app.clone(),
+        out,
+        handshake,
+        known: None,
+        running: Running::default(),
+        answers: Arc::new(Semaphore::new(limits::SOCKET_TURNS)),
+    };
     let mut stop = app.stop.clone();
     let deadline = Instant::now() + app.client_time;
     // Set once the client is authenticated: until then nothing can be revoked.
@@ -145,6 +151,8 @@ async fn serve(socket: WebSocket, app: App, handshake: Handshake) {
             if let Err(close) = close {
                 break Some(close);
             }
+            // Many messages may have come at once: other connections have their turns between them.
+            tokio::task::yield_now().await;
         }
     };
     dialogue.running.end_all();
@@ -203,6 +211,9 @@ struct Dialogue {
     /// The principal and its permit, once `connection_init` was received.
     known: Option<(Principal, StreamPermit)>,
     running: Running,
+    /// Permits for unwritten answers to the client's messages: of a client that does not read, no
+    /// further messages are read.
+    answers: Arc<Semaphore>,
 }
 
 impl Dialogue {
@@ -296,8 +307,10 @@ impl Dialogue {
     }
 
     async fn send(&self, message: Value) {
-        // A closed queue means that the writer has ended, which the loop notices itself.
-        send(&self.out, message).await;
+        // The semaphore is never closed. A closed queue means that the writer has ended, which the
+        // loop notices itself.
+        let turn = self.answers.clone().acquire_owned().await.ok();
+        send(&self.out, message, turn).await;
     }
 
     async fn begin(&mut self, id: String, request: GraphqlRequest, principal: Principal) -> Result<(), Close> {
@@ -338,7 +351,7 @@ impl Dialogue {
                     Ok(payload) => payload,
                     Err(failed) => {
                         running.over(&id, number);
-                        send(&out, error(&id, failed.list())).await;
+                        send(&out, error(&id, failed.list()), None).await;
                         return;
                     }
                 };
@@ -351,39 +364,15 @@ impl Dialogue {
                         running.over(&id, number);
                         // Waits for room in the queue as long as there is a writer, which has its
                         // own timeout.
-                        send(&out, error(&id, json!([too_slow(org_id, resume)]))).await;
+                        send(&out, error(&id, json!([too_slow(org_id, resume)])), None).await;
                         return;
                     }
                 }
             }
             running.over(&id, number);
-            send(&out, json!({ "id": id, "type": "complete" })).await;
+            send(&out, json!({ "id": id, "type": "complete" }), None).await;
         });
         all.1.insert(key, (number, task.abort_handle()));
         Ok(())
-    }
-}
-
-/// The close code of a client that violates the WebSocket protocol itself (RFC 6455, 7.4.1); `None`
-/// if the connection has failed. The library's error has no type that axum would show.
-fn violation(error: &str) -> Option<Close> {
-    if error.ends_with("without closing handshake") {
-        return None;
-    }
-    let codes = [
-        ("WebSocket protocol error", (1002, "a frame violates the WebSocket protocol")),
-        ("UTF-8 encoding error", (1007, "a text message is not UTF-8")),
-        ("Space limit exceeded", (1009, "a message is too long")),
-    ];
-    codes.into_iter().find(|(begins, _)| error.starts_with(begins)).map(|(_, close)| close)
-}
-
-/// The close code of a failed login. An internal or temporary error is not a rejection of the
-/// client.
-fn forbidden(error: RequestError) -> Close {
-    match error.kind {
-        Kind::Internal => (1011, "internal error"),
-        _ if error.is_temporary() => (1013, "try again later"),
-        _ => (4403, "Forbidden"),
     }
 }

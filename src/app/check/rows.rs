@@ -42,6 +42,14 @@ const RULES: &[Rule<'_>] = &[
         "SELECT message_id FROM communication WHERE status IN ('SENDING', 'SENT', 'UNKNOWN') AND reserved_at IS NULL",
     ),
     (
+        "a message that is being sent is in somebody's hands, or waits to be",
+        "SELECT COUNT(*) FROM communication WHERE status = 'SENDING'",
+        "SELECT c.message_id FROM communication c WHERE c.status = 'SENDING' \
+         AND NOT EXISTS (SELECT 1 FROM posting p WHERE p.communication_id = c.id) \
+         AND NOT EXISTS (SELECT 1 FROM step s WHERE s.status IN ('QUEUED', 'IN_PROGRESS') \
+         AND (s.id = c.step_id OR (s.run_record_id = c.run_record_id AND s.kind = 'send_message')))",
+    ),
+    (
         "an address gets one message per run and step",
         "SELECT COUNT(*) FROM communication WHERE NOT test",
         "SELECT LOWER(c.to_address) FROM communication c JOIN step s ON s.id = c.step_id WHERE NOT c.test AND c.occasion = 0 \
@@ -92,6 +100,14 @@ const RULES: &[Rule<'_>] = &[
         "SELECT COUNT(*) FROM step",
         "SELECT key FROM step WHERE (lease_owner IS NOT NULL AND (status <> 'IN_PROGRESS' OR lease_expires_at IS NULL)) \
          OR failure_count > max_attempts OR attempt_count < failure_count",
+    ),
+    (
+        "an open step is assigned to a member or agent that exists, or to nobody",
+        "SELECT COUNT(*) FROM step WHERE assignee_id IS NOT NULL",
+        "SELECT s.name FROM step s WHERE s.assignee_id IS NOT NULL \
+         AND s.status IN ('PENDING', 'QUEUED', 'IN_PROGRESS', 'AWAITING_APPROVAL') \
+         AND NOT EXISTS (SELECT 1 FROM member m WHERE m.id = s.assignee_id AND m.org_id = s.org_id) \
+         AND NOT EXISTS (SELECT 1 FROM agent a WHERE a.id = s.assignee_id AND a.org_id = s.org_id)",
     ),
     (
         "an occurrence that fell due was fired once, with its run",

@@ -115,6 +115,8 @@ async fn connection(
         request.extensions_mut().insert(permit.clone());
         let mut routes = routes.clone();
         async move {
+            // A client may send many requests at once: other connections have their turns between them.
+            tokio::task::yield_now().await;
             match origin::check_host(&request) {
                 Ok(()) => routes.call(request).await,
                 Err(error) => {

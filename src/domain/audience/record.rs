@@ -3,6 +3,7 @@
 
 pub(crate) mod external_ids;
 pub mod filter;
+pub(crate) mod kept;
 pub mod timeline;
 pub mod unsubscribe;
 

@@ -3,13 +3,15 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use entity::campaign::Column as Campaign;
-use entity::id::{RecordId, SegmentId};
+use entity::id::{RecordId, RunId, SegmentId};
 use entity::segment::{ActiveModel, Model};
-use entity::{record, segment_record};
-use sea_orm::{ActiveModelTrait, ColumnTrait, Condition, EntityTrait, IntoActiveModel, QueryFilter, Set};
+use entity::{RunStatus, record, run, run_snapshot, segment_record};
+use sea_orm::sea_query::{Expr, ExprTrait, Query, SelectStatement};
+use sea_orm::{ActiveModelTrait, ColumnTrait, Condition, EntityTrait, IntoActiveModel, QueryFilter, QuerySelect, Set};
 use sha2::{Digest, Sha256};
 
 use crate::domain::audience::record::filter::{self, RecordFilter};
+use crate::domain::audience::record::kept;
 use crate::kernel::db::batch::insert_all;
 use crate::kernel::db::{Db, Tx, WriteContext};
 use crate::kernel::error::{Refusal, Result};
@@ -22,7 +24,9 @@ use crate::transact;
 scoped!(segment, SegmentId, "segment");
 paged!(segment);
 saved!(segment, SegmentId, "segment");
-deleted!(segment, SegmentId, "segment"; used by campaign as "campaign" where |id: SegmentId| is(Campaign::SegmentId, id); with segment_record.SegmentId);
+deleted!(segment, SegmentId, "segment"; used by campaign as "campaign" where |id: SegmentId| is(Campaign::SegmentId, id),
+        run as "run" where adds_from;
+    with segment_record.SegmentId);
 
 /// The fields of a segment: a filter or a fixed list, not both. In an update, only the given
 /// fields.
@@ -98,6 +102,7 @@ pub(crate) async fn update_in(
         if filter.is_none() || filter != explicit(&row.filter)? {
             row.filter = Set(filter.clone());
         }
+        keep_for_runs(tx, viewer, id).await?;
         let all = segment_record::Entity::delete_many().filter(segment_record::COLUMN.segment_id.eq(id));
         all.exec(tx.db()).await?;
     }
@@ -105,6 +110,53 @@ pub(crate) async fn update_in(
         list(tx, viewer, id, ids).await?;
     }
     save(tx, row, revision).await
+}
+
+/// Keeps a fixed list for the runs that were launched with it and have not added all of it yet.
+async fn keep_for_runs(tx: &Tx, viewer: &Viewer, id: SegmentId) -> Result<()> {
+    let adding: Vec<RunId> = run::Entity::find()
+        .select_only()
+        .column(run::Column::Id)
+        .filter(run::COLUMN.org_id.eq(viewer.org_id))
+        .filter(adds_from(id))
+        .into_tuple()
+        .all(tx.db())
+        .await?;
+    for run in adding {
+        if !kept::has_any(tx, run.0).await? {
+            let listed = record::COLUMN.id.in_subquery(listed(id));
+            kept::keep(tx, run.0, viewer.org_id, Condition::all().add(listed)).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Condition: the run was launched with the fixed list of a segment and has not added all of it.
+fn adds_from(id: SegmentId) -> Expr {
+    let mut launched = Query::select();
+    launched
+        .column(run_snapshot::Column::RunId)
+        .from(run_snapshot::Entity)
+        .and_where(Expr::cust("(instructions -> 'segment' ->> 'id')").eq(id.to_string()))
+        .and_where(Expr::cust("(instructions ->> 'segmentFilter')").is_null());
+    // A failed run may be retried. One that repeats another goes by that one's recipients.
+    let began = run::COLUMN.status.eq(RunStatus::Failed).and(run::COLUMN.started_at.is_not_null());
+    run::COLUMN
+        .audience_done
+        .eq(false)
+        .and(run::Column::ParentId.is_null())
+        .and(run::COLUMN.status.is_in([RunStatus::Queued, RunStatus::InProgress, RunStatus::Paused]).or(began))
+        .and(run::COLUMN.id.in_subquery(launched))
+}
+
+/// Subquery of the ids of a segment's fixed list.
+fn listed(id: SegmentId) -> SelectStatement {
+    let mut listed = Query::select();
+    listed
+        .column(segment_record::Column::RecordId)
+        .from(segment_record::Entity)
+        .and_where(segment_record::COLUMN.segment_id.eq(id));
+    listed
 }
 
 fn checked(tx: &Tx, fields: &Fields) -> Result<Option<serde_json::Value>> {

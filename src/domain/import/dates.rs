@@ -97,7 +97,9 @@ pub(super) fn why_not(text: &str) -> &'static str {
 /// they contradict each other.
 pub(super) fn evident<'a>(values: impl Iterator<Item = &'a str>) -> Option<Order> {
     let (mut first, mut second) = (false, false);
-    for ([day, month, _], ..) in values.filter_map(parts).filter(|(_, separator, _)| *separator != '.') {
+    // A date that begins with the year says nothing about the others.
+    let ordered = |parts: &([&str; 3], char, NaiveTime)| parts.1 != '.' && parts.0[0].len() <= 2;
+    for ([day, month, _], ..) in values.filter_map(parts).filter(ordered) {
         let above = |part: &str| part.len() <= 2 && part.parse::<u32>().is_ok_and(|number| number > 12);
         first |= above(day);
         second |= above(month);

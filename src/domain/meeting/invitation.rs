@@ -2,8 +2,14 @@
 //! definition.
 
 use chrono::{DateTime, Utc};
+use entity::id::MemberId;
 use entity::meeting::Model;
 use icalendar::{Calendar, Component, Event, EventLike, EventStatus, Property};
+
+use crate::domain::people::member;
+use crate::kernel::db::{Db, Tx};
+use crate::kernel::error::Result;
+use crate::kernel::viewer::Viewer;
 
 /// Builds the calendar attachment of a mail about a meeting. `REQUEST` books or moves it, `CANCEL`
 /// cancels it; the same UID with a greater SEQUENCE replaces a calendar's entry.
@@ -53,4 +59,13 @@ fn person(key: &str, name: &str, email: &str, more: &[(&str, &str)]) -> Property
 /// Normalises line ends and removes other control characters.
 fn text(text: &str) -> String {
     text.replace("\r\n", "\n").chars().filter(|c| *c == '\n' || *c == '\t' || !c.is_control()).collect()
+}
+
+/// The mail address of a meeting's organizer: the member's, else one that nobody reads.
+pub(super) async fn organizer(tx: &Tx, db: &Db, viewer: &Viewer, member: Option<MemberId>) -> Result<String> {
+    let found = match member {
+        Some(id) => member::find(tx.db(), viewer, id).await?.map(|member| member.email),
+        None => None,
+    };
+    Ok(found.unwrap_or_else(|| format!("noreply@{}", db.domain())))
 }

@@ -4,7 +4,7 @@ use entity::AgentKind;
 use entity::agent::{ActiveModel, COLUMN, Entity, Model};
 use entity::api_key::Column as Key;
 use entity::id::AgentId;
-use entity::step::Executor;
+use entity::step::{Column as Step, Executor, StepStatus};
 use sea_orm::sea_query::ExprTrait;
 use sea_orm::{ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, Set};
 use serde_json::{Value, json};
@@ -21,7 +21,8 @@ scoped!(agent, AgentId, "agent");
 paged!(agent);
 saved!(agent, AgentId, "agent");
 deleted!(agent, AgentId, "agent";
-    used by api_key as "key" where |id: AgentId| is(Key::AgentId, id).and(Key::RevokedAt.is_null());
+    used by api_key as "key" where |id: AgentId| is(Key::AgentId, id).and(Key::RevokedAt.is_null()),
+        step as "step" where |id: AgentId| is(Step::AssigneeId, id).and(Step::Status.is_in(StepStatus::OPEN));
     with api_key.AgentId);
 
 /// The variables that a filter may use.

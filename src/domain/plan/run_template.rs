@@ -33,7 +33,7 @@ pub use kind::*;
 use layer::{Changes, Resolved};
 pub use message_rules::without_recipient;
 pub use rules::problems;
-use steps::steps;
+pub(crate) use steps::steps;
 pub use steps::{communicates, has_review, is_templated, steps_per_record};
 
 use crate::kernel::db::batch::any_of;
@@ -237,12 +237,15 @@ pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Resu
         id: Set(RunTemplateId::new()),
         org_id: Set(viewer.org_id),
         key: Set(key.clone()),
-        name: Set(name),
+        name: Set(name.clone()),
         description: Set(validate::text("description", fields.description.as_deref().unwrap_or_default())?),
         kind: Set(kind),
         built_in: Set(false),
         base_id: Set(fields.base_id),
-        definition: Set(fields.definition.clone().map(|definition| with_template_name(definition, fields))),
+        definition: Set(fields
+            .definition
+            .clone()
+            .map(|definition| Definition { template: name.clone(), ..definition })),
         overrides: Set(fields.overrides.clone().unwrap_or_default()),
         created_at: Set(tx.now()),
         updated_at: Set(tx.now()),
@@ -293,6 +296,7 @@ pub(crate) async fn update_in(
     }
     check_no_overrides_without_base(found.base_id, fields)?;
     let revision = found.revision;
+    let kept_name = found.definition.as_ref().map_or_else(|| found.name.clone(), |kept| kept.template.clone());
     let mut row = found.into_active_model();
     if let Some(key) = &fields.key {
         row.key.set_if_not_equals(check_key(key)?);
@@ -304,7 +308,9 @@ pub(crate) async fn update_in(
         row.description.set_if_not_equals(validate::text("description", text)?);
     }
     if let Some(definition) = &fields.definition {
-        row.definition.set_if_not_equals(Some(with_template_name(definition.clone(), fields)));
+        // The name that the definition was created with: the same steps are the same definition, which an
+        // approval covers.
+        row.definition.set_if_not_equals(Some(Definition { template: kept_name, ..definition.clone() }));
     }
     if let Some(overrides) = &fields.overrides {
         row.overrides.set_if_not_equals(overrides.clone());
@@ -320,14 +326,6 @@ fn check_no_overrides_without_base(base: Option<RunTemplateId>, fields: &Fields)
         return Err(Refusal::input("overrides", "not allowed without a base").into());
     }
     Ok(())
-}
-
-/// Gives the definition the template's name.
-fn with_template_name(definition: Definition, fields: &Fields) -> Definition {
-    match &fields.name {
-        Some(name) => Definition { template: name.clone(), ..definition },
-        None => definition,
-    }
 }
 
 fn check_not_built_in(template: &Model) -> Result<()> {

@@ -10,9 +10,9 @@ use entity::{PhaseStatus, RunType, TaskStatus};
 use sea_orm::{ActiveModelTrait, Set};
 
 use super::advance::advance;
+use super::executor_ids::ExecutorIds;
 use super::new_steps::{StepBatch, insert};
 use super::snapshot::RunSnapshot;
-use crate::domain::plan::run_template::Executors;
 use crate::kernel::db::Tx;
 use crate::kernel::error::{Error, Result};
 use crate::kernel::viewer::Viewer;
@@ -34,7 +34,7 @@ pub(crate) async fn begin(tx: &Tx, viewer: &Viewer, run: run::Model) -> Result<r
     if let Some(guided) = guided {
         run = super::guided::begin(tx, viewer, run, guided).await?;
     }
-    let executors = Executors::of(tx.db(), viewer, &snapshot.definition).await?;
+    let executors = ExecutorIds::of_run(tx, viewer, snapshot.executors.as_ref(), &snapshot.definition).await?;
     let batch = StepBatch { run: &run, executors, assignee: guided.and_then(|guided| guided.assignee) };
     let mut sequence = 0;
     for (number, declared) in snapshot.definition.phases.iter().enumerate() {

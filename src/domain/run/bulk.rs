@@ -3,14 +3,14 @@
 
 use std::collections::{HashMap, HashSet};
 
+use entity::RunStatus;
 use entity::id::{CampaignId, RunId};
 use entity::run::{self, RunTransition};
-use entity::{CampaignStatus, RunStatus};
 use sea_orm::{EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use super::list;
 use super::list::RunFilter;
-use super::permissions::{Action, RunContext, check_allowed};
+use super::permissions::{Action, CampaignFacts, RunContext, check_allowed};
 use crate::kernel::db::{Db, WriteContext};
 use crate::kernel::error::{Error, Refusal, Result};
 use crate::kernel::limits;
@@ -87,9 +87,9 @@ fn check_changes(run: &run::Model, context: &RunContext, action: Action) -> Resu
     check_allowed(run, context, action)
 }
 
-async fn campaigns(db: &Db, viewer: &Viewer, runs: &[run::Model]) -> Result<HashMap<CampaignId, CampaignStatus>> {
+async fn campaigns(db: &Db, viewer: &Viewer, runs: &[run::Model]) -> Result<HashMap<CampaignId, CampaignFacts>> {
     let ids: HashSet<CampaignId> = runs.iter().filter_map(|run| run.campaign_id).collect();
     let ids: Vec<CampaignId> = ids.into_iter().collect();
     let rows = crate::domain::plan::campaign::find_all(db.read(), viewer, &ids).await?;
-    Ok(rows.into_iter().map(|row| (row.id, row.status)).collect())
+    Ok(rows.into_iter().map(|row| (row.id, CampaignFacts::of(&row))).collect())
 }

@@ -1,9 +1,10 @@
-//! The status of a campaign for a single record: it follows its run.
+//! The status of a campaign for a single record: it follows its runs.
 
-use entity::StateMachine;
 use entity::campaign::CampaignTransition;
 use entity::id::CampaignId;
 use entity::schedule::EndReason;
+use entity::{RunStatus, RunType, StateMachine, run};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
 
 use super::schedule_end;
 use crate::domain::plan::campaign::{self as campaigns, transition};
@@ -18,6 +19,11 @@ pub(crate) async fn follow_run(tx: &Tx, viewer: &Viewer, id: CampaignId, act: Ca
         return Ok(());
     }
     let campaign = campaigns::must_lock(tx, viewer, id, None).await?;
+    // Of several runs, the last to end decides.
+    let ends = matches!(act, CampaignTransition::Complete | CampaignTransition::Fail);
+    if ends && has_open_runs(tx, id).await? {
+        return Ok(());
+    }
     if campaign.record_id.is_some() && campaign.status.next(act).is_some() {
         transition::apply_transition(tx, viewer, campaign, act, None).await?;
         if act == CampaignTransition::Complete {
@@ -26,4 +32,12 @@ pub(crate) async fn follow_run(tx: &Tx, viewer: &Viewer, id: CampaignId, act: Ca
         }
     }
     Ok(())
+}
+
+async fn has_open_runs(tx: &Tx, id: CampaignId) -> Result<bool> {
+    let open = run::Entity::find()
+        .filter(run::COLUMN.campaign_id.eq(id))
+        .filter(run::COLUMN.run_type.ne(RunType::TestRun))
+        .filter(run::COLUMN.status.is_in([RunStatus::Queued, RunStatus::InProgress, RunStatus::Paused]));
+    Ok(open.one(tx.db()).await?.is_some())
 }

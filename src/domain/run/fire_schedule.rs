@@ -8,7 +8,7 @@
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use entity::id::{CampaignId, OrgId, ScheduleId};
 use entity::run::{Model, RunTransition};
-use entity::schedule::{COLUMN, Column, Entity, ScheduleStatus};
+use entity::schedule::{self, COLUMN, Column, Entity, ScheduleStatus};
 use entity::{CampaignStatus, RunStatus};
 use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, Set};
@@ -25,7 +25,7 @@ use crate::kernel::error::Result;
 use crate::kernel::event::{self, Event};
 use crate::kernel::stuck::{self, StuckWork};
 use crate::kernel::viewer::Viewer;
-use crate::kernel::{failpoint, limits};
+use crate::kernel::{failpoint, limits, storable};
 use crate::transact;
 
 /// Due schedules that are not paused: a few per org, earliest first.
@@ -67,6 +67,7 @@ pub async fn fire(db: &WriteContext, viewer: &Viewer, id: ScheduleId) -> Result<
                 let campaign = crate::domain::plan::campaign::must_lock(tx, viewer, seen.campaign_id, None).await?;
                 let now = CampaignParts::of(tx.db(), viewer, campaign).await?;
                 if now.revisions() != seen.revisions {
+                    tx.discard();
                     return Ok(None);
                 }
                 if now.campaign.status == CampaignStatus::Paused {
@@ -83,7 +84,7 @@ pub async fn fire(db: &WriteContext, viewer: &Viewer, id: ScheduleId) -> Result<
             let schedule = occurrence::advance(tx, viewer, schedule, terms, NextRun::Found).await?;
             let waiting = schedule_end::waiting(tx, schedule.id).await?;
             if let Some(run) = waiting.into_iter().find(|run| run.scheduled_for.is_some_and(|at| at <= now)) {
-                start(tx, viewer, run, parts).await?;
+                start(tx, viewer, &schedule, run, parts).await?;
                 occurrence::advance(tx, viewer, schedule, terms, NextRun::Found).await?;
             }
             failpoint::reach("firing");
@@ -104,25 +105,37 @@ async fn run_preflight(db: &Db, viewer: &Viewer, campaign_id: CampaignId) -> Res
 }
 
 /// Queues a scheduled run, or fails it with the preflight's report.
-async fn start(tx: &Tx, viewer: &Viewer, run: Model, parts: Option<(CampaignParts, &Preflight)>) -> Result<()> {
+async fn start(
+    tx: &Tx,
+    viewer: &Viewer,
+    schedule: &schedule::Model,
+    run: Model,
+    parts: Option<(CampaignParts, &Preflight)>,
+) -> Result<()> {
     let at = tx.now();
     let late = run.scheduled_for.is_some_and(|due| catch_up::is_late(due, at));
     let run = match parts {
         None => super::guided::start::fire(tx, viewer, run).await?,
         Some((parts, report)) if report.ready => {
             let instructions = serde_json::to_value(CampaignSnapshot::of(&parts))?;
-            let version = parts.campaign.version;
+            let campaign = parts.campaign.clone();
+            let name = schedule.name.clone().unwrap_or_else(|| campaign.name.clone());
             let payload = serde_json::to_value(report)?;
-            snapshot::emit(tx, run.id, payload, Some((instructions, parts.resolved.definition.clone()))).await?;
+            snapshot::emit(tx, &run, payload, Some((instructions, parts.resolved.definition.clone()))).await?;
             super::apply_transition(tx, viewer, run, RunTransition::Enqueue, None, |row| {
                 row.queued_at = Set(Some(at));
-                row.campaign_version = Set(version);
+                // The campaign may have changed since the occurrence was planned.
+                row.campaign_version = Set(campaign.version);
+                row.channel = Set(campaign.channel);
+                row.search = Set(storable::folded(&format!("{name} {}", campaign.name)));
+                row.campaign_name = Set(campaign.name);
+                row.name = Set(name);
             })
             .await?
         }
         Some((_, report)) => {
             let why = format!("preflight failed when it fell due: {}", report.failures());
-            snapshot::emit(tx, run.id, serde_json::to_value(report)?, None).await?;
+            snapshot::emit(tx, &run, serde_json::to_value(report)?, None).await?;
             super::apply_transition(tx, viewer, run, RunTransition::FailPreflight, Some(&why), |row| {
                 row.ended_at = Set(Some(at));
                 row.failure = Set(Some(why.clone()));

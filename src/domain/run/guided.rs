@@ -20,7 +20,7 @@ use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, Query
 use serde_json::json;
 use std::collections::HashMap;
 
-use super::permissions::{Action, RunContext, check_allowed};
+use super::permissions::{Action, CampaignFacts, RunContext, check_allowed};
 use super::snapshot::GuidedSnapshot;
 use super::sweep::close;
 use super::{apply_transition, must_lock};
@@ -45,7 +45,7 @@ pub async fn complete(
     transact!(db, |tx| {
         let run = must_lock(tx, viewer, id, expected).await?;
         let campaign = super::campaign_of(tx.db(), viewer, &run).await?;
-        let campaign = campaign.map(|campaign| campaign.status);
+        let campaign = campaign.as_ref().map(CampaignFacts::of);
         let context = RunContext::read(tx.db(), viewer, &run, campaign, Action::Complete).await?;
         // The judge counts the open steps; here they are named.
         if context.open_steps > 0 && run.run_type == RunType::Guided && run.status == RunStatus::InProgress {

@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use entity::definition::Trigger;
 use entity::id::*;
 use entity::run_record::{self, Outcome};
-use entity::step::{self, StepReason, StepStatus};
+use entity::step::{self, Executor, StepReason, StepStatus};
 use entity::{PhaseStatus, RunStatus, RunType, record, run, task};
 use sea_orm::sea_query::{Expr, ExprTrait, Query};
 use sea_orm::{ActiveEnum, ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
@@ -73,9 +73,15 @@ pub(super) async fn apply_missed_events(tx: &Tx, run: &run::Model, failed_at: Da
     Ok(())
 }
 
-/// Stops retried steps of a task for records about which an event arrived after the steps had
-/// failed.
-pub(super) async fn stop_again(tx: &Tx, run: &run::Model, task: TaskId, steps: &[step::Model]) -> Result<()> {
+/// Stops retried steps of a task for records about which an event arrived since the attempt that
+/// failed had begun: it may have come while a message was in hand, or before a person reported that
+/// the message was not sent.
+pub(in crate::domain::run) async fn stop_again(
+    tx: &Tx,
+    run: &run::Model,
+    task: TaskId,
+    steps: &[step::Model],
+) -> Result<()> {
     let snapshot = super::snapshot::of(tx.db(), run).await?;
     let task = task::Entity::find_by_id(task).one(tx.db()).await?;
     let Some(declared) = task.as_ref().and_then(|task| snapshot.task(&task.key)) else { return Ok(()) };
@@ -83,7 +89,8 @@ pub(super) async fn stop_again(tx: &Tx, run: &run::Model, task: TaskId, steps: &
     let events = early_events::stopping(tx, run, &snapshot, declared, &records).await?;
     let mut by_event: BTreeMap<&str, Vec<RunRecordId>> = BTreeMap::new();
     for step in steps {
-        if let Some(name) = events.since(step.record_id, &step.key, step.completed_at) {
+        let tried_at = step.started_at.or(step.completed_at);
+        if let Some(name) = events.since(step.record_id, &step.key, tried_at) {
             by_event.entry(name).or_default().extend(step.run_record_id);
         }
     }
@@ -130,7 +137,7 @@ async fn apply_event(
         .filter(|step| StepStatus::OPEN.contains(&step.status) && step.trigger != waiting)
         .filter(|step| interrupts && !spared.contains(step.key.as_str()))
         // A person resolves a message with an unknown outcome.
-        .filter(|step| step.status != StepStatus::AwaitingApproval)
+        .filter(|step| step.status != StepStatus::AwaitingApproval || !is_of_engine(step))
         .partition(|step| step.lease_owner.is_some());
     if !leased.is_empty() {
         mark_interrupted(tx, &leased, &early_events::interrupted_by(name)).await?;
@@ -141,6 +148,11 @@ async fn apply_event(
         skip::interrupted(tx, run, open, name).await?;
     }
     Ok(true)
+}
+
+/// True if the engine does the step: its approval is the report of a message's outcome.
+fn is_of_engine(step: &step::Model) -> bool {
+    step.assigned_to == Executor::Workflow && !step.outside
 }
 
 /// Records of some recipients.
@@ -157,7 +169,8 @@ async fn records_of(tx: &Tx, recipients: &[RunRecordId]) -> Result<Vec<RecordId>
 
 /// Stores an event about records that may not have been added as recipients yet.
 async fn store_early(tx: &Tx, run: &run::Model, records: &[RecordId], name: &str) -> Result<()> {
-    if run.audience_done || !AT_WORK.contains(&run.status) {
+    let adds_later = AT_WORK.contains(&run.status) || (run.status == RunStatus::Failed && run.started_at.is_some());
+    if run.audience_done || !adds_later {
         return Ok(());
     }
     let snapshot = super::snapshot::of(tx.db(), run).await?;
@@ -234,7 +247,8 @@ fn open_runs(tx: &Tx, records: &[RecordId], addresses: &[String]) -> Condition {
     let at_work = Condition::all().add(concerned).add(run::COLUMN.status.is_in(AT_WORK));
     // A failed run may be retried.
     let failed = run::COLUMN.status.eq(RunStatus::Failed).and(run::COLUMN.started_at.is_not_null());
-    let failed = Condition::all().add(failed).add(run::COLUMN.id.in_subquery(run_ids));
+    let failed =
+        Condition::all().add(failed).add(run::COLUMN.id.in_subquery(run_ids).or(run::COLUMN.audience_done.eq(false)));
     // Guided work has no steps that wait for events.
     let heard = Condition::any().add(at_work).add(failed);
     Condition::all().add(heard).add(run::COLUMN.run_type.ne(RunType::Guided))

@@ -60,6 +60,9 @@ pub async fn launch(db: &WriteContext, viewer: &Viewer, launch: &Launch) -> Resu
         let terms = PreflightContext { input: Some(&launch.input), any_status: false };
         let preflight = preflight::preflight(db, viewer, &parts, launch.action, terms).await?;
         if launch.dry_run || !preflight.ready {
+            if let Some(key) = db.idempotency() {
+                key.check_unused(db.read()).await?;
+            }
             return Ok(LaunchResult { run: None, schedule: None, preflight });
         }
         let test = match launch.action {
@@ -73,12 +76,14 @@ pub async fn launch(db: &WriteContext, viewer: &Viewer, launch: &Launch) -> Resu
                     .await?;
             let parts = CampaignParts::of(tx.db(), viewer, campaign).await?;
             if parts.revisions() != seen {
+                tx.discard();
                 return Ok(None);
             }
             // Checked under the campaign's lock: of two concurrent launches, the second sees the
             // first one's run.
             let may_overlap = launch.action != LaunchAction::Run || launch.input.even_if_open;
             if !may_overlap && !preflight::open_runs(tx.db(), &parts.campaign).await?.is_empty() {
+                tx.discard();
                 return Ok(None);
             }
             let draft =
@@ -193,6 +198,8 @@ pub(super) async fn occurrence(
 ) -> Result<Model> {
     let (campaign, definition) = (&parts.campaign, &parts.resolved.definition);
     let mut row = blank(tx, viewer, campaign, RunType::Schedule);
+    // Each occurrence is launched by whoever made the schedule, whoever plans it.
+    row.created_by = Set(schedule.created_by.clone());
     row.status = Set(RunStatus::Scheduled);
     row.schedule_id = Set(Some(schedule.id));
     row.occurrence_at = Set(Some(at));

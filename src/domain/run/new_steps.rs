@@ -2,12 +2,13 @@
 
 use entity::definition::StepDef;
 use entity::id::*;
-use entity::step::{self, Executor, StepStatus};
+use entity::step::{self, StepStatus};
 use entity::{Actor, run, task};
 use sea_orm::{ActiveModelTrait, IntoActiveModel};
 
+use super::executor_ids::ExecutorIds;
 use super::step::{Change, record_changes};
-use crate::domain::plan::run_template::{Executors, kind};
+use crate::domain::plan::run_template::kind;
 use crate::kernel::db::Tx;
 use crate::kernel::db::batch::insert_all;
 use crate::kernel::error::Result;
@@ -18,7 +19,7 @@ pub(crate) struct StepBatch<'a> {
     /// Run.
     pub(crate) run: &'a run::Model,
     /// Members and agents named in the structure.
-    pub(crate) executors: Executors,
+    pub(crate) executors: ExecutorIds,
     /// Assignee of steps that name nobody.
     pub(crate) assignee: Option<MemberId>,
 }
@@ -33,15 +34,6 @@ impl StepBatch<'_> {
         sequence: usize,
         recipient: Option<(RunRecordId, Option<RecordId>)>,
     ) -> step::Model {
-        let by_name = match declared.assigned_to {
-            Executor::Human => declared
-                .assignee
-                .as_ref()
-                .and_then(|email| self.executors.members.get(&email.to_lowercase()).map(|id| id.0)),
-            Executor::Agent | Executor::Workflow => {
-                declared.agent.as_ref().and_then(|name| self.executors.agents.get(name)).map(|(id, _)| id.0)
-            }
-        };
         step::Model {
             id: StepId::new(),
             org_id: self.run.org_id,
@@ -73,7 +65,7 @@ impl StepBatch<'_> {
             started_by: None,
             completed_at: None,
             completed_by: None,
-            assignee_id: by_name.or(self.assignee.map(|id| id.0)),
+            assignee_id: self.executors.of_step(declared).or(self.assignee.map(|id| id.0)),
             assignee_role: declared.role,
             outside: kind::is_external(declared),
             due_at: None,

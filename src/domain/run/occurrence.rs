@@ -6,11 +6,11 @@
 //! campaign, schedule, run.
 
 use chrono::{DateTime, Utc};
-use entity::RunStatus;
 use entity::id::{RunId, ScheduleId};
 use entity::missed_occurrence::UnfiredReason;
 use entity::run::{COLUMN, Column, Entity, Model, RunTransition};
 use entity::schedule::{self, CatchUpPolicy, EndReason, ScheduleStatus};
+use entity::{CampaignStatus, RunStatus};
 use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, Set};
 
 use super::schedule_end::{cancel_scheduled, waiting};
@@ -226,11 +226,14 @@ pub(crate) async fn skip(tx: &Tx, viewer: &Viewer, schedule: schedule::Model, ru
 
 /// Catches up on occurrences that are already due.
 pub(crate) async fn catch_up(tx: &Tx, viewer: &Viewer, schedule: schedule::Model) -> Result<schedule::Model> {
+    if is_held(tx, viewer, &schedule).await? {
+        return match schedule.cron {
+            Some(_) => advance(tx, viewer, schedule, CatchUp::Paused, NextRun::Found).await,
+            // A single time that has passed is handled on resume.
+            None => Ok(schedule),
+        };
+    }
     match schedule.status {
-        // A single time that has passed is handled on resume.
-        ScheduleStatus::Paused if schedule.cron.is_some() => {
-            advance(tx, viewer, schedule, CatchUp::Paused, NextRun::Found).await
-        }
         ScheduleStatus::Active if schedule.next_at.is_some_and(|at| at <= tx.now()) => {
             let terms = CatchUp::of(&schedule);
             advance(tx, viewer, schedule, terms, NextRun::Found).await
@@ -239,11 +242,23 @@ pub(crate) async fn catch_up(tx: &Tx, viewer: &Viewer, schedule: schedule::Model
     }
 }
 
+/// True if the schedule or its campaign is paused: nothing fires until it is resumed.
+pub(crate) async fn is_held(tx: &Tx, viewer: &Viewer, schedule: &schedule::Model) -> Result<bool> {
+    match schedule.campaign_id {
+        _ if schedule.status == ScheduleStatus::Paused => Ok(true),
+        Some(id) => {
+            let campaign = crate::domain::plan::campaign::must_find(tx.db(), viewer, id).await?;
+            Ok(campaign.status == CampaignStatus::Paused)
+        }
+        None => Ok(false),
+    }
+}
+
 /// Inserts runs for all due occurrences that may start, in addition to the head, which represents
 /// the first of them: they follow the current pattern even if it is changed afterwards. The
 /// schedule is caught up.
 pub(crate) async fn insert_due(tx: &Tx, viewer: &Viewer, schedule: &schedule::Model) -> Result<()> {
-    if schedule.status != ScheduleStatus::Active {
+    if schedule.status != ScheduleStatus::Active || is_held(tx, viewer, schedule).await? {
         return Ok(());
     }
     let plan = judge(tx, schedule, CatchUp::of(schedule), None, false).await?;
@@ -260,10 +275,7 @@ pub(crate) async fn insert_due(tx: &Tx, viewer: &Viewer, schedule: &schedule::Mo
 
 /// Updates a schedule after one of its scheduled runs was cancelled or moved.
 pub(crate) async fn follow(tx: &Tx, viewer: &Viewer, schedule: schedule::Model) -> Result<()> {
-    let terms = match schedule.status {
-        ScheduleStatus::Paused => CatchUp::Paused,
-        ScheduleStatus::Active | ScheduleStatus::Ended => CatchUp::of(&schedule),
-    };
+    let terms = if is_held(tx, viewer, &schedule).await? { CatchUp::Paused } else { CatchUp::of(&schedule) };
     advance(tx, viewer, schedule, terms, NextRun::Found).await?;
     Ok(())
 }

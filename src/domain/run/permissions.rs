@@ -2,7 +2,7 @@
 
 use async_graphql::Enum;
 use entity::run::{Model, RunTransition};
-use entity::{CampaignStatus, RunStatus, task};
+use entity::{CampaignStatus, RunStatus, campaign, task};
 use sea_orm::ConnectionTrait;
 use serde_json::json;
 
@@ -63,11 +63,27 @@ impl Action {
     }
 }
 
+/// What the actions on a run depend on of its campaign.
+#[derive(Clone, Copy, Debug)]
+pub struct CampaignFacts {
+    /// Its status.
+    pub status: CampaignStatus,
+    /// True if it is for a single record: it follows its runs, and goes on if one of them does.
+    pub has_one_record: bool,
+}
+
+impl CampaignFacts {
+    /// The facts of a campaign.
+    pub fn of(campaign: &campaign::Model) -> Self {
+        Self { status: campaign.status, has_one_record: campaign.record_id.is_some() }
+    }
+}
+
 /// Everything besides the run itself that decides which actions are allowed.
 #[derive(Clone, Debug, Default)]
 pub struct RunContext {
-    /// Status of the run's campaign; none for guided work.
-    campaign: Option<CampaignStatus>,
+    /// The run's campaign; none for guided work.
+    campaign: Option<CampaignFacts>,
     /// Number of the run's open steps.
     pub(super) open_steps: i64,
     /// Verdicts on the run's unreached recipients; none while it is open.
@@ -77,7 +93,7 @@ pub struct RunContext {
 impl RunContext {
     /// Builds the context from the run's tasks and, if it has ended, the verdicts on its unreached
     /// recipients.
-    pub fn of(campaign: Option<CampaignStatus>, tasks: &[task::Model], unreached: Option<UnreachedVerdicts>) -> Self {
+    pub fn of(campaign: Option<CampaignFacts>, tasks: &[task::Model], unreached: Option<UnreachedVerdicts>) -> Self {
         Self { campaign, open_steps: tasks.iter().map(|task| task.counts().open()).sum(), unreached }
     }
 
@@ -86,7 +102,7 @@ impl RunContext {
         db: &impl ConnectionTrait,
         viewer: &Viewer,
         run: &Model,
-        campaign: Option<CampaignStatus>,
+        campaign: Option<CampaignFacts>,
         action: Action,
     ) -> Result<Self> {
         let tasks = match action {
@@ -132,13 +148,13 @@ fn check_closed(run: &Model, open_steps: i64) -> Result<()> {
 }
 
 /// Checks the action by the statuses of the run and its campaign.
-fn check_status(run: &Model, campaign: Option<CampaignStatus>, action: Action) -> Result<()> {
+fn check_status(run: &Model, campaign: Option<CampaignFacts>, action: Action) -> Result<()> {
     // Cancelling is idempotent: the second request succeeds and changes nothing.
     if action == Action::Cancel && run.status == RunStatus::Cancelled {
         return Ok(());
     }
     match (action, campaign) {
-        (Action::Repeat | Action::RepeatFailed, Some(campaign)) => return check_repeat_allowed(run, campaign),
+        (Action::Repeat | Action::RepeatFailed, Some(campaign)) => return check_repeat_allowed(run, campaign.status),
         (Action::Repeat | Action::RepeatFailed, None) => {
             return Err(Refusal::conflict("guided work can't be repeated: start it anew with startGuidedRun").into());
         }
@@ -163,10 +179,11 @@ fn check_status(run: &Model, campaign: Option<CampaignStatus>, action: Action) -
 }
 
 /// Checks that the run can be retried, apart from its state machine.
-fn check_retry_allowed(run: &Model, campaign: CampaignStatus) -> Result<()> {
-    let why = match campaign {
+fn check_retry_allowed(run: &Model, campaign: CampaignFacts) -> Result<()> {
+    let why = match campaign.status {
         _ if run.started_at.is_none() => "its preflight failed before it began: launch the campaign again".to_owned(),
-        CampaignStatus::Completed | CampaignStatus::Cancelled => format!("its campaign is {campaign}"),
+        CampaignStatus::Completed if campaign.has_one_record => return Ok(()),
+        CampaignStatus::Completed | CampaignStatus::Cancelled => format!("its campaign is {}", campaign.status),
         CampaignStatus::Draft
         | CampaignStatus::PendingApproval
         | CampaignStatus::Active

@@ -13,7 +13,7 @@ use entity::sweep;
 use serde_json::{Value, json};
 
 use super::{interrupt, sweep_queue};
-use crate::domain::audience::record::{self, Fields, unsubscribe};
+use crate::domain::audience::record::{self, Fields, kept, unsubscribe};
 use crate::kernel::db::{Tx, WriteContext};
 use crate::kernel::error::Result;
 use crate::kernel::viewer::Viewer;
@@ -108,7 +108,9 @@ pub(super) async fn unsubscribe_chunk(db: &WriteContext, viewer: &Viewer, sweep:
         let ids: Vec<RecordId> = records.iter().map(|record| record.id).collect();
         interrupt::opted_out(tx, &Viewer::engine(sweep.org_id), &records).await?;
         unsubscribe::write_chunk(tx, viewer, sweep, &ids).await?;
-        sweep_queue::save_position(tx, current, ids.last().map(|id| id.0)).await?;
+        if !sweep_queue::save_position(tx, current, ids.last().map(|id| id.0)).await? {
+            kept::forget(tx, sweep.id.0).await?;
+        }
         Ok(())
     })
 }

@@ -4,7 +4,7 @@ use entity::RunStatus;
 use entity::id::RunId;
 use entity::run::Model;
 
-use super::permissions::{Action, RunContext, check_allowed};
+use super::permissions::{Action, CampaignFacts, RunContext, check_allowed};
 use super::{advance, must_find, must_lock, snapshot, task};
 use crate::domain::plan::campaign::preflight::{self, LaunchAction, PreflightContext};
 use crate::domain::plan::campaign_snapshot::CampaignParts;
@@ -19,7 +19,7 @@ use crate::transact;
 pub async fn refresh(db: &WriteContext, viewer: &Viewer, id: RunId, expected: Option<i32>) -> Result<Model> {
     let run = must_find(db.read(), viewer, id).await?;
     let campaign = super::campaign_of(db.read(), viewer, &run).await?;
-    let status = campaign.as_ref().map(|campaign| campaign.status);
+    let facts = campaign.as_ref().map(CampaignFacts::of);
     let report = match campaign {
         Some(campaign) if run.status == RunStatus::Scheduled => {
             let parts = CampaignParts::of(db.read(), viewer, campaign).await?;
@@ -31,12 +31,12 @@ pub async fn refresh(db: &WriteContext, viewer: &Viewer, id: RunId, expected: Op
     let report = report.map(serde_json::to_value).transpose()?;
     let run = transact!(db, |tx| {
         let run = must_lock(tx, viewer, id, expected).await?;
-        check_allowed(&run, &RunContext::of(status, &[], None), Action::Refresh)?;
+        check_allowed(&run, &RunContext::of(facts, &[], None), Action::Refresh)?;
         tx.set_result(id);
         match run.status {
             RunStatus::Scheduled => {
                 if let Some(report) = &report {
-                    snapshot::emit(tx, id, report.clone(), None).await?;
+                    snapshot::emit(tx, &run, report.clone(), None).await?;
                 }
                 Ok(run)
             }

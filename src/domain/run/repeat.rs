@@ -13,7 +13,7 @@ use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, Query
 use serde_json::json;
 
 use super::dependents::DependencyEnd;
-use super::permissions::{Action, RunContext, check_allowed};
+use super::permissions::{Action, CampaignFacts, RunContext, check_allowed};
 use super::snapshot::{self, RunSnapshot};
 use super::step::Change;
 use super::unreached::Family;
@@ -58,7 +58,7 @@ pub async fn repeat(
         }
         let parent = must_lock(tx, viewer, id, None).await?;
         let action = if failed { Action::RepeatFailed } else { Action::Repeat };
-        let context = RunContext::read(tx.db(), viewer, &parent, Some(campaign.status), action).await?;
+        let context = RunContext::read(tx.db(), viewer, &parent, Some(CampaignFacts::of(&campaign)), action).await?;
         check_allowed(&parent, &context, action)?;
         if !failed && !options.even_if_open && parent.run_type != RunType::TestRun {
             check_none_open(tx, &campaign).await?;
@@ -85,6 +85,7 @@ pub async fn repeat(
             instructions: Set(instructions),
             test: Set(original.test),
             preflight: Set(original.preflight),
+            executors: Set(original.executors),
             ..Default::default()
         };
         snapshot::insert(tx, &run, copy).await?;

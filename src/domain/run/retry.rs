@@ -13,11 +13,11 @@ use rand::RngExt;
 use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, Set};
 
-use super::permissions::{Action, RunContext, check_allowed};
+use super::permissions::{Action, CampaignFacts, RunContext, check_allowed};
 use super::step::{ActionInput, SetTransition};
 use super::{
-    advance, apply_transition, dependents, interrupt, must_lock, phase, recipients, step_messages, sweep_queue, task,
-    unreached,
+    advance, apply_transition, dependents, executor_ids, interrupt, must_lock, phase, recipients, step_messages,
+    sweep_queue, task, unreached,
 };
 use crate::domain::plan::run_template;
 use crate::kernel::db::batch::any_of;
@@ -59,7 +59,7 @@ pub async fn retry(
             None => None,
         };
         let run = must_lock(tx, viewer, id, expected).await?;
-        let campaign = campaign.map(|campaign| campaign.status);
+        let campaign = campaign.as_ref().map(CampaignFacts::of);
         let context = RunContext::read(tx.db(), viewer, &run, campaign, Action::Retry).await?;
         check_allowed(&run, &context, Action::Retry)?;
         let only_left = context.retries_only_unreached();
@@ -224,6 +224,7 @@ pub(in crate::domain::run) async fn requeue(
         .filter(any_of(tx.dialect(), step::COLUMN.id, ids.iter().copied()))
         .exec_with_returning(tx.db())
         .await?;
+    executor_ids::release_deleted(tx, &steps).await?;
     let recipients: Vec<RunRecordId> = steps.iter().filter_map(|step| step.run_record_id).collect();
     let messages = step_messages::messages_of(tx, &steps);
     let snapshot = super::snapshot::of(tx.db(), run).await?;

@@ -166,7 +166,8 @@ pub async fn update(
         if moved {
             let scheduled = waiting(tx, schedule.id).await?;
             // A run that is due starts by the old pattern.
-            let to_come = |at: DateTime<Utc>| at > tx.now() || schedule.status == ScheduleStatus::Paused;
+            let held = occurrence::is_held(tx, viewer, &schedule).await?;
+            let to_come = |at: DateTime<Utc>| held || at > tx.now();
             let head = scheduled
                 .into_iter()
                 .find(|run| run.occurrence_at == before.accounted_until && run.scheduled_for.is_some_and(to_come));

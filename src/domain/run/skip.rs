@@ -1,17 +1,23 @@
 //! Skips open steps that nobody holds.
+//!
+//! A step that waits to resume the hand-over of a message, after its worker was lost in the middle of
+//! it, is not skipped as if nothing had happened: nobody would look up the message any more.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
+use entity::communication::{self as ledger, CommunicationStatus};
 use entity::id::*;
-use entity::step::{self, Executor, StepStatus};
+use entity::run_record::{self, Outcome, RecipientReason};
+use entity::step::{self, Executor, StepReason, StepStatus, StepTransition};
 use entity::{RunType, run};
 use sea_orm::sea_query::{Expr, ExprTrait};
-use sea_orm::{ActiveEnum, QueryFilter};
+use sea_orm::{ActiveEnum, ColumnTrait, EntityTrait, QueryFilter, QuerySelect};
 
-use super::step::{Change, ReasonText, record_changes, skip_open};
+use super::step::{Change, ReasonText, SetTransition, record_changes, skip_open};
 use super::sweep::close;
 use super::{early_events, unhandled_replies};
 use crate::domain::message::communication;
+use crate::domain::plan::run_template::kind;
 use crate::kernel::db::Tx;
 use crate::kernel::db::batch::any_of;
 use crate::kernel::error::Result;
@@ -58,11 +64,79 @@ pub(crate) async fn skip(
     Ok(())
 }
 
-/// Skips steps that nobody holds because of an event, with their messages and recipients.
+/// Skips steps that nobody holds because of an event, with their messages and recipients. A message
+/// whose hand-over was cut short is left to a person.
 pub(super) async fn interrupted(tx: &Tx, run: &run::Model, open: Vec<step::Model>, name: &str) -> Result<()> {
     let engine = Viewer::engine(run.org_id);
+    let unsure = give_up_hand_overs(tx, &engine, run, &open).await?;
+    let (unsure, open): (Vec<_>, Vec<_>) = open.into_iter().partition(|step| unsure.contains(&step.id));
+    await_resolution(tx, run, unsure).await?;
     let stopped: Vec<RunRecordId> = open.iter().filter_map(|step| step.run_record_id).collect();
     communication::cancel_unsent(tx, &engine, run, &stopped, name).await?;
     close::interrupted(tx, &stopped, name).await?;
     skip(tx, &engine, run, open, &early_events::interrupted_by(name)).await
+}
+
+/// Marks the messages as UNKNOWN whose hand-over these steps wait to resume. Returns those steps.
+pub(in crate::domain::run) async fn give_up_hand_overs(
+    tx: &Tx,
+    viewer: &Viewer,
+    run: &run::Model,
+    steps: &[step::Model],
+) -> Result<HashSet<StepId>> {
+    let sends = |step: &&step::Model| !step.outside && matches!(step.kind.as_str(), kind::SEND | kind::EMAIL);
+    let waiting: Vec<&step::Model> =
+        steps.iter().filter(sends).filter(|step| step.lease_owner.is_none() && step.attempt_count > 0).collect();
+    if waiting.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let recipients = waiting.iter().filter_map(|step| step.run_record_id);
+    let sending: Vec<(CommunicationId, RunRecordId, StepId)> = ledger::Entity::find()
+        .select_only()
+        .columns([ledger::Column::Id, ledger::Column::RunRecordId, ledger::Column::StepId])
+        .filter(any_of(tx.dialect(), ledger::COLUMN.run_record_id, recipients))
+        .filter(ledger::COLUMN.status.eq(CommunicationStatus::Sending))
+        .into_tuple()
+        .all(tx.db())
+        .await?;
+    let is_of =
+        |step: &step::Model, (_, recipient, of): &(CommunicationId, RunRecordId, StepId)| match step.kind.as_str() {
+            kind::EMAIL => step.id == *of,
+            _ => step.run_record_id == Some(*recipient),
+        };
+    let unsure = |message: &&(CommunicationId, _, _)| waiting.iter().any(|step| is_of(step, message));
+    let lost: Vec<CommunicationId> = sending.iter().filter(unsure).map(|message| message.0).collect();
+    if lost.is_empty() {
+        return Ok(HashSet::new());
+    }
+    communication::mark_unknown(tx, viewer, run, any_of(tx.dialect(), ledger::COLUMN.id, lost)).await?;
+    let of_some = |step: &&&step::Model| sending.iter().any(|message| is_of(step, message));
+    Ok(waiting.iter().filter(of_some).map(|step| step.id).collect())
+}
+
+/// Lets a person resolve the outcome of steps' messages, as if each step had been claimed once more.
+async fn await_resolution(tx: &Tx, run: &run::Model, steps: Vec<step::Model>) -> Result<()> {
+    if steps.is_empty() {
+        return Ok(());
+    }
+    let resolving = SetTransition::new(StepStatus::Queued, &[StepTransition::Start, StepTransition::Submit]);
+    let why = "its worker stopped while its message was being sent: it is unknown if it was sent";
+    let waiting = resolving
+        .update()?
+        .col_expr(step::Column::AttemptCount, Expr::col(step::Column::AttemptCount).add(1))
+        .col_expr(step::Column::Error, Expr::value(why))
+        .col_expr(step::Column::Reason, Expr::value(StepReason::OutcomeUnknown.to_value()))
+        .filter(any_of(tx.dialect(), step::COLUMN.id, steps.iter().map(|step| step.id)))
+        .exec_with_returning(tx.db())
+        .await?;
+    let recipients = waiting.iter().filter(|step| step.kind == kind::SEND).filter_map(|step| step.run_record_id);
+    run_record::Entity::update_many()
+        .col_expr(run_record::Column::Outcome, Expr::value(Outcome::Unknown.to_value()))
+        .col_expr(run_record::Column::Reason, Expr::value(RecipientReason::OutcomeUnknown.to_value()))
+        .filter(any_of(tx.dialect(), run_record::COLUMN.id, recipients))
+        .exec(tx.db())
+        .await?;
+    let changes = resolving.changes(waiting, |_| Some(why.to_owned()))?;
+    record_changes(tx, run, &Viewer::engine(run.org_id).actor(), &changes).await?;
+    Ok(())
 }

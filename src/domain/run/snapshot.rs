@@ -5,17 +5,18 @@ use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
 use entity::definition::{Definition, StepDef, TaskDef};
-use entity::id::{MemberId, RecordId, RunId};
+use entity::id::{MemberId, OrgId, RecordId, RunId};
 use entity::run_snapshot::{ActiveModel, COLUMN, Entity, Model};
 use entity::writer::WriterKind;
 use entity::{RunStatus, run};
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use sea_orm::sea_query::{Expr, ExprTrait};
-use sea_orm::{ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, Set};
+use sea_orm::{ActiveModelTrait, ActiveValue, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, Set};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::executor_ids::ExecutorIds;
 use super::step_graph::StepGraph;
 use crate::domain::plan::campaign_snapshot::CampaignSnapshot;
 use crate::kernel::db::Tx;
@@ -58,6 +59,8 @@ pub struct RunSnapshot {
     pub test: Option<Test>,
     /// Parameters of guided work; none for runs of campaigns.
     pub guided: Option<GuidedSnapshot>,
+    /// Agents and members that the structure names; none for runs launched before ids were stored.
+    pub executors: Option<ExecutorIds>,
     /// Dependencies between the structure's steps.
     pub graph: StepGraph,
     /// Approximate size in memory.
@@ -153,8 +156,9 @@ fn read(row: Model) -> Arc<RunSnapshot> {
         Some(_) => None,
     };
     let test = row.test.and_then(|test| serde_json::from_value(test).ok());
+    let executors = row.executors.and_then(|executors| serde_json::from_value(executors).ok());
     let graph = StepGraph::of(&row.definition);
-    Arc::new(RunSnapshot { definition: row.definition, instructions, test, guided, graph, bytes })
+    Arc::new(RunSnapshot { definition: row.definition, instructions, test, guided, executors, graph, bytes })
 }
 
 /// Rows of some runs, unordered, with their preflights, which may still change.
@@ -176,8 +180,19 @@ pub fn instructions(row: &Model) -> Option<CampaignSnapshot> {
 pub(super) async fn insert(tx: &Tx, run: &run::Model, mut row: ActiveModel) -> Result<()> {
     row.run_id = Set(run.id);
     row.org_id = Set(run.org_id);
+    // A repeat takes over those of its original.
+    if !matches!(&row.executors, ActiveValue::Set(Some(_))) {
+        let definition =
+            row.definition.try_as_ref().ok_or_else(|| Error::internal("a snapshot without a structure"))?;
+        row.executors = Set(Some(executors_of(tx, run.org_id, definition).await?));
+    }
     let row = row.insert(tx.db()).await?;
     record_on_run(tx, run.id, &row.instructions).await
+}
+
+async fn executors_of(tx: &Tx, org_id: OrgId, definition: &Definition) -> Result<Value> {
+    let found = ExecutorIds::of_structure(tx.db(), &Viewer::engine(org_id), definition).await?;
+    Ok(serde_json::to_value(found)?)
 }
 
 /// Records on the run its goal, and whether a language model writes its content. Nothing while it
@@ -201,10 +216,16 @@ async fn record_on_run(tx: &Tx, id: RunId, instructions: &Value) -> Result<()> {
 }
 
 /// Stores a newer preflight; and instructions and structure, if it lets the run launch.
-pub(super) async fn emit(tx: &Tx, run: RunId, preflight: Value, launched: Option<(Value, Definition)>) -> Result<()> {
-    let mut row = ActiveModel { run_id: Set(run), preflight: Set(Some(preflight)), ..Default::default() };
+pub(super) async fn emit(
+    tx: &Tx,
+    run: &run::Model,
+    preflight: Value,
+    launched: Option<(Value, Definition)>,
+) -> Result<()> {
+    let mut row = ActiveModel { run_id: Set(run.id), preflight: Set(Some(preflight)), ..Default::default() };
     if let Some((instructions, definition)) = launched {
-        record_on_run(tx, run, &instructions).await?;
+        record_on_run(tx, run.id, &instructions).await?;
+        row.executors = Set(Some(executors_of(tx, run.org_id, &definition).await?));
         row.instructions = Set(instructions);
         row.definition = Set(definition);
     }

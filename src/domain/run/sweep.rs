@@ -19,6 +19,7 @@ use sea_orm::{ActiveEnum, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, Que
 
 use super::step::SetTransition;
 use super::{advance, dependents, record_change, retry, step_messages, sweep_queue};
+use crate::domain::audience::record::kept;
 use crate::kernel::db::batch::any_of;
 use crate::kernel::db::{Db, Tx, WriteContext, fair};
 use crate::kernel::error::{Error, Result};
@@ -85,6 +86,9 @@ pub async fn chunk(db: &WriteContext, sweep: &Model) -> Result<()> {
         failpoint::reach("sweeping");
         if sweep_queue::save_position(tx, fresh, last).await? {
             return Ok(());
+        }
+        if sweep.kind == SweepKind::Audience {
+            kept::forget(tx, run.id.0).await?;
         }
         match (sweep.task_id, sweep.kind) {
             (Some(task_id), SweepKind::Retry) => super::task::retrying(tx, task_id, false).await?,

@@ -10,13 +10,14 @@ pub mod fields;
 pub mod noun;
 
 use std::collections::HashSet;
-use std::fmt::{Debug, Write};
 use std::hash::{DefaultHasher, Hasher};
+use std::io::Write;
 use std::pin::Pin;
 use std::sync::Arc;
 
 use async_graphql::{Context, Result};
 use futures_util::{Stream, StreamExt, stream};
+use sea_orm::{EntityTrait, Iterable, ModelTrait, Value};
 use tokio::time::Sleep;
 use uuid::Uuid;
 
@@ -26,12 +27,12 @@ use crate::kernel::cost;
 use crate::kernel::db::Db;
 use crate::kernel::error;
 use crate::kernel::event as log;
-use crate::kernel::limits;
 use crate::kernel::page::{Difference, Window};
 use crate::kernel::viewer::Viewer;
+use crate::kernel::{large, limits};
 use change::{Counts, ListChange, ListChangeKind, Place};
 pub use fields::ListSubscription;
-use noun::{Noun, Row, Touch};
+use noun::{Noun, Touch};
 
 /// The subscriptions that are live lists.
 pub const FIELDS: [&str; 5] = ["runList", "campaignList", "stepList", "communicationList", "replyList"];
@@ -113,10 +114,10 @@ impl<N: Noun> Follower<N> {
     async fn next_item(&mut self) -> error::Result<Option<ListChange<N>>> {
         if !self.begun {
             self.begun = true;
-            let rows = self.read().await?;
+            self.read().await?;
             // Subscribers that have asked meanwhile get this one.
             self.scope.take_request(self.position);
-            return Ok(Some(self.snapshot(rows)));
+            return Ok(Some(self.snapshot()));
         }
         loop {
             if self.is_due && self.pause.is_none() {
@@ -127,8 +128,7 @@ impl<N: Noun> Follower<N> {
             }
             // A snapshot is the list as the last item left it, so that the next one fits to both.
             if !self.is_due && self.scope.take_request(self.position) {
-                let rows = self.reread().await?;
-                return Ok(Some(self.snapshot(rows)));
+                return Ok(Some(self.snapshot()));
             }
             tokio::select! {
                 batch = self.batches.next() => match batch {
@@ -159,14 +159,13 @@ impl<N: Noun> Follower<N> {
     /// Reads the list, and returns its difference to the last item; none if there is none.
     async fn change(&mut self) -> error::Result<Option<ListChange<N>>> {
         let (before, counts) = (std::mem::take(&mut self.rows), std::mem::take(&mut self.counts));
-        let rows = self.read().await?;
+        self.read().await?;
         let ids = |rows: &[(Uuid, u64)]| rows.iter().map(|(id, _)| *id).collect::<Vec<_>>();
         let difference = Difference::between(&ids(&before), &ids(&self.rows));
         let touched = std::mem::take(&mut self.touched);
         // Not every change of a row is named by an event: due times are set with the task's.
         let same: HashSet<(Uuid, u64)> = before.into_iter().filter(|(id, _)| !touched.contains(id)).collect();
-        let changed = rows.into_iter().zip(&self.rows).filter(|(_, state)| !same.contains(state));
-        let rows: Vec<Row<N>> = changed.map(|(row, _)| row).collect();
+        let rows = ids(&self.rows.iter().filter(|state| !same.contains(state)).copied().collect::<Vec<_>>());
         if rows.is_empty() && difference == Difference::default() && counts == self.counts {
             return Ok(None);
         }
@@ -181,11 +180,11 @@ impl<N: Noun> Follower<N> {
         }))
     }
 
-    fn snapshot(&self, rows: Vec<Row<N>>) -> ListChange<N> {
+    fn snapshot(&self) -> ListChange<N> {
         ListChange {
             cursor: self.cursor(),
             kind: ListChangeKind::Snapshot,
-            rows,
+            rows: self.rows.iter().map(|(id, _)| *id).collect(),
             entered: Vec::new(),
             left: Vec::new(),
             totals: self.counts.clone().into(),
@@ -196,8 +195,9 @@ impl<N: Noun> Follower<N> {
         log::cursor(self.viewer.org_id, self.position)
     }
 
-    /// Reads the list and its counts. Returns the rows.
-    async fn read(&mut self) -> error::Result<Vec<Row<N>>> {
+    /// Reads the list and its counts. Keeps no row: an item may wait long for its reader, and reads those
+    /// that it shows when it is answered.
+    async fn read(&mut self) -> error::Result<()> {
         let window = self.noun.window(&self.db, &self.viewer)?;
         let id_of = window.order.id_of;
         let (db, by) = (&self.db, N::status());
@@ -206,6 +206,7 @@ impl<N: Noun> Follower<N> {
             counted.push(window.clone());
             counted.extend(self.noun.facets(&self.db, &self.viewer)?);
         }
+        let org_id = self.viewer.org_id;
         let (rows, counts) = apart(async move {
             let counts: Vec<Vec<(String, u64)>> = match counted.is_empty() {
                 true => Vec::new(),
@@ -215,41 +216,49 @@ impl<N: Noun> Follower<N> {
                 }
             };
             let page = window.read(db.read()).await?;
-            Ok((page.rows.into_iter().map(|(_, row)| row).collect::<Vec<_>>(), counts))
+            let bytes = cost::current().map_or(0, |request| request.answer_bytes());
+            let hashes = move || page.rows.iter().map(|(_, row)| (id_of(row), hash(row))).collect::<Vec<_>>();
+            Ok((large::in_turn(bytes, org_id, hashes).await?, counts))
         })
         .await?;
-        self.rows = rows.iter().map(|row| (id_of(row), hash(row))).collect();
+        self.rows = rows;
         self.counts = Counts::of(counts);
         // Events that arrive during the pause are one read: this coalesces them.
         self.pause = Some(Box::pin(tokio::time::sleep(limits::LIST_EVERY)));
         self.is_due = false;
-        Ok(rows)
-    }
-
-    /// Reads the rows of the last item again, in its order. Rows that were deleted meanwhile are
-    /// missing; the item after their deletion names them in `left`.
-    async fn reread(&mut self) -> error::Result<Vec<Row<N>>> {
-        let id_of = self.noun.window(&self.db, &self.viewer)?.order.id_of;
-        let ids: Vec<Uuid> = self.rows.iter().map(|(id, _)| *id).collect();
-        let mut rows = apart(N::find(&self.db, &self.viewer, &ids)).await?;
-        rows.sort_by_key(|row| ids.iter().position(|id| *id == id_of(row)));
-        Ok(rows)
+        Ok(())
     }
 }
 
-/// A hash of a row's content.
-fn hash(row: &impl Debug) -> u64 {
-    struct Text(DefaultHasher);
-    impl Write for Text {
-        fn write_str(&mut self, text: &str) -> std::fmt::Result {
-            self.0.write(text.as_bytes());
+/// A hash of a row's content, column by column: long texts and JSON byte by byte, without being
+/// formatted.
+fn hash<M: ModelTrait>(row: &M) -> u64 {
+    let mut hash = DefaultHasher::new();
+    for column in <M::Entity as EntityTrait>::Column::iter() {
+        match row.get(column) {
+            Value::String(Some(text)) => hash.write(text.as_bytes()),
+            Value::Json(Some(json)) => hash_json(&json, &mut hash),
+            Value::Bytes(Some(bytes)) => hash.write(&bytes),
+            short => hash.write(format!("{short:?}").as_bytes()),
+        }
+        hash.write_u8(0xff);
+    }
+    hash.finish()
+}
+
+fn hash_json(json: &serde_json::Value, hash: &mut DefaultHasher) {
+    struct Bytes<'a>(&'a mut DefaultHasher);
+    impl Write for Bytes<'_> {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.write(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
             Ok(())
         }
     }
-    let mut text = Text(DefaultHasher::new());
     // Writing to a hash does not fail.
-    let _ = write!(text, "{row:?}");
-    text.0.finish()
+    let _ = serde_json::to_writer(Bytes(hash), json);
 }
 
 /// Waits for the end of a pause; forever without one.

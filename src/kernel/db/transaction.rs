@@ -66,8 +66,15 @@ impl WriteContext {
     /// Commits with the events, or rolls back; `None` means: retry. Call it through `transact!`.
     #[doc(hidden)]
     pub async fn end<T>(&self, tx: Tx, outcome: Result<T>, tries: &mut u32) -> Option<Result<T>> {
-        let credentials_changed = tx.buffer.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).credentials_changed;
+        let (credentials_changed, discarded) = {
+            let buffer = tx.buffer.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            (buffer.credentials_changed, buffer.discarded)
+        };
         let outcome = match outcome {
+            Ok(value) if discarded => {
+                let _ = tx.inner.rollback().await;
+                Ok(value)
+            }
             Ok(value) => tx.commit().await.map(|wrote| {
                 if credentials_changed {
                     self.credential_changes.send_modify(|changes| *changes += 1);
@@ -135,6 +142,7 @@ struct CommitBuffer {
     result_ids: ResultIds,
     result_detail: Option<serde_json::Value>,
     credentials_changed: bool,
+    discarded: bool,
 }
 
 impl Tx {
@@ -166,6 +174,12 @@ impl Tx {
     /// Marks that members or keys change: open sessions are checked again after the commit.
     pub(crate) fn credentials_changed(&self) {
         self.buffer.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).credentials_changed = true;
+    }
+
+    /// Rolls back at the end, although the block succeeds: it has found that it must start over, and
+    /// neither the audit nor the idempotency key has anything to record.
+    pub(crate) fn discard(&self) {
+        self.buffer.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).discarded = true;
     }
 
     /// Records the id of a created or changed object; a repeated request returns the first one of

@@ -145,6 +145,7 @@ pub const KINDS: &[&str] = &[
     "task.reset",
     "task.skipped",
     "task.started",
+    "task.steps_created",
 ];
 
 /// The event kind's second part when an object is deleted.

@@ -21,6 +21,9 @@ pub const LARGE_BYTES: usize = 256 * 1024;
 /// Size from which a request is parsed and planned on the evaluation threads, in turns by org, in
 /// bytes.
 pub const TURN_BYTES: usize = 8 * 1024;
+/// Size from which a document that is not known yet is parsed and validated in the same way, in
+/// bytes.
+pub const NEW_DOCUMENT_BYTES: usize = 512;
 /// Memory of a request's document and variables up to which it is not charged, in bytes.
 pub const INPUT_FREE_BYTES: usize = 32 * 1024;
 /// Memory of a field while its node is resolved, in bytes: its future and its context, besides its

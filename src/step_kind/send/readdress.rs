@@ -128,7 +128,8 @@ async fn of_run(tx: &Tx, run: &run::Model, ids: &[CommunicationId]) -> Result<()
         give(tx, &stale, new.into_iter().collect()).await?;
     }
     write(tx, run, &moved).await?;
-    cancel(tx, run, &cancelled).await
+    cancel(tx, run, &cancelled).await?;
+    Ok(())
 }
 
 /// The mail addresses of some records.
@@ -275,11 +276,13 @@ async fn write(tx: &Tx, run: &run::Model, moved: &[(&communication::Model, Strin
     Ok(())
 }
 
-async fn cancel(
+/// Cancels approved messages, each with its reason, and returns them.
+pub(super) async fn cancel(
     tx: &Tx,
     run: &run::Model,
     messages: &[(&communication::Model, RecipientReason, &'static str)],
-) -> Result<()> {
+) -> Result<Vec<communication::Model>> {
+    let mut all = Vec::new();
     let engine = Viewer::engine(run.org_id);
     let mut by_reason: HashMap<String, Vec<CommunicationId>> = HashMap::new();
     for (message, reason, why) in messages {
@@ -307,6 +310,7 @@ async fn cancel(
                 Some(&why),
             );
         }
+        all.extend(rows);
     }
-    Ok(())
+    Ok(all)
 }

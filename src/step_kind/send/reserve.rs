@@ -8,12 +8,13 @@ use chrono::{DateTime, Utc};
 use entity::Channel;
 use entity::communication::{self, CommunicationStatus};
 use entity::id::*;
+use entity::run_record::RecipientReason;
 use entity::step::{self, StepReason};
 use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{ActiveEnum, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use uuid::Uuid;
 
-use super::{LeasedMessage, MessageLookup, lease, meeting_turns, readdress};
+use super::{LeasedMessage, MessageLookup, elsewhere, lease, meeting_turns, readdress};
 use crate::channel::{Mail, pause};
 use crate::domain::audience::record::unsubscribe;
 use crate::domain::audience::suppression;
@@ -87,10 +88,15 @@ async fn reserve_in(
         .order_by_asc(communication::COLUMN.id)
         .all(tx.db())
         .await?;
-    let may_go = |message: &communication::Model| {
-        message.status == CommunicationStatus::Approved && running.iter().any(|run| run.id == message.run_id)
+    // One message per lease. Structures with several drafts for a recipient are refused now; a run may
+    // have begun with one before.
+    let mut first = HashSet::new();
+    let mut may_go = |message: &communication::Model| {
+        message.status == CommunicationStatus::Approved
+            && running.iter().any(|run| run.id == message.run_id)
+            && first.insert(by.key(message))
     };
-    let (waiting, mut all): (Vec<_>, Vec<_>) = all.into_iter().partition(may_go);
+    let (waiting, mut all): (Vec<_>, Vec<_>) = all.into_iter().partition(&mut may_go);
     // Messages whose record's address has changed since `readdress` ran: retried at once.
     let moved: Vec<CommunicationId> = communication::Entity::find()
         .select_only()
@@ -106,6 +112,14 @@ async fn reserve_in(
     let (stopped, waiting): (Vec<_>, Vec<_>) =
         waiting.into_iter().partition(|message| stopped.contains(&message.step_id));
     all.extend(stopped);
+    let twins = Box::pin(elsewhere::written(tx, &running, &waiting)).await?;
+    let (twins, waiting): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|message| twins.contains(&message.id));
+    for run in running.iter().filter(|_| !twins.is_empty()) {
+        let why = "another run of the same audience has written to its recipient";
+        let of_run = twins.iter().filter(|message| message.run_id == run.id);
+        let cancelled: Vec<_> = of_run.map(|message| (message, RecipientReason::DuplicateAddress, why)).collect();
+        all.extend(Box::pin(readdress::cancel(tx, run, &cancelled)).await?);
+    }
     // An address that is added to the suppression list from here on counts as added after the
     // hand-over.
     for org_id in waiting.iter().map(|message| message.org_id).collect::<BTreeSet<_>>() {

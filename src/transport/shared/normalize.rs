@@ -2,7 +2,7 @@
 //! depends on the viewer.
 
 /// Names in a document or its variables that may make a response depend on the viewer.
-pub const PERSONAL: [&str; 4] = ["availableActions", "preflight", "mine", "viewer"];
+pub const PERSONAL: [&str; 5] = ["availableActions", "preflight", "mine", "suggestions", "viewer"];
 
 pub(super) fn is_personal(text: &str) -> bool {
     PERSONAL.iter().any(|name| text.contains(name))

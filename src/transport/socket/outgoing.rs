@@ -19,7 +19,7 @@ use crate::kernel::{event, large, limits};
 use crate::transport::error::RequestError;
 use crate::transport::execute::Payload;
 
-/// A message to write, and its stream's permit, which is returned once it is written.
+/// A message to write, and its permit, of its stream or of the answers to the client, which is returned once it is written.
 pub(super) type Outgoing = (Queued, Option<OwnedSemaphorePermit>);
 
 /// A message to write.
@@ -86,8 +86,8 @@ pub(super) fn error(id: &str, errors: Value) -> Value {
 }
 
 /// Queues a message; false if there is no writer.
-pub(super) async fn send(out: &mpsc::Sender<Outgoing>, message: Value) -> bool {
-    out.send((Queued::Message(Message::Text(message.to_string().into())), None)).await.is_ok()
+pub(super) async fn send(out: &mpsc::Sender<Outgoing>, message: Value, turn: Option<OwnedSemaphorePermit>) -> bool {
+    out.send((Queued::Message(Message::Text(message.to_string().into())), turn)).await.is_ok()
 }
 
 /// Queues an item, waiting until its stream has few enough unwritten ones; false if there is no

@@ -3,6 +3,7 @@
 
 mod catch_up;
 mod changed;
+mod held;
 mod kill;
 mod life;
 mod patterns;

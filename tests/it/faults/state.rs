@@ -1,5 +1,6 @@
 //! State: reason codes, events of every noun, idempotency, approvals of a version, the checker.
 
+mod assigned;
 mod bulk;
 mod checks;
 mod cursors;
@@ -7,6 +8,7 @@ mod ends;
 mod filters;
 mod keys;
 mod kinds;
+mod one_record;
 mod reasons;
 mod replies;
 mod stages;

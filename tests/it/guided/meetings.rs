@@ -319,3 +319,20 @@ both! {
         world.end().await;
     }
 }
+
+both! {
+    async fn the_organizer_stays_when_the_members_address_changes(kind) {
+        let world = World::without_server(kind, None).await;
+        let (oak, _, step) = begun(&world).await;
+        let me = world.ask("{ viewer { member { id email } } }", json!({})).await["viewer"]["member"].clone();
+        let meeting = booked(&world, booking(&step, "Call", 2, json!([{ "recordId": oak }]))).await;
+        let change = "mutation($id: ID!) { updateMember(input: { id: $id, email: \"moved@us.example\" }) { member { email } } }";
+        world.ask(change, json!({ "id": me["id"] })).await;
+        let later = json!({ "input": { "id": meeting["id"], "startsAt": noon() + Duration::hours(5), "minutes": 30 } });
+        world.ask(MOVE, later).await;
+        let named = format!("mailto:{}", me["email"].as_str().unwrap());
+        let sent = format!("SELECT COUNT(*) FROM communication WHERE REPLACE(REPLACE(calendar, '\r', ''), '\n ', '') LIKE '%{named}%'");
+        assert_eq!(world.number(&sent).await, 2);
+        world.end().await;
+    }
+}

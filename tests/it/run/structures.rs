@@ -161,7 +161,16 @@ fn messages_are_drafted_before_they_are_reviewed_and_sent() {
     for phases in valid {
         assert_eq!(told(&structure(phases.clone()), None), Vec::<String>::new(), "{phases:#}");
     }
+    let again = |key: &str, kind: &str| step(key, kind, "WORKFLOW");
     let wrong = [
+        (
+            p(json!([task("both", true, &[], json!([draft, again("more", "draft_message")]))])),
+            "both.steps.more.type: a recipient gets one drafted message, which `draft` is for",
+        ),
+        (
+            p(json!([drafts(), task("out", true, &["drafts"], json!([send, again("more", "send_message")]))])),
+            "out.steps.more.type: a recipient gets one drafted message, which `send` is for",
+        ),
         (p(json!([task("out", true, &[], json!([send]))])), "out.steps.send.type: `send_message` needs messages"),
         (
             p(json!([drafts(), task("out", true, &[], json!([send]))])),

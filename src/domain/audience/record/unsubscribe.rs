@@ -14,6 +14,7 @@ use sea_orm::{
 use serde_json::json;
 
 use super::filter::{self, RecordFilter};
+use super::kept;
 use crate::domain::audience::suppression;
 use crate::kernel::db::batch::any_of;
 use crate::kernel::db::dialect::Dialect;
@@ -43,15 +44,20 @@ pub async fn unsubscribe(
     let met = filter::condition(filter, db.dialect(), db.now())?;
     filter.require_condition()?;
     let condition = subscribed(viewer.org_id, met);
-    let count = Entity::find().filter(condition).count(db.read()).await?;
-    if dry_run || count == 0 {
-        return Ok(BulkUnsubscribe { count });
+    if dry_run {
+        return Ok(BulkUnsubscribe { count: Entity::find().filter(condition).count(db.read()).await? });
     }
     transact!(db, |tx| {
         // Reservations in progress commit first; every later one sees the sweep.
         suppression::lock_exclusive(tx, viewer.org_id).await?;
+        let id = SweepId::new();
+        // Kept, because a record may meet the filter no more before the sweep reaches it.
+        let count = kept::keep(tx, id.0, viewer.org_id, condition.clone()).await?;
+        if count == 0 {
+            return Ok(BulkUnsubscribe { count });
+        }
         let row = sweeps::ActiveModel {
-            id: Set(SweepId::new()),
+            id: Set(id),
             org_id: Set(viewer.org_id),
             run_id: Set(None),
             task_id: Set(None),
@@ -59,7 +65,7 @@ pub async fn unsubscribe(
             last_key: Set(None),
             actor: Set(viewer.actor()),
             reason: Set(reason.clone()),
-            detail: Set(Some(serde_json::to_value(filter)?)),
+            detail: Set(None),
             created_at: Set(tx.now_locked()),
             held: Set(false),
         };
@@ -103,8 +109,13 @@ pub(crate) async fn write_chunk(tx: &Tx, viewer: &Viewer, sweep: &sweeps::Model,
 }
 
 fn condition(dialect: Dialect, sweep: &sweeps::Model) -> Result<Condition> {
-    let met = filter::stored(&sweep.detail.clone().unwrap_or_default(), dialect, sweep.created_at)?;
-    // Records created after the request are not part of it.
+    let Some(stored) = &sweep.detail else {
+        let kept = Condition::all().add(COLUMN.id.in_subquery(kept::ids(sweep.id.0)));
+        return Ok(subscribed(sweep.org_id, kept));
+    };
+    // A sweep that was begun before its records were kept. Records created after the request are not
+    // part of it.
+    let met = filter::stored(stored, dialect, sweep.created_at)?;
     let existing = COLUMN.created_at.lte(sweep.created_at);
     Ok(subscribed(sweep.org_id, met).add(existing))
 }

@@ -129,11 +129,12 @@ pub(crate) fn next_status(campaign: &Model, act: CampaignTransition) -> Result<C
     Ok(campaign.status.next(act).ok_or_else(|| Refusal::transition("campaign", campaign.status, act))?)
 }
 
-/// Rejects if a run of the campaign is open. Errors: CONFLICT.
+/// Rejects if a run of the campaign has been launched and has not ended; runs that wait for their time
+/// end with their schedules. Errors: CONFLICT.
 async fn no_open_runs(db: &impl ConnectionTrait, campaign: &Model) -> Result<()> {
     let open = run::Entity::find()
         .filter(run::COLUMN.campaign_id.eq(campaign.id))
-        .filter(run::COLUMN.status.is_in(RunStatus::OPEN))
+        .filter(run::COLUMN.status.is_in([RunStatus::Queued, RunStatus::InProgress, RunStatus::Paused]))
         .count(db)
         .await?;
     if open > 0 {
@@ -172,6 +173,9 @@ pub async fn pass_with_preflight(
         approval::expect_content_version(&parts, seen.content)?;
         let report = preflight_of_pass(db, viewer, &parts, act).await?;
         if !report.ready {
+            if let Some(key) = db.idempotency() {
+                key.check_unused(db.read()).await?;
+            }
             return Ok((parts.campaign, report));
         }
         let revisions = parts.revisions();

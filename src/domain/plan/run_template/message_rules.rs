@@ -11,8 +11,20 @@ use super::{DRAFT, EMAIL, Problem, REVIEW, SEND};
 /// Returns the problems with the message steps of a campaign's structure.
 pub(super) fn problems(definition: &Definition) -> Vec<Problem> {
     let mut found = Vec::new();
+    let (mut drafts, mut sends) = (None, None);
     for (step, is_drafted) in WaitGraph::of(definition).steps_with_drafts() {
         let kind = step.step.kind.as_str();
+        let first = match kind {
+            DRAFT => Some(drafts.get_or_insert(&step.step.key)),
+            SEND => Some(sends.get_or_insert(&step.step.key)),
+            _ => None,
+        };
+        if let Some(first) = first.filter(|first| **first != &step.step.key) {
+            let message = format!(
+                "a recipient gets one drafted message, which `{first}` is for: use `{EMAIL}` steps for further messages"
+            );
+            found.push(Problem::new(step.path("type"), message));
+        }
         match kind {
             DRAFT | SEND | EMAIL if step.step.assigned_to != Executor::Workflow => {
                 let message = format!("must be WORKFLOW for `{kind}`; for work of people and agents use another type");

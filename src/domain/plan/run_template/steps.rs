@@ -25,6 +25,6 @@ pub fn steps_per_record(definition: &Definition) -> usize {
     tasks.filter(|task| task.fan_out).map(|task| task.steps.len()).sum()
 }
 
-pub(super) fn steps(definition: &Definition) -> impl Iterator<Item = &StepDef> {
+pub(crate) fn steps(definition: &Definition) -> impl Iterator<Item = &StepDef> {
     definition.phases.iter().flat_map(|phase| &phase.tasks).flat_map(|task| &task.steps)
 }

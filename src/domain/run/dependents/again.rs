@@ -14,7 +14,7 @@ use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
 use super::{DependencyEnd, advance, enqueue};
 use crate::domain::run::snapshot::RunSnapshot;
 use crate::domain::run::step::{Change, SetTransition, record_changes};
-use crate::domain::run::{early_events, step_messages};
+use crate::domain::run::{early_events, executor_ids, step_messages};
 use crate::kernel::db::Tx;
 use crate::kernel::db::batch::any_of;
 use crate::kernel::error::Result;
@@ -127,6 +127,7 @@ pub(super) async fn return_to_pending(
             .filter(any_of(tx.dialect(), step::COLUMN.id, ids))
             .exec_with_returning(tx.db())
             .await?;
+        executor_ids::release_deleted(tx, &waiting).await?;
         if from == StepStatus::Skipped {
             step_messages::reapprove_waiting(tx, run, &waiting).await?;
         }

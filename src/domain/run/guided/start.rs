@@ -135,7 +135,7 @@ pub(in crate::domain::run) async fn fire(tx: &Tx, viewer: &Viewer, run: Model) -
     let at = tx.now();
     if problems.is_empty() {
         let instructions = serde_json::to_value(&guided)?;
-        runs::snapshot::emit(tx, run.id, serde_json::Value::Null, Some((instructions, definition))).await?;
+        runs::snapshot::emit(tx, &run, serde_json::Value::Null, Some((instructions, definition))).await?;
         return runs::apply_transition(tx, viewer, run, RunTransition::Enqueue, None, |row| {
             row.queued_at = Set(Some(at))
         })
@@ -160,6 +160,7 @@ async fn insert_scheduled(
     let linked = schedule.linked.clone().map(serde_json::from_value).transpose()?.unwrap_or_default();
     let guided = GuidedSnapshot { linked, assignee: schedule.assignee_id };
     let mut row = blank(tx, viewer, &parts);
+    row.created_by = Set(schedule.created_by.clone());
     row.status = Set(RunStatus::Scheduled);
     row.schedule_id = Set(Some(schedule.id));
     row.occurrence_at = Set(Some(at));

@@ -61,7 +61,10 @@ pub async fn raise(
             let recipients: Vec<RunRecordId> =
                 recipients.all(tx.db()).await?.into_iter().map(|recipient| recipient.id).collect();
             store_early(tx, &run, records, &name).await?;
-            interrupt(tx, run, &recipients, &name).await?;
+            // An event about records of which none is a recipient yet is not one about the whole run.
+            if records.is_empty() || !recipients.is_empty() {
+                interrupt(tx, run, &recipients, &name).await?;
+            }
         }
         for id in records {
             let event = Event::raised(viewer.org_id, name.clone(), &viewer.actor()).record(Some(*id));

@@ -72,6 +72,7 @@ async fn apply_judged(
         }
         if let Some(judged) = judged {
             if !judged.is_by(context.declared.as_ref()) {
+                tx.discard();
                 return Ok(None);
             }
             judged.verdict.clone()?;
@@ -88,6 +89,7 @@ async fn apply_judged(
         }
         if action == Action::Retry {
             retry::requeue(tx, viewer, &context.run, &[id], reason).await?;
+            runs::interrupt::stop_again(tx, &context.run, step.task_id, std::slice::from_ref(&step)).await?;
             advance::advance(tx, viewer, context.run).await?;
             return must_find(tx.db(), viewer, id).await.map(Some);
         }
@@ -215,12 +217,15 @@ async fn apply_effects(
         }
         (run_template::DRAFT | run_template::SEND | run_template::CALL, Action::Skip) => {
             let (recipients, why) = (Vec::from_iter(step.run_record_id), person_reason(reason));
+            let unsure = runs::skip::give_up_hand_overs(tx, viewer, run, std::slice::from_ref(step)).await?;
             crate::domain::message::communication::cancel_unsent(tx, viewer, run, &recipients, &why).await?;
-            set_outcome(tx, step, Some(run_record::Outcome::Skipped), Some(&why)).await?;
+            let outcome = if unsure.is_empty() { run_record::Outcome::Skipped } else { run_record::Outcome::Unknown };
+            set_outcome(tx, step, Some(outcome), Some(&why)).await?;
             Ok(true)
         }
         // Its recipient may get other messages of the run.
         (run_template::EMAIL, Action::Skip) if step_messages::is_mail_of_engine(run, step) => {
+            runs::skip::give_up_hand_overs(tx, viewer, run, std::slice::from_ref(step)).await?;
             let waiting = [CommunicationStatus::Approved];
             step_messages::cancel(tx, run, vec![step.clone()], &waiting).await?;
             Ok(true)

@@ -33,7 +33,8 @@ pub async fn assign(
             return Err(Refusal::conflict(format!("it has closed: it is {}", step.status)).into());
         }
         let name = match member {
-            Some(id) => Some(crate::domain::people::member::must_find(tx.db(), viewer, id).await?.name),
+            // Locked, so that the member can't be deleted meanwhile.
+            Some(id) => Some(crate::domain::people::member::must_lock(tx, viewer, id, None).await?.name),
             None => None,
         };
         tx.set_result(id);

@@ -9,6 +9,7 @@ use serde_json::Value;
 pub(crate) mod set;
 
 use super::{Change, record_changes};
+use crate::domain::run::executor_ids;
 use crate::kernel::db::Tx;
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::viewer::Viewer;
@@ -151,6 +152,9 @@ pub(super) async fn apply_transition(
     }
     row.revision = Set(revision + 1);
     let step = row.update(tx.db()).await?;
+    if matches!(transition, StepTransition::Reset | StepTransition::Restart | StepTransition::WaitAgain) {
+        executor_ids::release_deleted(tx, std::slice::from_ref(&step)).await?;
+    }
     // The event keeps the former result for the step's history.
     let kind = event_kind(transition);
     let mut change = Change { step: step.clone(), from: Some(from), kind, reason: input.reason.clone() };

@@ -13,7 +13,7 @@ use sea_orm::{
     ActiveModelTrait, ColumnTrait, Condition, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, Set,
 };
 
-use crate::domain::audience::record::filter;
+use crate::domain::audience::record::{filter, kept};
 use crate::domain::audience::suppression;
 use crate::domain::plan::campaign_snapshot::CampaignSnapshot;
 use crate::domain::run::step::ReasonText;
@@ -118,7 +118,14 @@ fn full_audience(db: &Db, run: &run::Model, instructions: &CampaignSnapshot) -> 
                 .column(entity::segment_record::Column::RecordId)
                 .from(entity::segment_record::Entity)
                 .and_where(entity::segment_record::COLUMN.segment_id.eq(segment.id));
-            scope.add(record::COLUMN.id.in_subquery(listed))
+            // The list as it was at the launch: kept if it has changed since.
+            let mut has_kept = Query::select();
+            has_kept
+                .expr(Expr::val(1))
+                .from(entity::kept_record::Entity)
+                .and_where(entity::kept_record::COLUMN.owner_id.eq(run.id.0));
+            let on_list = record::COLUMN.id.in_subquery(listed).and(Expr::exists(has_kept).not());
+            scope.add(on_list.or(record::COLUMN.id.in_subquery(kept::ids(run.id.0))))
         }
         (None, _, Some(id)) => scope.add(record::COLUMN.id.eq(id)),
         (None, _, None) => scope.add(Expr::val(1).eq(0)),

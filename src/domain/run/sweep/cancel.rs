@@ -69,6 +69,7 @@ async fn skip_steps(
     let open = open.order_by_asc(step::COLUMN.id).limit(limits::CHUNK).all(tx.db()).await?;
     let last = open.last().map(|step| step.id.0);
     if last.is_some() {
+        crate::domain::run::skip::give_up_hand_overs(tx, viewer, run, &open).await?;
         let reason = sweep.reason.clone().unwrap_or_else(|| "the run was cancelled".into());
         crate::domain::run::skip::skip(tx, viewer, run, open, &ReasonText::new(StepReason::RunCancelled, reason))
             .await?;

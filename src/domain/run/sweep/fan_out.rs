@@ -11,10 +11,12 @@ use entity::sweep::Model;
 use entity::{Channel, run, run_record};
 use sea_orm::sea_query::{Expr, ExprTrait, Query};
 use sea_orm::{ActiveEnum, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use serde_json::json;
 
-use crate::domain::plan::run_template::{Executors, kind};
+use crate::domain::plan::run_template::kind;
 use crate::domain::run::dependents::{self, DependencyEnd};
 use crate::domain::run::early_events;
+use crate::domain::run::executor_ids::ExecutorIds;
 use crate::domain::run::new_steps::{self, StepBatch};
 use crate::domain::run::snapshot::{self, RunSnapshot};
 use crate::domain::run::step::ReasonText;
@@ -23,6 +25,7 @@ use crate::domain::run::{repeat, step_messages};
 use crate::kernel::db::Tx;
 use crate::kernel::db::batch::any_of;
 use crate::kernel::error::{Error, Result};
+use crate::kernel::event::{self, Event};
 use crate::kernel::viewer::Viewer;
 use crate::kernel::{limits, storable};
 
@@ -116,7 +119,7 @@ pub(in crate::domain::run) async fn make(
     event: Option<&Arrival<'_>>,
 ) -> Result<usize> {
     let engine = Viewer::engine(run.org_id);
-    let executors = Executors::of(tx.db(), &engine, &snapshot.definition).await?;
+    let executors = ExecutorIds::of_run(tx, &engine, snapshot.executors.as_ref(), &snapshot.definition).await?;
     let batch = StepBatch { run, executors, assignee: None };
     let created: Vec<usize> =
         event.map_or_else(|| (0..declared.steps.len()).collect(), |event| declared.created_by(event.name));
@@ -163,7 +166,7 @@ pub(in crate::domain::run) async fn make(
         let done = done.filter(|done| done.kind != kind::DRAFT || drafts.contains_key(&done.id));
         if let Some(done) = done.filter(|_| !matches!(of.trigger, Trigger::Event(_))) {
             step.status = StepStatus::Skipped;
-            step.result = Some(done.result.clone().unwrap_or_else(|| serde_json::json!({})));
+            step.result = Some(done.result.clone().unwrap_or_else(|| json!({})));
             step.error = Some(format!("done in {}", done.run_id));
             step.reason = Some(StepReason::CarriedOver);
             step.completed_at = Some(tx.now());
@@ -218,6 +221,14 @@ pub(in crate::domain::run) async fn make(
         made.push(step);
     }
     let changes = new_steps::insert(tx, run, &Actor::engine(), made).await?;
+    let waiting = changes.iter().filter(|change| change.step.status == StepStatus::Pending).count();
+    if waiting > 0 {
+        // Steps that are created PENDING have no event of their own; without one, a live list would not
+        // show them.
+        let payload = json!({ "key": task.key, "name": task.name, "steps": waiting });
+        let created = Event::new(run.org_id, "task.steps_created", &Actor::engine()).run(run);
+        event::append(tx, created.phase(task.phase_id).task(task.id).payload(payload));
+    }
     let mut by_event: BTreeMap<&str, Vec<RunRecordId>> = BTreeMap::new();
     for (recipient, record) in &recipients[..count] {
         if let Some(name) = created.iter().find_map(|at| interrupted(*record, &declared.steps[*at].key)) {

@@ -109,6 +109,28 @@ impl Family {
         Ok(found.into_tuple().all(db).await?)
     }
 
+    /// Messages that the family's other runs have sent, or may have sent, to some normalized addresses or
+    /// records: record, step and address. Excludes tests and meetings.
+    pub(crate) async fn written_by_others(
+        &self,
+        db: &impl ConnectionTrait,
+        run: RunId,
+        keys: &[String],
+        records: &[RecordId],
+    ) -> Result<Vec<(Option<RecordId>, StepId, String)>> {
+        let to_address = any_of(self.dialect, normalized_address(), keys.iter().cloned());
+        let to_record = any_of(self.dialect, communication::COLUMN.record_id, records.iter().copied());
+        let found = communication::Entity::find()
+            .select_only()
+            .columns([communication::Column::RecordId, communication::Column::StepId, communication::Column::ToAddress])
+            .filter(any_of(self.dialect, communication::COLUMN.run_id, self.others(run).map(|other| other.id)))
+            .filter(communication::COLUMN.status.is_in(HANDED_OVER))
+            .filter(communication::COLUMN.test.eq(false))
+            .filter(communication::Column::MeetingId.is_null())
+            .filter(to_address.or(to_record));
+        Ok(found.into_tuple().all(db).await?)
+    }
+
     /// Records through which the family has, or may have, reached some addresses, by normalized
     /// address.
     pub(in crate::domain::run) async fn reached(

@@ -1,16 +1,18 @@
 //! The items of live lists.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Display;
 use std::marker::PhantomData;
 
 use async_graphql::{Context, Enum, ID, Object, OutputType, Result, SimpleObject, TypeName};
 use entity::StateMachine;
+use uuid::Uuid;
 
-use super::noun::{Noun, Row};
+use super::noun::Noun;
 use crate::graphql::counted::Node;
 use crate::graphql::list::StatusCount;
+use crate::graphql::{db, viewer};
 
 /// Kind of an item of a live list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
@@ -37,7 +39,7 @@ pub struct Place {
 pub struct ListChange<N: Noun> {
     pub(super) cursor: String,
     pub(super) kind: ListChangeKind,
-    pub(super) rows: Vec<Row<N>>,
+    pub(super) rows: Vec<Uuid>,
     pub(super) entered: Vec<Place>,
     pub(super) left: Vec<ID>,
     pub(super) totals: N::Totals,
@@ -68,10 +70,14 @@ impl<N: Noun> ListChange<N> {
     }
 
     /// With SNAPSHOT: the rows in order. With CHANGED: the rows of the list that changed or that
-    /// are new in it, in the list's order; rows that only moved may be missing. Their content may
-    /// be newer than `cursor`, and a row may be repeated without a change.
+    /// are new in it, in the list's order; rows that only moved may be missing, and those deleted
+    /// meanwhile, which the next item names in `left`. Their content may be newer than `cursor`, and
+    /// a row may be repeated without a change.
     async fn nodes(&self, ctx: &Context<'_>) -> Result<Vec<Node<N::Node>>> {
-        Ok(N::nodes(ctx, self.rows.clone()).await?.into_iter().map(Node).collect())
+        let mut rows = N::find(db(ctx), viewer(ctx), &self.rows).await?;
+        let places: HashMap<Uuid, usize> = self.rows.iter().enumerate().map(|(at, id)| (*id, at)).collect();
+        rows.sort_by_key(|row| places.get(&N::id_of(row)));
+        Ok(N::nodes(ctx, rows).await?.into_iter().map(Node).collect())
     }
 
     /// Rows that came into the list or moved in it, in the list's order, each with the row that it

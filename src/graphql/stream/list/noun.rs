@@ -45,7 +45,7 @@ pub enum Touch {
 /// The list of a root query, with its filter and order.
 pub trait Noun: Sized + Send + Sync + 'static {
     /// The table.
-    type Entity: EntityTrait<Model: Sync> + Send + Sync + 'static;
+    type Entity: EntityTrait<Model: Send + Sync + 'static> + Send + Sync + 'static;
     /// The GraphQL type of a row.
     type Node: OutputType;
     /// The fields with the totals.
@@ -68,6 +68,9 @@ pub trait Noun: Sized + Send + Sync + 'static {
 
     /// The id as clients know it.
     fn id(id: Uuid) -> ID;
+
+    /// The id of a row.
+    fn id_of(row: &Row<Self>) -> Uuid;
 
     /// The rows with these ids, in no order.
     fn find<'a>(db: &'a Db, viewer: &'a Viewer, ids: &'a [Uuid]) -> BoxFuture<'a, error::Result<Vec<Row<Self>>>>;

@@ -131,11 +131,12 @@ both! {
         let segment = world.create("segment", json!({ "name": "Leads", "filter": { "kind": { "eq": "lead" } } })).await;
         let of_run = "mutation($run: ID, $ids: [ID!]) { raiseEvent(input: { name: \"payment.received\", runId: $run, recordIds: $ids }) { name } }";
         let step = "query($id: ID!) { run(id: $id) { status steps { nodes { id key status reasonCode } } } }";
-        for (who, comes) in [("nobody", false), ("stranger", false), ("record", true), ("run", true)] {
+        for (who, comes) in [("nobody", false), ("stranger", false), ("wrong run", false), ("record", true), ("run", true)] {
             let run = world.fly("pay", json!({ "name": who, "segmentId": segment, "channel": "EMAIL" })).await;
             world.tick(false).await;
             match who {
                 "stranger" => drop(world.ask(of_run, json!({ "ids": [stranger] })).await),
+                "wrong run" => drop(world.ask(of_run, json!({ "run": run, "ids": [stranger] })).await),
                 "record" => drop(world.ask(of_run, json!({ "ids": [ann] })).await),
                 "run" => drop(world.ask(of_run, json!({ "run": run })).await),
                 _ => {}
@@ -285,6 +286,33 @@ both! {
             world.step_act("restartStep", look, json!({})).await;
         }
         assert_eq!(counts(&world).await, ["a COMPLETED - 2", "b PENDING - 1", "b SKIPPED WAITED_FOR_SKIPPED 1", "look QUEUED - 2"]);
+        world.end().await;
+    }
+}
+
+both! {
+    async fn an_event_about_a_recipient_that_a_failed_run_has_not_added_counts_after_the_retry(kind) {
+        let world = World::without_server(kind, None).await;
+        let ids = world.leads(510).await;
+        let beside = json!({ "key": "beside", "steps": [{ "key": "beside", "type": "beside", "assignedTo": "HUMAN", "maxAttempts": 1 }] });
+        let mut phase = waiting();
+        phase["autonomous"] = json!(false);
+        phase["tasks"].as_array_mut().unwrap().push(beside);
+        let run = launched(&world, json!([phase])).await;
+        world.tick_once().await;
+        assert_eq!(world.number("SELECT COUNT(*) FROM run_record").await, 500);
+        let steps = world.ask("query($id: ID!) { run(id: $id) { steps(filter: { types: [\"beside\"] }) { nodes { id } } } }", json!({ "id": run })).await;
+        let beside = steps["run"]["steps"]["nodes"][0]["id"].clone();
+        for act in ["startStep", "failStep"] {
+            world.act(act, "step", json!({ "id": beside, "reason": "no" })).await;
+        }
+        world.until_run(&run, "FAILED").await;
+        assert_eq!(world.number("SELECT COUNT(*) FROM run_record").await, 500);
+        world.ask(RAISE, json!({ "ids": [ids[509]] })).await;
+        world.act("retryRun", "run", json!({ "id": run })).await;
+        world.tick(false).await;
+        let of_it = "SELECT s.key || ' ' || s.status FROM step s JOIN record r ON r.id = s.record_id WHERE r.external_id = 'L-509' ORDER BY s.key";
+        assert_eq!(world.sql(of_it).await, [["paid PENDING"], ["w SKIPPED"]]);
         world.end().await;
     }
 }

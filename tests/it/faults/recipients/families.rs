@@ -193,3 +193,63 @@ both! {
         world.end().await;
     }
 }
+
+/// Lets a person act on the run's step beside its mails.
+async fn act(world: &World, run: &str, verbs: [&str; 2]) {
+    let query =
+        "query($run: ID!) { steps(first: 1, filter: { runIds: [$run], types: [\"beside\"] }) { nodes { id } } }";
+    let id = world.ask(query, json!({ "run": run })).await["steps"]["nodes"][0]["id"].as_str().unwrap().to_owned();
+    for verb in verbs {
+        world.step_act(verb, &id, json!({ "reason": "said so" })).await;
+    }
+    world.tick(false).await;
+}
+
+async fn send(world: &World, email: &Email) {
+    world.perform(email).await;
+    world.tick(false).await;
+}
+
+both! {
+    async fn a_retry_of_a_failed_run_leaves_out_whom_its_repeat_has_written_to(kind) {
+        let sink = Sink::start().await;
+        let world = World::without_server(kind, Some(sink.url())).await;
+        let mail = Mail::configured(&config(&world.folder, "", Some(sink.url()))).await.unwrap();
+        let email = Email::new(Arc::new(mail), "sender.example".into());
+        let beside = json!({ "key": "beside", "steps": [{ "key": "beside", "type": "beside", "assignedTo": "HUMAN", "maxAttempts": 1 }] });
+        let letter = json!({ "key": "letter", "type": "email", "assignedTo": "WORKFLOW", "config": { "subject": "One", "body": "For {{ record.name }}" } });
+        let letters = json!({ "key": "letters", "fanOut": true, "failWhen": "PERCENT(100)", "steps": [letter] });
+        let phases = json!([{ "key": "all", "name": "All", "autonomous": false, "tasks": [beside, letters] }]);
+        world.apply(&json!({ "runTemplates": [{ "key": "beside", "name": "beside", "phases": phases }] }).to_string()).await;
+        for i in 0..3 {
+            person(&world, &format!("lead{i}"), &format!("lead{i}@example.com")).await;
+        }
+        let segment = world.create("segment", json!({ "name": "All", "filter": { "all": true } })).await;
+        let run = world.fly("beside", json!({ "segmentId": segment })).await;
+        world.tick(false).await;
+        Box::pin(act(&world, &run, ["startStep", "failStep"])).await;
+        world.until_run(&run, "FAILED").await;
+        assert_eq!(world.number("SELECT COUNT(*) FROM step WHERE key = 'letter' AND status = 'QUEUED'").await, 3);
+        // The repeat reaches two of them, and one under a new address.
+        world.force("UPDATE record SET email = 'new1@example.com' WHERE external_id = 'lead1'").await;
+        sink.refuse("lead2@");
+        let again = repeat(&world, &run).await;
+        world.tick(false).await;
+        Box::pin(send(&world, &email)).await;
+        Box::pin(act(&world, &again, ["startStep", "completeStep"])).await;
+        world.until_run(&again, "COMPLETED").await;
+        sink.refuse("nobody");
+        world.act("retryRun", "run", json!({ "id": run })).await;
+        world.tick(false).await;
+        Box::pin(send(&world, &email)).await;
+        Box::pin(act(&world, &run, ["startStep", "completeStep"])).await;
+        world.until_run(&run, "COMPLETED").await;
+        for to in ["lead0@", "new1@", "lead2@"] {
+            assert_eq!(taken(&sink, to), 1, "{to}");
+        }
+        assert_eq!(taken(&sink, "lead1@"), 0);
+        let left_out = recipient_outcomes(&world, &run).await.into_iter().filter(|one| one[2].starts_with("DUPLICATE_ADDRESS")).count();
+        assert_eq!(left_out, 2);
+        world.end().await;
+    }
+}

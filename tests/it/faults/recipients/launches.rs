@@ -68,10 +68,31 @@ both! {
         for one in all.iter().filter(|one| one["runCampaign"]["run"].is_null()) {
             assert_eq!(open_run(&one["runCampaign"]["preflight"])["status"], "FAILED");
         }
+        // The audit tells the one that launched from those that did nothing.
+        let audit = "{ audit(filter: { mutations: [\"runCampaign\"] }) { nodes { outcome targetId } } }";
+        let entries = world.ask(audit, json!({})).await["audit"]["nodes"].clone();
+        let done: Vec<&Value> = entries.as_array().unwrap().iter().filter(|entry| entry["outcome"] == "DONE").collect();
+        assert_eq!(done.len(), 1, "{entries:#}");
+        assert_eq!(done[0]["targetId"], flown[0]);
         let review = world.until_review(flown[0]).await;
         world.act("approveStep", "step", json!({ "id": review })).await;
         world.until_run(flown[0], "COMPLETED").await;
         assert_eq!(written_to(&world).len(), 3);
+        world.end().await;
+    }
+}
+
+both! {
+    async fn a_launch_repeated_at_once_with_its_key_is_told_of_its_run(kind) {
+        let world = World::new(kind).await;
+        let plan = world.plan("EMAIL", 1).await;
+        world.activate(&plan).await;
+        let run = "mutation($id: ID!) { runCampaign(input: { campaignId: $id, idempotencyKey: \"k\" }) { run { id } } }";
+        for _ in 0..3 {
+            let all = futures_util::future::join_all((0..8).map(|_| world.ask(run, json!({ "id": plan.campaign })))).await;
+            let ids: std::collections::HashSet<&str> = all.iter().map(|one| one["runCampaign"]["run"]["id"].as_str().unwrap_or("none")).collect();
+            assert!(ids.len() == 1 && !ids.contains("none"), "{all:#?}");
+        }
         world.end().await;
     }
 }

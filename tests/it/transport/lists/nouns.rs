@@ -70,3 +70,29 @@ both! {
         world.end().await;
     }
 }
+
+both! {
+    async fn steps_of_people_enter_when_their_phase_begins(kind) {
+        // They are created PENDING, by a sweep, without an event of their own.
+        let world = World::new(kind).await;
+        world.leads(3).await;
+        let human = |key: &str| json!({ "key": key, "type": key, "assignedTo": "HUMAN", "trigger": "manual" });
+        let phases = json!([
+            { "key": "one", "autonomous": false, "tasks": [{ "key": "look", "steps": [human("look")] }] },
+            { "key": "two", "autonomous": false, "tasks": [{ "key": "call", "fanOut": true, "steps": [human("visit")] }] },
+        ]);
+        world.apply(&json!({ "runTemplates": [{ "key": "visits", "name": "Visits", "phases": phases }] }).to_string()).await;
+        let segment = world.create("segment", json!({ "name": "All", "filter": { "all": true } })).await;
+        let mut work = Client::open(&world, &STEPS, json!({ "filter": { "types": ["visit"], "statuses": ["PENDING"] } })).await;
+        let run = world.fly("visits", json!({ "segmentId": segment })).await;
+        let look = world.until_step(&run, "look", "PENDING").await["id"].as_str().unwrap().to_owned();
+        for verb in ["startStep", "completeStep"] {
+            world.step_act(verb, &look, json!({})).await;
+        }
+        while work.list.len() < 3 {
+            work.next().await;
+        }
+        work.until_current(&world).await;
+        world.end().await;
+    }
+}

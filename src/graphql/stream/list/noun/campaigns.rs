@@ -70,6 +70,10 @@ impl Noun for Campaigns {
         CampaignId(id).to_string().into()
     }
 
+    fn id_of(row: &campaign::Model) -> Uuid {
+        row.id.0
+    }
+
     fn find<'a>(db: &'a Db, viewer: &'a Viewer, ids: &'a [Uuid]) -> BoxFuture<'a, error::Result<Vec<campaign::Model>>> {
         let ids: Vec<CampaignId> = ids.iter().copied().map(CampaignId).collect();
         Box::pin(async move { noun::find_all(db.read(), viewer, &ids).await })

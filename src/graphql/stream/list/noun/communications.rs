@@ -78,6 +78,10 @@ impl Noun for Communications {
         CommunicationId(id).to_string().into()
     }
 
+    fn id_of(row: &communication::Model) -> Uuid {
+        row.id.0
+    }
+
     fn find<'a>(
         db: &'a Db,
         viewer: &'a Viewer,

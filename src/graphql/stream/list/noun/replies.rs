@@ -55,6 +55,10 @@ impl Noun for Replies {
         ReplyId(id).to_string().into()
     }
 
+    fn id_of(row: &reply::Model) -> Uuid {
+        row.id.0
+    }
+
     fn find<'a>(db: &'a Db, viewer: &'a Viewer, ids: &'a [Uuid]) -> BoxFuture<'a, error::Result<Vec<reply::Model>>> {
         let ids: Vec<ReplyId> = ids.iter().copied().map(ReplyId).collect();
         Box::pin(async move { noun::find_all(db.read(), viewer, &ids).await })

@@ -83,6 +83,10 @@ impl Noun for Runs {
         RunId(id).to_string().into()
     }
 
+    fn id_of(row: &run::Model) -> Uuid {
+        row.id.0
+    }
+
     fn find<'a>(db: &'a Db, viewer: &'a Viewer, ids: &'a [Uuid]) -> BoxFuture<'a, error::Result<Vec<run::Model>>> {
         let ids: Vec<RunId> = ids.iter().copied().map(RunId).collect();
         Box::pin(async move { noun::find_all(db.read(), viewer, &ids).await })

@@ -51,7 +51,8 @@ impl Noun for Steps {
     }
 
     /// Steps are created PENDING and get their due time without an event of their own, together with
-    /// events of their run, phase or task, or of other steps; a reply marks steps as interrupted.
+    /// events of their run, phase or task (`task.steps_created` in a fan-out), or of other steps; a reply
+    /// marks steps as interrupted.
     fn touch(&self, event: &event::Model) -> Touch {
         match (noun_of(event), event.step_id) {
             _ if excludes(&self.runs, event.run_id) => Touch::Nothing,
@@ -69,6 +70,10 @@ impl Noun for Steps {
 
     fn id(id: Uuid) -> ID {
         StepId(id).to_string().into()
+    }
+
+    fn id_of(row: &step::Model) -> Uuid {
+        row.id.0
     }
 
     fn find<'a>(db: &'a Db, viewer: &'a Viewer, ids: &'a [Uuid]) -> BoxFuture<'a, error::Result<Vec<step::Model>>> {

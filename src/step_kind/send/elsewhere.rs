@@ -1,0 +1,75 @@
+//! Messages whose recipients another run of the family has written to: a failed run keeps its queued
+//! steps, a repeat reaches their recipients, and a retry of the failed run finds the steps as they were.
+
+use std::collections::{HashMap, HashSet};
+
+use entity::RunType;
+use entity::communication;
+use entity::id::*;
+use entity::run;
+use entity::step::{self, Column as Step};
+use sea_orm::{EntityTrait, QueryFilter, QuerySelect};
+
+use crate::domain::audience::suppression::key;
+use crate::domain::run::unreached::Family;
+use crate::kernel::db::Tx;
+use crate::kernel::db::batch::any_of;
+use crate::kernel::error::Result;
+use crate::kernel::viewer::Viewer;
+
+/// Returns those of a batch's messages that another run of their run's family has sent, or may have
+/// sent: from the same step to the same record, or to their address for another record.
+pub(super) async fn written(
+    tx: &Tx,
+    running: &[run::Model],
+    messages: &[communication::Model],
+) -> Result<HashSet<CommunicationId>> {
+    let mut found = HashSet::new();
+    for run in with_repeats(tx, running).await? {
+        let mine = || messages.iter().filter(|message| message.run_id == run.id && !message.test && !message.is_repeat);
+        let addresses: Vec<String> = mine().map(|message| key(&message.to_address)).collect();
+        let records: Vec<RecordId> = mine().filter_map(|message| message.record_id).collect();
+        let family = Family::of(tx.db(), &Viewer::engine(run.org_id), run).await?;
+        let others = family.written_by_others(tx.db(), run.id, &addresses, &records).await?;
+        let keys =
+            step_keys(tx, mine().map(|message| message.step_id).chain(others.iter().map(|other| other.1))).await?;
+        let is_twin = |message: &communication::Model,
+                       (record_id, step_id, to): &(Option<RecordId>, StepId, String)| {
+            if *record_id == message.record_id {
+                keys.get(step_id) == keys.get(&message.step_id)
+            } else {
+                key(to) == key(&message.to_address)
+            }
+        };
+        found.extend(
+            mine().filter(|message| others.iter().any(|other| is_twin(message, other))).map(|message| message.id),
+        );
+    }
+    Ok(found)
+}
+
+/// Returns those runs of campaigns that others have repeated.
+async fn with_repeats<'a>(tx: &Tx, running: &'a [run::Model]) -> Result<Vec<&'a run::Model>> {
+    let of_campaigns = || running.iter().filter(|run| matches!(run.run_type, RunType::Run | RunType::Schedule));
+    let repeated: Vec<Option<RunId>> = run::Entity::find()
+        .select_only()
+        .column(run::Column::ParentId)
+        .filter(any_of(tx.dialect(), run::Column::ParentId, of_campaigns().map(|run| run.id)))
+        .distinct()
+        .into_tuple()
+        .all(tx.db())
+        .await?;
+    Ok(of_campaigns().filter(|run| repeated.contains(&Some(run.id))).collect())
+}
+
+async fn step_keys(tx: &Tx, steps: impl Iterator<Item = StepId>) -> Result<HashMap<StepId, String>> {
+    let steps: HashSet<StepId> = steps.collect();
+    let found: Vec<(StepId, String)> = step::Entity::find()
+        .select_only()
+        .columns([Step::Id, Step::Key])
+        .filter(any_of(tx.dialect(), step::COLUMN.id, steps))
+        .into_tuple()
+        .all(tx.db())
+        .await?;
+    Ok(found.into_iter().collect())
+}
