@@ -20,6 +20,7 @@ pub mod idempotency;
 pub mod json_size;
 pub mod large;
 pub mod limits;
+pub mod nested_filter;
 pub mod page;
 pub mod period;
 pub mod quote;

@@ -41,6 +41,7 @@ mod m0033_key_details;
 mod m0034_executor_ids;
 mod m0035_organizer;
 mod m0036_kept_records;
+mod m0037_campaign_records;
 
 /// All migrations, in order.
 #[derive(Debug)]
@@ -84,6 +85,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0034_executor_ids::Migration),
             Box::new(m0035_organizer::Migration),
             Box::new(m0036_kept_records::Migration),
+            Box::new(m0037_campaign_records::Migration),
         ]
     }
 }

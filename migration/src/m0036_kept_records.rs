@@ -1,5 +1,6 @@
 //! Adds the records that a process keeps as they were at its start: those of a bulk unsubscribe, and
-//! the list of a run that still adds its recipients when the list changes.
+//! the list of a run that still adds its recipients when the list changes. They do not refer to their
+//! records: an insert would lock all of those.
 
 use sea_orm_migration::prelude::*;
 
@@ -23,8 +24,6 @@ impl MigrationTrait for Migration {
 
 const UP: &str = "
 CREATE TABLE kept_record (
-    owner_id {uuid} NOT NULL, record_id {uuid} NOT NULL REFERENCES record (id) ON DELETE CASCADE,
-    org_id {uuid} NOT NULL REFERENCES org (id), PRIMARY KEY (owner_id, record_id)
+    owner_id {uuid} NOT NULL, record_id {uuid} NOT NULL, org_id {uuid} NOT NULL, PRIMARY KEY (owner_id, record_id)
 );
-CREATE INDEX kept_record_of_record ON kept_record (record_id);
 ";

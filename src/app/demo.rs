@@ -74,7 +74,7 @@ const COMPLETED: &str = "sortie.demo_made";
 
 async fn is_complete(db: &Db, viewer: &Viewer) -> Result<bool> {
     let which = event::EventSelector { kinds: Some(vec![COMPLETED.to_owned()]), ..Default::default() };
-    Ok(!event::page(db, viewer, &which, 0, 1).await?.0.is_empty())
+    Ok(!event::page(db, viewer, &which, event::LogRange::first(1, 0)).await?.0.is_empty())
 }
 
 /// Returns true if the viewer's org has data, but none of the demo's: demo data would be mixed with

@@ -163,11 +163,7 @@ async fn release_in_run(
             changes.extend(lapse(tx, free.clone().add(tries_left), leases, retry, &why).await?);
             // Only a person can tell if a message in flight was sent.
             let sends = step::Column::Kind.is_in([run_template::SEND, run_template::EMAIL]);
-            let unsure = free
-                .clone()
-                .add(sends)
-                .add(step::COLUMN.outside.eq(false))
-                .add(step::COLUMN.run_record_id.in_subquery(in_flight(run_id)));
+            let unsure = free.clone().add(sends).add(step::COLUMN.outside.eq(false)).add(Expr::exists(in_flight()));
             let why = "LEASE_LOST while its message was being sent, too often: it is unknown if it was sent";
             let why = ReasonText::new(StepReason::OutcomeUnknown, why);
             changes.extend(lapse(tx, unsure, leases, StepTransition::Submit, &why).await?);
@@ -195,24 +191,12 @@ async fn release_in_run(
 /// person can tell if a message in flight was sent.
 async fn stopped(tx: &Tx, free: Condition, leases: LeaseSelection<'_>) -> Result<Vec<Change>> {
     let free = free.add(step::COLUMN.reason.eq(StepReason::Interrupted));
-    let mut sending = Query::select();
-    sending
-        .expr(Expr::val(1))
-        .from(communication::Entity)
-        .and_where(communication::COLUMN.status.eq(CommunicationStatus::Sending))
-        .and_where(
-            Expr::col((communication::Entity, communication::Column::RunRecordId))
-                .equals((step::Entity, step::Column::RunRecordId)),
-        )
-        .and_where(step::Column::Kind.eq(run_template::SEND).or(
-            Expr::col((communication::Entity, communication::Column::StepId)).equals((step::Entity, step::Column::Id)),
-        ));
     let why = ReasonText::new(
         StepReason::OutcomeUnknown,
         "LEASE_LOST while its message was being sent: it is unknown if it was sent",
     );
     let unsure = free.clone().add(step::Column::Kind.is_in([run_template::SEND, run_template::EMAIL]));
-    let unsure = unsure.add(step::COLUMN.outside.eq(false)).add(Expr::exists(sending));
+    let unsure = unsure.add(step::COLUMN.outside.eq(false)).add(Expr::exists(in_flight()));
     let mut changes = lapse(tx, unsure, leases, StepTransition::Submit, &why).await?;
     // The error text that the step already has names the event; `lapse` keeps it.
     let why = ReasonText::new(StepReason::Interrupted, "interrupted");
@@ -235,15 +219,31 @@ async fn claimed_by_server(tx: &Tx, org_id: OrgId) -> Result<Expr> {
     Ok(agents.into_iter().fold(step::COLUMN.outside.eq(false), |claimed_by_server, id| claimed_by_server.or(held(id))))
 }
 
-/// Recipients of a run whose message is in flight.
-fn in_flight(run: RunId) -> SelectStatement {
-    let mut recipients = Query::select();
-    recipients
-        .column(communication::Column::RunRecordId)
+/// Subquery: the message that a step sends is in flight: its own, or for `send_message` the one that
+/// another step drafted for its recipient.
+fn in_flight() -> SelectStatement {
+    let own =
+        || Expr::col((communication::Entity, communication::Column::StepId)).equals((step::Entity, step::Column::Id));
+    let mut mails = Query::select();
+    mails
+        .expr(Expr::val(1))
+        .from_as(step::Entity, "writer_step")
+        .and_where(
+            Expr::col(("writer_step", step::Column::Id)).equals((communication::Entity, communication::Column::StepId)),
+        )
+        .and_where(Expr::col(("writer_step", step::Column::Kind)).eq(run_template::EMAIL));
+    let drafted = step::Column::Kind.eq(run_template::SEND).and(Expr::exists(mails).not());
+    let mut sending = Query::select();
+    sending
+        .expr(Expr::val(1))
         .from(communication::Entity)
-        .and_where(communication::COLUMN.run_id.eq(run))
-        .and_where(communication::COLUMN.status.eq(CommunicationStatus::Sending));
-    recipients
+        .and_where(communication::COLUMN.status.eq(CommunicationStatus::Sending))
+        .and_where(
+            Expr::col((communication::Entity, communication::Column::RunRecordId))
+                .equals((step::Entity, step::Column::RunRecordId)),
+        )
+        .and_where(drafted.or(own()));
+    sending
 }
 
 /// Takes back those of the steps whose leases are still selected: a lease renewed meanwhile is
@@ -259,9 +259,19 @@ async fn lapse(
     let closer = closed.then(|| serde_json::to_value(Actor::engine())).transpose()?;
     let transitions = [transition];
     let lapses = SetTransition::new(StepStatus::InProgress, &transitions);
+    // A step that is tried again keeps a person's reason for rejecting its work: the next worker is told.
+    let keeps = matches!(transition, StepTransition::Lapse { retry: true });
+    let is_rejected = || step::Column::Reason.is_not_null().and(step::COLUMN.reason.eq(StepReason::Rejected));
     let error = match why.code {
         StepReason::Interrupted => Expr::col(step::Column::Error),
+        _ if keeps => {
+            Expr::case(is_rejected(), Expr::col(step::Column::Error)).finally(Expr::val(why.text.clone())).into()
+        }
         _ => Expr::value(why.text.clone()),
+    };
+    let code = match keeps {
+        true => Expr::case(is_rejected(), Expr::col(step::Column::Reason)).finally(why.code.to_value()).into(),
+        false => Expr::value(why.code.to_value()),
     };
     // A worker's result that a person rejected does not count once the step is skipped.
     let result = match transition {
@@ -280,7 +290,7 @@ async fn lapse(
         .col_expr(step::Column::AvailableAt, Expr::value(tx.now()))
         .col_expr(step::Column::Result, result)
         .col_expr(step::Column::Error, error)
-        .col_expr(step::Column::Reason, Expr::value(why.code.to_value()))
+        .col_expr(step::Column::Reason, code)
         .col_expr(step::Column::CompletedAt, Expr::value(closed.then(|| tx.now())))
         .col_expr(step::Column::CompletedBy, Expr::value(closer))
         .filter(free)
@@ -315,7 +325,14 @@ async fn close_recipients(tx: &Tx, engine: &Viewer, run: &entity::run::Model, ch
     // set when that ends.
     let closed: Vec<&step::Model> = closed.into_iter().filter(|step| run_template::is_message(&step.kind)).collect();
     let recipients: Vec<RunRecordId> = closed.iter().filter_map(|step| step.run_record_id).collect();
-    let of_recipients = any_of(tx.dialect(), communication::COLUMN.run_record_id, recipients.iter().copied());
+    let mut mails = Query::select();
+    mails
+        .column(step::Column::Id)
+        .from(step::Entity)
+        .and_where(any_of(tx.dialect(), step::COLUMN.run_record_id, recipients.iter().copied()))
+        .and_where(step::Column::Kind.eq(run_template::EMAIL));
+    let of_recipients = any_of(tx.dialect(), communication::COLUMN.run_record_id, recipients.iter().copied())
+        .and(communication::COLUMN.step_id.not_in_subquery(mails));
     let unknown_recipients =
         crate::domain::message::communication::mark_unknown(tx, engine, run, of_recipients).await?;
     if run.status == RunStatus::Cancelled {

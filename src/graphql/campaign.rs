@@ -290,14 +290,22 @@ impl Campaign {
         Ok(parts.phases.iter().find(|phase| phase.status == entity::PhaseStatus::Active).cloned().map(Phase))
     }
 
-    /// The campaign's events and those of its runs from the durable log, oldest first.
-    #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
-    async fn events(&self, ctx: &Context<'_>, first: Option<i32>, after: Option<String>) -> Result<Events> {
+    /// The campaign's events and those of its runs from the durable log, oldest first; from the newest
+    /// backwards with `last` and `before`.
+    #[graphql(complexity = "crate::graphql::list::cost(first, last, child_complexity)")]
+    async fn events(
+        &self,
+        ctx: &Context<'_>,
+        first: Option<i32>,
+        after: Option<String>,
+        last: Option<i32>,
+        before: Option<String>,
+    ) -> Result<Events> {
         let which = crate::kernel::event::EventSelector {
             campaigns: Some(vec![self.0.id]),
             ..crate::kernel::event::EventSelector::default()
         };
-        Box::pin(events(ctx, which, args(first, after, None, None), false)).await
+        Box::pin(events(ctx, which, args(first, after, last, before), false)).await
     }
 
     /// The schedules that start its runs, newest first.

@@ -4,11 +4,15 @@ use async_graphql::connection::{Connection, Edge};
 use async_graphql::{Context, ID, InputObject, Json, Object, Result, SimpleObject};
 use chrono::{DateTime, Utc};
 
+use super::campaign::Campaign;
 use super::list::args;
-use super::loader::{EventsOf, must_load};
+use super::loader::{EventsOf, load, must_load};
+use super::record::Record;
+use super::run::Run;
+use super::step::Step;
 use super::{Actor, db, viewer};
 use crate::graphql::counted::{Counted, Node};
-use crate::kernel::event::{self as noun, EventSelector, Filter};
+use crate::kernel::event::{self as noun, EventSelector, Filter, LogRange};
 use crate::kernel::page::{self, Args};
 use crate::kernel::validate;
 
@@ -58,6 +62,26 @@ impl Event {
         self.0.record_id.map(|id| id.to_string().into())
     }
 
+    /// The campaign concerned; null if there is none, or it has been deleted.
+    async fn campaign(&self, ctx: &Context<'_>) -> Result<Option<Campaign>> {
+        Ok(load(ctx, self.0.campaign_id).await?.map(Into::into))
+    }
+
+    /// The run concerned; null if there is none.
+    async fn run(&self, ctx: &Context<'_>) -> Result<Option<Run>> {
+        Ok(load(ctx, self.0.run_id).await?.map(Into::into))
+    }
+
+    /// The step concerned; null if there is none.
+    async fn step(&self, ctx: &Context<'_>) -> Result<Option<Step>> {
+        Ok(load(ctx, self.0.step_id).await?.map(Step))
+    }
+
+    /// The record concerned; null if there is none, or it has been deleted.
+    async fn record(&self, ctx: &Context<'_>) -> Result<Option<Record>> {
+        Ok(load(ctx, self.0.record_id).await?.map(Record))
+    }
+
     /// The actor that caused it.
     async fn actor(&self) -> Actor {
         self.0.actor.clone().into()
@@ -79,17 +103,20 @@ pub type Events = Connection<String, Node<Event>>;
 
 /// Returns one page, oldest first.
 pub(super) async fn events(ctx: &Context<'_>, which: EventSelector, args: Args, alone: bool) -> Result<Events> {
-    let (count, _) = page::count(&args)?;
-    let after = match args.after.as_deref() {
-        Some(cursor) => Box::pin(noun::cursor::resume(db(ctx), viewer(ctx), "after", cursor)).await?,
-        None => 0,
+    let (count, from_end) = page::count(&args)?;
+    let position = async |field: &'static str, cursor: &Option<String>| match cursor {
+        Some(cursor) => Box::pin(noun::cursor::resume(db(ctx), viewer(ctx), field, cursor)).await.map(Some),
+        None => Ok(None),
     };
+    let (after, before) = (position("after", &args.after).await?, position("before", &args.before).await?);
+    let range = LogRange { after: after.unwrap_or(0), before, count, from_end };
     let (events, more) = if alone {
-        Box::pin(noun::page(db(ctx), viewer(ctx), &which, after, count)).await?
+        Box::pin(noun::page(db(ctx), viewer(ctx), &which, range)).await?
     } else {
-        must_load(ctx, EventsOf { which, after, count }).await?.as_ref().clone()
+        must_load(ctx, EventsOf { which, range }).await?.as_ref().clone()
     };
-    let mut list = Connection::new(args.after.is_some(), more);
+    let (is_behind, is_before) = if from_end { (more, before.is_some()) } else { (after.is_some(), more) };
+    let mut list = Connection::new(is_behind, is_before);
     list.edges.extend(
         events.into_iter().map(|event| Edge::new(noun::cursor(event.org_id, event.position), Node(Event(event)))),
     );
@@ -102,18 +129,20 @@ pub struct EventQuery;
 
 #[Object]
 impl EventQuery {
-    /// The events of the durable log in commit order, oldest first. Page with `first` and `after`;
-    /// page size 50 by default, at most 500.
-    #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
+    /// The events of the durable log in commit order, oldest first. Page with `first` and `after`, or
+    /// from the newest backwards with `last` and `before`; page size 50 by default, at most 500.
+    #[graphql(complexity = "crate::graphql::list::cost(first, last, child_complexity)")]
     async fn events(
         &self,
         ctx: &Context<'_>,
         filter: Option<Filter>,
         first: Option<i32>,
         after: Option<String>,
+        last: Option<i32>,
+        before: Option<String>,
     ) -> Result<Events> {
-        Box::pin(events(ctx, EventSelector::of(&filter.unwrap_or_default())?, args(first, after, None, None), true))
-            .await
+        let which = EventSelector::of(&filter.unwrap_or_default())?;
+        Box::pin(events(ctx, which, args(first, after, last, before), true)).await
     }
 }
 

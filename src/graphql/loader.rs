@@ -14,7 +14,7 @@ use crate::domain::run::guided::step_records;
 use crate::domain::run::waiting::step_waits::{ChannelState, StepWaits};
 use crate::kernel::db::Db;
 use crate::kernel::error::Result;
-use crate::kernel::event::EventSelector;
+use crate::kernel::event::{EventSelector, LogRange};
 use crate::kernel::page::{Page, Window};
 use crate::kernel::viewer::Viewer;
 
@@ -330,17 +330,15 @@ where
 pub struct EventsOf {
     /// The selected events.
     pub which: EventSelector,
-    /// The position after which they are.
-    pub after: i64,
-    /// The maximum number.
-    pub count: usize,
+    /// The part of the log.
+    pub range: LogRange,
 }
 
 impl Loader<EventsOf> for Rows {
     type Value = Arc<(Vec<entity::event::Model>, bool)>;
 
     async fn load(&self, of: &[EventsOf]) -> Result<HashMap<EventsOf, Self::Value>> {
-        let requests: Vec<_> = of.iter().map(|of| (&of.which, of.after, of.count)).collect();
+        let requests: Vec<_> = of.iter().map(|of| (&of.which, of.range)).collect();
         let pages = crate::kernel::event::pages(&self.db, &self.viewer, &requests).await?;
         Ok(of.iter().cloned().zip(pages.into_iter().map(Arc::new)).collect())
     }

@@ -1,6 +1,7 @@
 //! Objects by global id (`node`, `nodes`), and the viewer.
 
-use async_graphql::{Context, ID, Interface, Object, Result};
+use async_graphql::{Context, ID, Interface, Object, Result, SimpleObject};
+use chrono::{DateTime, Utc};
 use entity::id::{self, Id};
 use entity::member::Role;
 
@@ -20,6 +21,7 @@ use super::message_template::MessageTemplate;
 use super::record::Record;
 use super::reply::Reply;
 use super::reviewer::Reviewer;
+use super::role;
 use super::run::Run;
 use super::run::phase::{Phase, Task};
 use super::run_template::RunTemplate;
@@ -113,11 +115,40 @@ impl Viewer {
         self.0.role
     }
 
+    /// Names of the mutations that the viewer's role permits, in alphabetical order. An object's
+    /// `availableActions` say whether one is possible on it now.
+    async fn permissions(&self) -> Vec<&'static str> {
+        role::mutations(&self.0).into_iter().filter(|(_, may)| *may).map(|(name, _)| name).collect()
+    }
+
+    /// True if the viewer's role permits the mutation with this name, as `permissions` lists it.
+    /// Rejected with BAD_USER_INPUT if there is no such mutation.
+    async fn can(&self, action: String) -> Result<bool> {
+        let found = role::mutations(&self.0).into_iter().find(|(name, _)| *name == action);
+        let message = || format!("there is no mutation `{}`", validate::printable(&action));
+        Ok(found.ok_or_else(|| Refusal::input("action", message()))?.1)
+    }
+
+    /// The org whose data the viewer sees.
+    async fn org(&self, ctx: &Context<'_>) -> Result<Org> {
+        let found = crate::domain::people::org::of(super::db(ctx), &self.0).await?;
+        Ok(Org { name: found.name, created_at: found.created_at })
+    }
+
     /// Current end of the event log. Query it before a snapshot, in a request of its own, then
     /// subscribe with it as `after`: no event between the two is missed.
     async fn cursor(&self, ctx: &Context<'_>) -> Result<String> {
         Ok(event::cursor(self.0.org_id, event::head(super::db(ctx), &self.0).await?))
     }
+}
+
+/// An org: a tenant, to which every object belongs. Its id is `viewer { orgId }`.
+#[derive(SimpleObject)]
+pub struct Org {
+    /// Its name.
+    name: String,
+    /// Time of its creation.
+    created_at: DateTime<Utc>,
 }
 
 /// Query fields for global ids.

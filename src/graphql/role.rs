@@ -140,6 +140,15 @@ pub fn required_role(kind: OperationType, field: &str) -> Option<Role> {
     }
 }
 
+/// Returns the names of all mutations in alphabetical order, each with whether the viewer may use it.
+pub fn mutations(viewer: &Viewer) -> Vec<(&'static str, bool)> {
+    let all = MUTATIONS.iter().flat_map(|(_, names)| names.iter().copied());
+    let mut all: Vec<_> =
+        all.map(|name| (name, check_allowed(viewer, OperationType::Mutation, name).is_ok())).collect();
+    all.sort_unstable();
+    all
+}
+
 /// Checks that the viewer has a role. Errors: FORBIDDEN, with the viewer's role and the required
 /// one.
 pub fn require_role(viewer: &Viewer, needed: Role, what: &str) -> Result<(), Refusal> {

@@ -296,14 +296,22 @@ impl Run {
         Ok(Some(RunSummary::of(&parts.tasks, &found)))
     }
 
-    /// The run's events from the durable log, oldest first.
-    #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
-    async fn events(&self, ctx: &Context<'_>, first: Option<i32>, after: Option<String>) -> Result<Events> {
+    /// The run's events from the durable log, oldest first; from the newest
+    /// backwards with `last` and `before`.
+    #[graphql(complexity = "crate::graphql::list::cost(first, last, child_complexity)")]
+    async fn events(
+        &self,
+        ctx: &Context<'_>,
+        first: Option<i32>,
+        after: Option<String>,
+        last: Option<i32>,
+        before: Option<String>,
+    ) -> Result<Events> {
         let which = crate::kernel::event::EventSelector {
             runs: Some(vec![self.row.id]),
             ..crate::kernel::event::EventSelector::default()
         };
-        Box::pin(events(ctx, which, args(first, after, None, None), self.fetched.alone)).await
+        Box::pin(events(ctx, which, args(first, after, last, before), self.fetched.alone)).await
     }
 
     /// The outcome in a sentence, from its `summarise` step; for guided work, the text given at

@@ -285,9 +285,17 @@ impl Step {
         Box::pin(activities(ctx, filter, args(first, after, None, None), false)).await
     }
 
-    /// The step's events from the durable log, oldest first.
-    #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
-    async fn history(&self, ctx: &Context<'_>, first: Option<i32>, after: Option<String>) -> Result<Events> {
+    /// The step's events from the durable log, oldest first; from the newest backwards with `last`
+    /// and `before`.
+    #[graphql(complexity = "crate::graphql::list::cost(first, last, child_complexity)")]
+    async fn history(
+        &self,
+        ctx: &Context<'_>,
+        first: Option<i32>,
+        after: Option<String>,
+        last: Option<i32>,
+        before: Option<String>,
+    ) -> Result<Events> {
         reject_workers(viewer(ctx))?;
         let which = crate::kernel::event::EventSelector {
             // The run leads to its part of the log by an index.
@@ -295,7 +303,7 @@ impl Step {
             steps: Some(vec![self.0.id]),
             ..crate::kernel::event::EventSelector::default()
         };
-        Box::pin(events(ctx, which, args(first, after, None, None), false)).await
+        Box::pin(events(ctx, which, args(first, after, last, before), false)).await
     }
 
     /// All actions of a person on the step: allowed now, or blocked with the reason.

@@ -16,7 +16,7 @@ use entity::event::{COLUMN, Column, Entity, Model};
 use entity::id::*;
 use entity::member::Role;
 use futures_util::Stream;
-use sea_orm::sea_query::{Asterisk, Expr, Query};
+use sea_orm::sea_query::{Asterisk, Expr, Order, Query};
 use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QuerySelect,
     QueryTrait, Select,
@@ -45,7 +45,8 @@ const OF_KEYS: &str = "api_key.";
 #[graphql(name = "EventFilter")]
 pub struct Filter {
     /// One of these kinds, `noun.what_happened`: `step.completed`, or a raised one,
-    /// `payment.received`. A kind that cannot occur is rejected.
+    /// `payment.received`. `step.*` stands for all of Sortie's own kinds of `step`. A kind that
+    /// cannot occur is rejected.
     pub kinds: Option<Vec<String>>,
     /// Events about one of these campaigns.
     pub campaign_ids: Option<Vec<async_graphql::ID>>,
@@ -78,9 +79,9 @@ impl EventSelector {
         fn read<I: Id>(given: &Option<Vec<async_graphql::ID>>, field: &str) -> Result<Option<Vec<I>>> {
             given.as_ref().map(|given| validate::ids(given, "filter", field)).transpose()
         }
-        kinds::check("filter.kinds", filter.kinds.iter().flatten())?;
+        let kinds = filter.kinds.as_ref().map(|kinds| kinds::expanded("filter.kinds", kinds)).transpose()?;
         Ok(Self {
-            kinds: filter.kinds.clone(),
+            kinds,
             campaigns: read(&filter.campaign_ids, "campaignIds")?,
             runs: read(&filter.run_ids, "runIds")?,
             steps: read(&filter.step_ids, "stepIds")?,
@@ -121,37 +122,57 @@ impl EventSelector {
     }
 }
 
-/// A page of the log, oldest first: the events after a position, and true if there are more.
-pub async fn page(
-    db: &Db,
-    viewer: &Viewer,
-    selector: &EventSelector,
-    after: i64,
-    count: usize,
-) -> Result<(Vec<Model>, bool)> {
+/// A part of the log between two positions, at most some events of it, from its beginning or its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct LogRange {
+    /// The position after which it begins; 0 for the log's beginning.
+    pub after: i64,
+    /// The position before which it ends; none for the log's end.
+    pub before: Option<i64>,
+    /// The maximum number of events.
+    pub count: usize,
+    /// True to take them from the end.
+    pub from_end: bool,
+}
+
+impl LogRange {
+    /// The first events after a position.
+    pub fn first(count: usize, after: i64) -> Self {
+        Self { after, before: None, count, from_end: false }
+    }
+
+    /// Cuts what was read to the page, oldest first; and true if the range has more.
+    fn page(self, mut events: Vec<Model>) -> (Vec<Model>, bool) {
+        events.sort_by_key(|event| event.position);
+        let more = events.len() > self.count;
+        if self.from_end {
+            events.drain(..events.len().saturating_sub(self.count));
+        }
+        events.truncate(self.count);
+        (events, more)
+    }
+}
+
+/// A page of the log, oldest first, and true if the range has more events.
+pub async fn page(db: &Db, viewer: &Viewer, selector: &EventSelector, range: LogRange) -> Result<(Vec<Model>, bool)> {
     caught_up(db).await?;
-    let events = select(db, viewer, selector, after, count).all(db.read()).await?;
-    Ok(split_page(events, count))
+    let events = select(db, viewer, selector, range).all(db.read()).await?;
+    Ok(range.page(events))
 }
 
 /// Many pages of the log in one statement, for the nodes of a list.
 pub async fn pages(
     db: &Db,
     viewer: &Viewer,
-    requests: &[(&EventSelector, i64, usize)],
+    requests: &[(&EventSelector, LogRange)],
 ) -> Result<Vec<(Vec<Model>, bool)>> {
     caught_up(db).await?;
     let mut pages = Vec::with_capacity(requests.len());
     for requests in requests.chunks(AT_ONCE) {
-        let select = |(selector, after, count): &(&EventSelector, i64, usize)| {
-            select(db, viewer, selector, *after, *count).into_query()
-        };
+        let select = |(selector, range): &(&EventSelector, LogRange)| select(db, viewer, selector, *range).into_query();
         let each: Vec<_> = requests.iter().map(select).collect();
-        if let Some(mut found) = rows_of_each::<Entity>(db.read(), &each).await? {
-            if !found.sorted {
-                found.rows.iter_mut().for_each(|rows| rows.sort_by_key(|event| event.position));
-            }
-            pages.extend(found.rows.into_iter().zip(requests).map(|(rows, (_, _, count))| split_page(rows, *count)));
+        if let Some(found) = rows_of_each::<Entity>(db.read(), &each).await? {
+            pages.extend(found.rows.into_iter().zip(requests).map(|(rows, (_, range))| range.page(rows)));
             continue;
         }
         let each = each.into_iter().enumerate().map(|(nth, select)| {
@@ -166,7 +187,7 @@ pub async fn pages(
                 rows.push(Model::from_query_result(&row, "")?);
             }
         }
-        pages.extend(rows.into_iter().zip(requests).map(|(rows, (_, _, count))| split_page(rows, *count)));
+        pages.extend(rows.into_iter().zip(requests).map(|(rows, (_, range))| range.page(rows)));
     }
     Ok(pages)
 }
@@ -176,29 +197,28 @@ pub fn may_see(viewer: &Viewer, kind: &str) -> bool {
     viewer.role.covers(Role::Admin) || !kind.starts_with(OF_KEYS)
 }
 
-fn select(db: &Db, viewer: &Viewer, selector: &EventSelector, after: i64, count: usize) -> Select<Entity> {
-    let mut hidden = Condition::all();
+fn select(db: &Db, viewer: &Viewer, selector: &EventSelector, range: LogRange) -> Select<Entity> {
+    let mut conditions = Condition::all();
+    if let Some(before) = range.before {
+        conditions = conditions.add(COLUMN.position.lt(before));
+    }
     if !may_see(viewer, OF_KEYS) {
-        hidden = hidden.add(Column::Kind.not_like(format!("{OF_KEYS}%")));
+        conditions = conditions.add(Column::Kind.not_like(format!("{OF_KEYS}%")));
     }
     Entity::find()
         .filter(COLUMN.org_id.eq(viewer.org_id))
-        .filter(hidden)
-        .filter(COLUMN.position.gt(after))
+        .filter(conditions)
+        .filter(COLUMN.position.gt(range.after))
         .filter(selector.condition(db.dialect()))
-        .order_by_asc(COLUMN.position)
-        .limit(count as u64 + 1)
+        .order_by(COLUMN.position, if range.from_end { Order::Desc } else { Order::Asc })
+        .limit(range.count as u64 + 1)
 }
 
-/// The database's query plan for a page from the start of the log. Tests use it to require an index.
-pub async fn plan(db: &Db, viewer: &Viewer, selector: &EventSelector) -> Result<String> {
-    page::explain(db.read(), select(db, viewer, selector, 0, limits::PAGE_DEFAULT).into_query()).await
-}
-
-fn split_page(mut events: Vec<Model>, count: usize) -> (Vec<Model>, bool) {
-    let more = events.len() > count;
-    events.truncate(count);
-    (events, more)
+/// The database's query plan for a page from the start of the log, or from its end. Tests use it to
+/// require an index.
+pub async fn plan(db: &Db, viewer: &Viewer, selector: &EventSelector, from_end: bool) -> Result<String> {
+    let range = LogRange { from_end, ..LogRange::first(limits::PAGE_DEFAULT, 0) };
+    page::explain(db.read(), select(db, viewer, selector, range).into_query()).await
 }
 
 /// One chunk of the viewer's org's events after a position, oldest first; bounded by number and by

@@ -6,7 +6,12 @@
 //! functions would need a trait with a table's columns, implemented as often as the macros are
 //! called, and wrappers of the same length around them.
 
+use entity::id::Id;
 use serde_json::{Value, json};
+
+use crate::kernel::db::Tx;
+use crate::kernel::event::{self, Event};
+use crate::kernel::viewer::Viewer;
 
 /// Declares `find`, `find_all` and `must_find` for the rows of one table, and `NEWEST_FIRST`, their
 /// default order.
@@ -109,13 +114,55 @@ macro_rules! saved {
     };
 }
 
+/// Declares `must_lock` and `save` for a definition, whose changes have events without details, and
+/// `created`, which announces a new one.
+macro_rules! defined {
+    ($table:ident, $id:ty, $noun:literal) => {
+        locked!($table, $id, $noun);
+
+        /// Persists the row, increments `revision` if something changed, and announces that.
+        pub(crate) async fn save(
+            tx: &$crate::kernel::db::Tx,
+            viewer: &$crate::kernel::viewer::Viewer,
+            mut row: entity::$table::ActiveModel,
+            revision: i32,
+        ) -> $crate::kernel::error::Result<entity::$table::Model> {
+            use sea_orm::{ActiveModelTrait, Set};
+            let is_changed = row.is_changed();
+            if is_changed {
+                row.updated_at = Set(tx.now());
+                row.revision = Set(revision + 1);
+            }
+            let saved = row.update(tx.db()).await?;
+            if is_changed {
+                $crate::kernel::scoped::announce(tx, viewer, concat!(stringify!($table), ".updated"), saved.id, &saved);
+            }
+            tx.set_result(saved.id);
+            Ok(saved)
+        }
+
+        /// Announces a row that was created.
+        fn created(tx: &$crate::kernel::db::Tx, viewer: &$crate::kernel::viewer::Viewer, row: &entity::$table::Model) {
+            $crate::kernel::scoped::announce(tx, viewer, concat!(stringify!($table), ".created"), row.id, row);
+            tx.set_result(row.id);
+        }
+    };
+}
+
+/// Appends the event of a definition, with its id and its name.
+pub(crate) fn announce(tx: &Tx, viewer: &Viewer, kind: &'static str, id: impl Id, row: &impl Named) {
+    let payload = json!({ "id": id.to_string(), "name": row.named() });
+    event::append(tx, Event::new(viewer.org_id, kind, &viewer.actor()).payload(payload));
+}
+
 /// Declares `delete`: rejected while one of the tables named uses the row, each with its column and
-/// its noun; deletes the rows of the tables after `with`, too; the function after `if` may reject
-/// it.
+/// its noun; deletes the rows of the tables after `with`, too; the function after `before` runs
+/// first; the function after `if` may reject it.
 macro_rules! deleted {
     ($table:ident, $id:ty, $noun:literal;
      used by $($user:ident as $word:literal where $of_user:expr),* $(,)?;
      with $($own:ident.$of:ident),*
+     $(; before $first:path)?
      $(; if $still:path)?) => {
         /// Deletes the row if nothing uses it, and returns it. Errors: NOT_FOUND; CONFLICT, naming
         /// its uses.
@@ -138,6 +185,7 @@ macro_rules! deleted {
                     .await?;
                 )*
                 uses.none($noun)?;
+                $($first(tx, viewer, id).await?;)?
                 $(
                     sea_orm::QueryFilter::filter(
                         <entity::$own::Entity as sea_orm::EntityTrait>::delete_many(),

@@ -227,6 +227,10 @@ impl Send {
             match (fresh, old) {
                 (Some(message), _) => self.answer(db, message, false, batch.clone()).boxed(),
                 (None, Some(message)) => self.answer(db, message, true, batch.clone()).boxed(),
+                (None, None) if key.is_some_and(|id| reserved.carried.contains_key(&id)) => {
+                    let why = key.and_then(|id| reserved.carried.get(&id)).cloned().unwrap_or_default();
+                    std::future::ready(Outcome::Skipped { reason: StepReason::CarriedOver, why }).boxed()
+                }
                 (None, None) => {
                     let other = key.and_then(|id| others.get(&id)).cloned();
                     let why = key.and_then(|id| reserved.suppressed.get(&id));

@@ -2,11 +2,14 @@
 //! request.
 
 mod actions;
+mod campaign_filters;
 mod filters;
 mod first_light;
 mod idempotency;
 mod keys;
+mod log;
 mod looking_back;
 mod pages;
 mod schema;
 mod statements;
+mod viewer;

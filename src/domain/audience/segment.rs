@@ -7,7 +7,9 @@ use entity::id::{RecordId, RunId, SegmentId};
 use entity::segment::{ActiveModel, Model};
 use entity::{RunStatus, record, run, run_snapshot, segment_record};
 use sea_orm::sea_query::{Expr, ExprTrait, Query, SelectStatement};
-use sea_orm::{ActiveModelTrait, ColumnTrait, Condition, EntityTrait, IntoActiveModel, QueryFilter, QuerySelect, Set};
+use sea_orm::{
+    ActiveModelTrait, ColumnTrait, Condition, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, Set,
+};
 use sha2::{Digest, Sha256};
 
 use crate::domain::audience::record::filter::{self, RecordFilter};
@@ -23,10 +25,11 @@ use crate::transact;
 
 scoped!(segment, SegmentId, "segment");
 paged!(segment);
-saved!(segment, SegmentId, "segment");
-deleted!(segment, SegmentId, "segment"; used by campaign as "campaign" where |id: SegmentId| is(Campaign::SegmentId, id),
-        run as "run" where adds_from;
-    with segment_record.SegmentId);
+defined!(segment, SegmentId, "segment");
+deleted!(segment, SegmentId, "segment";
+    used by campaign as "campaign" where |id: SegmentId| is(Campaign::SegmentId, id);
+    with segment_record.SegmentId;
+    before keep_for_runs);
 
 /// The fields of a segment: a filter or a fixed list, not both. In an update, only the given
 /// fields.
@@ -66,7 +69,7 @@ pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Resu
     if let Some(ids) = &fields.record_ids {
         list(tx, viewer, segment.id, ids).await?;
     }
-    tx.set_result(segment.id);
+    created(tx, viewer, &segment);
     Ok(segment)
 }
 
@@ -109,7 +112,7 @@ pub(crate) async fn update_in(
     if let Some(ids) = &fields.record_ids {
         list(tx, viewer, id, ids).await?;
     }
-    save(tx, row, revision).await
+    save(tx, viewer, row, revision).await
 }
 
 /// Keeps a fixed list for the runs that were launched with it and have not added all of it yet.
@@ -119,6 +122,9 @@ async fn keep_for_runs(tx: &Tx, viewer: &Viewer, id: SegmentId) -> Result<()> {
         .column(run::Column::Id)
         .filter(run::COLUMN.org_id.eq(viewer.org_id))
         .filter(adds_from(id))
+        .order_by_asc(run::COLUMN.id)
+        // Locked, so that none adds the rest of the list meanwhile.
+        .lock_exclusive()
         .into_tuple()
         .all(tx.db())
         .await?;
@@ -135,18 +141,23 @@ async fn keep_for_runs(tx: &Tx, viewer: &Viewer, id: SegmentId) -> Result<()> {
 fn adds_from(id: SegmentId) -> Expr {
     let mut launched = Query::select();
     launched
-        .column(run_snapshot::Column::RunId)
+        .expr(Expr::val(1))
         .from(run_snapshot::Entity)
+        .and_where(
+            Expr::col((run_snapshot::Entity, run_snapshot::Column::RunId)).equals((run::Entity, run::Column::Id)),
+        )
         .and_where(Expr::cust("(instructions -> 'segment' ->> 'id')").eq(id.to_string()))
         .and_where(Expr::cust("(instructions ->> 'segmentFilter')").is_null());
-    // A failed run may be retried. One that repeats another goes by that one's recipients.
-    let began = run::COLUMN.status.eq(RunStatus::Failed).and(run::COLUMN.started_at.is_not_null());
+    // A failed run may be retried, and a cancelled one repeated. One that repeats another goes by that
+    // one's recipients.
+    let began = run::COLUMN.status.is_in([RunStatus::Failed, RunStatus::Cancelled]);
+    let began = began.and(run::COLUMN.started_at.is_not_null());
     run::COLUMN
         .audience_done
         .eq(false)
         .and(run::Column::ParentId.is_null())
         .and(run::COLUMN.status.is_in([RunStatus::Queued, RunStatus::InProgress, RunStatus::Paused]).or(began))
-        .and(run::COLUMN.id.in_subquery(launched))
+        .and(Expr::exists(launched))
 }
 
 /// Subquery of the ids of a segment's fixed list.

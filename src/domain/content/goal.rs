@@ -14,7 +14,7 @@ use crate::transact;
 
 scoped!(goal, GoalId, "goal");
 paged!(goal);
-saved!(goal, GoalId, "goal");
+defined!(goal, GoalId, "goal");
 deleted!(goal, GoalId, "goal"; used by campaign as "campaign" where |id: GoalId| is(Campaign::GoalId, id); with );
 
 /// The fields of a goal; an update changes only the given ones.
@@ -45,7 +45,7 @@ pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Resu
         revision: Set(1),
     };
     let goal = row.insert(tx.db()).await?;
-    tx.set_result(goal.id);
+    created(tx, viewer, &goal);
     Ok(goal)
 }
 
@@ -77,5 +77,5 @@ pub(crate) async fn update_in(
     if let Some(text) = &fields.description {
         row.description.set_if_not_equals(validate::text("description", text)?);
     }
-    save(tx, row, revision).await
+    save(tx, viewer, row, revision).await
 }

@@ -19,7 +19,7 @@ use crate::transact;
 
 scoped!(message_template, MessageTemplateId, "message template");
 paged!(message_template);
-saved!(message_template, MessageTemplateId, "message template");
+defined!(message_template, MessageTemplateId, "message template");
 deleted!(message_template, MessageTemplateId, "message template"; used by campaign as "campaign" where |id: MessageTemplateId| is(Campaign::MessageTemplateId, id); with message_template_version.MessageTemplateId);
 
 /// The fields of a template; an update changes only the given ones.
@@ -65,7 +65,7 @@ pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Resu
     };
     let message_template = row.insert(tx.db()).await?;
     version::keep(tx, viewer, &message_template, json!([])).await?;
-    tx.set_result(message_template.id);
+    created(tx, viewer, &message_template);
     Ok(message_template)
 }
 
@@ -104,10 +104,10 @@ pub(crate) async fn update_in(
         row.body.set_if_not_equals(check_text("body", Some(body))?);
     }
     if !row.is_changed() {
-        return save(tx, row, found.revision).await;
+        return save(tx, viewer, row, found.revision).await;
     }
     row.version = Set(found.version + 1);
-    let message_template = save(tx, row, found.revision).await?;
+    let message_template = save(tx, viewer, row, found.revision).await?;
     version::keep(tx, viewer, &message_template, version::changes(&found, &message_template)).await?;
     Ok(message_template)
 }

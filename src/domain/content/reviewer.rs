@@ -15,7 +15,7 @@ use crate::transact;
 
 scoped!(reviewer, ReviewerId, "reviewer");
 paged!(reviewer);
-saved!(reviewer, ReviewerId, "reviewer");
+defined!(reviewer, ReviewerId, "reviewer");
 deleted!(reviewer, ReviewerId, "reviewer"; used by campaign as "campaign" where |id: ReviewerId| is(Campaign::ReviewerId, id); with );
 
 /// The fields of a reviewer; an update changes only the given ones.
@@ -50,7 +50,7 @@ pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Resu
         revision: Set(1),
     };
     let reviewer = row.insert(tx.db()).await?;
-    tx.set_result(reviewer.id);
+    created(tx, viewer, &reviewer);
     Ok(reviewer)
 }
 
@@ -85,5 +85,5 @@ pub(crate) async fn update_in(
     if let Some(policy) = fields.policy {
         row.policy.set_if_not_equals(policy);
     }
-    save(tx, row, revision).await
+    save(tx, viewer, row, revision).await
 }

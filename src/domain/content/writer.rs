@@ -18,7 +18,7 @@ use crate::transact;
 
 scoped!(writer, WriterId, "writer");
 paged!(writer);
-saved!(writer, WriterId, "writer");
+defined!(writer, WriterId, "writer");
 deleted!(writer, WriterId, "writer"; used by campaign as "campaign" where |id: WriterId| is(Campaign::WriterId, id); with writer_version.WriterId);
 
 /// The fields of a writer; an update changes only the given ones.
@@ -59,7 +59,7 @@ pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Resu
     };
     let writer = row.insert(tx.db()).await?;
     version::keep(tx, viewer, &writer, json!([])).await?;
-    tx.set_result(writer.id);
+    created(tx, viewer, &writer);
     Ok(writer)
 }
 
@@ -99,10 +99,10 @@ pub(crate) async fn update_in(
         row.body.set_if_not_equals(body.clone());
     }
     if !row.is_changed() {
-        return save(tx, row, found.revision).await;
+        return save(tx, viewer, row, found.revision).await;
     }
     row.version = Set(found.version + 1);
-    let writer = save(tx, row, found.revision).await?;
+    let writer = save(tx, viewer, row, found.revision).await?;
     version::keep(tx, viewer, &writer, version::changes(&found, &writer)).await?;
     Ok(writer)
 }

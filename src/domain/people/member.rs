@@ -18,7 +18,7 @@ use crate::transact;
 
 scoped!(member, MemberId, "member");
 paged!(member);
-saved!(member, MemberId, "member");
+defined!(member, MemberId, "member");
 deleted!(member, MemberId, "member";
     used by reviewer as "reviewer" where |id: MemberId| is(entity::reviewer::Column::MemberId, id),
         api_key as "key" where |id: MemberId| is(Key::MemberId, id).and(Expr::col((entity::api_key::Entity, Key::RevokedAt)).is_null()),
@@ -79,7 +79,7 @@ pub async fn create(db: &WriteContext, viewer: &Viewer, fields: &Fields) -> Resu
             revision: Set(1),
         };
         let member = row.insert(tx.db()).await.map_err(taken)?;
-        tx.set_result(member.id);
+        created(tx, viewer, &member);
         Ok(member)
     })
 }
@@ -118,7 +118,7 @@ pub async fn update(
         if let Some(role) = role {
             row.role.set_if_not_equals(role);
         }
-        let saved = match save(tx, row, revision).await {
+        let saved = match save(tx, viewer, row, revision).await {
             Err(err) if err.db().is_some_and(error_codes::is_duplicate) => return Err(already()),
             other => other?,
         };

@@ -1,5 +1,5 @@
-//! Orgs, the tenants: create with a first admin, list. Used only by the operator's command line,
-//! which has access to all of them.
+//! Orgs, the tenants: the viewer's; and for the operator's command line, which has access to all of
+//! them, create with a first admin, and list.
 
 use entity::id::{MemberId, OrgId};
 use entity::member::{self, Role};
@@ -35,6 +35,12 @@ pub async fn create(db: &WriteContext, name: &str, admin: &str, email: &str) -> 
         };
         Ok((org, Viewer::of_member(member.insert(tx.db()).await?)))
     })
+}
+
+/// Returns the viewer's org.
+pub async fn of(db: &Db, viewer: &Viewer) -> Result<Model> {
+    let found = Entity::find_by_id(viewer.org_id).one(db.read()).await?;
+    found.ok_or_else(|| Error::internal(format!("{} does not exist", viewer.org_id)))
 }
 
 /// Returns all orgs, by name.

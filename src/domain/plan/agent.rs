@@ -19,7 +19,7 @@ use crate::transact;
 
 scoped!(agent, AgentId, "agent");
 paged!(agent);
-saved!(agent, AgentId, "agent");
+defined!(agent, AgentId, "agent");
 deleted!(agent, AgentId, "agent";
     used by api_key as "key" where |id: AgentId| is(Key::AgentId, id).and(Key::RevokedAt.is_null()),
         step as "step" where |id: AgentId| is(Step::AssigneeId, id).and(Step::Status.is_in(StepStatus::OPEN));
@@ -114,7 +114,7 @@ pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Resu
         }
         other => other?,
     };
-    tx.set_result(row.id);
+    created(tx, viewer, &row);
     Ok(row)
 }
 
@@ -148,7 +148,7 @@ pub(crate) async fn update_in(
         row.name.set_if_not_equals(check_name(name)?);
     }
     let name = fields.name.clone().unwrap_or_default();
-    save(tx, apply(row, fields)?, revision).await.map_err(|err| match err {
+    save(tx, viewer, apply(row, fields)?, revision).await.map_err(|err| match err {
         Error::Internal(fault) if fault.is_duplicate() => {
             Refusal::conflict(format!("an agent `{name}` already exists")).into()
         }

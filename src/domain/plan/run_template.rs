@@ -48,7 +48,7 @@ use crate::transact;
 /// The key of the task that contains a review.
 pub const REVIEW_TASK: &str = "review";
 
-saved!(run_template, RunTemplateId, "run template");
+defined!(run_template, RunTemplateId, "run template");
 deleted!(run_template, RunTemplateId, "run template";
     used by campaign as "campaign" where |id: RunTemplateId| is(Campaign::RunTemplateId, id),
         run_template as "run template" where |id: RunTemplateId| is(Column::BaseId, id),
@@ -258,7 +258,7 @@ pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Resu
         other => other?,
     };
     judge(tx, &row, fields).await?;
-    tx.set_result(row.id);
+    created(tx, viewer, &row);
     Ok(row)
 }
 
@@ -315,7 +315,7 @@ pub(crate) async fn update_in(
     if let Some(overrides) = &fields.overrides {
         row.overrides.set_if_not_equals(overrides.clone());
     }
-    let row = save(tx, row, revision).await?;
+    let row = save(tx, viewer, row, revision).await?;
     judge(tx, &row, fields).await?;
     Ok(row)
 }

@@ -4,7 +4,7 @@ use entity::campaign::CampaignTransition;
 use entity::id::CampaignId;
 use entity::schedule::EndReason;
 use entity::{RunStatus, RunType, StateMachine, run};
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder};
 
 use super::schedule_end;
 use crate::domain::plan::campaign::{self as campaigns, transition};
@@ -40,4 +40,21 @@ async fn has_open_runs(tx: &Tx, id: CampaignId) -> Result<bool> {
         .filter(run::COLUMN.run_type.ne(RunType::TestRun))
         .filter(run::COLUMN.status.is_in([RunStatus::Queued, RunStatus::InProgress, RunStatus::Paused]));
     Ok(open.one(tx.db()).await?.is_some())
+}
+
+/// Applies what the campaign's other runs decided, once a run that was open beside them is cancelled.
+pub(crate) async fn follow_others(tx: &Tx, cancelled: &run::Model) -> Result<()> {
+    let (Some(id), Some(since)) = (cancelled.campaign_id, cancelled.queued_at) else { return Ok(()) };
+    let last = run::Entity::find()
+        .filter(run::COLUMN.campaign_id.eq(id))
+        .filter(run::COLUMN.run_type.ne(RunType::TestRun))
+        .filter(run::COLUMN.status.is_in([RunStatus::Completed, RunStatus::Failed]))
+        .filter(run::COLUMN.ended_at.gte(since))
+        .order_by_desc(run::COLUMN.ended_at);
+    let act = match last.one(tx.db()).await?.map(|run| run.status) {
+        Some(RunStatus::Failed) => CampaignTransition::Fail,
+        Some(_) => CampaignTransition::Complete,
+        None => return Ok(()),
+    };
+    follow_run(tx, &Viewer::engine(cancelled.org_id), id, act).await
 }

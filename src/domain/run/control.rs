@@ -8,7 +8,7 @@ use entity::sweep::SweepKind;
 use entity::{RunStatus, campaign};
 use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, Set};
 
-use super::{advance, apply_transition, must_lock, next_status, occurrence, phase, sweep_queue};
+use super::{advance, apply_transition, campaign_status, must_lock, next_status, occurrence, phase, sweep_queue};
 use crate::kernel::db::{Tx, WriteContext};
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::validate;
@@ -107,6 +107,7 @@ async fn cancel_one(tx: &Tx, viewer: &Viewer, run: Model, reason: Option<&str>) 
         }
         RunStatus::Scheduled | RunStatus::Queued | RunStatus::Completed | RunStatus::Cancelled | RunStatus::Failed => {}
     }
+    campaign_status::follow_others(tx, &run).await?;
     Ok(run)
 }
 

@@ -8,7 +8,7 @@ use entity::id::{AgentId, MemberId};
 use entity::step::{self, Executor};
 use entity::{agent, member};
 use sea_orm::sea_query::{Expr, ExprTrait, Query};
-use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QuerySelect};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -59,14 +59,18 @@ impl ExecutorIds {
         if !left.agents.is_empty() {
             let select = agent::Entity::find().filter(agent::COLUMN.org_id.eq(viewer.org_id));
             let ids = left.agents.values().copied();
-            let select = select.filter(any_of(tx.dialect(), agent::COLUMN.id, ids)).lock_shared();
+            let select =
+                select.filter(any_of(tx.dialect(), agent::COLUMN.id, ids)).order_by_asc(agent::COLUMN.id).lock_shared();
             let found: HashSet<AgentId> = select.all(tx.db()).await?.into_iter().map(|row| row.id).collect();
             left.agents.retain(|_, id| found.contains(id));
         }
         if !left.members.is_empty() {
             let select = member::Entity::find().filter(member::COLUMN.org_id.eq(viewer.org_id));
             let ids = left.members.values().copied();
-            let select = select.filter(any_of(tx.dialect(), member::COLUMN.id, ids)).lock_shared();
+            let select = select
+                .filter(any_of(tx.dialect(), member::COLUMN.id, ids))
+                .order_by_asc(member::COLUMN.id)
+                .lock_shared();
             let found: HashSet<MemberId> = select.all(tx.db()).await?.into_iter().map(|row| row.id).collect();
             left.members.retain(|_, id| found.contains(id));
         }

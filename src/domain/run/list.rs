@@ -13,10 +13,11 @@ use crate::kernel::db::Db;
 use crate::kernel::db::batch::any_of;
 use crate::kernel::db::dialect::{self, Dialect};
 use crate::kernel::error::{Refusal, Result};
+use crate::kernel::nested_filter::{self, NestedFilter};
 use crate::kernel::page::{self, Args, Key, Order, Window};
 use crate::kernel::period::DateTimeRange;
+use crate::kernel::validate;
 use crate::kernel::viewer::Viewer;
-use crate::kernel::{limits, validate};
 
 /// Filter for runs. All given conditions must hold. A filter without conditions matches all runs in
 /// lists, but is rejected with BAD_USER_INPUT by mutations, unless it sets `all: true`. At most 100
@@ -128,7 +129,7 @@ fn sorted(
 }
 
 pub(super) fn condition(dialect: Dialect, viewer: &Viewer, filter: &RunFilter) -> Result<Condition> {
-    let met = Reader { dialect, left: limits::FILTER_CONDITIONS }.met(filter, "filter", 0)?;
+    let met = nested_filter::condition(filter, dialect, "filter")?;
     Ok(Condition::all().add(COLUMN.org_id.eq(viewer.org_id)).add(met))
 }
 
@@ -170,42 +171,35 @@ impl RunFilter {
     }
 }
 
-struct Reader {
-    dialect: Dialect,
-    /// Remaining number of nested filters.
-    left: usize,
-}
-
-impl Reader {
-    fn met(&mut self, filter: &RunFilter, path: &str, depth: usize) -> Result<Condition> {
-        let dialect = self.dialect;
-        if filter.all == Some(true) && (RunFilter { all: None, ..filter.clone() }).asks() {
+impl NestedFilter for RunFilter {
+    fn own(&self, dialect: Dialect, path: &str) -> Result<Condition> {
+        if self.all == Some(true) && (RunFilter { all: None, ..self.clone() }).asks() {
             return Err(Refusal::input(&format!("{path}.all"), NOT_ALONE).into());
         }
         let mut all = Condition::all();
-        if let Some(ids) = &filter.ids {
+        if let Some(ids) = &self.ids {
             all = all.add(any_of(dialect, COLUMN.id, validate::ids::<RunId>(ids, path, "ids")?));
         }
-        if let Some(ids) = &filter.campaign_ids {
+        if let Some(ids) = &self.campaign_ids {
             all = all.add(any_of(dialect, COLUMN.campaign_id, validate::ids::<CampaignId>(ids, path, "campaignIds")?));
         }
-        if let Some(ids) = &filter.goal_ids {
+        if let Some(ids) = &self.goal_ids {
             all = all.add(any_of(dialect, Column::GoalId, validate::ids::<GoalId>(ids, path, "goalIds")?));
         }
-        if let Some(ids) = &filter.run_template_ids {
+        if let Some(ids) = &self.run_template_ids {
             let ids = validate::ids::<RunTemplateId>(ids, path, "runTemplateIds")?;
             all = all.add(any_of(dialect, Column::RunTemplateId, ids));
         }
-        if let Some(channels) = &filter.channels {
+        if let Some(channels) = &self.channels {
             all = all.add(any_of(dialect, COLUMN.channel, channels.clone()));
         }
-        if let Some(statuses) = &filter.statuses {
+        if let Some(statuses) = &self.statuses {
             all = all.add(any_of(dialect, COLUMN.status, statuses.clone()));
         }
-        if let Some(types) = &filter.types {
+        if let Some(types) = &self.types {
             all = all.add(any_of(dialect, COLUMN.run_type, types.clone()));
         }
-        if let Some(ids) = &filter.record_ids {
+        if let Some(ids) = &self.record_ids {
             let ids = validate::ids::<RecordId>(ids, path, "recordIds")?;
             let mut with = Query::select();
             with.column(run_record::Column::RunId).from(run_record::Entity).and_where(any_of(
@@ -216,43 +210,24 @@ impl Reader {
             all = all.add(COLUMN.id.in_subquery(with));
         }
         for (name, column, range) in [
-            ("createdAt", Column::CreatedAt, &filter.created_at),
-            ("scheduledFor", Column::ScheduledFor, &filter.scheduled_for),
+            ("createdAt", Column::CreatedAt, &self.created_at),
+            ("scheduledFor", Column::ScheduledFor, &self.scheduled_for),
         ] {
             if let Some(range) = range {
                 all = range.narrow(all, column, &format!("{path}.{name}"))?;
             }
         }
-        if let Some(text) = &filter.search {
+        if let Some(text) = &self.search {
             all = all.add(dialect::search(Expr::col((Entity, Column::Search)), &format!("{path}.search"), text)?);
-        }
-        if let Some(not) = &filter.not {
-            all = all.add(dialect::unmet(self.within(not, &format!("{path}.not"), depth)?));
-        }
-        if let Some(or) = &filter.or {
-            if or.is_empty() {
-                return Err(Refusal::input(&format!("{path}.or"), "must not be empty").into());
-            }
-            let mut any = Condition::any();
-            for (i, one) in or.iter().enumerate() {
-                any = any.add(self.within(one, &format!("{path}.or[{i}]"), depth)?);
-            }
-            all = all.add(any);
         }
         Ok(all)
     }
 
-    fn within(&mut self, filter: &RunFilter, path: &str, depth: usize) -> Result<Condition> {
-        if depth >= limits::FILTER_DEPTH {
-            return Err(Refusal::limit_for_field(
-                path,
-                format!("filters may be nested {} levels deep at most", limits::FILTER_DEPTH),
-            )
-            .into());
-        }
-        self.left = self.left.checked_sub(1).ok_or_else(|| {
-            Refusal::limit_for_field(path, format!("at most {} nested filters", limits::FILTER_CONDITIONS))
-        })?;
-        self.met(filter, path, depth + 1)
+    fn not(&self) -> Option<&Self> {
+        self.not.as_deref()
+    }
+
+    fn or(&self) -> Option<&[Self]> {
+        self.or.as_deref()
     }
 }

@@ -11,7 +11,7 @@ use entity::run_record::{self, Outcome, RecipientReason};
 use entity::step::{self, Executor, StepReason, StepStatus, StepTransition};
 use entity::{RunType, run};
 use sea_orm::sea_query::{Expr, ExprTrait};
-use sea_orm::{ActiveEnum, ColumnTrait, EntityTrait, QueryFilter, QuerySelect};
+use sea_orm::{ActiveEnum, ColumnTrait, EntityTrait, JoinType, QueryFilter, QuerySelect, RelationDef};
 
 use super::step::{Change, ReasonText, SetTransition, record_changes, skip_open};
 use super::sweep::close;
@@ -84,6 +84,10 @@ pub(in crate::domain::run) async fn give_up_hand_overs(
     run: &run::Model,
     steps: &[step::Model],
 ) -> Result<HashSet<StepId>> {
+    // Messages of guided work are handed over by the send queue, which has its own leases.
+    if run.run_type == RunType::Guided {
+        return Ok(HashSet::new());
+    }
     let sends = |step: &&step::Model| !step.outside && matches!(step.kind.as_str(), kind::SEND | kind::EMAIL);
     let waiting: Vec<&step::Model> =
         steps.iter().filter(sends).filter(|step| step.lease_owner.is_none() && step.attempt_count > 0).collect();
@@ -91,20 +95,24 @@ pub(in crate::domain::run) async fn give_up_hand_overs(
         return Ok(HashSet::new());
     }
     let recipients = waiting.iter().filter_map(|step| step.run_record_id);
-    let sending: Vec<(CommunicationId, RunRecordId, StepId)> = ledger::Entity::find()
+    let sending: Vec<(CommunicationId, RunRecordId, StepId, String)> = ledger::Entity::find()
         .select_only()
         .columns([ledger::Column::Id, ledger::Column::RunRecordId, ledger::Column::StepId])
+        .column(step::Column::Kind)
+        .join(JoinType::InnerJoin, written_by())
         .filter(any_of(tx.dialect(), ledger::COLUMN.run_record_id, recipients))
         .filter(ledger::COLUMN.status.eq(CommunicationStatus::Sending))
         .into_tuple()
         .all(tx.db())
         .await?;
-    let is_of =
-        |step: &step::Model, (_, recipient, of): &(CommunicationId, RunRecordId, StepId)| match step.kind.as_str() {
-            kind::EMAIL => step.id == *of,
-            _ => step.run_record_id == Some(*recipient),
-        };
-    let unsure = |message: &&(CommunicationId, _, _)| waiting.iter().any(|step| is_of(step, message));
+    let is_of = |step: &step::Model, (_, recipient, by, of_kind): &(_, RunRecordId, StepId, String)| {
+        match step.kind.as_str() {
+            kind::EMAIL => step.id == *by,
+            // A drafted message; an `email` step sends its own.
+            _ => step.run_record_id == Some(*recipient) && of_kind != kind::EMAIL,
+        }
+    };
+    let unsure = |message: &&(CommunicationId, _, _, _)| waiting.iter().any(|step| is_of(step, message));
     let lost: Vec<CommunicationId> = sending.iter().filter(unsure).map(|message| message.0).collect();
     if lost.is_empty() {
         return Ok(HashSet::new());
@@ -112,6 +120,11 @@ pub(in crate::domain::run) async fn give_up_hand_overs(
     communication::mark_unknown(tx, viewer, run, any_of(tx.dialect(), ledger::COLUMN.id, lost)).await?;
     let of_some = |step: &&&step::Model| sending.iter().any(|message| is_of(step, message));
     Ok(waiting.iter().filter(of_some).map(|step| step.id).collect())
+}
+
+/// The join of a message with the step that wrote it.
+fn written_by() -> RelationDef {
+    ledger::Entity::belongs_to(step::Entity).from(ledger::Column::StepId).to(step::Column::Id).into()
 }
 
 /// Lets a person resolve the outcome of steps' messages, as if each step had been claimed once more.

@@ -87,7 +87,8 @@ pub async fn chunk(db: &WriteContext, sweep: &Model) -> Result<()> {
         if sweep_queue::save_position(tx, fresh, last).await? {
             return Ok(());
         }
-        if sweep.kind == SweepKind::Audience {
+        // A cancelled run may be repeated for those whom it had not added.
+        if sweep.kind == SweepKind::Audience && !is_stopped {
             kept::forget(tx, run.id.0).await?;
         }
         match (sweep.task_id, sweep.kind) {

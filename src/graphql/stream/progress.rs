@@ -47,7 +47,8 @@ pub(super) async fn follow(
     // A run that has ended emits nothing after its last event: end instead of waiting.
     if !at_once && !run.status.is_open() {
         let selector = EventSelector { runs: Some(vec![id]), ..EventSelector::default() };
-        follower.over = log::page(&follower.db, &follower.viewer, &selector, position, 1).await?.0.is_empty();
+        let next = log::LogRange::first(1, position);
+        follower.over = log::page(&follower.db, &follower.viewer, &selector, next).await?.0.is_empty();
     }
     Ok(stream::unfold(follower, |mut follower| async move {
         let item = follower.next().await?;

@@ -59,6 +59,8 @@ pub const NOUNS: &[&str] = &[
 /// The kinds of events that Sortie writes. Every noun that can be deleted has `noun.deleted`, too.
 pub const KINDS: &[&str] = &[
     "activity.recorded",
+    "agent.created",
+    "agent.updated",
     "api_key.created",
     "api_key.revoked",
     "campaign.approved",
@@ -88,9 +90,15 @@ pub const KINDS: &[&str] = &[
     "follow_up.created",
     "follow_up.overdue",
     "follow_up.reopened",
+    "goal.created",
+    "goal.updated",
     "meeting.booked",
     "meeting.cancelled",
     "meeting.moved",
+    "member.created",
+    "member.updated",
+    "message_template.created",
+    "message_template.updated",
     "phase.completed",
     "phase.failed",
     "phase.reset",
@@ -101,6 +109,8 @@ pub const KINDS: &[&str] = &[
     "record.unsubscribed",
     "record.updated",
     "reply.received",
+    "reviewer.created",
+    "reviewer.updated",
     "run.cancelled",
     "run.completed",
     "run.created",
@@ -112,6 +122,8 @@ pub const KINDS: &[&str] = &[
     "run.scheduled",
     "run.started",
     "run.updated",
+    "run_template.created",
+    "run_template.updated",
     "schedule.created",
     "schedule.ended",
     "schedule.fired",
@@ -120,6 +132,8 @@ pub const KINDS: &[&str] = &[
     "schedule.resumed",
     "schedule.skipped",
     "schedule.updated",
+    "segment.created",
+    "segment.updated",
     "sortie.demo_made",
     "stage.set",
     "step.approval_given",
@@ -146,6 +160,8 @@ pub const KINDS: &[&str] = &[
     "task.skipped",
     "task.started",
     "task.steps_created",
+    "writer.created",
+    "writer.updated",
 ];
 
 /// The event kind's second part when an object is deleted.
@@ -154,10 +170,39 @@ const DELETED: &str = "deleted";
 /// True if events of this kind can occur: one of ours, or one that clients may raise.
 pub fn may_come(kind: &str) -> bool {
     match kind.split_once('.') {
+        _ if kind.contains('*') => false,
         Some((noun, what)) if NOUNS.contains(&noun) => what == DELETED || KINDS.contains(&kind),
         Some((noun, what)) => !noun.is_empty() && !what.is_empty(),
         None => false,
     }
+}
+
+/// The given kinds, with all of a noun's in place of `noun.*`. Errors: BAD_USER_INPUT for one that
+/// cannot occur, and for `*` of a noun whose events clients raise: their kinds are not known.
+pub fn expanded(field: &str, kinds: &[String]) -> Result<Vec<String>> {
+    let mut all = Vec::new();
+    for kind in kinds {
+        match kind.strip_suffix(".*") {
+            Some(noun) => {
+                let of_noun = of_noun(noun);
+                if of_noun.is_empty() {
+                    return Err(refusal(field, kind).into());
+                }
+                all.extend(of_noun.into_iter().map(str::to_owned));
+                all.push(format!("{noun}.{DELETED}"));
+            }
+            None => all.push(kind.clone()),
+        }
+    }
+    check(field, all.iter())?;
+    all.sort_unstable();
+    all.dedup();
+    Ok(all)
+}
+
+/// The kinds of one of the reserved nouns.
+fn of_noun(noun: &str) -> Vec<&'static str> {
+    KINDS.iter().copied().filter(|known| known.split('.').next() == Some(noun)).collect()
 }
 
 /// Rejects kinds that cannot occur. Errors: BAD_USER_INPUT.
@@ -172,7 +217,7 @@ pub fn check<'a>(field: &str, mut kinds: impl Iterator<Item = &'a String>) -> Re
 /// a kind.
 fn refusal(field: &str, kind: &str) -> Refusal {
     let noun = kind.split('.').next().unwrap_or_default();
-    let of_noun: Vec<&str> = KINDS.iter().copied().filter(|known| known.split('.').next() == Some(noun)).collect();
+    let of_noun = of_noun(noun);
     let hint = match of_noun.is_empty() {
         true => "a kind is a noun and what happened, like step.completed or payment.received".to_owned(),
         false => format!("the kinds of `{noun}` are {}", of_noun.join(", ")),

@@ -17,14 +17,22 @@ use crate::kernel::db::batch::any_of;
 use crate::kernel::error::Result;
 use crate::kernel::viewer::Viewer;
 
-/// Returns those of a batch's messages that another run of their run's family has sent, or may have
-/// sent: from the same step to the same record, or to their address for another record.
+/// A message that another run of the family has sent, or may have sent.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Twin {
+    /// From the same step to the same record, in this run: the step is done.
+    Done(RunId),
+    /// To the same address, for another record.
+    OfAnotherRecord,
+}
+
+/// Returns those of a batch's messages that have a twin.
 pub(super) async fn written(
     tx: &Tx,
     running: &[run::Model],
     messages: &[communication::Model],
-) -> Result<HashSet<CommunicationId>> {
-    let mut found = HashSet::new();
+) -> Result<HashMap<CommunicationId, Twin>> {
+    let mut found = HashMap::new();
     for run in with_repeats(tx, running).await? {
         let mine = || messages.iter().filter(|message| message.run_id == run.id && !message.test && !message.is_repeat);
         let addresses: Vec<String> = mine().map(|message| key(&message.to_address)).collect();
@@ -32,18 +40,19 @@ pub(super) async fn written(
         let family = Family::of(tx.db(), &Viewer::engine(run.org_id), run).await?;
         let others = family.written_by_others(tx.db(), run.id, &addresses, &records).await?;
         let keys =
-            step_keys(tx, mine().map(|message| message.step_id).chain(others.iter().map(|other| other.1))).await?;
-        let is_twin = |message: &communication::Model,
-                       (record_id, step_id, to): &(Option<RecordId>, StepId, String)| {
-            if *record_id == message.record_id {
-                keys.get(step_id) == keys.get(&message.step_id)
-            } else {
-                key(to) == key(&message.to_address)
+            step_keys(tx, mine().map(|message| message.step_id).chain(others.iter().map(|other| other.2))).await?;
+        for message in mine() {
+            let is_same = |record_id: Option<RecordId>| record_id == message.record_id;
+            let done = others.iter().find(|(_, record_id, step_id, _)| {
+                is_same(*record_id) && keys.get(step_id) == keys.get(&message.step_id)
+            });
+            let has_address = |to: &str| key(to) == key(&message.to_address);
+            if let Some((by, ..)) = done {
+                found.insert(message.id, Twin::Done(*by));
+            } else if others.iter().any(|(_, record_id, _, to)| !is_same(*record_id) && has_address(to)) {
+                found.insert(message.id, Twin::OfAnotherRecord);
             }
-        };
-        found.extend(
-            mine().filter(|message| others.iter().any(|other| is_twin(message, other))).map(|message| message.id),
-        );
+        }
     }
     Ok(found)
 }

@@ -14,7 +14,8 @@ use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{ActiveEnum, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use uuid::Uuid;
 
-use super::{LeasedMessage, MessageLookup, elsewhere, lease, meeting_turns, readdress};
+use super::elsewhere::{self, Twin};
+use super::{LeasedMessage, MessageLookup, lease, meeting_turns, readdress};
 use crate::channel::{Mail, pause};
 use crate::domain::audience::record::unsubscribe;
 use crate::domain::audience::suppression;
@@ -33,6 +34,8 @@ pub(super) struct Reservation {
     pub(super) all: Vec<communication::Model>,
     /// The reasons of suppressed messages, by their key.
     pub(super) suppressed: HashMap<Uuid, String>,
+    /// The runs that have sent messages in place of this one, by the messages' keys, in words.
+    pub(super) carried: HashMap<Uuid, String>,
     /// The time of the next try for messages that are postponed.
     pub(super) again_at: DateTime<Utc>,
     /// True if the channel has refused something since it last accepted a message.
@@ -113,11 +116,19 @@ async fn reserve_in(
         waiting.into_iter().partition(|message| stopped.contains(&message.step_id));
     all.extend(stopped);
     let twins = Box::pin(elsewhere::written(tx, &running, &waiting)).await?;
-    let (twins, waiting): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|message| twins.contains(&message.id));
-    for run in running.iter().filter(|_| !twins.is_empty()) {
-        let why = "another run of the same audience has written to its recipient";
-        let of_run = twins.iter().filter(|message| message.run_id == run.id);
-        let cancelled: Vec<_> = of_run.map(|message| (message, RecipientReason::DuplicateAddress, why)).collect();
+    let (stopped, waiting): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|message| twins.contains_key(&message.id));
+    let mut carried = HashMap::new();
+    for run in running.iter().filter(|_| !stopped.is_empty()) {
+        let mut cancelled = Vec::new();
+        for message in stopped.iter().filter(|message| message.run_id == run.id) {
+            if let Some(Twin::Done(other)) = twins.get(&message.id) {
+                carried.insert(by.key(message), format!("done in {other}"));
+                cancelled.push((message, RecipientReason::Other, "another run of the same audience has sent it"));
+            } else {
+                let why = "another run of the same audience has written to its address";
+                cancelled.push((message, RecipientReason::DuplicateAddress, why));
+            }
+        }
         all.extend(Box::pin(readdress::cancel(tx, run, &cancelled)).await?);
     }
     // An address that is added to the suppression list from here on counts as added after the
@@ -151,7 +162,7 @@ async fn reserve_in(
     all.extend(held_back);
     let suppressed =
         never.into_iter().filter_map(|row| reasons.get(&row.id).cloned().map(|why| (by.key(&row), why))).collect();
-    Ok(Reservation { held, all, suppressed, again_at, refusing, last_time, behind })
+    Ok(Reservation { held, all, suppressed, carried, again_at, refusing, last_time, behind })
 }
 
 /// Steps that an event interrupted after they were claimed: a message drafted since then is not

@@ -112,8 +112,10 @@ both! {
             EventSelector { steps: Some(vec![steps["id"].as_str().unwrap().parse().unwrap()]), ..EventSelector::default() },
             EventSelector { records: Some(vec![record]), ..EventSelector::default() },
         ] {
-            let plan = sortie::kernel::event::plan(&world.db, &world.viewer, &which).await.unwrap();
-            assert!(plan.contains("event_by_step") || plan.contains("event_by_record"), "{kind:?} {which:?}: {plan}");
+            for from_end in [false, true] {
+                let plan = sortie::kernel::event::plan(&world.db, &world.viewer, &which, from_end).await.unwrap();
+                assert!(plan.contains("event_by_step") || plan.contains("event_by_record"), "{kind:?} {which:?}: {plan}");
+            }
         }
         world.end().await;
     }

@@ -3,7 +3,7 @@
 use entity::id::*;
 use entity::kept_record::{COLUMN, Column, Entity};
 use entity::record;
-use sea_orm::sea_query::{Expr, Query, SelectStatement};
+use sea_orm::sea_query::{Expr, ExprTrait, Query, SelectStatement};
 use sea_orm::{ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter};
 use uuid::Uuid;
 
@@ -31,6 +31,23 @@ pub(crate) async fn has_any(tx: &Tx, owner: Uuid) -> Result<bool> {
 pub(crate) fn ids(owner: Uuid) -> SelectStatement {
     let mut kept = Query::select();
     kept.column(Column::RecordId).from(Entity).and_where(COLUMN.owner_id.eq(owner));
+    kept
+}
+
+/// Condition on a record: a process keeps it.
+pub(crate) fn is_kept(owner: Uuid) -> Expr {
+    let mut kept = Query::select();
+    kept.expr(Expr::val(1))
+        .from(Entity)
+        .and_where(COLUMN.owner_id.eq(owner))
+        .and_where(Expr::col((Entity, Column::RecordId)).equals((record::Entity, record::Column::Id)));
+    Expr::exists(kept)
+}
+
+/// Subquery: a process keeps records.
+pub(crate) fn any(owner: Uuid) -> SelectStatement {
+    let mut kept = Query::select();
+    kept.expr(Expr::val(1)).from(Entity).and_where(COLUMN.owner_id.eq(owner));
     kept
 }
 

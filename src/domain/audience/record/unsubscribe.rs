@@ -48,14 +48,14 @@ pub async fn unsubscribe(
         return Ok(BulkUnsubscribe { count: Entity::find().filter(condition).count(db.read()).await? });
     }
     transact!(db, |tx| {
-        // Reservations in progress commit first; every later one sees the sweep.
-        suppression::lock_exclusive(tx, viewer.org_id).await?;
         let id = SweepId::new();
         // Kept, because a record may meet the filter no more before the sweep reaches it.
         let count = kept::keep(tx, id.0, viewer.org_id, condition.clone()).await?;
         if count == 0 {
             return Ok(BulkUnsubscribe { count });
         }
+        // Reservations in progress commit first; every later one sees the sweep.
+        suppression::lock_exclusive(tx, viewer.org_id).await?;
         let row = sweeps::ActiveModel {
             id: Set(id),
             org_id: Set(viewer.org_id),
@@ -110,7 +110,7 @@ pub(crate) async fn write_chunk(tx: &Tx, viewer: &Viewer, sweep: &sweeps::Model,
 
 fn condition(dialect: Dialect, sweep: &sweeps::Model) -> Result<Condition> {
     let Some(stored) = &sweep.detail else {
-        let kept = Condition::all().add(COLUMN.id.in_subquery(kept::ids(sweep.id.0)));
+        let kept = Condition::all().add(kept::is_kept(sweep.id.0));
         return Ok(subscribed(sweep.org_id, kept));
     };
     // A sweep that was begun before its records were kept. Records created after the request are not

@@ -13,14 +13,15 @@ use crate::kernel::db::Db;
 use crate::kernel::db::batch::any_of;
 use crate::kernel::db::dialect::{self, Dialect};
 use crate::kernel::error::{Refusal, Result};
+use crate::kernel::nested_filter::{self, NestedFilter};
 use crate::kernel::page::{self, Args, Key, Window};
 use crate::kernel::period::DateTimeRange;
 use crate::kernel::validate;
 use crate::kernel::viewer::Viewer;
 
 /// Filter over campaigns; all given conditions must hold. A null condition is none; a list without
-/// values matches no campaign. At most 500 ids in each list; beyond that it is rejected with
-/// LIMIT_EXCEEDED. Ids of another type are rejected with BAD_USER_INPUT; ids of objects that do not
+/// values matches no campaign. At most 500 ids in each list, and at most 100 nested filters, 8 levels
+/// deep; beyond that it is rejected with LIMIT_EXCEEDED. Ids of another type are rejected with BAD_USER_INPUT; ids of objects that do not
 /// exist match no campaign.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, InputObject)]
 #[graphql(name = "CampaignFilter")]
@@ -43,6 +44,9 @@ pub struct Filter {
     /// Only campaigns with one of these message templates.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message_template_ids: Option<Vec<ID>>,
+    /// Only campaigns for a single record, which is one of these.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub record_ids: Option<Vec<ID>>,
     /// Only campaigns with one of these statuses.
     pub statuses: Option<Vec<CampaignStatus>>,
     /// Only campaigns with one of these channels.
@@ -58,6 +62,12 @@ pub struct Filter {
     /// Text to find in name or description, at most 1,000 characters. Case and Unicode
     /// normalization form are ignored.
     pub search: Option<String>,
+    /// Condition that must not hold.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not: Option<Box<Filter>>,
+    /// Conditions of which at least one must hold.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub or: Option<Vec<Filter>>,
 }
 
 /// Sort key of campaigns.
@@ -101,35 +111,50 @@ pub async fn count(db: &Db, viewer: &Viewer, filter: &Filter) -> Result<u64> {
 }
 
 fn select(dialect: Dialect, viewer: &Viewer, filter: &Filter) -> Result<Select<Entity>> {
-    let mut all = Condition::all()
-        .add(COLUMN.org_id.eq(viewer.org_id))
-        .add_option(listed::<CampaignId>(dialect, Column::Id, &filter.ids, "ids")?)
-        .add_option(listed::<GoalId>(dialect, Column::GoalId, &filter.goal_ids, "goalIds")?)
-        .add_option(listed::<SegmentId>(dialect, Column::SegmentId, &filter.segment_ids, "segmentIds")?)
-        .add_option(listed::<WriterId>(dialect, Column::WriterId, &filter.writer_ids, "writerIds")?)
-        .add_option(listed::<ReviewerId>(dialect, Column::ReviewerId, &filter.reviewer_ids, "reviewerIds")?);
-    let (column, given) = (Column::MessageTemplateId, &filter.message_template_ids);
-    all = all.add_option(listed::<MessageTemplateId>(dialect, column, given, "messageTemplateIds")?);
-    if let Some(statuses) = &filter.statuses {
-        all = all.add(any_of(dialect, COLUMN.status, statuses.clone()));
-    }
-    if let Some(channels) = &filter.channels {
-        all = all.add(any_of(dialect, COLUMN.channel, channels.clone()));
-    }
-    for (name, column, range) in
-        [("createdAt", Column::CreatedAt, &filter.created_at), ("updatedAt", Column::UpdatedAt, &filter.updated_at)]
-    {
-        let Some(range) = range else { continue };
-        let path = format!("filter.{name}");
-        if !range.has_end() {
-            return Err(Refusal::input(&path, NO_VALUE).into());
+    let met = nested_filter::condition(filter, dialect, "filter")?;
+    Ok(Entity::find().filter(Condition::all().add(COLUMN.org_id.eq(viewer.org_id)).add(met)))
+}
+
+impl NestedFilter for Filter {
+    fn own(&self, dialect: Dialect, path: &str) -> Result<Condition> {
+        let mut all = Condition::all()
+            .add_option(listed::<CampaignId>(dialect, Column::Id, &self.ids, path, "ids")?)
+            .add_option(listed::<GoalId>(dialect, Column::GoalId, &self.goal_ids, path, "goalIds")?)
+            .add_option(listed::<SegmentId>(dialect, Column::SegmentId, &self.segment_ids, path, "segmentIds")?)
+            .add_option(listed::<WriterId>(dialect, Column::WriterId, &self.writer_ids, path, "writerIds")?)
+            .add_option(listed::<ReviewerId>(dialect, Column::ReviewerId, &self.reviewer_ids, path, "reviewerIds")?)
+            .add_option(listed::<RecordId>(dialect, Column::RecordId, &self.record_ids, path, "recordIds")?);
+        let (column, given) = (Column::MessageTemplateId, &self.message_template_ids);
+        all = all.add_option(listed::<MessageTemplateId>(dialect, column, given, path, "messageTemplateIds")?);
+        if let Some(statuses) = &self.statuses {
+            all = all.add(any_of(dialect, COLUMN.status, statuses.clone()));
         }
-        all = range.narrow(all, column, &path)?;
+        if let Some(channels) = &self.channels {
+            all = all.add(any_of(dialect, COLUMN.channel, channels.clone()));
+        }
+        for (name, column, range) in
+            [("createdAt", Column::CreatedAt, &self.created_at), ("updatedAt", Column::UpdatedAt, &self.updated_at)]
+        {
+            let Some(range) = range else { continue };
+            let path = format!("{path}.{name}");
+            if !range.has_end() {
+                return Err(Refusal::input(&path, NO_VALUE).into());
+            }
+            all = range.narrow(all, column, &path)?;
+        }
+        if let Some(text) = &self.search {
+            all = all.add(dialect::search(Expr::col((Entity, Column::Search)), &format!("{path}.search"), text)?);
+        }
+        Ok(all)
     }
-    if let Some(text) = &filter.search {
-        all = all.add(dialect::search(Expr::col((Entity, Column::Search)), "filter.search", text)?);
+
+    fn not(&self) -> Option<&Self> {
+        self.not.as_deref()
     }
-    Ok(Entity::find().filter(all))
+
+    fn or(&self) -> Option<&[Self]> {
+        self.or.as_deref()
+    }
 }
 
 /// The condition that a column has one of the given ids; none if no list is given.
@@ -137,8 +162,9 @@ fn listed<I: Id + Into<Value>>(
     dialect: Dialect,
     column: Column,
     given: &Option<Vec<ID>>,
+    path: &str,
     field: &str,
 ) -> Result<Option<Expr>> {
     let Some(given) = given else { return Ok(None) };
-    Ok(Some(any_of(dialect, column, validate::ids::<I>(given, "filter", field)?)))
+    Ok(Some(any_of(dialect, column, validate::ids::<I>(given, path, field)?)))
 }

@@ -183,6 +183,7 @@ pub async fn pass_with_preflight(
             let campaign = must_lock(tx, viewer, id, seen.revision).await?;
             let parts = CampaignParts::of(tx.db(), viewer, campaign).await?;
             if parts.revisions() != revisions {
+                tx.discard();
                 return Ok(None);
             }
             if act == CampaignTransition::Approve {

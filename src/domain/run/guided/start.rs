@@ -352,7 +352,8 @@ async fn guided_snapshot(tx: &Tx, viewer: &Viewer, start: &Start) -> Result<Guid
         return Err(Refusal::not_found("record", id).into());
     }
     if let Some(id) = start.assignee {
-        crate::domain::people::member::must_find(tx.db(), viewer, id).await?;
+        // Locked, so that the member can't be deleted meanwhile.
+        crate::domain::people::member::must_lock(tx, viewer, id, None).await?;
     }
     Ok(GuidedSnapshot { linked: start.linked.clone(), assignee: start.assignee })
 }

@@ -1,6 +1,8 @@
 //! Claims steps and settles their results, for the engine's own workers and for external ones. Each
 //! claim and each settle is one guarded statement for many steps.
 
+use std::sync::LazyLock;
+
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -139,6 +141,9 @@ pub(crate) enum LeaseEnd<'a> {
     Failed(&'a str, bool, Option<std::time::Duration>),
 }
 
+/// The result of a step that another run has done.
+static DONE: LazyLock<Value> = LazyLock::new(|| json!({}));
+
 /// Error text of a step whose result can't be stored.
 pub(crate) fn unstorable_error(unstorable: &storable::UnstorableAt) -> String {
     let at = if unstorable.path.is_empty() { String::new() } else { format!(" at {}", unstorable.path) };
@@ -184,6 +189,8 @@ pub(crate) fn row(
                 available = at;
                 (StepTransition::Lapse { retry: true }, None, Some(why))
             }
+            // The result marks it as done: what follows it goes on.
+            LeaseEnd::Skipped(StepReason::CarriedOver, why) => (StepTransition::Skip, Some(&*DONE), Some(why)),
             LeaseEnd::Skipped(_, why) => (StepTransition::Skip, None, Some(why)),
             LeaseEnd::Unknown(why) => (StepTransition::Submit, None, Some(why)),
             LeaseEnd::Failed(why, retryable, after) => {

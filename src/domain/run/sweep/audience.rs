@@ -8,7 +8,7 @@ use entity::run_record::{self, Outcome};
 use entity::step::StepReason;
 use entity::sweep::Model;
 use entity::{record, run};
-use sea_orm::sea_query::{Expr, ExprTrait, Query};
+use sea_orm::sea_query::{Expr, ExprTrait, Query, UnionType};
 use sea_orm::{
     ActiveModelTrait, ColumnTrait, Condition, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, Set,
 };
@@ -119,13 +119,9 @@ fn full_audience(db: &Db, run: &run::Model, instructions: &CampaignSnapshot) -> 
                 .from(entity::segment_record::Entity)
                 .and_where(entity::segment_record::COLUMN.segment_id.eq(segment.id));
             // The list as it was at the launch: kept if it has changed since.
-            let mut has_kept = Query::select();
-            has_kept
-                .expr(Expr::val(1))
-                .from(entity::kept_record::Entity)
-                .and_where(entity::kept_record::COLUMN.owner_id.eq(run.id.0));
-            let on_list = record::COLUMN.id.in_subquery(listed).and(Expr::exists(has_kept).not());
-            scope.add(on_list.or(record::COLUMN.id.in_subquery(kept::ids(run.id.0))))
+            listed.and_where(Expr::exists(kept::any(run.id.0)).not());
+            listed.union(UnionType::All, kept::ids(run.id.0));
+            scope.add(record::COLUMN.id.in_subquery(listed))
         }
         (None, _, Some(id)) => scope.add(record::COLUMN.id.eq(id)),
         (None, _, None) => scope.add(Expr::val(1).eq(0)),

@@ -110,19 +110,24 @@ impl Family {
     }
 
     /// Messages that the family's other runs have sent, or may have sent, to some normalized addresses or
-    /// records: record, step and address. Excludes tests and meetings.
+    /// records: run, record, step and address. Excludes tests and meetings.
     pub(crate) async fn written_by_others(
         &self,
         db: &impl ConnectionTrait,
         run: RunId,
         keys: &[String],
         records: &[RecordId],
-    ) -> Result<Vec<(Option<RecordId>, StepId, String)>> {
+    ) -> Result<Vec<(RunId, Option<RecordId>, StepId, String)>> {
         let to_address = any_of(self.dialect, normalized_address(), keys.iter().cloned());
         let to_record = any_of(self.dialect, communication::COLUMN.record_id, records.iter().copied());
         let found = communication::Entity::find()
             .select_only()
-            .columns([communication::Column::RecordId, communication::Column::StepId, communication::Column::ToAddress])
+            .columns([
+                communication::Column::RunId,
+                communication::Column::RecordId,
+                communication::Column::StepId,
+                communication::Column::ToAddress,
+            ])
             .filter(any_of(self.dialect, communication::COLUMN.run_id, self.others(run).map(|other| other.id)))
             .filter(communication::COLUMN.status.is_in(HANDED_OVER))
             .filter(communication::COLUMN.test.eq(false))

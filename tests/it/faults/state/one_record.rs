@@ -85,6 +85,30 @@ both! {
 }
 
 both! {
+    async fn a_run_that_is_cancelled_leaves_the_decision_to_the_other(kind) {
+        for (verb, wanted) in [("completeStep", "COMPLETED"), ("failStep", "FAILED")] {
+            let world = World::without_server(kind, None).await;
+            let id = campaign(&world).await;
+            let (first, second) = (launch(&world, &id).await, launch(&world, &id).await);
+            end(&world, &first, verb).await;
+            assert_eq!(status(&world, &id).await, "ACTIVE");
+            world.act("cancelRun", "run", json!({ "id": second })).await;
+            assert_eq!(status(&world, &id).await, wanted);
+            world.tick(false).await;
+            world.end().await;
+        }
+        // Alone, a cancelled run decides nothing.
+        let world = World::without_server(kind, None).await;
+        let id = campaign(&world).await;
+        let only = launch(&world, &id).await;
+        world.act("cancelRun", "run", json!({ "id": only })).await;
+        assert_eq!(status(&world, &id).await, "ACTIVE");
+        world.tick(false).await;
+        world.end().await;
+    }
+}
+
+both! {
     async fn a_campaign_with_a_live_schedule_is_completed_and_its_schedule_ends(kind) {
         let world = World::without_server(kind, None).await;
         let plan = world.plan("EMAIL", 1).await;

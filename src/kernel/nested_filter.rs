@@ -1,0 +1,62 @@
+//! Filters with filters nested in them: `not`, and `or`. Their depth and their number are bounded.
+
+use sea_orm::Condition;
+
+use crate::kernel::db::dialect::{self, Dialect};
+use crate::kernel::error::{Refusal, Result};
+use crate::kernel::limits;
+
+/// A filter with filters nested in it.
+pub trait NestedFilter: Sized {
+    /// Its own conditions, without those of nested filters. Errors: BAD_USER_INPUT, LIMIT_EXCEEDED.
+    fn own(&self, dialect: Dialect, path: &str) -> Result<Condition>;
+
+    /// The filter that must not hold.
+    fn not(&self) -> Option<&Self>;
+
+    /// The filters of which at least one must hold.
+    fn or(&self) -> Option<&[Self]>;
+}
+
+/// Returns the condition of a filter and all filters nested in it. Errors: BAD_USER_INPUT, also for an
+/// empty `or`; LIMIT_EXCEEDED for too many, or too deeply nested ones.
+pub fn condition<F: NestedFilter>(filter: &F, dialect: Dialect, path: &str) -> Result<Condition> {
+    Reader { dialect, left: limits::FILTER_CONDITIONS }.read(filter, path, 0)
+}
+
+struct Reader {
+    dialect: Dialect,
+    /// Remaining number of nested filters.
+    left: usize,
+}
+
+impl Reader {
+    fn read<F: NestedFilter>(&mut self, filter: &F, path: &str, depth: usize) -> Result<Condition> {
+        let mut all = filter.own(self.dialect, path)?;
+        if let Some(not) = filter.not() {
+            all = all.add(dialect::unmet(self.nested(not, &format!("{path}.not"), depth)?));
+        }
+        if let Some(or) = filter.or() {
+            if or.is_empty() {
+                return Err(Refusal::input(&format!("{path}.or"), "must not be empty").into());
+            }
+            let mut any = Condition::any();
+            for (i, one) in or.iter().enumerate() {
+                any = any.add(self.nested(one, &format!("{path}.or[{i}]"), depth)?);
+            }
+            all = all.add(any);
+        }
+        Ok(all)
+    }
+
+    fn nested<F: NestedFilter>(&mut self, filter: &F, path: &str, depth: usize) -> Result<Condition> {
+        if depth >= limits::FILTER_DEPTH {
+            let message = format!("filters may be nested {} levels deep at most", limits::FILTER_DEPTH);
+            return Err(Refusal::limit_for_field(path, message).into());
+        }
+        self.left = self.left.checked_sub(1).ok_or_else(|| {
+            Refusal::limit_for_field(path, format!("at most {} nested filters", limits::FILTER_CONDITIONS))
+        })?;
+        self.read(filter, path, depth + 1)
+    }
+}
