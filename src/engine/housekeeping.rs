@@ -1,5 +1,5 @@
-//! Deletes expired rows, ends abandoned imports, writes counted rejections to the audit log and
-//! reads the database's clock, at an interval.
+//! Deletes expired rows, ends abandoned imports, writes counted rejections to the audit log, refreshes
+//! the database's statistics and reads its clock, at an interval.
 
 use chrono::{DateTime, Utc};
 
@@ -30,6 +30,9 @@ pub async fn tick(context: &EngineContext, last_seen: Option<DateTime<Utc>>) {
     }
     if let Err(err) = context.db.keep_time().await {
         log_failure!(warn, err, "the database's clock could not be read");
+    }
+    if let Err(err) = context.db.keep_statistics().await {
+        log_failure!(warn, err, "the database's statistics could not be refreshed");
     }
     if let Err(err) = idempotency::expiry::delete_expired(&context.db).await {
         log_failure!(error, err, "expired idempotency keys could not be deleted");

@@ -223,7 +223,8 @@ pub async fn explain(db: &impl ConnectionTrait, select: SelectStatement) -> Resu
     let mut statement = backend.build(&select);
     let (explain, column) = match backend {
         DbBackend::Postgres => ("EXPLAIN", 0),
-        _ => ("EXPLAIN QUERY PLAN", 3),
+        // The statement before it lets the connection notice new statistics, which explaining does not.
+        _ => ("SELECT 1 FROM sqlite_schema LIMIT 0; EXPLAIN QUERY PLAN", 3),
     };
     statement.sql = format!("{explain} {}", statement.sql);
     let mut lines = Vec::new();

@@ -73,6 +73,17 @@ impl Db {
         Ok(())
     }
 
+    /// Refreshes SQLite's statistics of tables that have grown, by samples. Without any it takes every
+    /// index for as selective as the others, and reads a run's steps among all of the org's. Postgres
+    /// does this by itself (autovacuum).
+    pub async fn keep_statistics(&self) -> Result<()> {
+        if self.dialect == Dialect::Sqlite {
+            let sample = "PRAGMA analysis_limit = 1000; PRAGMA optimize = 0x10002;";
+            self.pools.engine.execute_unprepared(sample).await?;
+        }
+        Ok(())
+    }
+
     /// Follows the Postgres server's clock, because nodes judge each other's leases and their
     /// machines' clocks may differ.
     pub async fn keep_time(&self) -> Result<()> {

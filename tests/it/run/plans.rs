@@ -256,3 +256,31 @@ both! {
         world.end().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn housekeeping_gives_sqlite_its_statistics() {
+    let world = World::without_server(Kind::Sqlite, None).await;
+    world.leads(120).await;
+    let look = json!({ "key": "look", "type": "look", "assignedTo": "HUMAN" });
+    let phases = json!([{ "key": "p", "tasks": [{ "key": "t", "fanOut": true, "steps": [look] }] }]);
+    world.apply(&json!({ "runTemplates": [{ "key": "looks", "name": "Looks", "phases": phases }] }).to_string()).await;
+    let segment = world.create("segment", json!({ "name": "All", "filter": { "all": true } })).await;
+    let mut last = String::new();
+    for name in ["a", "b", "c"] {
+        last = world.fly("looks", json!({ "name": name, "segmentId": segment })).await;
+        world.tick(false).await;
+    }
+    let plan = async || {
+        let filter = <sortie::domain::run::step::StepFilter as async_graphql::InputType>::parse(Some(
+            async_graphql::Value::from_json(json!({ "runIds": [last] })).unwrap(),
+        ));
+        let args = Args { first: Some(50), ..Args::default() };
+        let window =
+            sortie::domain::run::step::window(&world.db, &world.viewer, &filter.ok().unwrap(), args, noon()).unwrap();
+        window.plan(world.db.read()).await.unwrap()
+    };
+    assert!(plan().await.contains("step_by_org"), "{}", plan().await);
+    world.db.keep_statistics().await.unwrap();
+    assert!(plan().await.contains("step_by_run"), "{}", plan().await);
+    world.end().await;
+}
