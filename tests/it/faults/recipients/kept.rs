@@ -42,7 +42,7 @@ both! {
         world.ask(update, json!({ "id": segment, "to": [] })).await;
         // The campaign has another audience, and the segment is deleted.
         let other = world.create("segment", json!({ "name": "Other", "recordIds": [ids[3]] })).await;
-        world.force(&format!("UPDATE campaign SET segment_id = (SELECT id FROM segment WHERE name = 'Other')")).await;
+        world.force("UPDATE campaign SET segment_id = (SELECT id FROM segment WHERE name = 'Other')").await;
         world.ask(delete, json!({ "id": segment })).await;
         world.tick(false).await;
         let reached = "SELECT r.external_id FROM run_record p JOIN record r ON r.id = p.record_id ORDER BY r.external_id";
