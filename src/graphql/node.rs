@@ -145,7 +145,7 @@ impl Viewer {
 /// An org: a tenant, to which every object belongs. Its id is `viewer { orgId }`.
 #[derive(SimpleObject)]
 pub struct Org {
-    /// Its name.
+    /// The org's name.
     name: String,
     /// Time of its creation.
     created_at: DateTime<Utc>,

@@ -8,7 +8,7 @@ use crate::kernel::limits;
 
 /// A filter with filters nested in it.
 pub trait NestedFilter: Sized {
-    /// Its own conditions, without those of nested filters. Errors: BAD_USER_INPUT, LIMIT_EXCEEDED.
+    /// The filter's own conditions, without those of nested filters. Errors: BAD_USER_INPUT, LIMIT_EXCEEDED.
     fn own(&self, dialect: Dialect, path: &str) -> Result<Condition>;
 
     /// The filter that must not hold.

@@ -63,12 +63,12 @@ impl Action {
     }
 }
 
-/// What the actions on a run depend on of its campaign.
+/// Facts of a run's campaign that the actions on the run depend on.
 #[derive(Clone, Copy, Debug)]
 pub struct CampaignFacts {
-    /// Its status.
+    /// The campaign's status.
     pub status: CampaignStatus,
-    /// True if it is for a single record: it follows its runs, and goes on if one of them does.
+    /// True if the campaign is for a single record: it follows its runs, and goes on if one of them does.
     pub has_one_record: bool,
 }
 

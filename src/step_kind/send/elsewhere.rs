@@ -20,9 +20,9 @@ use crate::kernel::viewer::Viewer;
 /// A message that another run of the family has sent, or may have sent.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Twin {
-    /// From the same step to the same record, in this run: the step is done.
+    /// The step is done: this run has sent from it to the same record.
     Done(RunId),
-    /// To the same address, for another record.
+    /// The address was written to for another record.
     OfAnotherRecord,
 }
 

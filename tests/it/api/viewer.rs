@@ -1,4 +1,4 @@
-//! What the viewer may do, and the org that it belongs to.
+//! The viewer: its permissions and its org.
 
 use entity::member::Role;
 use serde_json::{Value, json};

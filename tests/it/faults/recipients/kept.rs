@@ -1,4 +1,4 @@
-//! What a process is about is fixed when it begins: the records of a bulk opt-out, the list of a run.
+//! Processes keep what they were begun with: the records of a bulk opt-out, the list of a run.
 
 use serde_json::json;
 
