@@ -45,6 +45,11 @@ async fn has_open_runs(tx: &Tx, id: CampaignId) -> Result<bool> {
 /// Applies what the campaign's other runs decided, once a run that was open beside them is cancelled.
 pub(crate) async fn follow_others(tx: &Tx, cancelled: &run::Model) -> Result<()> {
     let (Some(id), Some(since)) = (cancelled.campaign_id, cancelled.queued_at) else { return Ok(()) };
+    let engine = Viewer::engine(cancelled.org_id);
+    // Other campaigns may have many runs, and many of them may be cancelled at once.
+    if campaigns::must_find(tx.db(), &engine, id).await?.record_id.is_none() {
+        return Ok(());
+    }
     let last = run::Entity::find()
         .filter(run::COLUMN.campaign_id.eq(id))
         .filter(run::COLUMN.run_type.ne(RunType::TestRun))
@@ -56,5 +61,5 @@ pub(crate) async fn follow_others(tx: &Tx, cancelled: &run::Model) -> Result<()>
         Some(_) => CampaignTransition::Complete,
         None => return Ok(()),
     };
-    follow_run(tx, &Viewer::engine(cancelled.org_id), id, act).await
+    follow_run(tx, &engine, id, act).await
 }

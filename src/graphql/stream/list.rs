@@ -199,7 +199,6 @@ impl<N: Noun> Follower<N> {
     /// that it shows when it is answered.
     async fn read(&mut self) -> error::Result<()> {
         let window = self.noun.window(&self.db, &self.viewer)?;
-        let id_of = window.order.id_of;
         let (db, by) = (&self.db, N::status());
         let mut counted = Vec::new();
         if self.counting {
@@ -217,7 +216,7 @@ impl<N: Noun> Follower<N> {
             };
             let page = window.read(db.read()).await?;
             let bytes = cost::current().map_or(0, |request| request.answer_bytes());
-            let hashes = move || page.rows.iter().map(|(_, row)| (id_of(row), hash(row))).collect::<Vec<_>>();
+            let hashes = move || page.rows.iter().map(|(_, row)| (N::id_of(row), hash(row))).collect::<Vec<_>>();
             Ok((large::in_turn(bytes, org_id, hashes).await?, counts))
         })
         .await?;

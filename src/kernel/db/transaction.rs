@@ -176,8 +176,8 @@ impl Tx {
         self.buffer.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).credentials_changed = true;
     }
 
-    /// Rolls back at the end, although the block succeeds: it has found that it must start over, and
-    /// neither the audit nor the idempotency key has anything to record.
+    /// Rolls back at the end, although the block succeeds: it has found that it must start over, or that
+    /// there is nothing to do, and neither the audit nor the idempotency key has anything to record.
     pub(crate) fn discard(&self) {
         self.buffer.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).discarded = true;
     }

@@ -52,6 +52,7 @@ pub async fn unsubscribe(
         // Kept, because a record may meet the filter no more before the sweep reaches it.
         let count = kept::keep(tx, id.0, viewer.org_id, condition.clone()).await?;
         if count == 0 {
+            tx.discard();
             return Ok(BulkUnsubscribe { count });
         }
         // Reservations in progress commit first; every later one sees the sweep.

@@ -21,8 +21,8 @@ use crate::kernel::viewer::Viewer;
 
 /// Filter over campaigns; all given conditions must hold. A null condition is none; a list without
 /// values matches no campaign. At most 500 ids in each list, and at most 100 nested filters, 8 levels
-/// deep; beyond that it is rejected with LIMIT_EXCEEDED. Ids of another type are rejected with BAD_USER_INPUT; ids of objects that do not
-/// exist match no campaign.
+/// deep; beyond that it is rejected with LIMIT_EXCEEDED. Ids of another type are rejected with
+/// BAD_USER_INPUT; ids of objects that do not exist match no campaign.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, InputObject)]
 #[graphql(name = "CampaignFilter")]
 pub struct Filter {
