@@ -12,10 +12,13 @@ use super::step::Step;
 use super::{Actor, db, viewer};
 use crate::domain::message::activity::{self as noun, Filter};
 use crate::graphql::counted::Counted;
+use crate::graphql::selection::RowFields;
 use crate::kernel::page::Args;
 
 /// An action that a person took within a step of guided work, or a call made in a campaign's run.
 pub struct Activity(pub entity::activity::Model);
+
+impl RowFields for Activity {}
 
 /// An action that a person took within a step of guided work, or a call made in a campaign's run.
 #[Object]

@@ -11,11 +11,14 @@ use super::viewer;
 use crate::domain::plan::agent as noun;
 use crate::graphql::counted::Counted;
 use crate::graphql::record::given;
+use crate::graphql::selection::RowFields;
 use crate::kernel::validate;
 
 /// A worker that claims steps: an external program, or the built-in agent, which calls a language
 /// model.
 pub struct Agent(pub entity::agent::Model);
+
+impl RowFields for Agent {}
 
 /// A worker that claims steps: an external program, or the built-in agent, which calls a language
 /// model.

@@ -10,10 +10,13 @@ use super::loader::{load, must_load};
 use super::member::Member;
 use super::{Actor, viewer};
 use crate::domain::people::api_key as noun;
+use crate::graphql::selection::RowFields;
 use crate::kernel::validate;
 
 /// A credential for a program. Its secret is returned only once, by `createApiKey`.
 pub struct ApiKey(pub entity::api_key::Model);
+
+impl RowFields for ApiKey {}
 
 /// A credential for a program. Its secret is returned only once, by `createApiKey`.
 #[Object]

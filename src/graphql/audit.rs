@@ -7,10 +7,13 @@ use entity::AuditOutcome;
 use super::list::{List, Totals, args, list};
 use super::{Actor, db, viewer};
 use crate::graphql::counted::Counted;
+use crate::graphql::selection::RowFields;
 use crate::kernel::audit as noun;
 
 /// A requested mutation, whether it was carried out or rejected.
 pub struct AuditEntry(pub entity::audit::Model);
+
+impl RowFields for AuditEntry {}
 
 /// A requested mutation, whether it was carried out or rejected.
 #[Object]

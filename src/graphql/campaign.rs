@@ -6,7 +6,7 @@ pub mod preview;
 
 use std::sync::Arc;
 
-use async_graphql::{Context, ID, Json, Object, Result};
+use async_graphql::{Context, ID, InputType, Json, Object, Result, Value};
 use chrono::{DateTime, Utc};
 use entity::{CampaignStatus, Channel};
 
@@ -35,10 +35,33 @@ use crate::domain::plan::campaign::transition::Action;
 use crate::domain::plan::campaign_snapshot::CampaignParts;
 use crate::domain::run::list::RunFilter;
 use crate::graphql::counted::Counted;
+use crate::graphql::selection::{RowFields, text};
 
 /// A reusable plan: goal, writer, reviewer, message template, audience and channel. Its executions
 /// are runs.
 pub struct Campaign(pub Arc<entity::campaign::Model>);
+
+impl RowFields for Campaign {
+    fn row_field(&self, name: &str) -> Option<Value> {
+        let row = &self.0;
+        Some(match name {
+            "id" => text(row.id),
+            "name" => row.name.to_value(),
+            "description" => row.description.to_value(),
+            "channel" => row.channel.to_value(),
+            "status" => row.status.to_value(),
+            "active" => (row.status == CampaignStatus::Active).into(),
+            "version" => row.version.to_value(),
+            "rejectedBecause" => row.rejected_because.to_value(),
+            "approvedAt" => row.approved_at.to_value(),
+            "approvedVersion" => row.approved_version.to_value(),
+            "createdAt" => row.created_at.to_value(),
+            "updatedAt" => row.updated_at.to_value(),
+            "revision" => row.revision.to_value(),
+            _ => return None,
+        })
+    }
+}
 
 impl From<entity::campaign::Model> for Campaign {
     fn from(row: entity::campaign::Model) -> Self {

@@ -1,6 +1,6 @@
 //! Communications: messages to records, and the reviewer's decisions on them.
 
-use async_graphql::{Context, ID, InputObject, Object, Result, SimpleObject};
+use async_graphql::{Context, ID, InputObject, InputType, Object, Result, SimpleObject, Value};
 use chrono::{DateTime, Utc};
 use entity::id::CommunicationId;
 use entity::{Channel, CommunicationStatus};
@@ -16,11 +16,35 @@ use crate::domain::message::communication::{self as noun, Filter};
 use crate::domain::run::resolve::{Resolution, resolve};
 use crate::domain::run::review::{Action, Edit, MessageContext, check_allowed, review};
 use crate::graphql::counted::Counted;
+use crate::graphql::selection::{Row, RowFields, text};
 use crate::kernel::page::Args;
 use crate::kernel::validate;
 
 /// One message to one record.
 pub struct Communication(pub entity::communication::Model);
+
+impl RowFields for Communication {
+    fn row_field(&self, name: &str) -> Option<Value> {
+        let row = &self.0;
+        Some(match name {
+            "id" => text(row.id),
+            "channel" => row.channel.to_value(),
+            "toAddress" => row.to_address.to_value(),
+            "toName" => row.to_name.to_value(),
+            "subject" => row.subject.to_value(),
+            "status" => row.status.to_value(),
+            "test" => row.test.to_value(),
+            "messageId" => row.message_id.to_value(),
+            "rejectedBecause" => row.rejected_because.to_value(),
+            "error" => row.error.to_value(),
+            "sentAt" => row.sent_at.to_value(),
+            "calendar" => row.calendar.to_value(),
+            "createdAt" => row.created_at.to_value(),
+            "revision" => row.revision.to_value(),
+            _ => return None,
+        })
+    }
+}
 
 /// One message to one record.
 #[Object]
@@ -31,13 +55,13 @@ impl Communication {
     }
 
     /// The run that it belongs to.
-    async fn run(&self, ctx: &Context<'_>) -> Result<Run> {
-        Ok(must_load(ctx, self.0.run_id).await?.into())
+    async fn run(&self, ctx: &Context<'_>) -> Result<Row<Run>> {
+        Ok(Row(must_load(ctx, self.0.run_id).await?.into()))
     }
 
     /// The record that it is addressed to; null for a test recipient without a sample record.
-    async fn record(&self, ctx: &Context<'_>) -> Result<Option<Record>> {
-        Ok(load(ctx, self.0.record_id).await?.map(Record))
+    async fn record(&self, ctx: &Context<'_>) -> Result<Option<Row<Record>>> {
+        Ok(load(ctx, self.0.record_id).await?.map(Record).map(Row))
     }
 
     /// The channel on which it is sent.

@@ -6,10 +6,11 @@ use std::borrow::Cow;
 use async_graphql::parser::types::{Field, Selection, SelectionSet};
 use async_graphql::registry::{MetaType, Registry};
 use async_graphql::{
-    Context, ContextBase, ContextSelectionSet, OutputType, Positioned, ServerError, ServerResult, Value,
+    ContainerType, Context, ContextBase, ContextSelectionSet, OutputType, Positioned, ServerError, ServerResult, Value,
 };
 
 use super::Error;
+use super::selection::{self, RowFields};
 use crate::kernel::cost::{self, answer};
 use crate::kernel::error::Refusal;
 
@@ -22,7 +23,7 @@ pub struct Node<T>(pub T);
 #[derive(Debug)]
 pub struct Counted<T>(pub T);
 
-impl<T: OutputType> OutputType for Node<T> {
+impl<T: ContainerType + RowFields> OutputType for Node<T> {
     fn type_name() -> Cow<'static, str> {
         T::type_name()
     }
@@ -43,7 +44,7 @@ impl<T: OutputType> OutputType for Node<T> {
         // Before they are resolved: all nodes of a list are in progress at once.
         let fields = fields_of(ctx, &field.node.selection_set.node);
         cost::count_fields(fields).map_err(|refusal| over(refusal, field))?;
-        let value = self.0.resolve(ctx, field).await?;
+        let value = selection::row(ctx, &self.0).await?;
         cost::count_response_bytes(answer::shallow(&value)).map_err(|refusal| over(refusal, field))?;
         Ok(value)
     }

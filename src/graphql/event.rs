@@ -1,10 +1,11 @@
 //! Events: pages of the durable log, with the same cursors as the subscriptions.
 
-use async_graphql::connection::{Connection, Edge};
-use async_graphql::{Context, ID, InputObject, Json, Object, Result, SimpleObject};
+use async_graphql::connection::EmptyFields;
+use async_graphql::{Context, ID, InputObject, InputType, Json, Object, Result, SimpleObject, Value};
 use chrono::{DateTime, Utc};
 
 use super::campaign::Campaign;
+use super::connection::Connection;
 use super::list::args;
 use super::loader::{EventsOf, load, must_load};
 use super::record::Record;
@@ -12,12 +13,31 @@ use super::run::Run;
 use super::step::Step;
 use super::{Actor, db, viewer};
 use crate::graphql::counted::{Counted, Node};
+use crate::graphql::selection::{Row, RowFields, text};
 use crate::kernel::event::{self as noun, EventSelector, Filter, LogRange};
 use crate::kernel::page::{self, Args};
 use crate::kernel::validate;
 
 /// One entry of the durable log.
 pub struct Event(pub entity::event::Model);
+
+impl RowFields for Event {
+    fn row_field(&self, name: &str) -> Option<Value> {
+        let row = &self.0;
+        Some(match name {
+            "cursor" => noun::cursor(row.org_id, row.position).into(),
+            "kind" => row.kind.to_value(),
+            "campaignId" => row.campaign_id.map_or(Value::Null, text),
+            "runId" => row.run_id.map_or(Value::Null, text),
+            "phaseId" => row.phase_id.map_or(Value::Null, text),
+            "taskId" => row.task_id.map_or(Value::Null, text),
+            "stepId" => row.step_id.map_or(Value::Null, text),
+            "recordId" => row.record_id.map_or(Value::Null, text),
+            "at" => row.at.to_value(),
+            _ => return None,
+        })
+    }
+}
 
 /// One entry of the durable log.
 #[Object]
@@ -63,23 +83,23 @@ impl Event {
     }
 
     /// The campaign concerned; null if there is none, or it has been deleted.
-    async fn campaign(&self, ctx: &Context<'_>) -> Result<Option<Campaign>> {
-        Ok(load(ctx, self.0.campaign_id).await?.map(Into::into))
+    async fn campaign(&self, ctx: &Context<'_>) -> Result<Option<Row<Campaign>>> {
+        Ok(load(ctx, self.0.campaign_id).await?.map(Campaign::from).map(Row))
     }
 
     /// The run concerned; null if there is none.
-    async fn run(&self, ctx: &Context<'_>) -> Result<Option<Run>> {
-        Ok(load(ctx, self.0.run_id).await?.map(Into::into))
+    async fn run(&self, ctx: &Context<'_>) -> Result<Option<Row<Run>>> {
+        Ok(load(ctx, self.0.run_id).await?.map(Run::from).map(Row))
     }
 
     /// The step concerned; null if there is none.
-    async fn step(&self, ctx: &Context<'_>) -> Result<Option<Step>> {
-        Ok(load(ctx, self.0.step_id).await?.map(Step))
+    async fn step(&self, ctx: &Context<'_>) -> Result<Option<Row<Step>>> {
+        Ok(load(ctx, self.0.step_id).await?.map(Step).map(Row))
     }
 
     /// The record concerned; null if there is none, or it has been deleted.
-    async fn record(&self, ctx: &Context<'_>) -> Result<Option<Record>> {
-        Ok(load(ctx, self.0.record_id).await?.map(Record))
+    async fn record(&self, ctx: &Context<'_>) -> Result<Option<Row<Record>>> {
+        Ok(load(ctx, self.0.record_id).await?.map(Record).map(Row))
     }
 
     /// The actor that caused it.
@@ -99,7 +119,7 @@ impl Event {
 }
 
 /// A page of the log.
-pub type Events = Connection<String, Node<Event>>;
+pub type Events = Connection<String, Node<Event>, EmptyFields>;
 
 /// Returns one page, oldest first.
 pub(super) async fn events(ctx: &Context<'_>, which: EventSelector, args: Args, alone: bool) -> Result<Events> {
@@ -116,11 +136,8 @@ pub(super) async fn events(ctx: &Context<'_>, which: EventSelector, args: Args, 
         must_load(ctx, EventsOf { which, range }).await?.as_ref().clone()
     };
     let (is_behind, is_before) = if from_end { (more, before.is_some()) } else { (after.is_some(), more) };
-    let mut list = Connection::new(is_behind, is_before);
-    list.edges.extend(
-        events.into_iter().map(|event| Edge::new(noun::cursor(event.org_id, event.position), Node(Event(event)))),
-    );
-    Ok(list)
+    let rows = events.into_iter().map(|event| (noun::cursor(event.org_id, event.position), Node(Event(event))));
+    Ok(Connection { rows: rows.collect(), has_previous: is_behind, has_next: is_before, totals: EmptyFields })
 }
 
 /// Query fields for events.

@@ -14,12 +14,15 @@ use super::run::Run;
 use super::step::Step;
 use super::{Actor, AvailableAction, db, viewer};
 use crate::domain::follow_up::{self as noun, Action, Filter};
+use crate::graphql::selection::RowFields;
 use crate::kernel::page::Args;
 use crate::kernel::validate;
 
 /// A to-do for later, created within a step of guided work, or for a reply to a campaign's message
 /// that no step handles.
 pub struct FollowUp(pub entity::follow_up::Model);
+
+impl RowFields for FollowUp {}
 
 /// A to-do for later, created within a step of guided work, or for a reply to a campaign's message
 /// that no step handles.

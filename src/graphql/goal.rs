@@ -15,10 +15,13 @@ use super::viewer;
 use crate::domain::content::goal as noun;
 use crate::domain::plan::campaign::list::Filter as CampaignFilter;
 use crate::domain::run::list::RunFilter;
+use crate::graphql::selection::RowFields;
 use crate::kernel::validate;
 
 /// The purpose of a campaign; reusable.
 pub struct Goal(pub entity::goal::Model);
+
+impl RowFields for Goal {}
 
 /// The purpose of a campaign; reusable.
 #[Object]

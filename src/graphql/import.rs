@@ -7,10 +7,13 @@ use entity::import::ImportStatus;
 
 use super::{Actor, db, viewer};
 use crate::domain::import::report as noun;
+use crate::graphql::selection::RowFields;
 use crate::kernel::limits;
 
 /// The import of a file of records.
 pub struct Import(pub entity::import::Model);
+
+impl RowFields for Import {}
 
 /// A problem with one line of the file.
 #[derive(SimpleObject)]

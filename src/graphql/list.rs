@@ -3,11 +3,11 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use async_graphql::connection::{Connection, Edge, EmptyFields};
 use async_graphql::{Context, Lookahead, Object, OutputType, Result, SimpleObject, TypeName};
 use entity::id::{CampaignId, MessageTemplateId, RecordId, RunId, ScheduleId, WriterId};
 use entity::{CommunicationStatus, RunStatus};
 
+use super::connection::Connection;
 use super::counted::Node;
 use super::loader::{ByStatus, cloned_result, must_load, nested_count};
 use super::record::timeline::TimelineCount;
@@ -22,7 +22,7 @@ use crate::kernel::limits;
 use crate::kernel::page::{Args, Cursor, Page, Window};
 
 /// A list of objects.
-pub type List<T, C = Totals> = Connection<Cursor, Node<T>, C, EmptyFields>;
+pub type List<T, C = Totals> = Connection<Cursor, Node<T>, C>;
 
 /// Converts a page of rows to a connection.
 pub fn list<M, T: OutputType, C: async_graphql::ObjectType>(
@@ -30,9 +30,8 @@ pub fn list<M, T: OutputType, C: async_graphql::ObjectType>(
     totals: C,
     wrap: impl Fn(M) -> T,
 ) -> List<T, C> {
-    let mut list = Connection::with_additional_fields(page.has_previous, page.has_next, totals);
-    list.edges.extend(page.rows.into_iter().map(|(cursor, row)| Edge::new(cursor, Node(wrap(row)))));
-    list
+    let rows = page.rows.into_iter().map(|(cursor, row)| (cursor, Node(wrap(row)))).collect();
+    Connection { rows, has_previous: page.has_previous, has_next: page.has_next, totals }
 }
 
 /// Returns the selection on a list's nodes, from `nodes` or from `edges`.

@@ -17,10 +17,13 @@ use super::run::Run;
 use super::step::Step;
 use super::{Actor, AvailableAction, db, viewer};
 use crate::domain::meeting::{self as noun, Action, Filter, Time};
+use crate::graphql::selection::RowFields;
 use crate::kernel::validate;
 
 /// An agreed appointment, booked within a step of guided work.
 pub struct Meeting(pub entity::meeting::Model);
+
+impl RowFields for Meeting {}
 
 /// An invited person.
 pub struct Attendee(entity::meeting::Attendee);

@@ -7,10 +7,13 @@ use entity::member::Role;
 use super::record::given;
 use super::viewer;
 use crate::domain::people::member as noun;
+use crate::graphql::selection::RowFields;
 use crate::kernel::validate;
 
 /// A person who belongs to the org.
 pub struct Member(pub entity::member::Model);
+
+impl RowFields for Member {}
 
 /// A person who belongs to the org.
 #[Object]

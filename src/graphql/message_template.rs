@@ -13,10 +13,13 @@ use super::viewer;
 use crate::domain::content::message_template as noun;
 use crate::domain::plan::campaign::list::Filter as CampaignFilter;
 use crate::graphql::counted::Counted;
+use crate::graphql::selection::RowFields;
 use crate::kernel::validate;
 
 /// A subject and body with named placeholders, for one channel, versioned.
 pub struct MessageTemplate(pub entity::message_template::Model);
+
+impl RowFields for MessageTemplate {}
 
 /// A subject and body with named placeholders, for one channel, versioned.
 #[Object]

@@ -13,10 +13,13 @@ use super::{Actor, db, viewer};
 use crate::domain::message::reply::{self as noun, Filter};
 use crate::domain::run::incoming_reply::{self, IncomingReply};
 use crate::graphql::counted::Counted;
+use crate::graphql::selection::RowFields;
 use crate::kernel::validate;
 
 /// An answer to a message, linked to its communication, run and record.
 pub struct Reply(pub entity::reply::Model);
+
+impl RowFields for Reply {}
 
 /// An answer to a message, linked to its communication, run and record.
 #[Object]

@@ -12,10 +12,13 @@ use super::member::Member;
 use super::viewer;
 use crate::domain::content::reviewer as noun;
 use crate::domain::plan::campaign::list::Filter as CampaignFilter;
+use crate::graphql::selection::RowFields;
 use crate::kernel::validate;
 
 /// A person who approves content before it is sent, with a review policy.
 pub struct Reviewer(pub entity::reviewer::Model);
+
+impl RowFields for Reviewer {}
 
 /// A person who approves content before it is sent, with a review policy.
 #[Object]

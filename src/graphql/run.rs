@@ -9,6 +9,7 @@ pub mod launch;
 pub mod list;
 pub mod phase;
 pub mod progress;
+mod row_fields;
 pub mod summary;
 pub mod waiting;
 
@@ -38,6 +39,7 @@ use crate::domain::run::permissions::{Action, CampaignFacts, RunContext, check_a
 use crate::domain::run::step::StepFilter;
 use crate::domain::run::waiting::{WaitContext, reasons};
 use crate::graphql::counted::{self, Counted};
+use crate::graphql::selection::Row;
 use audience::RunRecord;
 pub use instructions::FieldChange;
 use instructions::RunInstructions;
@@ -97,8 +99,8 @@ impl Run {
     }
 
     /// The campaign that it executes; null for guided work.
-    async fn campaign(&self, ctx: &Context<'_>) -> Result<Option<Campaign>> {
-        Ok(self.plan(ctx).await?.map(Campaign))
+    async fn campaign(&self, ctx: &Context<'_>) -> Result<Option<Row<Campaign>>> {
+        Ok(self.plan(ctx).await?.map(Campaign).map(Row))
     }
 
     /// The version of the campaign that it executes; while it is only scheduled, the version at the

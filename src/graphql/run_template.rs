@@ -14,11 +14,14 @@ use crate::domain::content::yaml;
 use crate::domain::plan::run_template::layer::{self, PartOrigin, Resolved};
 use crate::domain::plan::run_template::{self as noun, Chain, Executors, Problem};
 use crate::graphql::counted::Counted;
+use crate::graphql::selection::RowFields;
 use crate::kernel::error::Refusal;
 use crate::kernel::validate;
 
 /// A structure of runs: phases → tasks → steps. Built in, the org's own, or a base with overrides.
 pub struct RunTemplate(pub entity::run_template::Model);
+
+impl RowFields for RunTemplate {}
 
 /// A structure of runs: phases → tasks → steps. Built in, the org's own, or a base with overrides.
 #[Object]

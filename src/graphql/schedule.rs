@@ -27,11 +27,14 @@ use super::run_template::RunTemplate;
 use super::{Actor, db, viewer};
 use crate::domain::plan::schedule::{self as noun, EITHER_DAY, Occurrence, Pattern};
 use crate::domain::run::schedule_change::{Action, check_allowed};
+use crate::graphql::selection::RowFields;
 use crate::kernel::error::Refusal;
 use crate::kernel::{budget, storable, validate};
 
 /// The start times of a campaign's runs or of guided work: once or repeating.
 pub struct Schedule(pub entity::schedule::Model);
+
+impl RowFields for Schedule {}
 
 /// The start times of a campaign's runs or of guided work: once or repeating.
 #[Object]
@@ -175,6 +178,8 @@ impl Schedule {
 
 /// A stretch of occurrences of a schedule that did not start.
 pub struct MissedOccurrences(entity::missed_occurrence::Model);
+
+impl RowFields for MissedOccurrences {}
 
 /// A stretch of occurrences of a schedule that did not start.
 #[Object]

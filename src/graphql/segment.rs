@@ -15,10 +15,13 @@ use crate::domain::audience::record::filter::RecordFilter;
 use crate::domain::audience::segment as noun;
 use crate::domain::plan::campaign::list::Filter as CampaignFilter;
 use crate::graphql::counted::Counted;
+use crate::graphql::selection::RowFields;
 use crate::kernel::validate;
 
 /// A saved audience: a filter over records, or a fixed list.
 pub struct Segment(pub entity::segment::Model);
+
+impl RowFields for Segment {}
 
 /// A saved audience: a filter over records, or a fixed list.
 #[Object]

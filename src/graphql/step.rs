@@ -4,6 +4,7 @@ pub mod act;
 pub mod change;
 pub mod guided;
 pub mod preview;
+mod row_fields;
 
 use async_graphql::{Context, ID, Json, Object, Result};
 use chrono::{DateTime, Utc};
@@ -23,6 +24,7 @@ use super::run::phase::Task;
 use super::{Actor, AvailableAction, db, viewer};
 use crate::domain::run::step::{self as noun, Action, StepFilter};
 use crate::graphql::counted::Counted;
+use crate::graphql::selection::Row;
 use crate::kernel::page::Args;
 use crate::kernel::validate;
 
@@ -204,9 +206,9 @@ impl Step {
     }
 
     /// The run that it belongs to.
-    async fn run(&self, ctx: &Context<'_>) -> Result<Run> {
+    async fn run(&self, ctx: &Context<'_>) -> Result<Row<Run>> {
         reject_workers(viewer(ctx))?;
-        Ok(must_load(ctx, self.0.run_id).await?.into())
+        Ok(Row(must_load(ctx, self.0.run_id).await?.into()))
     }
 
     /// The task that it belongs to.

@@ -7,10 +7,13 @@ use entity::id::SuppressionId;
 
 use super::{Actor, viewer};
 use crate::domain::audience::suppression as noun;
+use crate::graphql::selection::RowFields;
 use crate::kernel::validate;
 
 /// An address to which nothing is sent, on one channel.
 pub struct Suppression(pub entity::suppression::Model);
+
+impl RowFields for Suppression {}
 
 /// An address to which nothing is sent, on one channel.
 #[Object]

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::Actor;
 use crate::graphql::counted::Counted;
+use crate::graphql::selection::RowFields;
 
 /// A version's change to one field.
 #[derive(Deserialize)]
@@ -44,6 +45,8 @@ macro_rules! versions {
     ($($(#[$doc:meta])* $object:ident of $table:ident;)*) => {$(
         $(#[$doc])*
         pub struct $object(pub entity::$table::Model);
+
+        impl RowFields for $object {}
 
         $(#[$doc])*
         #[Object]

@@ -14,10 +14,13 @@ use super::viewer;
 use crate::domain::content::writer as noun;
 use crate::domain::plan::campaign::list::Filter as CampaignFilter;
 use crate::graphql::counted::Counted;
+use crate::graphql::selection::RowFields;
 use crate::kernel::validate;
 
 /// The source of a campaign's content: instructions, and the way of writing.
 pub struct Writer(pub entity::writer::Model);
+
+impl RowFields for Writer {}
 
 /// The source of a campaign's content: instructions, and the way of writing.
 #[Object]

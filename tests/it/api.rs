@@ -11,5 +11,6 @@ mod log;
 mod looking_back;
 mod pages;
 mod schema;
+mod selection;
 mod statements;
 mod viewer;

@@ -5,4 +5,4 @@ mod lists;
 mod operations;
 mod shared;
 mod socket;
-mod strangers;
+pub mod strangers;

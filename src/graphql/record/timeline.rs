@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use async_graphql::connection::{Connection, Edge};
 use async_graphql::{Context, Object, Result, SimpleObject};
 use chrono::{DateTime, Utc};
 use entity::id::*;
@@ -13,15 +12,19 @@ use crate::domain::audience::record::timeline::{Entry, Kind, count, of};
 use crate::graphql::activity::Activity;
 use crate::graphql::batch_loader::Loader;
 use crate::graphql::communication::Communication;
+use crate::graphql::connection::Connection;
 use crate::graphql::counted::Node;
 use crate::graphql::list::{List, Totals};
 use crate::graphql::loader::{Rows, load, must_load};
 use crate::graphql::reply::Reply;
 use crate::graphql::run::Run;
+use crate::graphql::selection::RowFields;
 use crate::kernel::page::{self, Cursor, Key};
 
 /// One entry of a record's timeline. The field for its kind is set, the others are null.
 pub struct TimelineEntry(Entry);
+
+impl RowFields for TimelineEntry {}
 
 /// A change of stage.
 #[derive(SimpleObject)]
@@ -146,10 +149,10 @@ pub(super) async fn timeline(
     };
     let found = must_load(ctx, TimelineOf { record, after, count: many as u64 + 1 }).await?;
     let has_next = found.len() > many;
-    let mut list = Connection::with_additional_fields(after.is_some(), has_next, Totals::Timeline(record));
-    list.edges.extend(found.iter().take(many).map(|entry| {
+    let rows = found.iter().take(many).map(|entry| {
         let cursor = Cursor::new(fingerprint.clone(), Key::Time(entry.at), entry.id);
-        Edge::new(cursor, Node(TimelineEntry(entry.clone())))
-    }));
-    Ok(list)
+        (cursor, Node(TimelineEntry(entry.clone())))
+    });
+    let totals = Totals::Timeline(record);
+    Ok(Connection { rows: rows.collect(), has_previous: after.is_some(), has_next, totals })
 }

@@ -5,16 +5,19 @@ use entity::run_record::{Outcome, RecipientReason};
 
 use crate::graphql::loader::load;
 use crate::graphql::record::Record;
+use crate::graphql::selection::{Row, RowFields};
 
 /// A recipient: one record's entry in a run's audience.
 pub struct RunRecord(pub entity::run_record::Model);
+
+impl RowFields for RunRecord {}
 
 /// A recipient: one record's entry in a run's audience.
 #[Object]
 impl RunRecord {
     /// The record; null for a test recipient without a sample.
-    async fn record(&self, ctx: &Context<'_>) -> Result<Option<Record>> {
-        Ok(load(ctx, self.0.record_id).await?.map(Record))
+    async fn record(&self, ctx: &Context<'_>) -> Result<Option<Row<Record>>> {
+        Ok(load(ctx, self.0.record_id).await?.map(Record).map(Row))
     }
 
     /// Address that its messages go to: the record's address at launch, or its current one if that

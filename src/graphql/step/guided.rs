@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use async_graphql::connection::{Connection, Edge};
 use async_graphql::{Context, ID, Result, SimpleObject};
 use chrono::{DateTime, Utc};
 use entity::step;
@@ -10,6 +9,7 @@ use entity::step;
 use crate::domain::plan::run_template::guided::GuidedConfig;
 use crate::domain::run::guided::suggestions::{self, Draft, Suggestion};
 use crate::domain::run::guided::{self as noun};
+use crate::graphql::connection::Connection;
 use crate::graphql::counted::Node;
 use crate::graphql::list::{List, Totals};
 use crate::graphql::loader::{RecordActionsOfStep, StartedSnapshotOfRun, StepRecordsOfStep, load, must_load};
@@ -143,15 +143,12 @@ pub(super) async fn records(
         }
     };
     let total = found.len();
-    let mut list = Connection::with_additional_fields(from > 0, from + count < total, Totals::Counted(total as u64));
-    list.edges.extend(
-        found
-            .into_iter()
-            .skip(from)
-            .take(count)
-            .map(|record| Edge::new(Cursor::new(fingerprint.clone(), Key::None, record.id.0), Node(Record(record)))),
-    );
-    Ok(Some(list))
+    let rows = found.into_iter().skip(from).take(count).map(|record| {
+        let cursor = Cursor::new(fingerprint.clone(), Key::None, record.id.0);
+        (cursor, Node(Record(record)))
+    });
+    let totals = Totals::Counted(total as u64);
+    Ok(Some(Connection { rows: rows.collect(), has_previous: from > 0, has_next: from + count < total, totals }))
 }
 
 /// Returns a suggestion for each of a step's records, in their order.

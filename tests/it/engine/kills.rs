@@ -32,6 +32,10 @@ fn held(kind: Kind) -> String {
     format!("SELECT {id} || ' ' || attempt_count FROM step WHERE kind = 'send_message' AND lease_owner IS NOT NULL")
 }
 
+/// Open steps that have been claimed at three ends of the server, or more, since they last came to a
+/// result.
+const BLAMED: &str = "SELECT COUNT(*) FROM step WHERE lapse_count >= 3 AND status IN ('QUEUED', 'IN_PROGRESS')";
+
 /// Totals of one long test.
 #[derive(Debug, Default)]
 struct Tally {
@@ -73,6 +77,13 @@ fn went_out(sink: Option<&Sink>, run: &str, to: &str) -> bool {
     sink.is_some_and(|sink| sink.kept().iter().any(|mail| mail.run == run && mail.to == to))
 }
 
+/// What the database says of the addresses that a run has not written to.
+async fn unsent(home: &Home, written: &[(&(String, String), &usize)]) -> Vec<String> {
+    let said = "SELECT CAST(r.email AS text) || ' ' || COALESCE(c.status, '-') || ' ' || COALESCE(c.error, '') || ' ' || COALESCE(CAST(c.sent_at AS text), '') || ' ' || COALESCE(c.message_id, '') FROM record r LEFT JOIN communication c ON c.to_address = r.email";
+    let all = home.texts(said).await;
+    all.into_iter().filter(|line| !written.iter().any(|((_, to), _)| line.starts_with(&format!("{to} ")))).collect()
+}
+
 /// Pushes a run to its end and checks all its results.
 async fn finish(home: &Home, life: Life, run: &str, sink: Option<&Sink>, leads: usize, tally: &mut Tally) -> Life {
     let deadline = Instant::now() + Duration::from_secs(180);
@@ -89,7 +100,7 @@ async fn finish(home: &Home, life: Life, run: &str, sink: Option<&Sink>, leads: 
     tally.runs += 1;
     let messages = sink.map_or_else(|| in_outbox(home), in_sink);
     let mine: Vec<_> = messages.iter().filter(|((of, _), _)| of == run).collect();
-    assert_eq!(mine.len(), leads, "{tally:?}");
+    assert_eq!(mine.len(), leads, "{tally:?}; {:#?}", unsent(home, &mine).await);
     assert!(mine.iter().all(|(_, count)| **count == 1), "somebody got two: {tally:?}");
     let query = "query($id: ID!) { run(id: $id) { outcome records(filter: { outcomes: [SENT] }) { totalCount } progress { counts { total completed } } } }";
     let data = life.ask(query, json!({ "id": run })).await.unwrap();
@@ -119,8 +130,7 @@ async fn random(kind: Kind, sink: Option<Sink>) {
     };
     while !enough(&tally) {
         let run = life.launch(&campaign, &format!("run-{}", tally.runs)).await.unwrap();
-        // Until the run or the planned kills are over; a step fails after its lease has expired
-        // twenty times, so each run gets only a few kills.
+        // Until the run or the planned kills are over.
         let so_far = tally.kills;
         while !enough(&tally) && tally.kills < so_far + 30 {
             let stage = [Stage::Data, Stage::Dot, Stage::Half, Stage::Replied][random.random_range(0..4)];
@@ -138,6 +148,12 @@ async fn random(kind: Kind, sink: Option<Sink>) {
                 if trap.is_some() && Instant::now() > until + Duration::from_secs(5) {
                     trap = None;
                 }
+                tokio::task::yield_now().await;
+            }
+            // A step that the server's end hits five times in a row is set aside for a person, with
+            // POISONED: it is left in peace before that.
+            while status != "COMPLETED" && home.count(BLAMED).await > 0 {
+                status = life.push(&run).await.unwrap();
                 tokio::task::yield_now().await;
             }
             if status == "COMPLETED" {

@@ -2,7 +2,7 @@
 //! or input field that takes an id, tried with the ids of the other org. The response is that for
 //! an id that does not exist, and nothing of the other org appears.
 
-mod schema;
+pub mod schema;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

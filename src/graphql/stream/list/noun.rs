@@ -9,13 +9,14 @@ mod replies;
 mod runs;
 mod steps;
 
-use async_graphql::{Context, ID, ObjectType, OutputType, Result};
+use async_graphql::{ContainerType, Context, ID, ObjectType, Result};
 use entity::event;
 use futures_util::future::BoxFuture;
 use sea_orm::EntityTrait;
 use uuid::Uuid;
 
 use super::change::Counts;
+use crate::graphql::selection::RowFields;
 use crate::kernel::db::Db;
 use crate::kernel::error;
 use crate::kernel::page::Window;
@@ -47,7 +48,7 @@ pub trait Noun: Sized + Send + Sync + 'static {
     /// The table.
     type Entity: EntityTrait<Model: Send + Sync + 'static> + Send + Sync + 'static;
     /// The GraphQL type of a row.
-    type Node: OutputType;
+    type Node: ContainerType + RowFields;
     /// The fields with the totals.
     type Totals: ObjectType + From<Counts>;
     /// Name of the GraphQL type of an item.

@@ -1,0 +1,171 @@
+//! Resolves the fields that a request selects of one object. The library's executor makes a future, a
+//! queue entry and five closures for every field of every type; here all types share one loop, and
+//! what a row already has needs no future.
+
+use std::borrow::Cow;
+use std::fmt::Display;
+
+use async_graphql::parser::types::{Field, Selection, SelectionSet};
+use async_graphql::registry::Registry;
+use async_graphql::{
+    ContainerType, ContextSelectionSet, Name, OutputType, Positioned, ServerError, ServerResult, Value,
+};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+
+/// An object with fields whose values it already has.
+pub trait RowFields {
+    /// The value of a field without arguments, as its resolver returns it; `None` for a field that only
+    /// its resolver knows. `api::selection` compares both.
+    fn row_field(&self, name: &str) -> Option<Value> {
+        let _ = name;
+        None
+    }
+}
+
+/// An id as the value of a field.
+pub(super) fn text(id: impl Display) -> Value {
+    Value::String(id.to_string())
+}
+
+/// A single object, whose fields are resolved by [`object`].
+#[derive(Debug)]
+pub struct Row<T>(pub T);
+
+impl<T: ContainerType + RowFields> OutputType for Row<T> {
+    fn type_name() -> Cow<'static, str> {
+        T::type_name()
+    }
+
+    fn create_type_info(registry: &mut Registry) -> String {
+        T::create_type_info(registry)
+    }
+
+    async fn resolve(&self, ctx: &ContextSelectionSet<'_>, _: &Positioned<Field>) -> ServerResult<Value> {
+        row(ctx, &self.0).await
+    }
+}
+
+/// The value of a selected field.
+pub(super) enum Answer<'a> {
+    /// It is known.
+    Ready(Value),
+    /// Its resolver is asked.
+    Later(BoxFuture<'a, ServerResult<Value>>),
+}
+
+/// Resolves the selected fields of an object: those of its row at once, all others through their
+/// resolvers, together.
+pub(super) async fn row<T: ContainerType + RowFields>(ctx: &ContextSelectionSet<'_>, row: &T) -> ServerResult<Value> {
+    let type_name = row.introspection_type_name();
+    object(ctx, &type_name, &mut |field| match row.row_field(&field.node.name.node) {
+        Some(value) => Answer::Ready(value),
+        None => Answer::Later(
+            async move {
+                let ctx = ctx.with_field(field);
+                Ok(row.resolve_field(&ctx).await?.unwrap_or_default())
+            }
+            .boxed(),
+        ),
+    })
+    .await
+}
+
+/// Resolves the selected fields of an object of this type, in the order of the selection. As in the
+/// library, a field that fails adds its error to the response and is left out; the transport makes a
+/// null of it.
+pub(super) async fn object<'a>(
+    ctx: &'a ContextSelectionSet<'_>,
+    type_name: &str,
+    answer: &mut (dyn FnMut(&'a Positioned<Field>) -> Answer<'a> + Send),
+) -> ServerResult<Value> {
+    let mut fields = Vec::with_capacity(ctx.item.node.items.len());
+    collect(ctx, &ctx.item.node, type_name, &mut fields)?;
+    let mut open = FuturesUnordered::new();
+    let mut values = Vec::with_capacity(fields.len());
+    for (index, field) in fields.iter().enumerate() {
+        let found = if field.node.name.node == "__typename" {
+            Answer::Ready(Value::String(type_name.to_owned()))
+        } else {
+            answer(field)
+        };
+        values.push(match found {
+            Answer::Ready(value) => Some(value),
+            Answer::Later(future) => {
+                open.push(future.map(move |value| (index, value)));
+                None
+            }
+        });
+    }
+    while let Some((index, value)) = open.next().await {
+        match value {
+            Ok(value) => values[index] = Some(value),
+            Err(err) => ctx.add_error(err),
+        }
+    }
+    let mut all = async_graphql::indexmap::IndexMap::with_capacity(fields.len());
+    for (field, value) in fields.iter().zip(values) {
+        if let Some(value) = value {
+            merge(&mut all, field.node.response_key().node.clone(), value);
+        }
+    }
+    Ok(if all.is_empty() { Value::Null } else { Value::Object(all) })
+}
+
+/// Collects the fields of a selection set with those of its fragments that apply to the type.
+fn collect<'a>(
+    ctx: &'a ContextSelectionSet<'_>,
+    set: &'a SelectionSet,
+    type_name: &str,
+    fields: &mut Vec<&'a Positioned<Field>>,
+) -> ServerResult<()> {
+    for selection in &set.items {
+        let (condition, set) = match &selection.node {
+            Selection::Field(field) => {
+                fields.push(field);
+                continue;
+            }
+            Selection::InlineFragment(inline) => (inline.node.type_condition.as_ref(), &inline.node.selection_set.node),
+            Selection::FragmentSpread(spread) => {
+                let name = &spread.node.fragment_name.node;
+                let unknown = || ServerError::new(format!("Unknown fragment {name:?}."), Some(spread.pos));
+                let fragment = ctx.query_env.fragments.get(name).ok_or_else(unknown)?;
+                (Some(&fragment.node.type_condition), &fragment.node.selection_set.node)
+            }
+        };
+        let applies = condition.is_none_or(|condition| {
+            let condition = condition.node.on.node.as_str();
+            let types = &ctx.schema_env.registry.types;
+            condition == type_name || types.get(condition).is_some_and(|of| of.is_possible_type(type_name))
+        });
+        if applies {
+            collect(ctx, set, type_name, fields)?;
+        }
+    }
+    Ok(())
+}
+
+/// Adds a field to the response. One that is selected twice has the fields of both selections.
+fn merge(all: &mut async_graphql::indexmap::IndexMap<Name, Value>, name: Name, value: Value) {
+    match (all.get_mut(&name), value) {
+        (None, value) => {
+            all.insert(name, value);
+        }
+        (Some(Value::Object(known)), Value::Object(more)) => {
+            for (name, value) in more {
+                merge(known, name, value);
+            }
+        }
+        (Some(Value::List(known)), Value::List(more)) => {
+            for (known, more) in known.iter_mut().zip(more) {
+                if let (Value::Object(known), Value::Object(more)) = (known, more) {
+                    for (name, value) in more {
+                        merge(known, name, value);
+                    }
+                }
+            }
+        }
+        (Some(_), _) => {}
+    }
+}
