@@ -291,7 +291,7 @@ pub struct Config {
     /// Lease of a step in seconds, after which other workers may claim it.
     #[arg(long, env = "SORTIE_LEASE_SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=3600))]
     pub lease_seconds: u32,
-    /// Private addresses that steps may call, separated by commas: `10.1.0.0/16`; others are rejected.
+    /// Private networks that steps may call, separated by commas: `10.0.0.0/8`, `10.0.0.7/32`; others are rejected.
     #[arg(long, env = "SORTIE_CALL_PRIVATE", value_delimiter = ',')]
     pub call_private: Vec<ipnet::IpNet>,
     /// A TOML file of secrets that calls of the built-in org's steps may use, `warehouse = "…"` for `{{ secrets.warehouse }}`.

@@ -54,7 +54,7 @@ pub const CHUNK: u64 = 500;
 pub const LISTED: usize = 8;
 /// Maximum size of a GraphQL request's body, in bytes.
 pub const BODY_BYTES: usize = 1024 * 1024;
-/// Maximum size of a request's head, and of the body that is read ahead, in bytes.
+/// Size from which an incomplete request head is rejected, and bound of the body read ahead, in bytes.
 pub const HEAD_BYTES: usize = 32 * 1024;
 /// Time that a peer may leave sent data unacknowledged.
 pub const PEER_GONE: Duration = Duration::from_secs(40);

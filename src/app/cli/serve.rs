@@ -81,7 +81,7 @@ fn welcome(config: &Config, server: &Server, with_demo: bool) {
         None => println!("  Mail       as files in {}", config.outbox().display()),
     }
     if with_demo {
-        println!("\nWatch  \"Slow flight\", one step every second and a half:  http://{at}/graphiql?live");
+        println!("\nWatch  \"Slow flight\", one lead every second and a half:  http://{at}/graphiql?live");
         println!(
             "Start  \"Your own flight\": one click in GraphiQL's tab \"Fly\"; its mails come one by one into the outbox"
         );

@@ -1,4 +1,4 @@
-//! Live parts of the demo: a slow flight with one step every 1.5 seconds, and a flight that the
+//! Live parts of the demo: a slow flight with one lead every 1.5 seconds, and a flight that the
 //! visitor starts.
 //!
 //! Both have a step per lead for an agent, which the demo plays: the pace is a worker's, paused and

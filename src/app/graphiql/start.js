@@ -67,9 +67,10 @@ query Runs {
   }
 }`,
   `# 2. Every change of a step's status, live.
-# The demo's "Slow flight" produces one or
-# two a second. Without the demo, changes
-# appear while a run is in progress.
+# The demo's "Slow flight" produces about
+# three a second, five at a time. Without
+# the demo, changes appear while a run is in
+# progress.
 # GraphiQL ends a subscription when you
 # change the tab. To watch while you work in
 # other tabs, open a second window: the link

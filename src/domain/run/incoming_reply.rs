@@ -166,7 +166,7 @@ async fn by_headers(db: &Db, viewer: &Viewer, incoming: &IncomingReply) -> Resul
             let field = if given.is_some() { "messageId" } else { "references" };
             Err(Refusal::input(
                 field,
-                "must contain a Message-ID, for example <comm_01h455vb4pex5vsknk084sn02q@mail.example>",
+                "must contain a Message-ID, for example <communication_01h455vb4pex5vsknk084sn02q@mail.example>",
             )
             .into())
         }

@@ -21,7 +21,7 @@ pub fn position_of(org_id: OrgId, field: &str, cursor: &str) -> Result<i64> {
     let foreign = || {
         let message =
             "not a cursor of the event log: take that of an event, an edge or `pageInfo.endCursor` of `events`";
-        Refusal::input(field, format!("{message}; leave it out to start from the beginning"))
+        Refusal::input(field, format!("{message}; leave it out if you have none"))
     };
     let text =
         URL_SAFE_NO_PAD.decode(cursor).ok().and_then(|bytes| String::from_utf8(bytes).ok()).ok_or_else(foreign)?;
