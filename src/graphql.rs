@@ -9,6 +9,7 @@ pub mod activity;
 pub mod agent;
 pub mod agent_context;
 pub mod api_key;
+pub mod arguments;
 pub mod audit;
 pub mod batch_loader;
 pub mod batching;
@@ -56,11 +57,12 @@ use crate::kernel::db::{Db, error_codes};
 use crate::kernel::error::{Code, Error, Refusal};
 use crate::kernel::limits;
 use crate::kernel::viewer::Viewer;
+use arguments::Described;
 use batch_loader::Loaders;
 use loader::Rows;
 
 /// Sortie's schema.
-pub type Schema = async_graphql::Schema<Query, Mutation, stream::Subscription>;
+pub type Schema = async_graphql::Schema<Query, Mutation, Described<stream::Subscription>>;
 
 /// Root of all queries.
 // Nested, since one flat merge of all modules exceeds rustc's recursion limit.
@@ -206,8 +208,8 @@ pub fn rules_validator() -> &'static Schema {
     &RULES
 }
 
-fn builder(validation: ValidationMode) -> SchemaBuilder<Query, Mutation, stream::Subscription> {
-    Schema::build(Query::default(), Mutation::default(), stream::Subscription::default())
+fn builder(validation: ValidationMode) -> SchemaBuilder<Query, Mutation, Described<stream::Subscription>> {
+    Schema::build(Query::default(), Mutation::default(), Described::default())
         // Each of hundreds of unknown fields would be compared with all known ones.
         .disable_suggestions()
         .validation_mode(validation)
@@ -217,7 +219,7 @@ fn builder(validation: ValidationMode) -> SchemaBuilder<Query, Mutation, stream:
         .limit_directives(limits::QUERY_DIRECTIVES)
 }
 
-fn with_db(builder: SchemaBuilder<Query, Mutation, stream::Subscription>, db: Option<Arc<Db>>) -> Schema {
+fn with_db(builder: SchemaBuilder<Query, Mutation, Described<stream::Subscription>>, db: Option<Arc<Db>>) -> Schema {
     match db {
         Some(db) => builder.data(db).data(agent_context::Reader::default()).finish(),
         None => builder.finish(),

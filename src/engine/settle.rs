@@ -128,6 +128,7 @@ async fn settle<W: Work>(
             })
             .collect();
         work.record(tx, &run, &settled).await?;
+        runs::step_messages::cancel_unapproved(tx, &run, &snapshot, settled.iter().map(|(step, _)| step)).await?;
         runs::interrupt::settled(tx, &engine, &run, settled.iter().map(|(step, _)| step)).await?;
         if run.status == RunStatus::Cancelled {
             let recipients: Vec<RunRecordId> = settled.iter().filter_map(|(step, _)| step.run_record_id).collect();

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Extension, RawQuery, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use entity::AuditOutcome;
 use entity::member::Role;
@@ -40,13 +40,7 @@ pub async fn records(
     match import(&app, peer, &headers, query.as_deref(), body).await {
         Ok(report) => (StatusCode::OK, [(header::CONTENT_TYPE, "application/json; charset=utf-8")], report.to_string())
             .into_response(),
-        Err(error) => {
-            let mut response = refuse(Type::Graphql, &error);
-            if error.kind == Kind::Busy {
-                response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
-            }
-            response
-        }
+        Err(error) => refuse(Type::Graphql, &error),
     }
 }
 

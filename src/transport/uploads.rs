@@ -27,9 +27,8 @@ impl ImportQuotas {
             (all, limits::IMPORTS, "in total"),
         ] {
             if running >= most {
-                return Err(RequestError::busy(format!(
-                    "at most {most} imports at once {scope}: retry when one has ended"
-                )));
+                let message = format!("at most {most} imports at once {scope}: retry when one has ended");
+                return Err(RequestError::busy(message).retry_after(limits::RETRY_AFTER.as_secs()));
             }
         }
         *open.entry(owner.clone()).or_default() += 1;

@@ -3,7 +3,7 @@
 use async_graphql::InputObject;
 use entity::communication::{self, CommunicationStatus};
 use entity::id::RunRecordId;
-use entity::run_record::{COLUMN, Column, Entity, Outcome};
+use entity::run_record::{COLUMN, Column, Entity, Outcome, RecipientReason};
 use entity::{Channel, RunStatus, id::RunId, record, run, run_record};
 use sea_orm::sea_query::{Expr, ExprTrait, Query};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
@@ -94,7 +94,8 @@ pub(in crate::domain::run) async fn clear_skipped(
 }
 
 /// Clears the outcomes of recipients that a mail goes to now, though they could not be reached
-/// before: the end of their run sets them again. Runs that have ended keep theirs.
+/// before or an event had interrupted them: the end of their run sets them again. Runs that have
+/// ended keep theirs.
 pub(crate) async fn clear_unreached(tx: &Tx, recipients: impl IntoIterator<Item = RunRecordId>) -> Result<()> {
     let recipients: Vec<RunRecordId> = recipients.into_iter().collect();
     if recipients.is_empty() {
@@ -105,12 +106,14 @@ pub(crate) async fn clear_unreached(tx: &Tx, recipients: impl IntoIterator<Item 
         .column(run::Column::Id)
         .from(run::Entity)
         .and_where(run::COLUMN.status.is_in([RunStatus::InProgress, RunStatus::Paused]));
-    let no_address = COLUMN.outcome.eq(Outcome::Skipped).and(Column::Reason.starts_with("NO_ADDRESS"));
+    let because = |reason: RecipientReason| Column::Reason.starts_with(reason.to_string());
+    let left_out = because(RecipientReason::NoAddress).or(because(RecipientReason::Interrupted));
+    let left_out = COLUMN.outcome.eq(Outcome::Skipped).and(left_out);
     run_record::Entity::update_many()
         .col_expr(Column::Outcome, Expr::value(Option::<String>::None))
         .col_expr(Column::Reason, Expr::value(Option::<String>::None))
         .filter(any_of(tx.dialect(), COLUMN.id, recipients))
-        .filter(COLUMN.outcome.eq(Outcome::Suppressed).or(no_address))
+        .filter(COLUMN.outcome.eq(Outcome::Suppressed).or(left_out))
         .filter(Column::RunId.in_subquery(running))
         .exec(tx.db())
         .await?;

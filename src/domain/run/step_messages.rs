@@ -61,12 +61,41 @@ pub(super) async fn cancel_skipped(
     snapshot: &RunSnapshot,
     skipped: &[step::Model],
 ) -> Result<()> {
-    let sends = |kind: &str| [run_template::SEND, run_template::CALL].contains(&kind);
-    let tasks = snapshot.definition.phases.iter().flat_map(|phase| &phase.tasks);
-    let shared = tasks.flat_map(|task| &task.steps).filter(|step| sends(&step.kind)).count() > 1;
-    let mine = |step: &&step::Model| is_mail_of_engine(run, step) || (sends(&step.kind) && !shared);
+    let shared = is_shared(snapshot);
+    let mine = |step: &&step::Model| is_mail_of_engine(run, step) || (sends_drafted(&step.kind) && !shared);
     let skipped: Vec<step::Model> = skipped.iter().filter(mine).cloned().collect();
     cancel(tx, run, skipped, &[CommunicationStatus::Approved]).await
+}
+
+/// Cancels the drafts of steps that found nothing to send because nobody has approved it: the review
+/// was skipped. Nothing sends them any more.
+pub(crate) async fn cancel_unapproved(
+    tx: &Tx,
+    run: &run::Model,
+    snapshot: &RunSnapshot,
+    settled: impl Iterator<Item = &step::Model>,
+) -> Result<()> {
+    let unapproved = |step: &&step::Model| {
+        step.kind == run_template::SEND
+            && step.status == StepStatus::Skipped
+            && step.reason == Some(StepReason::NoMessage)
+    };
+    let skipped: Vec<step::Model> = settled.filter(unapproved).cloned().collect();
+    if skipped.is_empty() || is_shared(snapshot) {
+        return Ok(());
+    }
+    cancel(tx, run, skipped, &[CommunicationStatus::Draft]).await
+}
+
+/// True for step kinds that send the message that another step has drafted.
+fn sends_drafted(kind: &str) -> bool {
+    [run_template::SEND, run_template::CALL].contains(&kind)
+}
+
+/// True if several steps of a structure may send the same drafted message.
+fn is_shared(snapshot: &RunSnapshot) -> bool {
+    let tasks = snapshot.definition.phases.iter().flat_map(|phase| &phase.tasks);
+    tasks.flat_map(|task| &task.steps).filter(|step| sends_drafted(&step.kind)).count() > 1
 }
 
 /// Cancels the messages of recipients whose step to send them was skipped, at the end of the run:

@@ -27,6 +27,7 @@ mod returned;
 mod several;
 mod skipped;
 mod taken_over;
+mod thanked;
 mod unknown;
 
 use serde_json::{Value, json};

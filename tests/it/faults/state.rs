@@ -8,6 +8,7 @@ mod ends;
 mod filters;
 mod keys;
 mod kinds;
+mod late_steps;
 mod one_record;
 mod reasons;
 mod replies;

@@ -61,7 +61,8 @@ fn start() -> Option<Server> {
         cd "$FOLDER"
         $as "$BIN/initdb" -D "$FOLDER/data" -U postgres -A trust --no-sync -E UTF8 --locale=C >"$FOLDER/log" 2>&1
         $as "$BIN/postgres" -D "$FOLDER/data" -p "$PORT" -k "" -c listen_addresses=127.0.0.1 -c fsync=off \
-            -c max_connections=300 -c shared_buffers=64MB >>"$FOLDER/log" 2>&1 </dev/null &
+            -c max_connections=300 -c shared_buffers=64MB -c full_page_writes=off \
+            -c wal_level=minimal -c max_wal_senders=0 >>"$FOLDER/log" 2>&1 </dev/null &
         server=$!
         until "$BIN/pg_isready" -q -h 127.0.0.1 -p "$PORT"; do
             kill -0 $server

@@ -4,7 +4,8 @@
 //!
 //! Phases are planned in order. In an active phase the statuses of all tasks are derived, then the
 //! tasks that are ready begin; both repeat as long as a pass changed steps, because a task that ends
-//! may let others begin at once. Then the phase closes if it can.
+//! may let others begin at once. Then the phase closes if it can. In a failed phase, whose steps in
+//! progress may still end, the statuses alone are derived.
 
 use chrono::{DateTime, Utc};
 use entity::id::TaskId;
@@ -164,6 +165,11 @@ impl Plan {
                 let starts = phase.status == PhaseStatus::Pending && is_running(facts) && self.are_earlier_done;
                 starts.then_some(Next::StartPhase(self.phase))
             }
+            Stage::Active if phase.status == PhaseStatus::Failed => {
+                self.over = Vec::new();
+                self.stage = Stage::Derive { task: 0 };
+                None
+            }
             Stage::Active if phase.status != PhaseStatus::Active => {
                 self.stage = Stage::Leave;
                 None
@@ -180,7 +186,11 @@ impl Plan {
             }
             Stage::Derive { task: i } => match facts.tasks.get(i) {
                 None => {
-                    self.stage = if is_running(facts) { Stage::Begin { task: 0 } } else { Stage::Close };
+                    self.stage = match phase.status {
+                        PhaseStatus::Failed => Stage::Leave,
+                        _ if is_running(facts) => Stage::Begin { task: 0 },
+                        _ => Stage::Close,
+                    };
                     None
                 }
                 Some(task) if self.over.contains(&i) && is_to_create(facts, task) => Some(Next::CloseFanOut(i)),
@@ -307,7 +317,7 @@ fn over(facts: &Facts<'_>, phase: &phase::Model) -> Vec<usize> {
     of_phase().filter(|(_, task)| waits(task) && !is_held(task)).map(|(i, _)| i).collect()
 }
 
-/// Status of a task of an active phase.
+/// Status of a task of a phase that has begun.
 fn status_of(facts: &Facts<'_>, task: &task::Model) -> TaskStatus {
     let of_task = TaskFacts {
         counts: task.counts(),

@@ -83,12 +83,20 @@ fn each_situation_leads_to_its_decisions() {
             ],
         ),
         (
-            "a failed phase starts no later one",
+            "a failed phase starts no later one, and its tasks follow their steps",
             Situation::with_phases(2)
                 .task(0, failed)
                 .task(1, |_| {})
                 .but(|it| it.phases[0].status = PhaseStatus::Failed),
-            vec![Fail(0)],
+            vec![SetStatus(0, TaskStatus::Failed), Fail(0)],
+        ),
+        (
+            "a step that ends after its run has failed",
+            one().task(0, done).but(|it| {
+                it.run.status = RunStatus::Failed;
+                it.phases[0].status = PhaseStatus::Failed;
+            }),
+            vec![SetStatus(0, TaskStatus::Completed), Wait],
         ),
         (
             "a fan-out begins with the complete audience",
