@@ -115,7 +115,13 @@ impl Import {
 
     /// The problems in order of lines, after the problem with the number `after`; at most 500 per
     /// request.
-    async fn problems(&self, ctx: &Context<'_>, after: Option<i64>) -> Result<Vec<ImportProblem>> {
+    async fn problems(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Number of the problem behind which the page begins. Null: the first one.")] after: Option<
+            i64,
+        >,
+    ) -> Result<Vec<ImportProblem>> {
         let found =
             noun::problems(db(ctx), viewer(ctx), self.0.id, after.unwrap_or(0), limits::PAGE_MAX as u64).await?;
         let each = found.into_iter().map(|row| ImportProblem {

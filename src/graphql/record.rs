@@ -166,7 +166,9 @@ impl Record {
     async fn follow_ups(
         &self,
         ctx: &Context<'_>,
-        statuses: Option<Vec<entity::FollowUpStatus>>,
+        #[graphql(desc = "Only follow-ups in these statuses. Null: the open ones.")] statuses: Option<
+            Vec<entity::FollowUpStatus>,
+        >,
         first: Option<i32>,
         after: Option<String>,
     ) -> Result<List<FollowUp>> {

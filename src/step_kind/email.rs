@@ -7,7 +7,8 @@ use std::time::Instant;
 
 use entity::communication::{self, CommunicationStatus};
 use entity::id::*;
-use entity::step::StepReason;
+use entity::run_record::Outcome as RecipientOutcome;
+use entity::step::{StepReason, StepStatus};
 use entity::{Channel, RunStatus, run, run_record, step};
 use futures_util::FutureExt;
 use futures_util::future::join_all;
@@ -24,6 +25,7 @@ use crate::domain::content::templating::{self, Message};
 use crate::domain::message::communication::new_message::NewMessage;
 use crate::domain::message::communication::normalized_address;
 use crate::domain::plan::run_template::kind;
+use crate::domain::run::recipients;
 use crate::kernel::db::batch::{any_of, insert_returning};
 use crate::kernel::db::{Db, Tx, WriteContext};
 use crate::kernel::error::Result;
@@ -92,15 +94,22 @@ impl Work for Email {
         send::unstorable(outcome, why)
     }
 
-    /// Records the messages only. The recipients' outcomes are set at the run's end, since more
-    /// steps may follow for them.
+    /// Records the messages. The recipients' outcomes are set at the run's end, since more steps may
+    /// follow for them, but for those that an event has interrupted.
     async fn record(
         &self,
         tx: &Tx,
         run: &run::Model,
         settled: &[(step::Model, &Outcome<Self::Outcome>)],
     ) -> Result<()> {
-        send::record(tx, run, settled).await
+        send::record(tx, run, settled).await?;
+        let of = |is: &dyn Fn(&step::Model) -> bool| {
+            settled.iter().filter(|(step, _)| is(step)).filter_map(|(step, _)| step.run_record_id).collect()
+        };
+        let sent = of(&|step| step.status == StepStatus::Completed);
+        let unknown = of(&|step| step.reason == Some(StepReason::OutcomeUnknown));
+        recipients::written_to_by_event(tx, sent, RecipientOutcome::Sent).await?;
+        recipients::written_to_by_event(tx, unknown, RecipientOutcome::Unknown).await
     }
 }
 

@@ -13,6 +13,9 @@ use crate::kernel::limits;
 #[derive(Clone, Debug, Default)]
 pub struct ImportQuotas(Arc<Mutex<HashMap<(OrgId, String), usize>>>);
 
+/// Seconds after which an import that was refused because of others is tried again.
+const RETRY_SECONDS: u64 = 5;
+
 impl ImportQuotas {
     /// Begins an import. Fails with LIMIT_EXCEEDED if there are too many.
     pub(super) fn begin(&self, principal: &Principal) -> Result<UploadPermit, RequestError> {
@@ -28,7 +31,7 @@ impl ImportQuotas {
         ] {
             if running >= most {
                 let message = format!("at most {most} imports at once {scope}: retry when one has ended");
-                return Err(RequestError::busy(message).retry_after(limits::RETRY_AFTER.as_secs()));
+                return Err(RequestError::busy(message).retry_after(RETRY_SECONDS));
             }
         }
         *open.entry(owner.clone()).or_default() += 1;

@@ -93,9 +93,26 @@ pub(in crate::domain::run) async fn clear_skipped(
     Ok(())
 }
 
+/// Sets the outcome of recipients that an event had interrupted before anything was sent to them, and
+/// to which the event's own mail went, or may have gone. They stay out of what follows in the run.
+pub(crate) async fn written_to_by_event(tx: &Tx, recipients: Vec<RunRecordId>, outcome: Outcome) -> Result<()> {
+    if recipients.is_empty() {
+        return Ok(());
+    }
+    let reason = (outcome == Outcome::Unknown).then(|| RecipientReason::OutcomeUnknown.to_string());
+    run_record::Entity::update_many()
+        .col_expr(Column::Outcome, Expr::value(Some(outcome)))
+        .col_expr(Column::Reason, Expr::value(reason))
+        .filter(any_of(tx.dialect(), COLUMN.id, recipients))
+        .filter(COLUMN.outcome.eq(Outcome::Skipped))
+        .filter(Column::Reason.starts_with(RecipientReason::Interrupted.to_string()))
+        .exec(tx.db())
+        .await?;
+    Ok(())
+}
+
 /// Clears the outcomes of recipients that a mail goes to now, though they could not be reached
-/// before or an event had interrupted them: the end of their run sets them again. Runs that have
-/// ended keep theirs.
+/// before: the end of their run sets them again. Runs that have ended keep theirs.
 pub(crate) async fn clear_unreached(tx: &Tx, recipients: impl IntoIterator<Item = RunRecordId>) -> Result<()> {
     let recipients: Vec<RunRecordId> = recipients.into_iter().collect();
     if recipients.is_empty() {
@@ -106,14 +123,13 @@ pub(crate) async fn clear_unreached(tx: &Tx, recipients: impl IntoIterator<Item 
         .column(run::Column::Id)
         .from(run::Entity)
         .and_where(run::COLUMN.status.is_in([RunStatus::InProgress, RunStatus::Paused]));
-    let because = |reason: RecipientReason| Column::Reason.starts_with(reason.to_string());
-    let left_out = because(RecipientReason::NoAddress).or(because(RecipientReason::Interrupted));
-    let left_out = COLUMN.outcome.eq(Outcome::Skipped).and(left_out);
+    let no_address = Column::Reason.starts_with(RecipientReason::NoAddress.to_string());
+    let no_address = COLUMN.outcome.eq(Outcome::Skipped).and(no_address);
     run_record::Entity::update_many()
         .col_expr(Column::Outcome, Expr::value(Option::<String>::None))
         .col_expr(Column::Reason, Expr::value(Option::<String>::None))
         .filter(any_of(tx.dialect(), COLUMN.id, recipients))
-        .filter(COLUMN.outcome.eq(Outcome::Suppressed).or(left_out))
+        .filter(COLUMN.outcome.eq(Outcome::Suppressed).or(no_address))
         .filter(Column::RunId.in_subquery(running))
         .exec(tx.db())
         .await?;

@@ -85,9 +85,11 @@ pub async fn resolve(
         let is_action = communication.action_number > 0;
         let drafted = step::Entity::find_by_id(communication.step_id).one(tx.db()).await?;
         // The recipient of an `email` step gets its outcome at the end of the run, as more messages
-        // may follow.
+        // may follow, unless it has one because an event had interrupted it.
         let own = drafted.filter(|step| step.kind == run_template::EMAIL);
-        if !is_action && own.is_none() && run.status.is_open() {
+        let recipient = run_record::Entity::find_by_id(recipient_id).one(tx.db()).await?;
+        let has_outcome = recipient.is_some_and(|row| row.outcome == Some(Outcome::Unknown));
+        if !is_action && (own.is_none() || has_outcome) && run.status.is_open() {
             let because = (resolution == Resolution::NotSent).then(|| RecipientReason::Person.with(Some(NOT_SENT)));
             let settled = run_record::ActiveModel {
                 id: Set(recipient_id),

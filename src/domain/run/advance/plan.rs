@@ -198,7 +198,10 @@ impl Plan {
                 Some(task) => {
                     self.stage = Stage::Derive { task: i + 1 };
                     let status = status_of(facts, task);
-                    (task.phase_id == phase.id && status != task.status).then_some(Next::SetStatus(i, status))
+                    // What has failed its phase stays failed until a retry.
+                    let stays = phase.status == PhaseStatus::Failed && task.status == TaskStatus::Failed;
+                    let differs = task.phase_id == phase.id && status != task.status;
+                    (differs && !stays).then_some(Next::SetStatus(i, status))
                 }
             },
             Stage::Begin { task: i } => match facts.tasks.get(i) {

@@ -22,7 +22,11 @@ fn phases() -> Value {
     ]);
     let thank = json!([step("thanks", "email", json!({ "trigger": "event:invoice.paid", "config": mail("thanks") }))]);
     let task = |key: &str, steps: Value| json!({ "key": key, "name": key, "fanOut": true, "steps": steps });
-    json!([{ "key": "one", "name": "One", "autonomous": true, "interruptEvents": ["invoice.paid"], "tasks": [task("remind", remind), task("thank", thank)] }])
+    let last = json!([step("last", "email", json!({ "config": mail("last notice") }))]);
+    json!([
+        { "key": "one", "name": "One", "autonomous": true, "interruptEvents": ["invoice.paid"], "tasks": [task("remind", remind), task("thank", thank)] },
+        { "key": "two", "name": "Two", "autonomous": true, "tasks": [task("warn", last)] },
+    ])
 }
 
 both! {
@@ -39,12 +43,12 @@ both! {
         let sent = "query($id: ID!) { run(id: $id) { communications(statuses: [SENT]) { totalCount } } }";
         world.until("the thanks", sent, json!({ "id": run }), |data| data["run"]["communications"]["totalCount"] == 1).await;
         assert_eq!(written_to(&world), ["ann@example.com"]);
-        // Open until the end of the run, as for everybody who got a mail.
-        assert_eq!(recipient_outcomes(&world, &run).await, [["ann", "", ""], ["bob", "", ""]]);
+        assert_eq!(recipient_outcomes(&world, &run).await, [["ann", "SENT", ""], ["bob", "", ""]]);
         world.clock.set(crate::harness::noon() + chrono::Duration::days(2));
         world.until_run(&run, "COMPLETED").await;
         assert_eq!(recipient_outcomes(&world, &run).await, [["ann", "SENT", ""], ["bob", "SENT", ""]]);
-        assert_eq!(written_to(&world), ["ann@example.com", "bob@example.com"]);
+        // Who was stopped is left out of what follows.
+        assert_eq!(written_to(&world), ["ann@example.com", "bob@example.com", "bob@example.com"]);
         world.end().await;
     }
 }
