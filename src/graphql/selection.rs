@@ -29,7 +29,7 @@ pub(super) fn text(id: impl Display) -> Value {
     Value::String(id.to_string())
 }
 
-/// A single object, whose fields are resolved by [`object`].
+/// A single object that is resolved as the nodes of lists are.
 #[derive(Debug)]
 pub struct Row<T>(pub T);
 
