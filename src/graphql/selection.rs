@@ -49,9 +49,9 @@ impl<T: ContainerType + RowFields> OutputType for Row<T> {
 
 /// The value of a selected field.
 pub(super) enum Answer<'a> {
-    /// It is known.
+    /// A value that the row has.
     Ready(Value),
-    /// Its resolver is asked.
+    /// The answer of the field's resolver.
     Later(BoxFuture<'a, ServerResult<Value>>),
 }
 

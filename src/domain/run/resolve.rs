@@ -87,9 +87,7 @@ pub async fn resolve(
         // The recipient of an `email` step gets its outcome at the end of the run, as more messages
         // may follow, unless it has one because an event had interrupted it.
         let own = drafted.filter(|step| step.kind == run_template::EMAIL);
-        let recipient = run_record::Entity::find_by_id(recipient_id).one(tx.db()).await?;
-        let has_outcome = recipient.is_some_and(|row| row.outcome == Some(Outcome::Unknown));
-        if !is_action && (own.is_none() || has_outcome) && run.status.is_open() {
+        if !is_action && own.is_none() && run.status.is_open() {
             let because = (resolution == Resolution::NotSent).then(|| RecipientReason::Person.with(Some(NOT_SENT)));
             let settled = run_record::ActiveModel {
                 id: Set(recipient_id),
@@ -98,6 +96,11 @@ pub async fn resolve(
                 ..Default::default()
             };
             settled.update(tx.db()).await?;
+        } else if own.is_some() && run.status.is_open() {
+            let recipient = run_record::Entity::find_by_id(recipient_id).one(tx.db()).await?;
+            if recipient.is_some_and(|row| row.outcome == Some(Outcome::Unknown)) {
+                close::update_outcomes(tx, &[recipient_id]).await?;
+            }
         }
         let kind = match to {
             CommunicationStatus::Sent => "communication.sent",

@@ -77,7 +77,7 @@ fn went_out(sink: Option<&Sink>, run: &str, to: &str) -> bool {
     sink.is_some_and(|sink| sink.kept().iter().any(|mail| mail.run == run && mail.to == to))
 }
 
-/// What the database says of the addresses that a run has not written to.
+/// Returns what the database says of the addresses that a run has not written to.
 async fn unsent(home: &Home, written: &[(&(String, String), &usize)]) -> Vec<String> {
     let said = "SELECT CAST(r.email AS text) || ' ' || COALESCE(c.status, '-') || ' ' || COALESCE(c.error, '') || ' ' || COALESCE(CAST(c.sent_at AS text), '') || ' ' || COALESCE(c.message_id, '') FROM record r LEFT JOIN communication c ON c.to_address = r.email";
     let all = home.texts(said).await;

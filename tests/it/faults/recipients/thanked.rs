@@ -1,4 +1,4 @@
-//! What an event stops, and what it begins for the same recipient: the outcome follows the messages.
+//! Recipients whom an event stops and writes to: their outcome follows their messages.
 
 use serde_json::{Value, json};
 
