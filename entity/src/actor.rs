@@ -42,3 +42,9 @@ impl Actor {
         self.kind == ActorKind::Member
     }
 }
+
+impl crate::columns::Blank for Actor {
+    fn blank() -> Self {
+        Self::engine()
+    }
+}

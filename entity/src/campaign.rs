@@ -151,4 +151,8 @@ pub struct Model {
     pub revision: i32,
 }
 
+partial_model! {
+    id, org_id, name, description, channel, status, goal_id, writer_id, reviewer_id, message_template_id, segment_id, record_id, instructions, variables, run_template_id, overrides, version, rejected_because, approved_by, approved_at, approved_version, created_by, search, created_at, updated_at, revision,
+}
+
 impl ActiveModelBehavior for ActiveModel {}

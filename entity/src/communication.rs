@@ -225,4 +225,8 @@ pub struct Model {
     pub revision: i32,
 }
 
+partial_model! {
+    id, org_id, campaign_id, run_id, step_id, run_record_id, record_id, action_number, is_repeat, acted_by, channel, to_address, to_name, subject, body, status, test, message_id, edited_by, reviewed_by, rejected_because, error, reserved_at, refusals, refused_since, sent_at, meeting_id, calendar, created_at, updated_at, revision,
+}
+
 impl ActiveModelBehavior for ActiveModel {}

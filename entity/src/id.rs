@@ -83,6 +83,12 @@ macro_rules! ids {
             }
         }
 
+        impl crate::columns::Blank for $name {
+            fn blank() -> Self {
+                Self(Uuid::nil())
+            }
+        }
+
         impl Id for $name {
             const PREFIX: &'static str = $prefix;
             fn uuid(self) -> Uuid {

@@ -5,6 +5,8 @@
 
 #[macro_use]
 mod text_enum;
+#[macro_use]
+pub mod columns;
 
 pub mod actor;
 pub mod definition;

@@ -49,4 +49,8 @@ pub struct Model {
     pub revision: i32,
 }
 
+partial_model! {
+    id, org_id, kind, external_id, name, email, phone, time_zone, stage, last_contacted_at, priority, last_replied_at, unsubscribed_at, attributes, search, created_at, updated_at, revision,
+}
+
 impl ActiveModelBehavior for ActiveModel {}

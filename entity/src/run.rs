@@ -227,4 +227,8 @@ pub struct Model {
     pub revision: i32,
 }
 
+partial_model! {
+    id, org_id, campaign_id, goal_id, campaign_version, campaign_name, name, run_type, status, channel, schedule_id, occurrence_at, scheduled_for, queued_at, started_at, ended_at, audience_count, audience_done, outcome, failure, parent_id, run_template_id, description, in_flight, by_model, created_by, search, created_at, updated_at, revision,
+}
+
 impl ActiveModelBehavior for ActiveModel {}

@@ -388,4 +388,8 @@ pub struct Model {
     pub revision: i32,
 }
 
+partial_model! {
+    id, org_id, run_id, phase_id, task_id, run_record_id, record_id, key, name, kind, sequence, status, trigger, content_source, assigned_to, result, error, reason, available_at, attempt_count, failure_count, max_attempts, lapse_count, lease_owner, lease_expires_at, lease_token, started_at, started_by, completed_at, completed_by, assignee_id, assignee_role, outside, due_at, overdue_at, approval, created_at, revision,
+}
+
 impl ActiveModelBehavior for ActiveModel {}

@@ -18,6 +18,12 @@ macro_rules! text_enum {
             }
         }
 
+        impl crate::columns::Blank for $name {
+            fn blank() -> Self {
+                [$(Self::$variant),*][0]
+            }
+        }
+
         impl $name {
             /// Every value, in the order of declaration.
             pub fn all() -> Vec<Self> {

@@ -78,7 +78,7 @@ pub fn window(db: &Db, viewer: &Viewer, filter: &Filter, args: Args, now: DateTi
         let late = Condition::all().add(COLUMN.due_at.lt(now)).add(COLUMN.status.eq(FollowUpStatus::Open));
         select = select.filter(if overdue { late } else { late.add(COLUMN.due_at.is_not_null()).not() });
     }
-    Ok(Window { select, order: NEWEST_FIRST, fingerprint, args })
+    Ok(Window { select, order: NEWEST_FIRST, fingerprint, args, part: None })
 }
 
 /// An action on a follow-up.

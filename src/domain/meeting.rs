@@ -67,7 +67,7 @@ pub fn window(db: &Db, viewer: &Viewer, filter: &Filter, args: Args) -> Result<W
     if let Some(to) = filter.to {
         select = select.filter(COLUMN.starts_at.lt(to));
     }
-    Ok(Window { select, order, fingerprint, args })
+    Ok(Window { select, order, fingerprint, args, part: None })
 }
 
 /// An action on a meeting.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use async_graphql::{Context, ID, InputType, Json, Object, Result, Value};
 use chrono::{DateTime, Utc};
+use entity::columns::{Columns, PartialModel};
 use entity::{CampaignStatus, Channel};
 
 use super::communication::{Communication, communications};
@@ -60,6 +61,26 @@ impl RowFields for Campaign {
             "revision" => row.revision.to_value(),
             _ => return None,
         })
+    }
+
+    fn columns_of(name: &str) -> Option<Columns> {
+        use entity::campaign::Column::*;
+        Some(entity::campaign::Model::columns(match name {
+            "id" => &[Id],
+            "name" => &[Name],
+            "description" => &[Description],
+            "channel" => &[Channel],
+            "status" => &[Status],
+            "active" => &[Status],
+            "version" => &[Version],
+            "rejectedBecause" => &[RejectedBecause],
+            "approvedAt" => &[ApprovedAt],
+            "approvedVersion" => &[ApprovedVersion],
+            "createdAt" => &[CreatedAt],
+            "updatedAt" => &[UpdatedAt],
+            "revision" => &[Revision],
+            _ => return None,
+        }))
     }
 }
 

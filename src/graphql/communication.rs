@@ -2,6 +2,7 @@
 
 use async_graphql::{Context, ID, InputObject, InputType, Object, Result, SimpleObject, Value};
 use chrono::{DateTime, Utc};
+use entity::columns::{Columns, PartialModel};
 use entity::id::CommunicationId;
 use entity::{Channel, CommunicationStatus};
 
@@ -16,7 +17,7 @@ use crate::domain::message::communication::{self as noun, Filter};
 use crate::domain::run::resolve::{Resolution, resolve};
 use crate::domain::run::review::{Action, Edit, MessageContext, check_allowed, review};
 use crate::graphql::counted::Counted;
-use crate::graphql::selection::{Row, RowFields, text};
+use crate::graphql::selection::{Row, RowFields, nodes_page, text};
 use crate::kernel::page::Args;
 use crate::kernel::validate;
 
@@ -43,6 +44,29 @@ impl RowFields for Communication {
             "revision" => row.revision.to_value(),
             _ => return None,
         })
+    }
+
+    fn columns_of(name: &str) -> Option<Columns> {
+        use entity::communication::Column::*;
+        Some(entity::communication::Model::columns(match name {
+            "id" => &[Id],
+            "channel" => &[Channel],
+            "toAddress" => &[ToAddress],
+            "toName" => &[ToName],
+            "subject" => &[Subject],
+            "status" => &[Status],
+            "test" => &[Test],
+            "messageId" => &[MessageId],
+            "rejectedBecause" => &[RejectedBecause],
+            "error" => &[Error],
+            "sentAt" => &[SentAt],
+            "calendar" => &[Calendar],
+            "createdAt" => &[CreatedAt],
+            "revision" => &[Revision],
+            "run" => &[RunId],
+            "record" => &[RecordId],
+            _ => return None,
+        }))
     }
 }
 
@@ -185,7 +209,7 @@ pub(in crate::graphql) async fn communications(
     alone: bool,
 ) -> Result<List<Communication, CommunicationTotals>> {
     let window = noun::window(db(ctx), viewer(ctx), &filter, args)?;
-    Ok(list(nested_page(ctx, window, alone).await?, CommunicationTotals(filter), Communication))
+    Ok(list(nodes_page::<Communication, _>(ctx, window, alone).await?, CommunicationTotals(filter), Communication))
 }
 
 /// Query fields for messages.

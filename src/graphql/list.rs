@@ -34,11 +34,10 @@ pub fn list<M, T: OutputType, C: async_graphql::ObjectType>(
     Connection { rows, has_previous: page.has_previous, has_next: page.has_next, totals }
 }
 
-/// Returns the selection on a list's nodes, from `nodes` or from `edges`.
-pub fn nodes<'a>(ctx: &'a Context<'_>) -> Lookahead<'a> {
+/// Returns the selections on a list's nodes, from `nodes` and from `edges`.
+pub fn nodes<'a>(ctx: &'a Context<'_>) -> [Lookahead<'a>; 2] {
     let list = ctx.look_ahead();
-    let nodes = list.field("nodes");
-    if nodes.exists() { nodes } else { list.field("edges").field("node") }
+    [list.field("nodes"), list.field("edges").field("node")]
 }
 
 /// Complexity of a list: 20 for its statement, plus that of its children for each possible row of

@@ -7,6 +7,7 @@ use async_graphql::{
     Context, Enum, ID, InputObject, InputType, Json, MaybeUndefined, Object, Result, SimpleObject, Value,
 };
 use chrono::{DateTime, Utc};
+use entity::columns::{Columns, PartialModel};
 use entity::id::RecordId;
 
 use super::activity::{Activity, activities};
@@ -45,6 +46,28 @@ impl RowFields for Record {
             "revision" => row.revision.to_value(),
             _ => return None,
         })
+    }
+
+    fn columns_of(name: &str) -> Option<Columns> {
+        use entity::record::Column::*;
+        Some(entity::record::Model::columns(match name {
+            "id" => &[Id],
+            "kind" => &[Kind],
+            "externalId" => &[ExternalId],
+            "name" => &[Name],
+            "email" => &[Email],
+            "phone" => &[Phone],
+            "timeZone" => &[TimeZone],
+            "stage" => &[Stage],
+            "lastContactedAt" => &[LastContactedAt],
+            "priority" => &[Priority],
+            "lastRepliedAt" => &[LastRepliedAt],
+            "unsubscribedAt" => &[UnsubscribedAt],
+            "createdAt" => &[CreatedAt],
+            "updatedAt" => &[UpdatedAt],
+            "revision" => &[Revision],
+            _ => return None,
+        }))
     }
 }
 

@@ -8,11 +8,18 @@ use std::fmt::Display;
 use async_graphql::parser::types::{Field, Selection, SelectionSet};
 use async_graphql::registry::Registry;
 use async_graphql::{
-    ContainerType, ContextSelectionSet, Name, OutputType, Positioned, ServerError, ServerResult, Value,
+    ContainerType, Context, ContextSelectionSet, Lookahead, Name, OutputType, Positioned, ServerError, ServerResult,
+    Value,
 };
+use entity::columns::{Columns, PartialModel};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
+use sea_orm::EntityTrait;
+
+use super::loader::nested_page;
+use crate::kernel::error::Result;
+use crate::kernel::page::{Page, Window};
 
 /// An object with fields whose values it already has.
 pub trait RowFields {
@@ -22,6 +29,43 @@ pub trait RowFields {
         let _ = name;
         None
     }
+
+    /// The columns that the value of a field depends on; `None` for a field that needs the whole row,
+    /// or may need it.
+    fn columns_of(name: &str) -> Option<Columns> {
+        let _ = name;
+        None
+    }
+}
+
+/// Reads a page of a list of `T`: only the columns that the nodes' selection depends on, if those are
+/// known. It is batched for all nodes of the outer list, or read directly if `alone`.
+pub(super) fn nodes_page<'a, T, E>(
+    ctx: &'a Context<'_>,
+    window: Window<E>,
+    alone: bool,
+) -> BoxFuture<'a, Result<Page<E::Model>>>
+where
+    T: RowFields,
+    E: EntityTrait + Send + Sync + 'static,
+    E::Model: PartialModel<Entity = E> + Clone + Send + Sync + 'static,
+{
+    let window = match columns::<T>(&super::list::nodes(ctx)) {
+        Some(columns) => window.only(columns),
+        None => window,
+    };
+    nested_page(ctx, window, alone)
+}
+
+/// The columns that the selections depend on; `None` if the whole row may be needed.
+pub(super) fn columns<T: RowFields>(selections: &[Lookahead<'_>]) -> Option<Columns> {
+    let mut all = Columns::NONE;
+    for object in selections.iter().flat_map(Lookahead::selection_fields) {
+        for field in object.selection_set().filter(|field| field.name() != "__typename") {
+            all = all.and(T::columns_of(field.name())?);
+        }
+    }
+    Some(all)
 }
 
 /// An id as the value of a field.

@@ -16,11 +16,12 @@ use entity::{ContentSource, Executor, StepStatus};
 use super::activity::{Activity, activities};
 use super::event::{Events, events};
 use super::list::{List, Totals, args, list};
-use super::loader::{PartsOfRun, StartedSnapshotOfRun, load, must_load, nested_count, nested_page};
+use super::loader::{PartsOfRun, StartedSnapshotOfRun, load, must_load, nested_count};
 use super::record::Record;
 use super::role::reject_workers;
 use super::run::Run;
 use super::run::phase::Task;
+use super::selection::nodes_page;
 use super::{Actor, AvailableAction, db, viewer};
 use crate::domain::run::step::{self as noun, Action, StepFilter};
 use crate::graphql::counted::Counted;
@@ -362,7 +363,8 @@ impl Step {
 
 /// Returns one page of steps.
 pub(super) async fn steps(ctx: &Context<'_>, filter: StepFilter, args: Args, alone: bool) -> Result<List<Step>> {
-    let page = nested_page(ctx, noun::window(db(ctx), viewer(ctx), &filter, args, db(ctx).now())?, alone).await?;
+    let page =
+        nodes_page::<Step, _>(ctx, noun::window(db(ctx), viewer(ctx), &filter, args, db(ctx).now())?, alone).await?;
     Ok(list(page, Totals::Steps(filter), Step))
 }
 

@@ -171,7 +171,7 @@ pub async fn pages(
     for requests in requests.chunks(AT_ONCE) {
         let select = |(selector, range): &(&EventSelector, LogRange)| select(db, viewer, selector, *range).into_query();
         let each: Vec<_> = requests.iter().map(select).collect();
-        if let Some(found) = rows_of_each::<Entity>(db.read(), &each).await? {
+        if let Some(found) = rows_of_each::<Entity>(db.read(), &each, None).await? {
             pages.extend(found.rows.into_iter().zip(requests).map(|(rows, (_, range))| range.page(rows)));
             continue;
         }

@@ -6,6 +6,7 @@
 
 mod alike;
 mod difference;
+mod part;
 mod window;
 
 use std::cmp::Ordering;
@@ -17,6 +18,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
 pub use difference::Difference;
+pub use part::{Part, rows};
 use sea_orm::sea_query::{ColumnType, Expr, ExprTrait, Func, IntoColumnRef, Order as Direction, SelectStatement};
 use sea_orm::{
     ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait, Select,
@@ -27,6 +29,7 @@ use uuid::Uuid;
 pub use window::Window;
 pub(crate) use window::{AT_ONCE, NTH, union};
 
+use crate::kernel::db::dialect::Dialect;
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::{limits, storable};
 
@@ -276,7 +279,7 @@ impl<E: EntityTrait> Order<E> {
     fn key(&self, backend: DbBackend) -> Option<Expr> {
         let (column, _, nullable) = self.by.as_ref()?;
         let plain = Expr::col((E::default(), *column).into_column_ref());
-        Some(if *nullable { Func::coalesce([plain, self.behind_all(backend)]).into() } else { plain })
+        Some(if *nullable { nullable_key::<E>(*column, self.descending, backend.into()) } else { plain })
     }
 
     /// Sorts rows by this order, or against it.
@@ -305,16 +308,23 @@ impl<E: EntityTrait> Order<E> {
             Key::Count(_) => is_count,
         }
     }
+}
 
-    /// A literal, not a parameter: the planners match it against the indexes' expressions.
-    fn behind_all(&self, backend: DbBackend) -> Expr {
-        Expr::cust(match (backend, self.descending) {
-            (DbBackend::Postgres, false) => "'infinity'::timestamptz",
-            (DbBackend::Postgres, true) => "'-infinity'::timestamptz",
-            (_, false) => "'~'",
-            (_, true) => "''",
-        })
-    }
+/// The sort expression of a nullable column, in which null counts as the latest (or, descending,
+/// earliest) time.
+pub(crate) fn nullable_key<E: EntityTrait>(column: E::Column, descending: bool, dialect: Dialect) -> Expr {
+    let plain = Expr::col((E::default(), column).into_column_ref());
+    Func::coalesce([plain, behind_all(descending, dialect)]).into()
+}
+
+/// A literal, not a parameter: the planners match it against the indexes' expressions.
+fn behind_all(descending: bool, dialect: Dialect) -> Expr {
+    Expr::cust(match (dialect, descending) {
+        (Dialect::Postgres, false) => "'infinity'::timestamptz",
+        (Dialect::Postgres, true) => "'-infinity'::timestamptz",
+        (Dialect::Sqlite, false) => "'~'",
+        (Dialect::Sqlite, true) => "''",
+    })
 }
 
 /// The number of rows, and true if counted from the end.
@@ -338,7 +348,7 @@ fn beyond<E: EntityTrait>(order: &Order<E>, cursor: &Cursor, behind: bool, backe
     let than = |left: Expr, right: Expr| if greater { left.gt(right) } else { left.lt(right) };
     let Some(key) = order.key(backend) else { return than(order.id(), Expr::val(cursor.i)) };
     let found = match &cursor.k {
-        Key::None => order.behind_all(backend),
+        Key::None => behind_all(order.descending, backend.into()),
         found => found.value(),
     };
     let id = || Expr::val(cursor.i);

@@ -2,6 +2,7 @@
 
 use async_graphql::InputObject;
 use chrono::{DateTime, Utc};
+use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{ColumnTrait, Condition};
 use serde::Serialize;
 
@@ -33,5 +34,15 @@ impl DateTimeRange {
             all = all.add(column.lt(storable::time(to).map_err(|unfit| unfit.of(&format!("{path}.to")))?));
         }
         Ok(all)
+    }
+
+    /// Adds the conditions that `narrow` implies for the sort keys of a nullable column. They select
+    /// nothing more; the indexes of the orders serve them, and don't serve the column's own.
+    pub(crate) fn narrow_keys(&self, mut all: Condition, keys: impl IntoIterator<Item = Expr>) -> Condition {
+        for key in keys {
+            all = all.add_option(self.from.map(|from| key.clone().gte(from)));
+            all = all.add_option(self.to.map(|to| key.lt(to)));
+        }
+        all
     }
 }

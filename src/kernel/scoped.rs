@@ -258,7 +258,7 @@ macro_rules! versioned {
                 .filter(entity::$table::COLUMN.org_id.eq(viewer.org_id))
                 .filter(entity::$table::COLUMN.$of_id.eq(id));
             let fingerprint = $crate::kernel::page::fingerprint(&(stringify!($table), id))?;
-            Ok($crate::kernel::page::Window { select, order: NEWEST_FIRST, fingerprint, args })
+            Ok($crate::kernel::page::Window { select, order: NEWEST_FIRST, fingerprint, args, part: None })
         }
 
         /// Stores the row's current version with the changes that led to it.

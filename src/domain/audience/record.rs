@@ -70,7 +70,7 @@ pub fn window(
     };
     let select = Entity::find().filter(condition(db, viewer, filter)?);
     let fingerprint = page::fingerprint(&("record", by, descending, &filter.filter))?;
-    Ok(Window { select, order, fingerprint, args })
+    Ok(Window { select, order, fingerprint, args, part: None })
 }
 
 /// Counts the records that match the filter.

@@ -225,5 +225,5 @@ pub fn condition(db: &Db, segment: &Model) -> Result<Condition> {
 pub fn window(db: &Db, segment: &Model) -> Result<Window<record::Entity>> {
     let select = record::Entity::find().filter(condition(db, segment)?);
     let (order, args) = (crate::domain::audience::record::NEWEST_FIRST, Args::default());
-    Ok(Window { select, order, fingerprint: segment.id.to_string(), args })
+    Ok(Window { select, order, fingerprint: segment.id.to_string(), args, part: None })
 }

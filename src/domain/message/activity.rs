@@ -54,7 +54,7 @@ pub fn window(db: &Db, viewer: &Viewer, filter: &Filter, args: Args) -> Result<W
     if let Some(kinds) = &filter.kinds {
         select = select.filter(any_of(db.dialect(), COLUMN.kind, kinds.clone()));
     }
-    Ok(Window { select, order: NEWEST_FIRST, fingerprint, args })
+    Ok(Window { select, order: NEWEST_FIRST, fingerprint, args, part: None })
 }
 
 /// An activity to be written.

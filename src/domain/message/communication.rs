@@ -46,13 +46,13 @@ pub fn window(db: &Db, viewer: &Viewer, filter: &Filter, args: Args) -> Result<W
     let mut order = NEWEST_FIRST;
     order.descending = false;
     let fingerprint = page::fingerprint(&("communication", filter))?;
-    Ok(Window { select: select(db, viewer, filter)?, order, fingerprint, args })
+    Ok(Window { select: select(db, viewer, filter)?, order, fingerprint, args, part: None })
 }
 
 /// A window of the matching communications, newest first.
 pub fn latest(db: &Db, viewer: &Viewer, filter: &Filter, args: Args) -> Result<Window<Entity>> {
     let fingerprint = page::fingerprint(&("communication", "latest", filter))?;
-    Ok(Window { select: select(db, viewer, filter)?, order: NEWEST_FIRST, fingerprint, args })
+    Ok(Window { select: select(db, viewer, filter)?, order: NEWEST_FIRST, fingerprint, args, part: None })
 }
 
 /// A window of the messages about one meeting, ordered by the action that wrote them and then by
@@ -64,7 +64,7 @@ pub fn of_meeting(viewer: &Viewer, meeting: MeetingId, args: Args) -> Result<Win
     let fingerprint = page::fingerprint(&("communication", "of a meeting", meeting))?;
     // By this one id, not by a list of one: an index has the order of one only.
     let select = Entity::find().filter(COLUMN.org_id.eq(viewer.org_id)).filter(Column::MeetingId.eq(meeting));
-    Ok(Window { select, order, fingerprint, args })
+    Ok(Window { select, order, fingerprint, args, part: None })
 }
 
 fn select(db: &Db, viewer: &Viewer, filter: &Filter) -> Result<sea_orm::Select<Entity>> {

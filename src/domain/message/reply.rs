@@ -30,7 +30,7 @@ pub struct Filter {
 /// A window of the matching replies, newest first.
 pub fn window(viewer: &Viewer, filter: Filter, args: Args) -> Result<Window<Entity>> {
     let fingerprint = page::fingerprint(&("reply", filter))?;
-    Ok(Window { select: select(viewer, filter), order: NEWEST_FIRST, fingerprint, args })
+    Ok(Window { select: select(viewer, filter), order: NEWEST_FIRST, fingerprint, args, part: None })
 }
 
 /// Returns one page of the matching replies, newest first.

@@ -7,20 +7,22 @@ pub mod preflight;
 pub mod transition;
 pub mod version;
 
-use entity::campaign::{ActiveModel, Model};
+use entity::campaign::{ActiveModel, COLUMN, Column, Entity, Model};
+use entity::columns::{Columns, PartialModel};
 use entity::definition::Overrides;
 use entity::id::*;
 use entity::{CampaignStatus, Channel};
-use sea_orm::{ActiveModelTrait, IntoActiveModel, Set};
+use sea_orm::{ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, Set};
 use serde_json::{Value, json};
 
 use crate::domain::audience::record;
+use crate::kernel::db::batch::any_of;
 use crate::kernel::db::{Tx, WriteContext};
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::event::{self, Event};
 use crate::kernel::references::is;
 use crate::kernel::viewer::Viewer;
-use crate::kernel::{limits, validate};
+use crate::kernel::{limits, page, validate};
 use crate::transact;
 
 scoped!(campaign, CampaignId, "campaign");
@@ -29,6 +31,18 @@ deleted!(campaign, CampaignId, "campaign";
     used by run as "run" where |id: CampaignId| is(entity::run::Column::CampaignId, id),
         schedule as "schedule" where |id: CampaignId| is(entity::schedule::Column::CampaignId, id);
     with campaign_version.CampaignId, campaign_approval.CampaignId);
+
+/// The rows that are in the viewer's org, in no order; only the given columns, or all.
+pub async fn find_part(
+    db: &impl ConnectionTrait,
+    viewer: &Viewer,
+    ids: &[CampaignId],
+    columns: Option<Columns>,
+) -> Result<Vec<Model>> {
+    let select = Entity::find().filter(COLUMN.org_id.eq(viewer.org_id));
+    let select = select.filter(any_of(db.get_database_backend(), COLUMN.id, ids.iter().copied()));
+    page::rows(db, select, columns.map(|columns| columns.and(Model::column(Column::Id)))).await
+}
 
 /// The fields of a campaign; an update changes only the given ones, and `Some(None)` clears a
 /// field.

@@ -28,7 +28,7 @@ saved!(schedule, ScheduleId, "schedule");
 /// Returns a window of the schedules of the viewer's org, or of one campaign, newest first.
 pub fn window(viewer: &Viewer, campaign: Option<CampaignId>, args: Args) -> Result<Window<Entity>> {
     let fingerprint = page::fingerprint(&("schedule", campaign))?;
-    Ok(Window { select: select(viewer, campaign), order: NEWEST_FIRST, fingerprint, args })
+    Ok(Window { select: select(viewer, campaign), order: NEWEST_FIRST, fingerprint, args, part: None })
 }
 
 /// Returns a page of schedules.

@@ -90,7 +90,7 @@ pub fn window(
     args: Args,
 ) -> Result<Window<Entity>> {
     let (select, order, fingerprint) = sorted(db.dialect(), viewer, filter, by, descending)?;
-    Ok(Window { select, order, fingerprint, args })
+    Ok(Window { select, order, fingerprint, args, part: None })
 }
 
 /// Query plan of a page, for tests and for diagnosing slow pages.
@@ -216,6 +216,10 @@ impl NestedFilter for RunFilter {
             if let Some(range) = range {
                 all = range.narrow(all, column, &format!("{path}.{name}"))?;
             }
+        }
+        if let Some(range) = &self.scheduled_for {
+            let key = |descending| page::nullable_key::<Entity>(Column::ScheduledFor, descending, dialect);
+            all = range.narrow_keys(all, [key(false), key(true)]);
         }
         if let Some(text) = &self.search {
             all = all.add(dialect::search(Expr::col((Entity, Column::Search)), &format!("{path}.search"), text)?);

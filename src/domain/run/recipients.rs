@@ -32,7 +32,7 @@ pub fn window(db: &Db, viewer: &Viewer, run: RunId, filter: &Filter, args: Args)
     let mut order = NEWEST_FIRST;
     order.descending = false;
     let fingerprint = page::fingerprint(&("run_record", run, filter))?;
-    Ok(Window { select: select(db, viewer, run, filter), order, fingerprint, args })
+    Ok(Window { select: select(db, viewer, run, filter), order, fingerprint, args, part: None })
 }
 
 fn select(db: &Db, viewer: &Viewer, run: RunId, filter: &Filter) -> sea_orm::Select<run_record::Entity> {

@@ -71,7 +71,7 @@ pub fn window(db: &Db, viewer: &Viewer, filter: &StepFilter, args: Args, now: Da
     let mut order = NEWEST_FIRST;
     order.descending = false;
     let fingerprint = page::fingerprint(&("step", filter))?;
-    Ok(Window { select: select(db, viewer, filter, now)?, order, fingerprint, args })
+    Ok(Window { select: select(db, viewer, filter, now)?, order, fingerprint, args, part: None })
 }
 
 fn select(db: &Db, viewer: &Viewer, filter: &StepFilter, now: DateTime<Utc>) -> Result<sea_orm::Select<Entity>> {

@@ -7,8 +7,8 @@ use super::Campaign;
 use crate::domain::plan::campaign as noun;
 use crate::domain::plan::campaign::list::{Filter, SortBy};
 use crate::graphql::list::{List, Totals, args, list};
-use crate::graphql::loader::nested_page;
 use crate::graphql::record::Direction;
+use crate::graphql::selection::nodes_page;
 use crate::graphql::{db, viewer};
 use crate::kernel::page::Args;
 use crate::kernel::validate;
@@ -40,7 +40,7 @@ pub(in crate::graphql) async fn campaigns(
 ) -> Result<List<Campaign>> {
     let (by, descending) = CampaignOrder::of(order);
     let window = noun::list::window(db(ctx), viewer(ctx), &filter, by, descending, args)?;
-    let page = nested_page(ctx, window, alone).await?;
+    let page = nodes_page::<Campaign, _>(ctx, window, alone).await?;
     Ok(list(page, Totals::Campaigns(Box::new(filter)), Campaign::from))
 }
 

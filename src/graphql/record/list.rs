@@ -8,7 +8,8 @@ use super::{Direction, Record};
 use crate::domain::audience::record::filter::{RecordFilter, ResolvedFilter};
 use crate::domain::audience::record::{self as noun, SortBy};
 use crate::graphql::list::{List, Totals, args, list};
-use crate::graphql::loader::{load, nested_page};
+use crate::graphql::loader::load;
+use crate::graphql::selection::nodes_page;
 use crate::graphql::{db, viewer};
 use crate::kernel::page::Args;
 use crate::kernel::validate;
@@ -44,7 +45,7 @@ pub(in crate::graphql) async fn records(
     let descending = order.direction == Direction::Desc;
     let filter = resolved(ctx, filter).await?;
     let window = noun::window(db(ctx), viewer(ctx), &filter, order.field, descending, args)?;
-    let page = nested_page(ctx, window, alone).await?;
+    let page = nodes_page::<Record, _>(ctx, window, alone).await?;
     Ok(list(page, Totals::Records(Box::new(filter)), Record))
 }
 

@@ -8,8 +8,10 @@ use async_graphql::{Context, Lookahead, Result};
 use entity::id::{CampaignId, RunId};
 
 use super::{Fetched, Run};
+use crate::domain::plan::campaign;
+use crate::graphql::campaign::Campaign;
 use crate::graphql::loader::{PartsOfRun, RunParts, load, must_load};
-use crate::graphql::{db, viewer};
+use crate::graphql::{db, selection, viewer};
 
 impl Run {
     pub(super) async fn plan(&self, ctx: &Context<'_>) -> Result<Option<Arc<entity::campaign::Model>>> {
@@ -26,18 +28,22 @@ impl Run {
         }
     }
 
-    /// Wraps rows as runs, prefetching the parts that the selection needs.
+    /// Wraps rows as runs, prefetching the parts that the selections need.
     pub(in crate::graphql) async fn fetch(
         ctx: &Context<'_>,
         rows: Vec<entity::run::Model>,
-        selected: &Lookahead<'_>,
+        selected: &[Lookahead<'_>],
     ) -> Result<Vec<Self>> {
         let (mut campaigns, mut parts) = (HashMap::new(), HashMap::new());
-        let selects_any = |names: &[&str]| names.iter().any(|name| selected.field(name).exists());
+        let selects = |name: &str| selected.iter().any(|one| one.field(name).exists());
+        let selects_any = |names: &[&str]| names.iter().any(|name| selects(name));
         if selects_any(&["campaign", "availableActions", "waitingFor", "drift"]) {
             let ids: HashSet<CampaignId> = rows.iter().filter_map(|row| row.campaign_id).collect();
             let ids: Vec<CampaignId> = ids.into_iter().collect();
-            let found = Box::pin(crate::domain::plan::campaign::find_all(db(ctx).read(), viewer(ctx), &ids)).await?;
+            let whole = selects_any(&["availableActions", "waitingFor", "drift"]);
+            let shown: Vec<Lookahead<'_>> = selected.iter().map(|one| one.field("campaign")).collect();
+            let columns = selection::columns::<Campaign>(&shown).filter(|_| !whole);
+            let found = Box::pin(campaign::find_part(db(ctx).read(), viewer(ctx), &ids, columns)).await?;
             campaigns.extend(found.into_iter().map(|row| (row.id, Arc::new(row))));
         }
         if selects_any(&["phases", "currentPhase", "progress", "waitingFor", "availableActions", "summary"]) {

@@ -7,8 +7,8 @@ use super::Run;
 use crate::domain::run as noun;
 use crate::domain::run::list::{RunFilter, SortBy};
 use crate::graphql::list::{List, RunTotals, args, list, nodes};
-use crate::graphql::loader::nested_page;
 use crate::graphql::record::Direction;
+use crate::graphql::selection::nodes_page;
 use crate::graphql::{db, viewer};
 use crate::kernel::page::{Args, Cursor, Page};
 use crate::kernel::validate;
@@ -40,7 +40,7 @@ pub(in crate::graphql) async fn runs(
 ) -> Result<List<Run, RunTotals>> {
     let (by, descending) = RunOrder::of(order);
     let window = noun::list::window(db(ctx), viewer(ctx), &filter, by, descending, args)?;
-    let page = nested_page(ctx, window, alone).await?;
+    let page = nodes_page::<Run, _>(ctx, window, alone).await?;
     let (cursors, rows): (Vec<Cursor>, Vec<entity::run::Model>) = page.rows.into_iter().unzip();
     let runs = Run::fetch(ctx, rows, &nodes(ctx)).await?;
     let page = Page {
@@ -60,7 +60,7 @@ impl RunQuery {
     /// Returns the run with this id; null if the org has none.
     async fn run(&self, ctx: &Context<'_>, id: ID) -> Result<Option<Run>> {
         let found = Box::pin(noun::find(db(ctx).read(), viewer(ctx), validate::id::<RunId>("id", &id)?)).await?;
-        Ok(Run::fetch(ctx, found.into_iter().collect(), &ctx.look_ahead()).await?.pop())
+        Ok(Run::fetch(ctx, found.into_iter().collect(), &[ctx.look_ahead()]).await?.pop())
     }
 
     /// Runs that match the filter, newest first by default. Page with `first` and `after`, or

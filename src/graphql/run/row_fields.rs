@@ -1,6 +1,7 @@
 //! The fields of a run whose values its row has.
 
 use async_graphql::{InputType, Value};
+use entity::columns::{Columns, PartialModel};
 
 use super::Run;
 use crate::graphql::selection::{RowFields, text};
@@ -28,5 +29,34 @@ impl RowFields for Run {
             "revision" => row.revision.to_value(),
             _ => return None,
         })
+    }
+
+    fn columns_of(name: &str) -> Option<Columns> {
+        use entity::run::Column::*;
+        Some(entity::run::Model::columns(match name {
+            "id" => &[Id],
+            "name" => &[Name],
+            "type" => &[RunType],
+            "status" => &[Status],
+            "channel" => &[Channel],
+            "campaignVersion" => &[CampaignId, CampaignVersion],
+            "description" => &[Description],
+            "messagesOnWay" => &[InFlight],
+            "scheduledFor" => &[ScheduledFor],
+            "queuedAt" => &[QueuedAt],
+            "startedAt" => &[StartedAt],
+            "endedAt" => &[EndedAt],
+            "audienceCount" => &[AudienceCount],
+            "outcome" => &[Outcome],
+            "failure" => &[Failure],
+            "createdAt" => &[CreatedAt],
+            "revision" => &[Revision],
+            "campaign" => &[CampaignId],
+            "failureCode" => &[Status, StartedAt],
+            "runTemplate" => &[RunTemplateId],
+            "schedule" => &[ScheduleId],
+            "parent" => &[ParentId],
+            _ => return None,
+        }))
     }
 }

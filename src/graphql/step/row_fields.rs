@@ -1,6 +1,7 @@
 //! The fields of a step whose values its row has.
 
 use async_graphql::{InputType, Value};
+use entity::columns::{Columns, PartialModel};
 
 use super::Step;
 use crate::graphql::selection::{RowFields, text};
@@ -33,5 +34,36 @@ impl RowFields for Step {
             "revision" => row.revision.to_value(),
             _ => return None,
         })
+    }
+
+    fn columns_of(name: &str) -> Option<Columns> {
+        use entity::step::Column::*;
+        Some(entity::step::Model::columns(match name {
+            "id" => &[Id],
+            "key" => &[Key],
+            "name" => &[Name],
+            "type" => &[Kind],
+            "sequence" => &[Sequence],
+            "status" => &[Status],
+            "contentSource" => &[ContentSource],
+            "trigger" => &[Trigger],
+            "error" => &[Error],
+            "reasonCode" => &[Reason],
+            "assignedTo" => &[AssignedTo],
+            "availableAt" => &[AvailableAt],
+            "attemptCount" => &[AttemptCount],
+            "maxAttempts" => &[MaxAttempts],
+            "leaseExpiresAt" => &[LeaseExpiresAt],
+            "startedAt" => &[StartedAt],
+            "completedAt" => &[CompletedAt],
+            "assigneeRole" => &[AssigneeRole],
+            "dueAt" => &[DueAt],
+            "overdueAt" => &[OverdueAt],
+            "createdAt" => &[CreatedAt],
+            "revision" => &[Revision],
+            "run" => &[RunId],
+            "record" => &[RunId, RecordId, RunRecordId],
+            _ => return None,
+        }))
     }
 }

@@ -4,12 +4,13 @@
 
 use sea_orm::sea_query::SelectStatement;
 use sea_orm::{
-    ConnectionTrait, DbBackend, EntityTrait, FromQueryResult, IdenStatic, Iterable, PrimaryKeyToColumn, QueryResult,
-    QueryTrait, Statement, Value,
+    ConnectionTrait, DbBackend, EntityTrait, IdenStatic, Iterable, PrimaryKeyToColumn, QueryResult, QueryTrait,
+    Statement, Value,
 };
 use serde_json::json;
 
 use super::NTH;
+use super::part::{Part, model};
 use crate::kernel::db::dialect::{Dialect, Type};
 use crate::kernel::error::Result;
 
@@ -32,11 +33,12 @@ pub(crate) struct RowsOfEach<M> {
     pub(crate) sorted: bool,
 }
 
-/// Reads the rows of alike statements, which select entire rows of one table; `None` if they are
-/// not alike.
+/// Reads the rows of alike statements, which select entire rows of one table or the given part of
+/// them; `None` if they are not alike.
 pub(crate) async fn rows_of_each<E: EntityTrait>(
     db: &impl ConnectionTrait,
     each: &[SelectStatement],
+    part: Option<Part<E>>,
 ) -> Result<Option<RowsOfEach<E::Model>>> {
     let backend = db.get_database_backend();
     let sorted = backend == DbBackend::Postgres;
@@ -46,7 +48,7 @@ pub(crate) async fn rows_of_each<E: EntityTrait>(
         format!("SELECT ids.nth AS {NTH}, one.* FROM {ids} CROSS JOIN LATERAL ({shared}) AS one")
     } else {
         // SQLite has no LATERAL, but it evaluates a list of keys anew for each row.
-        let all = E::find().build(backend).sql;
+        let all = part.map_or(E::find(), |part| part.narrow(E::find())).build(backend).sql;
         let key: Vec<String> = key::<E>().map(|column| format!("one.\"{}\"", column.as_str())).collect();
         let key = key.join(", ");
         format!("SELECT ids.nth AS {NTH}, one.* FROM {ids} CROSS JOIN ({all}) AS one ON ({key}) IN ({shared})")
@@ -55,7 +57,7 @@ pub(crate) async fn rows_of_each<E: EntityTrait>(
     let mut rows: Vec<Vec<E::Model>> = each.iter().map(|_| Vec::new()).collect();
     for row in found {
         if let Some(rows) = rows.get_mut(nth(&row)?) {
-            rows.push(E::Model::from_query_result(&row, "")?);
+            rows.push(model(&row, part, 1)?);
         }
     }
     Ok(Some(RowsOfEach { rows, sorted }))

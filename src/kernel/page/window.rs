@@ -2,10 +2,12 @@
 
 use std::hash::{Hash, Hasher};
 
+use entity::columns::{Columns, PartialModel};
 use sea_orm::sea_query::{Asterisk, Expr, Func, IntoColumnRef, Query, SelectStatement, UnionType};
-use sea_orm::{ConnectionTrait, EntityTrait, FromQueryResult, QueryResult, QueryTrait, Select};
+use sea_orm::{ConnectionTrait, EntityTrait, QueryResult, QueryTrait, Select};
 
 use super::alike::{number_of_each, rows_of_each};
+use super::part::{Part, model};
 use super::{Args, Order, Page, page, plan, to_page, window};
 use crate::kernel::db::dialect::Dialect;
 use crate::kernel::db::error_codes;
@@ -21,18 +23,20 @@ pub struct Window<E: EntityTrait> {
     pub fingerprint: String,
     /// Pagination arguments.
     pub args: Args,
+    /// The columns that are read; none: all. The fields of other columns are blank.
+    pub part: Option<Part<E>>,
 }
 
 impl<E: EntityTrait> Clone for Window<E> {
     fn clone(&self) -> Self {
         let (select, fingerprint, args) = (self.select.clone(), self.fingerprint.clone(), self.args.clone());
-        Self { select, order: self.order, fingerprint, args }
+        Self { select, order: self.order, fingerprint, args, part: self.part }
     }
 }
 
 impl<E: EntityTrait> PartialEq for Window<E> {
     fn eq(&self, other: &Self) -> bool {
-        self.fingerprint == other.fingerprint && self.args == other.args
+        self.fingerprint == other.fingerprint && self.args == other.args && self.columns() == other.columns()
     }
 }
 
@@ -40,7 +44,7 @@ impl<E: EntityTrait> Eq for Window<E> {}
 
 impl<E: EntityTrait> Hash for Window<E> {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        (&self.fingerprint, &self.args).hash(state);
+        (&self.fingerprint, &self.args, self.columns()).hash(state);
     }
 }
 
@@ -48,9 +52,30 @@ impl<E: EntityTrait> Hash for Window<E> {
 pub(crate) const AT_ONCE: usize = 250;
 
 impl<E: EntityTrait> Window<E> {
+    fn columns(&self) -> Option<Columns> {
+        self.part.map(|part| part.columns)
+    }
+
+    /// Reads only these columns, and those of the order.
+    pub fn only(self, columns: Columns) -> Self
+    where
+        E::Model: PartialModel<Entity = E>,
+    {
+        let by = self.order.by.as_ref().map_or(Columns::NONE, |(column, ..)| E::Model::column(*column));
+        let columns = columns.and(by).and(E::Model::column(self.order.id));
+        Self { part: Some(Part { columns, narrow: E::Model::select, read: E::Model::read }), ..self }
+    }
+
     /// Reads the window.
     pub async fn read(self, db: &impl ConnectionTrait) -> Result<Page<E::Model>> {
-        page(db, self.select, &self.order, &self.fingerprint, &self.args).await
+        let Some(part) = self.part else {
+            return page(db, self.select, &self.order, &self.fingerprint, &self.args).await;
+        };
+        let backend = db.get_database_backend();
+        let (select, count, backward) = window(self.select, &self.order, &self.fingerprint, &self.args, backend)?;
+        let found = db.query_all_raw(part.narrow(select).build(backend)).await?;
+        let rows: Result<Vec<_>> = found.iter().map(|row| model::<E>(row, Some(part), 0)).collect();
+        to_page(rows?, count, backward, &self.order, &self.fingerprint, &self.args)
     }
 
     /// The database's query plan for the window. Tests use it to require an index.
@@ -64,7 +89,11 @@ impl<E: EntityTrait> Window<E> {
         let mut pages = Vec::with_capacity(all.len());
         for chunk in all.chunks(AT_ONCE) {
             let backend = db.get_database_backend();
-            let statement = |one: &Self| window(one.select.clone(), &one.order, &one.fingerprint, &one.args, backend);
+            let statement = |one: &Self| {
+                let (select, count, backward) =
+                    window(one.select.clone(), &one.order, &one.fingerprint, &one.args, backend)?;
+                Ok((one.part.map_or(select.clone(), |part| part.narrow(select)), count, backward))
+            };
             let statements: Vec<_> = chunk.iter().map(statement).collect();
             let rows = match Self::rows(db, chunk, &statements).await {
                 Ok(rows) => rows,
@@ -96,7 +125,9 @@ impl<E: EntityTrait> Window<E> {
             |statement: &Result<(Select<E>, usize, bool)>| Some(statement.as_ref().ok()?.0.clone().into_query());
         let selects: Vec<Option<SelectStatement>> = statements.iter().map(select).collect();
         if let Some(each) = selects.iter().cloned().collect::<Option<Vec<_>>>()
-            && let Some(mut found) = rows_of_each::<E>(db, &each).await?
+            && let part = windows.first().and_then(|one| one.part)
+            && windows.iter().all(|one| one.columns() == part.map(|part| part.columns))
+            && let Some(mut found) = rows_of_each::<E>(db, &each, part).await?
         {
             if !found.sorted {
                 let orders = windows.iter().zip(statements).zip(&mut found.rows);
@@ -114,8 +145,8 @@ impl<E: EntityTrait> Window<E> {
         let mut rows: Vec<Vec<E::Model>> = windows.iter().map(|_| Vec::new()).collect();
         for row in union(db, each.collect()).await? {
             let nth = usize::try_from(row.try_get::<i32>("", NTH)?).unwrap_or_default();
-            if let Some(rows) = rows.get_mut(nth) {
-                rows.push(E::Model::from_query_result(&row, "")?);
+            if let (Some(rows), Some(one)) = (rows.get_mut(nth), windows.get(nth)) {
+                rows.push(model::<E>(&row, one.part, 1)?);
             }
         }
         Ok(rows)

@@ -29,15 +29,20 @@ const OBJECTS: [(&str, &str, &str); 5] = [
     ("Communication", "record", "Record"),
 ];
 
-/// A random selection on a type: fields, some twice, under other names, in fragments, with
-/// directives.
-fn selection(random: &mut StdRng, schema: &Schema, of: &str, depth: usize) -> String {
+/// The fields of a type that are neither objects nor have arguments.
+fn leaves<'a>(schema: &'a Schema, of: &str) -> Vec<&'a str> {
     let fields = schema.of(of)["fields"].as_array().unwrap();
     let leaves = fields.iter().filter(|field| {
         let no_arguments = field["args"].as_array().unwrap().is_empty();
         no_arguments && schema.of(bare(&field["type"]))["fields"].is_null()
     });
-    let leaves: Vec<&str> = leaves.map(|field| field["name"].as_str().unwrap()).collect();
+    leaves.map(|field| field["name"].as_str().unwrap()).collect()
+}
+
+/// A random selection on a type: fields, some twice, under other names, in fragments, with
+/// directives.
+fn selection(random: &mut StdRng, schema: &Schema, of: &str, depth: usize) -> String {
+    let leaves = leaves(schema, of);
     let objects: Vec<_> = OBJECTS.iter().filter(|(on, ..)| *on == of && depth > 0).collect();
     let mut parts = Vec::new();
     for _ in 0..random.random_range(1..9) {
@@ -77,8 +82,17 @@ both! {
         for (list, of) in LISTS {
             let all = schema.selection(of, 0);
             let all = all.trim().trim_start_matches('{').trim_end_matches('}').to_owned();
-            for round in 0..40 {
-                let selected = if round == 0 { all.clone() } else { selection(&mut random, &schema, of, 2) };
+            // One field alone, for which only its columns are read, and an object below it.
+            let below = OBJECTS.iter().filter(|(on, ..)| *on == of);
+            let below = below.map(|(_, name, of)| format!("{name} {}", schema.selection(of, 0)));
+            let alone = leaves(&schema, of).into_iter().map(str::to_owned).chain(below);
+            let alone: Vec<String> = alone.collect();
+            for round in 0..40 + alone.len() {
+                let selected = match round {
+                    0 => all.clone(),
+                    1..40 => selection(&mut random, &schema, of, 2),
+                    _ => format!("id {}", alone[round - 40]),
+                };
                 let query = format!("{{ {list}(first: 6) {{ nodes {{ {selected} }} edges {{ at: cursor node {{ {selected} }} }} }} }}");
                 let found = world.ask(&query, json!({})).await[list].clone();
                 let nodes = found["nodes"].as_array().unwrap();

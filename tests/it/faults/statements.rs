@@ -214,6 +214,7 @@ both! {
             order: sortie::domain::audience::record::NEWEST_FIRST,
             fingerprint: name.to_owned(),
             args: Args::default(),
+            part: None,
         };
         let all = [window("all", "1 = 1"), window("broken", "no_such_function(1) = 1"), window("none", "1 = 0")];
         let pages = Window::read_all(world.db.read(), &all).await.unwrap();

@@ -102,7 +102,7 @@ pub fn window(
         SortBy::Status => Some((Column::Status, |row| Key::Text(row.status.to_value()), false)),
     };
     let fingerprint = page::fingerprint(&("campaign", by, descending, filter))?;
-    Ok(Window { select: select(db.dialect(), viewer, filter)?, order, fingerprint, args })
+    Ok(Window { select: select(db.dialect(), viewer, filter)?, order, fingerprint, args, part: None })
 }
 
 /// Counts the matching campaigns.

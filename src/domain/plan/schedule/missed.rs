@@ -19,7 +19,7 @@ scoped!(missed_occurrence, UnfiredId, "unfired");
 pub fn window(viewer: &Viewer, id: ScheduleId, args: Args) -> Result<Window<Entity>> {
     let select = Entity::find().filter(COLUMN.org_id.eq(viewer.org_id)).filter(COLUMN.schedule_id.eq(id));
     let fingerprint = page::fingerprint(&("unfired", id))?;
-    Ok(Window { select, order: NEWEST_FIRST, fingerprint, args })
+    Ok(Window { select, order: NEWEST_FIRST, fingerprint, args, part: None })
 }
 
 /// Records a span that did not start: `schedule.missed`, or `schedule.skipped` if a person paused

@@ -93,6 +93,6 @@ impl Noun for Runs {
     }
 
     fn nodes<'a>(ctx: &'a Context<'_>, rows: Vec<run::Model>) -> BoxFuture<'a, Result<Vec<Run>>> {
-        Box::pin(async move { Run::fetch(ctx, rows, &ctx.look_ahead()).await })
+        Box::pin(async move { Run::fetch(ctx, rows, &[ctx.look_ahead()]).await })
     }
 }
