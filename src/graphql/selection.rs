@@ -5,6 +5,8 @@
 use std::borrow::Cow;
 use std::fmt::Display;
 
+use async_graphql::indexmap::IndexMap;
+use async_graphql::indexmap::map::Entry;
 use async_graphql::parser::types::{Field, Selection, SelectionSet};
 use async_graphql::registry::Registry;
 use async_graphql::{
@@ -148,7 +150,7 @@ pub(super) async fn object<'a>(
             Err(err) => ctx.add_error(err),
         }
     }
-    let mut all = async_graphql::indexmap::IndexMap::with_capacity(fields.len());
+    let mut all = IndexMap::with_capacity(fields.len());
     for (field, value) in fields.iter().zip(values) {
         if let Some(value) = value {
             merge(&mut all, field.node.response_key().node.clone(), value);
@@ -191,17 +193,21 @@ fn collect<'a>(
 }
 
 /// Adds a field to the response. One that is selected twice has the fields of both selections.
-fn merge(all: &mut async_graphql::indexmap::IndexMap<Name, Value>, name: Name, value: Value) {
-    match (all.get_mut(&name), value) {
-        (None, value) => {
-            all.insert(name, value);
+fn merge(all: &mut IndexMap<Name, Value>, name: Name, value: Value) {
+    let mut known = match all.entry(name) {
+        Entry::Vacant(free) => {
+            free.insert(value);
+            return;
         }
-        (Some(Value::Object(known)), Value::Object(more)) => {
+        Entry::Occupied(known) => known,
+    };
+    match (known.get_mut(), value) {
+        (Value::Object(known), Value::Object(more)) => {
             for (name, value) in more {
                 merge(known, name, value);
             }
         }
-        (Some(Value::List(known)), Value::List(more)) => {
+        (Value::List(known), Value::List(more)) => {
             for (known, more) in known.iter_mut().zip(more) {
                 if let (Value::Object(known), Value::Object(more)) = (known, more) {
                     for (name, value) in more {
@@ -210,6 +216,6 @@ fn merge(all: &mut async_graphql::indexmap::IndexMap<Name, Value>, name: Name, v
                 }
             }
         }
-        (Some(_), _) => {}
+        _ => {}
     }
 }
