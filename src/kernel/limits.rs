@@ -1,8 +1,10 @@
 //! All limits of the server, each defined once.
 
+mod bulk;
 mod definitions;
 mod memory;
 
+pub use bulk::*;
 pub use definitions::*;
 pub use memory::*;
 
@@ -339,18 +341,6 @@ pub const CLAIM_MAX: u64 = 500;
 pub const CLAIM_SCANS: usize = 20;
 /// Allowed lease of an external worker, in seconds.
 pub const CLAIM_LEASE_SECONDS: std::ops::RangeInclusive<i32> = 1..=3600;
-/// Maximum number of runs per bulk operation that is done within the request.
-pub const BULK: u64 = 1_000;
-/// Maximum number of targets of a bulk action.
-pub const BULK_TARGETS: u64 = 100_000;
-/// Maximum number of open bulk actions of one org.
-pub const BULK_OPEN: u64 = 100;
-/// Number of targets of a bulk action that are dealt with in one turn.
-pub const BULK_CHUNK: u64 = 100;
-/// Maximum number of targets that a dry run of a bulk action checks.
-pub const BULK_CHECKED: u64 = 1_000;
-/// Maximum number of refused targets that a dry run of a bulk action names.
-pub const BULK_SAMPLE: usize = 20;
 /// Maximum size of a step's result in its event, in bytes.
 pub const EVENT_RESULT_BYTES: usize = 4 * 1024;
 /// Number of compiled conditions in the cache, and of schemas.
