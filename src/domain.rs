@@ -13,6 +13,8 @@ pub mod message;
 
 pub mod run;
 
+pub mod bulk_action;
+
 pub mod import;
 
 pub mod worker;

@@ -3,6 +3,7 @@
 
 pub mod begin;
 pub mod builtin_agent;
+pub mod bulk_actions;
 mod failed_work;
 pub mod housekeeping;
 mod lease;
@@ -111,6 +112,7 @@ impl Engine {
             loops.spawn(slots::run(builtin_agent::Agents { context: context.clone(), model }, wake(&context)));
         }
         loops.spawn(begin::run(context.clone(), wake(&context)));
+        loops.spawn(bulk_actions::run(context.clone(), wake(&context)));
         loops.spawn(rescue::run(context.clone(), wake(&context)));
         loops.spawn(housekeeping::run(context.clone(), wake(&context)));
         Ok(Self { context, loops, stop, ticker })

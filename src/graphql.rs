@@ -13,6 +13,7 @@ pub mod arguments;
 pub mod audit;
 pub mod batch_loader;
 pub mod batching;
+pub mod bulk_action;
 pub mod campaign;
 pub mod communication;
 pub mod connection;
@@ -95,6 +96,7 @@ pub struct Execution(
     campaign::list::CampaignQuery,
     campaign::preview::PreviewQuery,
     run::list::RunQuery,
+    bulk_action::BulkActionQuery,
     step::StepQuery,
     communication::CommunicationQuery,
     reply::ReplyQuery,
@@ -157,6 +159,7 @@ pub struct ChangeExecution(
     campaign::change::CampaignMutation,
     run::launch::LaunchMutation,
     run::change::RunMutation,
+    bulk_action::BulkActionMutation,
     run::phase::PhaseMutation,
     step::change::StepMutation,
     worker::WorkerMutation,

@@ -29,6 +29,7 @@ pub fn state_machines() -> String {
         ("Schedule", diagram::<entity::schedule::ScheduleStatus>()),
         ("Follow-up", diagram::<entity::FollowUpStatus>()),
         ("Meeting", diagram::<entity::MeetingStatus>()),
+        ("Bulk action", diagram::<entity::BulkStatus>()),
     ]
     .map(|(noun, diagram_text)| format!("### {noun}\n\n```mermaid\n{diagram_text}```\n"))
     .join("\n")

@@ -183,6 +183,8 @@ ids! {
     SuppressionId = "suppression";
     /// A large change applied in chunks.
     SweepId = "sweep";
+    /// An action on many runs or steps.
+    BulkActionId = "bulk_action";
     /// The structure of runs.
     RunTemplateId = "run_template";
     /// A worker that claims steps.

@@ -42,6 +42,7 @@ mod m0034_executor_ids;
 mod m0035_organizer;
 mod m0036_kept_records;
 mod m0037_campaign_records;
+mod m0038_bulk_actions;
 mod m0042_status_orders;
 
 /// All migrations, in order.
@@ -87,6 +88,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0035_organizer::Migration),
             Box::new(m0036_kept_records::Migration),
             Box::new(m0037_campaign_records::Migration),
+            Box::new(m0038_bulk_actions::Migration),
             Box::new(m0042_status_orders::Migration),
         ]
     }

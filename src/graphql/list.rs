@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use async_graphql::{Context, Lookahead, Object, OutputType, Result, SimpleObject, TypeName};
-use entity::id::{CampaignId, MessageTemplateId, RecordId, RunId, ScheduleId, WriterId};
-use entity::{CommunicationStatus, RunStatus};
+use entity::id::{BulkActionId, CampaignId, MessageTemplateId, RecordId, RunId, ScheduleId, WriterId};
+use entity::{BulkResultStatus, BulkStatus, CommunicationStatus, RunStatus};
 
 use super::connection::Connection;
 use super::counted::Node;
@@ -113,6 +113,10 @@ pub enum Totals {
     Schedules(Option<CampaignId>),
     /// A schedule's stretches of missed occurrences.
     Unfired(ScheduleId),
+    /// Bulk actions by status.
+    BulkActions(Option<Vec<BulkStatus>>),
+    /// A bulk action's results by status.
+    BulkResults(BulkActionId, Option<Vec<BulkResultStatus>>),
 }
 
 #[Object]
@@ -186,6 +190,14 @@ impl Totals {
             }
             Self::Unfired(id) => {
                 nested_count(ctx, crate::domain::plan::schedule::missed::window(viewer, *id, Args::default())?).await
+            }
+            Self::BulkActions(statuses) => {
+                let (of, all) = (statuses.as_deref(), Args::default());
+                nested_count(ctx, crate::domain::bulk_action::window(db.dialect(), viewer, of, all)?).await
+            }
+            Self::BulkResults(id, statuses) => {
+                let (of, all) = (statuses.as_deref(), Args::default());
+                nested_count(ctx, crate::domain::bulk_action::results(db.dialect(), viewer, *id, of, all)?).await
             }
         };
         Ok(count?)

@@ -66,6 +66,7 @@ by_id! {
     RunTemplateId => crate::domain::plan::run_template, run_template;
     AgentId => crate::domain::plan::agent, agent;
     AuditId => crate::kernel::audit, audit;
+    BulkActionId => crate::domain::bulk_action, bulk_action;
     ImportId => crate::domain::import::report, import;
     CampaignVersionId => crate::domain::plan::campaign::version, campaign_version;
     MessageTemplateVersionId => crate::domain::content::message_template::version, message_template_version;

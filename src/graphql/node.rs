@@ -9,6 +9,7 @@ use super::activity::Activity;
 use super::agent::Agent;
 use super::api_key::ApiKey;
 use super::audit::AuditEntry;
+use super::bulk_action::BulkAction;
 use super::campaign::Campaign;
 use super::communication::Communication;
 use super::follow_up::FollowUp;
@@ -72,6 +73,7 @@ pub enum Node {
     CampaignVersion(CampaignVersion),
     MessageTemplateVersion(MessageTemplateVersion),
     WriterVersion(WriterVersion),
+    BulkAction(BulkAction),
 }
 
 // A macro because a conversion can't be implemented for a list of types.
@@ -91,7 +93,7 @@ from_row! {
     schedule as Schedule, suppression as Suppression, run_template as RunTemplate, agent as Agent, activity as Activity,
     follow_up as FollowUp, meeting as Meeting, reply as Reply, import as Import, api_key as ApiKey, audit as AuditEntry,
     campaign_version as CampaignVersion, message_template_version as MessageTemplateVersion,
-    writer_version as WriterVersion,
+    writer_version as WriterVersion, bulk_action as BulkAction,
 }
 
 /// The principal that sends the request.
@@ -203,6 +205,6 @@ async fn find(ctx: &Context<'_>, given: &ID) -> Result<Option<Node>> {
         ScheduleId => Schedule, SuppressionId => Suppression, RunTemplateId => RunTemplate, AgentId => Agent,
         ActivityId => Activity, FollowUpId => FollowUp, MeetingId => Meeting, ReplyId => Reply, ImportId => Import,
         ApiKeyId => ApiKey, AuditId => AuditEntry, CampaignVersionId => CampaignVersion,
-        MessageTemplateVersionId => MessageTemplateVersion, WriterVersionId => WriterVersion,
+        MessageTemplateVersionId => MessageTemplateVersion, WriterVersionId => WriterVersion, BulkActionId => BulkAction,
     })
 }

@@ -35,6 +35,8 @@ pub const MUTATIONS: &[(Role, &[&str])] = &[
             "repeatRun",
             "cancelRuns",
             "retryRuns",
+            "startBulkAction",
+            "stopBulkAction",
             "rescheduleRun",
             "releasePhase",
             "startStep",

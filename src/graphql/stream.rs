@@ -2,6 +2,7 @@
 //! carries the cursor to resume from.
 
 pub mod activity;
+pub mod bulk_action;
 pub mod list;
 mod progress;
 mod scope;
@@ -45,7 +46,7 @@ impl StreamKind {
     /// The kind of a root field's stream.
     pub fn of(field: &str) -> Self {
         match field {
-            "runProgress" => Self::Newest,
+            "runProgress" | "bulkActionProgress" => Self::Newest,
             _ if list::FIELDS.contains(&field) => Self::List,
             _ => Self::Events,
         }
@@ -217,7 +218,7 @@ pub struct StepEventFilter {
 
 /// Live streams. Items come in commit order; an item's cursor, passed as `after`, resumes after it.
 #[derive(MergedSubscription, Default)]
-pub struct Subscription(LogSubscription, list::ListSubscription);
+pub struct Subscription(LogSubscription, list::ListSubscription, bulk_action::BulkActionSubscription);
 
 /// Subscriptions to the log's events and to the progress of runs.
 #[derive(Default)]

@@ -1,8 +1,10 @@
 //! All limits of the server, each defined once.
 
+mod bulk;
 mod definitions;
 mod memory;
 
+pub use bulk::*;
 pub use definitions::*;
 pub use memory::*;
 
@@ -339,8 +341,6 @@ pub const CLAIM_MAX: u64 = 500;
 pub const CLAIM_SCANS: usize = 20;
 /// Allowed lease of an external worker, in seconds.
 pub const CLAIM_LEASE_SECONDS: std::ops::RangeInclusive<i32> = 1..=3600;
-/// Maximum number of runs per bulk operation.
-pub const BULK: u64 = 1_000;
 /// Maximum size of a step's result in its event, in bytes.
 pub const EVENT_RESULT_BYTES: usize = 4 * 1024;
 /// Number of compiled conditions in the cache, and of schemas.

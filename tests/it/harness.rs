@@ -23,7 +23,7 @@ use sea_orm::{ConnectionTrait, Statement};
 use serde_json::{Value, json};
 use sortie::app::server::Server;
 use sortie::channel::Mail;
-use sortie::engine::{EngineContext, begin, perform, rescue, send};
+use sortie::engine::{EngineContext, begin, bulk_actions, perform, rescue, send};
 use sortie::kernel::clock::Clock;
 use sortie::kernel::config::Config;
 use sortie::kernel::db::Db;
@@ -273,6 +273,7 @@ impl World {
         let (_, engine_context, draft, send) = &**still;
         loop {
             let mut done = begin::tick(engine_context).await.unwrap();
+            done += bulk_actions::tick(engine_context).await.unwrap();
             if and_work {
                 done += perform::tick(engine_context, draft).await.unwrap();
                 done += perform::tick(engine_context, send).await.unwrap();

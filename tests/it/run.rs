@@ -2,6 +2,7 @@
 
 mod advance;
 mod agent_approvals;
+mod bulk_actions;
 mod definitions;
 mod kinds;
 mod large;

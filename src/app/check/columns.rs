@@ -50,6 +50,18 @@ const RULES: &[Rule] = &[
          AND r.audience_count <> (SELECT COUNT(*) FROM run_record p WHERE p.run_id = r.id)",
     ),
     (
+        "the counts of a bulk action are those of its results, which its targets get in order",
+        "SELECT COUNT(*) FROM bulk_action",
+        "SELECT b.verb FROM bulk_action b WHERE b.matched <> (SELECT COUNT(*) FROM bulk_result r WHERE r.bulk_action_id = b.id) \
+         OR b.done <> (SELECT COUNT(*) FROM bulk_result r WHERE r.bulk_action_id = b.id AND r.status = 'DONE') \
+         OR b.refused <> (SELECT COUNT(*) FROM bulk_result r WHERE r.bulk_action_id = b.id AND r.status = 'REFUSED') \
+         OR b.failed <> (SELECT COUNT(*) FROM bulk_result r WHERE r.bulk_action_id = b.id AND r.status = 'FAILED') \
+         OR EXISTS (SELECT 1 FROM bulk_result r WHERE r.bulk_action_id = b.id \
+         AND (r.status = 'PENDING') <> (r.sequence > b.done + b.refused + b.failed)) \
+         OR (b.status = 'COMPLETED' AND b.matched <> b.done + b.refused + b.failed) \
+         OR (b.status IN ('COMPLETED', 'STOPPED')) <> (b.ended_at IS NOT NULL)",
+    ),
+    (
         "occurrences that did not start are counted: one if the first is the last, else more",
         "SELECT COUNT(*) FROM unfired",
         "SELECT u.reason FROM unfired u WHERE u.count < 1 \

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use entity::id::{Id, prefix_of};
 use entity::schedule::ScheduleStatus;
 use entity::{
-    ActorKind, CampaignStatus, CommunicationStatus, FollowUpStatus, MeetingStatus, PhaseStatus, RunStatus,
+    ActorKind, BulkStatus, CampaignStatus, CommunicationStatus, FollowUpStatus, MeetingStatus, PhaseStatus, RunStatus,
     StateMachine, StepStatus, TaskStatus, event, event_counter,
 };
 use sea_orm::{ActiveEnum, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
@@ -38,7 +38,7 @@ enum IdSource {
     Payload(&'static str),
 }
 
-const NOUNS: [Noun; 9] = [
+const NOUNS: [Noun; 10] = [
     Noun {
         name: "campaign",
         id_source: IdSource::Column(0),
@@ -102,6 +102,13 @@ const NOUNS: [Noun; 9] = [
         initial: "",
         is_transition: is_transition::<FollowUpStatus>,
         is_status: is_status::<FollowUpStatus>,
+    },
+    Noun {
+        name: "bulk_action",
+        id_source: IdSource::Payload("bulkActionId"),
+        initial: "",
+        is_transition: is_transition::<BulkStatus>,
+        is_status: is_status::<BulkStatus>,
     },
 ];
 
@@ -183,7 +190,7 @@ impl Fold {
         // Seeded rows are not checked: later changes to them follow from events that do not exist.
         let of = match noun {
             "campaign" => ids[0],
-            "schedule" => None,
+            "schedule" | "bulk_action" => None,
             _ => ids[1],
         };
         if of.is_some_and(|id| snapshot.seeded.contains(&id)) {
@@ -232,7 +239,7 @@ impl Fold {
         let mut found = Violations::new("folding the log gives the status of every row");
         let mut rows = 0;
         for (index, Noun { name: noun, initial, .. }) in NOUNS.iter().enumerate() {
-            let of = if matches!(*noun, "campaign" | "run" | "schedule") { "id" } else { "run_id" };
+            let of = if matches!(*noun, "campaign" | "run" | "schedule" | "bulk_action") { "id" } else { "run_id" };
             for row in snapshot.all(&format!("SELECT id, status, {of} FROM {noun}")).await? {
                 if snapshot.has_seeded(&row, 2)? {
                     continue;

@@ -129,7 +129,12 @@ fn sorted(
 }
 
 pub(super) fn condition(dialect: Dialect, viewer: &Viewer, filter: &RunFilter) -> Result<Condition> {
-    let met = nested_filter::condition(filter, dialect, "filter")?;
+    condition_at(dialect, viewer, filter, "filter")
+}
+
+/// The condition of a filter; errors name its fields below `path`.
+pub(crate) fn condition_at(dialect: Dialect, viewer: &Viewer, filter: &RunFilter, path: &str) -> Result<Condition> {
+    let met = nested_filter::condition(filter, dialect, path)?;
     Ok(Condition::all().add(COLUMN.org_id.eq(viewer.org_id)).add(met))
 }
 
@@ -140,7 +145,8 @@ impl RunFilter {
         self.require("filter")
     }
 
-    fn require(&self, path: &str) -> Result<()> {
+    /// The same; errors name the filter's fields below `path`.
+    pub(crate) fn require(&self, path: &str) -> Result<()> {
         for (name, range) in [("createdAt", &self.created_at), ("scheduledFor", &self.scheduled_for)] {
             if range.as_ref().is_some_and(|range| !range.has_end()) {
                 return Err(Refusal::input(&format!("{path}.{name}"), NO_VALUE).into());

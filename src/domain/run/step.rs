@@ -71,17 +71,41 @@ pub fn window(db: &Db, viewer: &Viewer, filter: &StepFilter, args: Args, now: Da
     let mut order = NEWEST_FIRST;
     order.descending = false;
     let fingerprint = page::fingerprint(&("step", filter))?;
-    Ok(Window { select: select(db, viewer, filter, now)?, order, fingerprint, args, part: None })
+    Ok(Window { select: select(db, viewer, filter, now, "filter")?, order, fingerprint, args, part: None })
 }
 
-fn select(db: &Db, viewer: &Viewer, filter: &StepFilter, now: DateTime<Utc>) -> Result<sea_orm::Select<Entity>> {
+impl StepFilter {
+    /// Rejects a filter that selects steps for a change if it has no condition. Errors: BAD_USER_INPUT.
+    pub(crate) fn require(&self, path: &str) -> Result<()> {
+        let ids = [&self.run_ids, &self.task_ids, &self.assignee_ids, &self.record_ids];
+        let has_condition = ids.into_iter().any(Option::is_some)
+            || self.statuses.is_some()
+            || self.types.is_some()
+            || self.assigned_to.is_some()
+            || self.roles.is_some()
+            || self.mine == Some(true)
+            || self.overdue.is_some();
+        if has_condition {
+            return Ok(());
+        }
+        Err(Refusal::input(path, "has no condition and would match everything: give at least one").into())
+    }
+}
+
+/// The steps that match a filter; errors name its fields below `path`.
+pub(crate) fn select(
+    db: &Db,
+    viewer: &Viewer,
+    filter: &StepFilter,
+    now: DateTime<Utc>,
+    path: &str,
+) -> Result<sea_orm::Select<Entity>> {
     let mut select = Entity::find().filter(COLUMN.org_id.eq(viewer.org_id));
     if let Some(ids) = &filter.run_ids {
-        select = select.filter(any_of(db.dialect(), COLUMN.run_id, validate::ids::<RunId>(ids, "filter", "runIds")?));
+        select = select.filter(any_of(db.dialect(), COLUMN.run_id, validate::ids::<RunId>(ids, path, "runIds")?));
     }
     if let Some(ids) = &filter.task_ids {
-        select =
-            select.filter(any_of(db.dialect(), COLUMN.task_id, validate::ids::<TaskId>(ids, "filter", "taskIds")?));
+        select = select.filter(any_of(db.dialect(), COLUMN.task_id, validate::ids::<TaskId>(ids, path, "taskIds")?));
     }
     if let Some(statuses) = &filter.statuses {
         select = select.filter(any_of(db.dialect(), COLUMN.status, statuses.clone()));
@@ -96,7 +120,7 @@ fn select(db: &Db, viewer: &Viewer, filter: &StepFilter, now: DateTime<Utc>) -> 
         }
     }
     if let Some(ids) = &filter.assignee_ids {
-        select = select.filter(any_of(db.dialect(), Column::AssigneeId, assignees(ids)?));
+        select = select.filter(any_of(db.dialect(), Column::AssigneeId, assignees(ids, path)?));
     }
     if filter.mine == Some(true) {
         let me = viewer.actor.agent_id.map(|id| id.0).or(viewer.member_id().map(|id| id.0));
@@ -106,11 +130,8 @@ fn select(db: &Db, viewer: &Viewer, filter: &StepFilter, now: DateTime<Utc>) -> 
         select = select.filter(any_of(db.dialect(), Column::AssigneeRole, roles.clone()));
     }
     if let Some(ids) = &filter.record_ids {
-        select = select.filter(any_of(
-            db.dialect(),
-            COLUMN.record_id,
-            validate::ids::<RecordId>(ids, "filter", "recordIds")?,
-        ));
+        select =
+            select.filter(any_of(db.dialect(), COLUMN.record_id, validate::ids::<RecordId>(ids, path, "recordIds")?));
     }
     if let Some(overdue) = filter.overdue {
         let late = Condition::all().add(COLUMN.due_at.lt(now)).add(Expr::cust(OPEN));
@@ -127,13 +148,14 @@ const NOT_BY_WORKFLOW: &str = r#""step"."assigned_to" <> 'WORKFLOW'"#;
 const OPEN: &str = r#""step"."status" IN ('PENDING', 'QUEUED', 'IN_PROGRESS', 'AWAITING_APPROVAL')"#;
 
 /// Parses ids of members and agents.
-fn assignees(ids: &[ID]) -> Result<Vec<uuid::Uuid>> {
+fn assignees(ids: &[ID], path: &str) -> Result<Vec<uuid::Uuid>> {
+    let field = format!("{path}.assigneeIds");
     if ids.len() > limits::PAGE_MAX {
-        return Err(Refusal::limit_for_field("filter.assigneeIds", format!("at most {}", limits::PAGE_MAX)).into());
+        return Err(Refusal::limit_for_field(&field, format!("at most {}", limits::PAGE_MAX)).into());
     }
     let each = ids.iter().map(|given| match given.parse::<MemberId>() {
         Ok(id) => Ok(id.0),
-        Err(_) => validate::id::<AgentId>("filter.assigneeIds", given).map(|id| id.0),
+        Err(_) => validate::id::<AgentId>(&field, given).map(|id| id.0),
     });
     each.collect()
 }

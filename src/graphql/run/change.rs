@@ -181,14 +181,16 @@ impl RunMutation {
         Ok(RunPayload { run: run.into() })
     }
 
-    /// Cancels the runs that match a filter, each independently. Rejected with LIMIT_EXCEEDED if
-    /// more than 1,000 match.
+    /// Cancels the runs that match a filter, each independently, before the response. Rejected with
+    /// LIMIT_EXCEEDED if more than 1,000 match. `startBulkAction` with CANCEL_RUNS cancels more, and
+    /// shows its progress.
     async fn cancel_runs(&self, ctx: &Context<'_>, input: BulkRunInput) -> Result<BulkRunPayload> {
         bulk(ctx, input, Action::Cancel).await
     }
 
     /// Retries the runs that match a filter and have failed, or are completed with failed
-    /// recipients, each independently. Rejected with LIMIT_EXCEEDED if more than 1,000 match.
+    /// recipients, each independently, before the response. Rejected with LIMIT_EXCEEDED if more than
+    /// 1,000 match. `startBulkAction` with RETRY_RUNS retries more, and shows its progress.
     async fn retry_runs(&self, ctx: &Context<'_>, input: BulkRunInput) -> Result<BulkRunPayload> {
         bulk(ctx, input, Action::Retry).await
     }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use chrono::{DateTime, Utc};
 use entity::AuditOutcome;
 use entity::id::Id;
-use sea_orm::{DatabaseTransaction, SqliteTransactionMode, TransactionOptions, TransactionTrait};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, SqliteTransactionMode, TransactionOptions, TransactionTrait};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::dialect::Dialect;
@@ -15,7 +15,7 @@ use super::write_context::{RequestRecord, WriteContext};
 use crate::kernel::budget::Conditions;
 use crate::kernel::clock::Clock;
 use crate::kernel::cost;
-use crate::kernel::error::{Error, Result};
+use crate::kernel::error::{Error, Refusal, Result};
 use crate::kernel::event::insert;
 use crate::kernel::event::new_event::Event;
 use crate::kernel::idempotency::ResultIds;
@@ -59,6 +59,11 @@ impl WriteContext {
         let tx = Tx { inner, dialect, now, clock, buffer, request, conditions, _org_permit: permit };
         if let Some(idempotency) = self.idempotency() {
             idempotency.claim(&tx.inner, now).await?;
+        }
+        for claim in self.request.claims.iter() {
+            if tx.inner.execute(claim).await?.rows_affected() == 0 {
+                return Err(Refusal::conflict("this work was taken over by another process, or has ended").into());
+            }
         }
         Ok(tx)
     }

@@ -6,6 +6,8 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
+use sea_orm::sea_query::UpdateStatement;
+
 use super::Db;
 use crate::kernel::audit::entry::Entry;
 use crate::kernel::idempotency::IdempotentRequest;
@@ -19,13 +21,15 @@ pub struct WriteContext {
     pub(super) request: RequestRecord,
 }
 
-/// The records of a request that are committed with its changes.
+/// The records of a request, or of work in the background, that are committed with its changes.
 #[derive(Clone, Debug, Default)]
 pub(super) struct RequestRecord {
     pub idempotency: Option<Arc<IdempotentRequest>>,
     pub audit_entry: Option<Arc<Entry>>,
     /// The noun of the mutation's result, which its key and its audit entry refer to.
     pub result_noun: Option<&'static str>,
+    /// Updates that are made first.
+    pub claims: Arc<[UpdateStatement]>,
 }
 
 impl Db {
@@ -59,6 +63,14 @@ impl WriteContext {
     #[must_use]
     pub fn with_result_noun(mut self, noun: &'static str) -> Self {
         self.request.result_noun = Some(noun);
+        self
+    }
+
+    /// Adds updates that each transaction makes first. If one of them changes no row, the transaction is
+    /// rejected with CONFLICT: others were faster, or the work is no longer wanted.
+    #[must_use]
+    pub fn with_claims(mut self, claims: Vec<UpdateStatement>) -> Self {
+        self.request.claims = claims.into();
         self
     }
 

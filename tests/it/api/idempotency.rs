@@ -47,7 +47,7 @@ both! {
 }
 
 /// Sends every mutation that creates something, or makes a transition, twice with one key.
-const TWICE: [(&str, &str); 14] = [
+const TWICE: [(&str, &str); 15] = [
     ("createGoal", "createGoal(input: { name: \"G\", idempotencyKey: \"t\" }) { goal { id } }"),
     ("createWriter", "createWriter(input: { name: \"W\", idempotencyKey: \"t\" }) { writer { id } }"),
     ("createReviewer", "createReviewer(input: { name: \"R\", idempotencyKey: \"t\" }) { reviewer { id } }"),
@@ -84,6 +84,10 @@ const TWICE: [(&str, &str); 14] = [
     (
         "setStages",
         "setStages(input: { recordKind: \"order\", stages: [], idempotencyKey: \"u\" }) { pipeline { stages own } }",
+    ),
+    (
+        "startBulkAction",
+        "startBulkAction(input: { verb: PAUSE_RUNS, ids: [], idempotencyKey: \"t\" }) { bulkAction { id } }",
     ),
     ("pauseCampaign", "pauseCampaign(input: { id: $id, idempotencyKey: \"t\" }) { campaign { id status } }"),
 ];

@@ -26,6 +26,8 @@ both! {
         world.tick(true).await;
         let scheduled = "mutation($id: ID!) { scheduleCampaign(input: { campaignId: $id, at: \"2027-01-01T00:00:00Z\" }) { run { id } } }";
         world.ask(scheduled, json!({ "id": plan.campaign })).await;
+        world.ask("mutation($id: ID!) { startBulkAction(input: { verb: PAUSE_RUNS, ids: [$id] }) { bulkAction { id } } }", json!({ "id": run })).await;
+        world.tick(true).await;
         assert_eq!(wrong(&world).await, Vec::<&str>::new());
         let payload = |from: &str, to: &str| match kind {
             Kind::Sqlite => format!("replace(payload, '{from}', '{to}')"),
@@ -52,6 +54,7 @@ both! {
             ("UPDATE event SET kind = 'run.cancelled' WHERE kind = 'run.started'".to_owned(), "no message is reserved after"),
             ("DELETE FROM event WHERE kind = 'run.created'".to_owned(), "positions of each org"),
             ("INSERT INTO sweep (id, org_id, run_id, kind, actor, created_at, held) SELECT id, org_id, id, 'CLOSE', created_by, created_at, TRUE FROM run WHERE status = 'COMPLETED'".to_owned(), "a sweep is held"),
+            ("UPDATE bulk_action SET done = 1, refused = 0".to_owned(), "the counts of a bulk action"),
         ];
         for (sql, what) in broken {
             world.force(&sql).await;

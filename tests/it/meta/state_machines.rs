@@ -1,6 +1,7 @@
 //! State machines as data: every pair of status and transition, properties of the derivations, and
 //! the diagrams.
 
+use entity::bulk_action::BulkTransition;
 use entity::campaign::CampaignTransition;
 use entity::communication::CommunicationTransition;
 use entity::definition::FailWhen;
@@ -9,7 +10,7 @@ use entity::run::RunTransition;
 use entity::state_machine::{StateMachine, verb};
 use entity::step::StepTransition;
 use entity::task::{StepCounts, TaskFacts, TaskStatus};
-use entity::{CampaignStatus, CommunicationStatus, PhaseStatus, RunStatus, StepStatus};
+use entity::{BulkStatus, CampaignStatus, CommunicationStatus, PhaseStatus, RunStatus, StepStatus};
 use proptest::prelude::*;
 
 /// The transitions of a state machine as `FROM verb TO`, compared with the list in the product
@@ -148,6 +149,17 @@ fn communication() {
         "CANCELLED retry APPROVED",
     ]);
     assert_eq!(CommunicationStatus::Sent.next(CommunicationTransition::Reserve), None);
+}
+
+#[test]
+fn bulk_action() {
+    check::<BulkStatus>(&[
+        "PENDING start RUNNING",
+        "PENDING stop STOPPED",
+        "RUNNING complete COMPLETED",
+        "RUNNING stop STOPPED",
+    ]);
+    assert_eq!(BulkStatus::Stopped.next(BulkTransition::Start), None);
 }
 
 /// A message that was handed over is never handed over again without a person's decision.

@@ -102,8 +102,20 @@ const FOLDERS: [&[&str]; 6] =
 const BESIDE: [(&str, &str); 1] = [("app", "transport")];
 
 /// The modules of `domain`, lowest first.
-const NOUNS: [&str; 11] =
-    ["people", "audience", "content", "plan", "message", "run", "import", "worker", "meeting", "follow_up", "manifest"];
+const NOUNS: [&str; 12] = [
+    "people",
+    "audience",
+    "content",
+    "plan",
+    "message",
+    "run",
+    "bulk_action",
+    "import",
+    "worker",
+    "meeting",
+    "follow_up",
+    "manifest",
+];
 
 #[test]
 fn folders_depend_downwards() {

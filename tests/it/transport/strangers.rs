@@ -32,6 +32,7 @@ fn noun(field: &str, arg: &str) -> String {
         return named;
     }
     let nouns = [
+        "bulkAction",
         "messageTemplate",
         "runTemplate",
         "followUp",
@@ -103,6 +104,8 @@ async fn fill(world: &World) -> BTreeMap<String, Vec<String>> {
         scheduleStepMeeting(input: { stepId: $step, title: \"t\", startsAt: \"2026-12-01T09:00:00Z\", attendees: [{ email: \"a@example.com\" }] }) { meeting { id } }
     }";
     world.ask(work, json!({ "step": step })).await;
+    let pause = "mutation($id: ID!) { startBulkAction(input: { verb: PAUSE_RUNS, ids: [$id] }) { bulkAction { id } } }";
+    world.ask(pause, json!({ "id": run })).await;
     let shown = world.shown.lock().unwrap().clone().unwrap();
     let import = crate::harness::client()
         .post(format!("http://{}/import/records?kind=ticket", world.address))
@@ -114,7 +117,7 @@ async fn fill(world: &World) -> BTreeMap<String, Vec<String>> {
     let all = "{ goals { nodes { id } } writers { nodes { id versions { nodes { id } } } } reviewers { nodes { id } } messageTemplates { nodes { id versions { nodes { id } } } } \
         segments { nodes { id } } records { nodes { id } } campaigns { nodes { id versions { nodes { id } } } } runs { nodes { id phases { id tasks { id } } } } \
         communications { nodes { id } } replies { nodes { id } } schedules { nodes { id } } suppressions { nodes { id } } members { nodes { id } } apiKeys { nodes { id } } \
-        imports { nodes { id } } runTemplates { nodes { id builtIn } } agents { nodes { id } } activities { nodes { id } } followUps { nodes { id } } meetings { nodes { id } } audit { nodes { id } } viewer { orgId } }";
+        imports { nodes { id } } runTemplates { nodes { id builtIn } } agents { nodes { id } } activities { nodes { id } } followUps { nodes { id } } meetings { nodes { id } } bulkActions { nodes { id } } audit { nodes { id } } viewer { orgId } }";
     let mut found = BTreeSet::new();
     ids(&world.ask(all, json!({})).await, &mut found);
     ids(&world.ask("{ steps { nodes { id } } }", json!({})).await, &mut found);

@@ -26,12 +26,7 @@ pub async fn assign(
         let run = lock_run(tx, viewer, id).await?;
         let step = must_find(tx.db(), viewer, id).await?;
         validate::expect("step", step.revision, expected)?;
-        if step.assigned_to != Executor::Human {
-            return Err(Refusal::conflict("this step is done by a worker, not by a person").into());
-        }
-        if !StepStatus::OPEN.contains(&step.status) {
-            return Err(Refusal::conflict(format!("it has closed: it is {}", step.status)).into());
-        }
+        check_assignable(&step)?;
         let name = match member {
             // Locked, so that the member can't be deleted meanwhile.
             Some(id) => Some(crate::domain::people::member::must_lock(tx, viewer, id, None).await?.name),
@@ -53,4 +48,15 @@ pub async fn assign(
         );
         Ok(step)
     })
+}
+
+/// Checks that a step can be assigned to a member. Errors: CONFLICT.
+pub(crate) fn check_assignable(step: &Model) -> Result<()> {
+    if step.assigned_to != Executor::Human {
+        return Err(Refusal::conflict("this step is done by a worker, not by a person").into());
+    }
+    if !StepStatus::OPEN.contains(&step.status) {
+        return Err(Refusal::conflict(format!("it has closed: it is {}", step.status)).into());
+    }
+    Ok(())
 }

@@ -174,7 +174,8 @@ async fn in_flight(db: &impl ConnectionTrait, step: &Model, run: &run::Model) ->
     Ok(queued_message::Entity::find().filter(queued_message::COLUMN.step_id.eq(step.id)).count(db).await?)
 }
 
-async fn count_drafts(db: &impl ConnectionTrait, run_id: RunId) -> Result<u64> {
+/// Number of a run's messages without a verdict.
+pub(crate) async fn count_drafts(db: &impl ConnectionTrait, run_id: RunId) -> Result<u64> {
     Ok(communication::Entity::find()
         .filter(communication::COLUMN.run_id.eq(run_id))
         .filter(communication::COLUMN.status.eq(CommunicationStatus::Draft))
