@@ -95,7 +95,7 @@ pub struct Execution(
     campaign::list::CampaignQuery,
     campaign::preview::PreviewQuery,
     run::list::RunQuery,
-    step::StepQuery,
+    step::list::StepQuery,
     communication::CommunicationQuery,
     reply::ReplyQuery,
     schedule::ScheduleQuery,
@@ -161,7 +161,7 @@ pub struct ChangeExecution(
     step::change::StepMutation,
     worker::WorkerMutation,
     communication::CommunicationMutation,
-    reply::ReplyMutation,
+    reply::change::ReplyMutation,
     event::EventMutation,
     schedule::ScheduleMutation,
 );
