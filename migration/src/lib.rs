@@ -43,6 +43,7 @@ mod m0035_organizer;
 mod m0036_kept_records;
 mod m0037_campaign_records;
 mod m0040_reply_status;
+mod m0041_log_times;
 
 /// All migrations, in order.
 #[derive(Debug)]
@@ -88,6 +89,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0036_kept_records::Migration),
             Box::new(m0037_campaign_records::Migration),
             Box::new(m0040_reply_status::Migration),
+            Box::new(m0041_log_times::Migration),
         ]
     }
 }
