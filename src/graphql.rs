@@ -97,7 +97,7 @@ pub struct Execution(
     campaign::preview::PreviewQuery,
     run::list::RunQuery,
     bulk_action::BulkActionQuery,
-    step::StepQuery,
+    step::list::StepQuery,
     communication::CommunicationQuery,
     reply::ReplyQuery,
     schedule::ScheduleQuery,
@@ -164,7 +164,7 @@ pub struct ChangeExecution(
     step::change::StepMutation,
     worker::WorkerMutation,
     communication::CommunicationMutation,
-    reply::ReplyMutation,
+    reply::change::ReplyMutation,
     event::EventMutation,
     schedule::ScheduleMutation,
 );

@@ -28,6 +28,7 @@ pub fn state_machines() -> String {
         ("Communication", diagram::<entity::CommunicationStatus>()),
         ("Schedule", diagram::<entity::schedule::ScheduleStatus>()),
         ("Follow-up", diagram::<entity::FollowUpStatus>()),
+        ("Reply", diagram::<entity::ReplyStatus>()),
         ("Meeting", diagram::<entity::MeetingStatus>()),
         ("Bulk action", diagram::<entity::BulkStatus>()),
     ]

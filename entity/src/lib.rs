@@ -77,6 +77,7 @@ pub use definition::Definition;
 pub use follow_up::FollowUpStatus;
 pub use meeting::MeetingStatus;
 pub use phase::PhaseStatus;
+pub use reply::ReplyStatus;
 pub use run::{RunStatus, RunType};
 pub use run_template::TemplateKind;
 pub use state_machine::StateMachine;

@@ -64,7 +64,7 @@ fn composed(text: &str) -> String {
     ComposingNormalizer::new_nfc().normalize(text).into_owned()
 }
 
-fn folded(text: &str) -> String {
+pub(crate) fn folded(text: &str) -> String {
     let normalizer = ComposingNormalizer::new_nfkc();
     let folded = CaseMapper::new().fold_string(&normalizer.normalize(text)).into_owned();
     normalizer.normalize(&folded).into_owned()

@@ -5,15 +5,17 @@ use async_graphql::{Enum, ID, InputObject};
 use chrono::{DateTime, Utc};
 use entity::follow_up::{COLUMN, Column, Entity, FollowUpTransition, Model};
 use entity::id::*;
+use entity::reply::ReplyTransition;
 use entity::{ActivityKind, Actor, FollowUpStatus, StateMachine};
 use sea_orm::sea_query::{Condition, Expr};
-use sea_orm::{ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, Set};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use serde::Serialize;
 use serde_json::json;
 
-use crate::domain::message::activity::{self, NewActivity};
+use crate::domain::message::activity;
+use crate::domain::message::reply;
 pub use crate::domain::message::reply::follow_up::FollowUpDraft;
-use crate::domain::message::reply::follow_up::{emit, insert};
+use crate::domain::message::reply::follow_up::{apply, done, emit, insert};
 use crate::domain::run as runs;
 use crate::domain::run::guided::{self, active_step};
 use crate::kernel::db::batch::any_of;
@@ -26,7 +28,7 @@ use crate::kernel::{limits, validate};
 use crate::transact;
 
 scoped!(follow_up, FollowUpId, "follow-up");
-saved!(follow_up, FollowUpId, "follow-up");
+locked!(follow_up, FollowUpId, "follow-up");
 
 /// A filter over follow-ups; all given conditions must hold.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, InputObject)]
@@ -150,29 +152,17 @@ pub async fn change_status(
         let run = runs::must_lock(tx, viewer, run_id, None).await?;
         let found = must_lock(tx, viewer, id, expected).await?;
         check_allowed(&found, action)?;
-        let (from, revision) = (found.status, found.revision);
-        let to = from.next(action.transition()).unwrap_or(from);
-        let mut row = found.into_active_model();
-        row.status = Set(to);
-        let open = to == FollowUpStatus::Open;
-        row.closed_at = Set((!open).then_some(tx.now()));
-        row.closed_by = Set((!open).then(|| viewer.actor()));
-        if open {
-            // If it becomes overdue again, that is reported again.
-            row.overdue_at = Set(None);
-        }
-        let found = save(tx, row, revision).await?;
-        let kind = match action {
-            Action::Complete => "follow_up.completed",
-            Action::Cancel => "follow_up.cancelled",
-            Action::Reopen => "follow_up.reopened",
+        let transition = action.transition();
+        let to = found.status.next(transition).unwrap_or(found.status);
+        let found = apply(tx, &viewer.actor(), &run, found, transition, to).await?;
+        // The reply that it was created for is open or closed with it.
+        let of_reply = match action {
+            Action::Complete => ReplyTransition::Handle,
+            Action::Cancel => ReplyTransition::Ignore,
+            Action::Reopen => ReplyTransition::Reopen,
         };
-        emit(tx, &viewer.actor(), kind, &run, &found, json!({ "from": from }));
-        if action == Action::Complete {
-            let done = vec![done(&found, ActivityKind::FollowUpDone, format!("Done: {}", found.title))];
-            let counted = [("followUpsDone".to_owned(), 1)];
-            activity::write(tx, &viewer.actor(), &run, found.step_id, done, &counted).await?;
-        }
+        reply::status::follow(tx, &viewer.actor(), &run, found.id, of_reply).await?;
+        tx.set_result(found.id);
         Ok(found)
     })
 }
@@ -215,9 +205,4 @@ pub async fn emit_overdue(db: &WriteContext, org_id: OrgId, run_id: RunId, ids: 
         }
         Ok(())
     })
-}
-
-fn done(found: &Model, kind: ActivityKind, summary: String) -> NewActivity {
-    let details = json!({ "followUpId": found.id, "title": found.title, "dueAt": found.due_at });
-    NewActivity { record_id: found.record_id, kind, summary, details }
 }

@@ -14,6 +14,7 @@ pub mod findings;
 pub mod fire_schedule;
 pub mod goal_outcomes;
 pub mod guided;
+pub mod handle_reply;
 pub mod incoming_reply;
 pub mod interrupt;
 pub mod launch;

@@ -18,7 +18,7 @@ use super::list::{CommunicationTotals, List, RunTotals, Totals, args, list};
 use super::loader::{BuiltIn, PartsOfRun, load, must_load, nested_page};
 use super::message_template::MessageTemplate;
 use super::record::Record;
-use super::reply::Reply;
+use super::reply::{Reply, ReplyTotals, replies};
 use super::reviewer::Reviewer;
 use super::run::FieldChange;
 use super::run::Run;
@@ -30,6 +30,7 @@ use super::segment::Segment;
 use super::version::CampaignVersion;
 use super::writer::Writer;
 use super::{Actor, AvailableAction, db, viewer};
+use crate::domain::message::reply::Filter as ReplyFilter;
 use crate::domain::plan::campaign as noun;
 use crate::domain::plan::campaign::preflight::{self, LaunchAction, Preflight, PreflightContext};
 use crate::domain::plan::campaign::transition::Action;
@@ -317,14 +318,14 @@ impl Campaign {
 
     /// Replies to its messages, newest first.
     #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
-    async fn replies(&self, ctx: &Context<'_>, first: Option<i32>, after: Option<String>) -> Result<List<Reply>> {
-        let filter = crate::domain::message::reply::Filter {
-            campaign_id: Some(self.0.id),
-            ..crate::domain::message::reply::Filter::default()
-        };
-        let window = crate::domain::message::reply::window(viewer(ctx), filter, args(first, after, None, None))?;
-        let page = nested_page(ctx, window, false).await?;
-        Ok(list(page, Totals::Replies(filter), Reply))
+    async fn replies(
+        &self,
+        ctx: &Context<'_>,
+        first: Option<i32>,
+        after: Option<String>,
+    ) -> Result<List<Reply, ReplyTotals>> {
+        let filter = ReplyFilter { campaign_ids: Some(vec![self.0.id.to_string().into()]), ..ReplyFilter::default() };
+        Box::pin(replies(ctx, filter, None, args(first, after, None, None), false)).await
     }
 
     /// The active phase of the latest open run; null if there is none.

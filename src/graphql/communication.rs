@@ -6,14 +6,15 @@ use entity::columns::{Columns, PartialModel};
 use entity::id::CommunicationId;
 use entity::{Channel, CommunicationStatus};
 
-use super::list::{CommunicationTotals, List, Totals, args, list};
-use super::loader::{PartsOfRun, load, must_load, nested_page};
+use super::list::{CommunicationTotals, List, args, list};
+use super::loader::{PartsOfRun, load, must_load};
 use super::meeting::Meeting;
 use super::record::Record;
-use super::reply::Reply;
+use super::reply::{Reply, ReplyTotals, replies};
 use super::run::Run;
 use super::{Actor, AvailableAction, db, viewer};
 use crate::domain::message::communication::{self as noun, Filter};
+use crate::domain::message::reply::Filter as ReplyFilter;
 use crate::domain::run::resolve::{Resolution, resolve};
 use crate::domain::run::review::{Action, Edit, MessageContext, check_allowed, review};
 use crate::graphql::counted::Counted;
@@ -179,14 +180,15 @@ impl Communication {
 
     /// Replies to it, newest first.
     #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
-    async fn replies(&self, ctx: &Context<'_>, first: Option<i32>, after: Option<String>) -> Result<List<Reply>> {
-        let filter = crate::domain::message::reply::Filter {
-            communication_id: Some(self.0.id),
-            ..crate::domain::message::reply::Filter::default()
-        };
-        let window = crate::domain::message::reply::window(viewer(ctx), filter, args(first, after, None, None))?;
-        let page = nested_page(ctx, window, false).await?;
-        Ok(list(page, Totals::Replies(filter), Reply))
+    async fn replies(
+        &self,
+        ctx: &Context<'_>,
+        first: Option<i32>,
+        after: Option<String>,
+    ) -> Result<List<Reply, ReplyTotals>> {
+        let filter =
+            ReplyFilter { communication_ids: Some(vec![self.0.id.to_string().into()]), ..ReplyFilter::default() };
+        Box::pin(replies(ctx, filter, None, args(first, after, None, None), false)).await
     }
 
     /// All actions on the message: allowed now, or blocked with the reason.

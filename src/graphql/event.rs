@@ -1,13 +1,15 @@
 //! Events: pages of the durable log, with the same cursors as the subscriptions.
 
-use async_graphql::connection::EmptyFields;
+use std::collections::HashMap;
+
 use async_graphql::{Context, ID, InputObject, InputType, Json, Object, Result, SimpleObject, Value};
 use chrono::{DateTime, Utc};
 
+use super::batch_loader::Loader;
 use super::campaign::Campaign;
 use super::connection::Connection;
 use super::list::args;
-use super::loader::{EventsOf, load, must_load};
+use super::loader::{EventsOf, Rows, load, must_load};
 use super::record::Record;
 use super::run::Run;
 use super::step::Step;
@@ -16,7 +18,7 @@ use crate::graphql::counted::{Counted, Node};
 use crate::graphql::selection::{Row, RowFields, text};
 use crate::kernel::event::{self as noun, EventSelector, Filter, LogRange};
 use crate::kernel::page::{self, Args};
-use crate::kernel::validate;
+use crate::kernel::{error, validate};
 
 /// One entry of the durable log.
 pub struct Event(pub entity::event::Model);
@@ -118,8 +120,34 @@ impl Event {
     }
 }
 
+/// The events that the total of a page of the log is counted over.
+pub struct EventTotals(EventSelector);
+
+#[Object]
+impl EventTotals {
+    /// Total number on all pages; computed only when selected. Each event that matches is counted:
+    /// without a filter that is the whole log.
+    async fn total_count(&self, ctx: &Context<'_>) -> Result<u64> {
+        Ok(must_load(ctx, EventCount(self.0.clone())).await?)
+    }
+}
+
+/// Loader key for the number of events that a selector matches.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct EventCount(EventSelector);
+
+impl Loader<EventCount> for Rows {
+    type Value = u64;
+
+    async fn load(&self, of: &[EventCount]) -> error::Result<HashMap<EventCount, u64>> {
+        let selectors: Vec<&EventSelector> = of.iter().map(|of| &of.0).collect();
+        let counts = noun::counts(&self.db, &self.viewer, &selectors).await?;
+        Ok(of.iter().cloned().zip(counts).collect())
+    }
+}
+
 /// A page of the log.
-pub type Events = Connection<String, Node<Event>, EmptyFields>;
+pub type Events = Connection<String, Node<Event>, EventTotals>;
 
 /// Returns one page, oldest first.
 pub(super) async fn events(ctx: &Context<'_>, which: EventSelector, args: Args, alone: bool) -> Result<Events> {
@@ -130,6 +158,7 @@ pub(super) async fn events(ctx: &Context<'_>, which: EventSelector, args: Args, 
     };
     let (after, before) = (position("after", &args.after).await?, position("before", &args.before).await?);
     let range = LogRange { after: after.unwrap_or(0), before, count, from_end };
+    let totals = EventTotals(which.clone());
     let (events, more) = if alone {
         Box::pin(noun::page(db(ctx), viewer(ctx), &which, range)).await?
     } else {
@@ -137,7 +166,7 @@ pub(super) async fn events(ctx: &Context<'_>, which: EventSelector, args: Args, 
     };
     let (is_behind, is_before) = if from_end { (more, before.is_some()) } else { (after.is_some(), more) };
     let rows = events.into_iter().map(|event| (noun::cursor(event.org_id, event.position), Node(Event(event))));
-    Ok(Connection { rows: rows.collect(), has_previous: is_behind, has_next: is_before, totals: EmptyFields })
+    Ok(Connection { rows: rows.collect(), has_previous: is_behind, has_next: is_before, totals })
 }
 
 /// Query fields for events.

@@ -95,8 +95,6 @@ pub enum Totals {
     WriterVersions(WriterId),
     /// Steps by filter.
     Steps(StepFilter),
-    /// Replies by filter.
-    Replies(crate::domain::message::reply::Filter),
     /// A run's audience by filter.
     Audience(RunId, crate::domain::run::recipients::Filter),
     /// Activities by filter.
@@ -165,9 +163,6 @@ impl Totals {
             Self::Steps(filter) => {
                 nested_count(ctx, crate::domain::run::step::window(db, viewer, filter, Args::default(), db.now())?)
                     .await
-            }
-            Self::Replies(filter) => {
-                nested_count(ctx, crate::domain::message::reply::window(viewer, *filter, Args::default())?).await
             }
             Self::Audience(run, filter) => {
                 nested_count(ctx, crate::domain::run::recipients::window(db, viewer, *run, filter, Args::default())?)

@@ -282,6 +282,10 @@ impl WithStatus for entity::communication::Entity {
     const STATUS: Self::Column = entity::communication::Column::Status;
 }
 
+impl WithStatus for entity::reply::Entity {
+    const STATUS: Self::Column = entity::reply::Column::Status;
+}
+
 impl<E> Loader<(Window<E>, ByStatus)> for Rows
 where
     E: WithStatus + Send + Sync + 'static,

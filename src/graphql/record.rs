@@ -13,11 +13,12 @@ use entity::id::RecordId;
 use super::activity::{Activity, activities};
 use super::communication::Communication;
 use super::follow_up::{FollowUp, follow_ups};
-use super::list::{CommunicationTotals, List, Totals, args, list};
+use super::list::{CommunicationTotals, List, args, list};
 use super::loader::nested_page;
-use super::reply::Reply;
+use super::reply::{Reply, ReplyTotals, replies};
 use super::{db, viewer};
 use crate::domain::audience::record as noun;
+use crate::domain::message::reply::Filter as ReplyFilter;
 use crate::graphql::counted::Counted;
 use crate::graphql::selection::{RowFields, text};
 use crate::kernel::validate;
@@ -165,13 +166,14 @@ impl Record {
 
     /// Replies from it, newest first.
     #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
-    async fn replies(&self, ctx: &Context<'_>, first: Option<i32>, after: Option<String>) -> Result<List<Reply>> {
-        let filter = crate::domain::message::reply::Filter {
-            record_id: Some(self.0.id),
-            ..crate::domain::message::reply::Filter::default()
-        };
-        let window = crate::domain::message::reply::window(viewer(ctx), filter, args(first, after, None, None))?;
-        Ok(list(nested_page(ctx, window, false).await?, Totals::Replies(filter), Reply))
+    async fn replies(
+        &self,
+        ctx: &Context<'_>,
+        first: Option<i32>,
+        after: Option<String>,
+    ) -> Result<List<Reply, ReplyTotals>> {
+        let filter = ReplyFilter { record_ids: Some(vec![self.0.id.to_string().into()]), ..ReplyFilter::default() };
+        Box::pin(replies(ctx, filter, None, args(first, after, None, None), false)).await
     }
 
     /// Activities about it, newest first.

@@ -1,25 +1,53 @@
-//! Replies: answers from records, with their query and mutation.
+//! Replies: answers from records, with their queries; their mutations are in `change`.
 
-use async_graphql::{Context, ID, InputObject, Object, Result, SimpleObject};
+pub mod change;
+
+use std::collections::HashMap;
+
+use async_graphql::{Context, ID, InputObject, InputType, Object, Result, Value};
 use chrono::{DateTime, Utc};
-use entity::Channel;
+use entity::id::{ReplyId, StepId};
+use entity::{Channel, ReplyStatus};
 
+use super::batch_loader::Loader;
 use super::communication::Communication;
-use super::list::{List, Totals, args, list};
-use super::loader::{load, must_load};
-use super::record::Record;
+use super::follow_up::FollowUp;
+use super::list::{List, StatusCount, args, list};
+use super::loader::{ByStatus, Rows, cloned_result, load, must_load, nested_count, nested_page};
+use super::member::Member;
+use super::record::{Direction, Record};
+use super::role::reject_workers;
 use super::run::Run;
-use super::{Actor, db, viewer};
-use crate::domain::message::reply::{self as noun, Filter};
-use crate::domain::run::incoming_reply::{self, IncomingReply};
+use super::step::Step;
+use super::{Actor, AvailableAction, db, viewer};
+use crate::domain::message::reply::{self as noun, Filter, SortBy};
+use crate::domain::run::handle_reply::{Action, check_allowed};
 use crate::graphql::counted::Counted;
-use crate::graphql::selection::RowFields;
-use crate::kernel::validate;
+use crate::graphql::selection::{RowFields, text};
+use crate::kernel::page::Args;
+use crate::kernel::{error, validate};
 
 /// An answer to a message, linked to its communication, run and record.
 pub struct Reply(pub entity::reply::Model);
 
-impl RowFields for Reply {}
+impl RowFields for Reply {
+    fn row_field(&self, name: &str) -> Option<Value> {
+        let row = &self.0;
+        Some(match name {
+            "id" => text(row.id),
+            "channel" => row.channel.to_value(),
+            "externalId" => row.external_id.to_value(),
+            "subject" => row.subject.to_value(),
+            "receivedAt" => row.received_at.to_value(),
+            "test" => row.test.to_value(),
+            "status" => row.status.to_value(),
+            "handledAt" => row.handled_at.to_value(),
+            "note" => row.note.to_value(),
+            "revision" => row.revision.to_value(),
+            _ => return None,
+        })
+    }
+}
 
 /// An answer to a message, linked to its communication, run and record.
 #[Object]
@@ -73,6 +101,130 @@ impl Reply {
     async fn recorded_by(&self) -> Actor {
         self.0.recorded_by.clone().into()
     }
+
+    /// True for a reply to a test message.
+    async fn test(&self) -> bool {
+        self.0.test
+    }
+
+    /// Current status. It becomes HANDLED with the step or the follow-up that handles it, too.
+    async fn status(&self) -> ReplyStatus {
+        self.0.status
+    }
+
+    /// The member who is to handle it; null if anybody may.
+    async fn assignee(&self, ctx: &Context<'_>) -> Result<Option<Member>> {
+        Ok(load(ctx, self.0.assignee_id).await?.map(Member))
+    }
+
+    /// Time at which it was handled or ignored; null while it is open.
+    async fn handled_at(&self) -> Option<DateTime<Utc>> {
+        self.0.handled_at
+    }
+
+    /// The actor that handled or ignored it; null while it is open.
+    async fn handled_by(&self) -> Option<Actor> {
+        self.0.handled_by.clone().map(Actor::from)
+    }
+
+    /// Note of the person who handled or ignored it; null while it is open, and if none was given.
+    async fn note(&self) -> Option<&str> {
+        self.0.note.as_deref()
+    }
+
+    /// The step that handles it: one that was open for it when it was recorded. Null if there was
+    /// none.
+    async fn step(&self, ctx: &Context<'_>) -> Result<Option<Step>> {
+        Ok(load(ctx, self.0.step_id).await?.map(Step))
+    }
+
+    /// The follow-up that was created for it, because no step handles it or its step was skipped; it is
+    /// open as long as the reply is. Null if there is none.
+    async fn follow_up(&self, ctx: &Context<'_>) -> Result<Option<FollowUp>> {
+        Ok(load(ctx, self.0.follow_up_id).await?.map(FollowUp))
+    }
+
+    /// All actions on the reply: allowed now, or blocked with the reason.
+    async fn available_actions(&self) -> Result<Vec<AvailableAction>> {
+        let each = Action::ALL.into_iter();
+        each.map(|action| AvailableAction::of_verdict(action, check_allowed(&self.0, action))).collect()
+    }
+
+    /// Incremented by every change; pass it back as `expectedRevision` to detect conflicts.
+    async fn revision(&self) -> i32 {
+        self.0.revision
+    }
+}
+
+/// The filter that the totals of a list of replies are counted over.
+pub struct ReplyTotals(pub Filter);
+
+#[Object]
+impl ReplyTotals {
+    /// Total number on all pages; computed only when selected.
+    async fn total_count(&self, ctx: &Context<'_>) -> Result<u64> {
+        Ok(nested_count(ctx, noun::latest(db(ctx), viewer(ctx), &self.0, Args::default())?).await?)
+    }
+
+    /// Number of replies in each status, including statuses without replies, as if the filter had no
+    /// `statuses`: the counts stay while one is chosen. Computed only when selected.
+    async fn counts_by_status(&self, ctx: &Context<'_>) -> Result<Vec<StatusCount<ReplyStatus>>> {
+        let filter = Filter { statuses: None, ..self.0.clone() };
+        let window = noun::latest(db(ctx), viewer(ctx), &filter, Args::default())?;
+        let found = cloned_result(must_load(ctx, (window, ByStatus)).await?.as_ref())?;
+        let count = |status: ReplyStatus| found.get(&status.to_string()).copied().unwrap_or_default();
+        Ok(ReplyStatus::all().into_iter().map(|status| StatusCount { status, count: count(status) }).collect())
+    }
+}
+
+/// Sort order of replies.
+#[derive(InputObject, Clone, Copy)]
+pub struct ReplyOrder {
+    /// Sort field.
+    field: SortBy,
+    /// Sort direction.
+    direction: Direction,
+}
+
+impl ReplyOrder {
+    /// The sort field, and true for descending; newest first by default.
+    pub(in crate::graphql) fn of(given: Option<Self>) -> (SortBy, bool) {
+        let order = given.unwrap_or(Self { field: SortBy::CreatedAt, direction: Direction::Desc });
+        (order.field, order.direction == Direction::Desc)
+    }
+}
+
+/// Returns one page of replies.
+pub(in crate::graphql) async fn replies(
+    ctx: &Context<'_>,
+    filter: Filter,
+    order: Option<ReplyOrder>,
+    args: Args,
+    alone: bool,
+) -> Result<List<Reply, ReplyTotals>> {
+    let (by, descending) = ReplyOrder::of(order);
+    let window = noun::window(db(ctx), viewer(ctx), &filter, by, descending, args)?;
+    Ok(list(nested_page(ctx, window, alone).await?, ReplyTotals(filter), Reply))
+}
+
+/// Loader key for the newest reply that a step handles; absent if there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct ReplyOfStep(StepId);
+
+impl Loader<ReplyOfStep> for Rows {
+    type Value = entity::reply::Model;
+
+    async fn load(&self, steps: &[ReplyOfStep]) -> error::Result<HashMap<ReplyOfStep, Self::Value>> {
+        let ids: Vec<StepId> = steps.iter().map(|of| of.0).collect();
+        let found = noun::of_steps(&self.db, &self.viewer, &ids).await?;
+        Ok(found.into_iter().map(|(id, reply)| (ReplyOfStep(id), reply)).collect())
+    }
+}
+
+/// Returns the newest reply that a step handles.
+pub(in crate::graphql) async fn of_step(ctx: &Context<'_>, step: StepId) -> Result<Option<Reply>> {
+    reject_workers(viewer(ctx))?;
+    Ok(load(ctx, Some(ReplyOfStep(step))).await?.map(Reply))
 }
 
 /// Query fields for replies.
@@ -81,84 +233,25 @@ pub struct ReplyQuery;
 
 #[Object]
 impl ReplyQuery {
-    /// Replies of one run, of one campaign or of the whole org, newest first. Page with `first` and
+    /// Returns the reply with this id; null if the org has none.
+    async fn reply(&self, ctx: &Context<'_>, id: ID) -> Result<Option<Reply>> {
+        Ok(noun::find(db(ctx).read(), viewer(ctx), validate::id::<ReplyId>("id", &id)?).await?.map(Reply))
+    }
+
+    /// The inbox: replies that match the filter, newest first by default. Page with `first` and
     /// `after`, or `last` and `before`; page size 50 by default, at most 500.
     #[allow(clippy::too_many_arguments, reason = "each is an argument of the field")]
     #[graphql(complexity = "crate::graphql::list::cost(first, last, child_complexity)")]
     async fn replies(
         &self,
         ctx: &Context<'_>,
-        run_id: Option<ID>,
-        campaign_id: Option<ID>,
+        filter: Option<Filter>,
+        order_by: Option<ReplyOrder>,
         first: Option<i32>,
         after: Option<String>,
         last: Option<i32>,
         before: Option<String>,
-    ) -> Result<List<Reply>> {
-        let filter = Filter {
-            run_id: run_id.map(|id| validate::id("runId", &id)).transpose()?,
-            campaign_id: campaign_id.map(|id| validate::id("campaignId", &id)).transpose()?,
-            record_id: None,
-            communication_id: None,
-        };
-        let page = noun::page(db(ctx), viewer(ctx), filter, &args(first, after, last, before)).await?;
-        Ok(list(page, Totals::Replies(filter), Reply))
-    }
-}
-
-/// A reply as it arrived.
-#[derive(InputObject)]
-pub struct RecordReplyInput {
-    /// Id of the answered message; null if `messageId` or `references` identify it.
-    communication_id: Option<ID>,
-    /// The email's In-Reply-To header as received: one Message-ID or several, with or without angle
-    /// brackets, folded or not. The last one that belongs to a message of this org is used. At most
-    /// 65,536 bytes. Null if `communicationId` is given.
-    message_id: Option<String>,
-    /// The email's References header as received, used if `messageId` identifies no message of this
-    /// org. At most 65,536 bytes.
-    references: Option<String>,
-    /// The reply's id in the external system; a reply with the same id is recorded only once.
-    external_id: Option<String>,
-    /// The subject, stored in full with line breaks replaced by spaces; at most 2,000 characters.
-    subject: Option<String>,
-    /// The text.
-    body: String,
-    /// Time of arrival; now by default.
-    received_at: Option<DateTime<Utc>>,
-    /// Idempotency key. Repeating the request with the same key within seven days returns the
-    /// original result.
-    idempotency_key: Option<String>,
-}
-
-/// The recorded reply.
-#[derive(SimpleObject)]
-pub struct ReplyPayload {
-    /// The reply.
-    reply: Reply,
-}
-
-/// Mutations for replies.
-#[derive(Default)]
-pub struct ReplyMutation;
-
-#[Object]
-impl ReplyMutation {
-    /// Records a reply: stops its record's open work in an interruptible phase and creates the step
-    /// that handles the reply; if a campaign's message has no such step, it creates a follow-up.
-    /// Rejected with NOT_FOUND, BAD_USER_INPUT, or CONFLICT for a message that was never sent, or
-    /// if `externalId` belongs to a reply to another message.
-    async fn record_reply(&self, ctx: &Context<'_>, input: RecordReplyInput) -> Result<ReplyPayload> {
-        let incoming = IncomingReply {
-            communication_id: input.communication_id.map(|id| validate::id("communicationId", &id)).transpose()?,
-            message_id: input.message_id,
-            references: input.references,
-            external_id: input.external_id,
-            subject: input.subject,
-            body: input.body,
-            received_at: input.received_at.map(|at| chrono::SubsecRound::trunc_subsecs(at, 6)),
-        };
-        let reply = idempotent!(ctx, input.idempotency_key, |db| incoming_reply::record(db, viewer(ctx), &incoming));
-        Ok(ReplyPayload { reply: Reply(reply) })
+    ) -> Result<List<Reply, ReplyTotals>> {
+        Box::pin(replies(ctx, filter.unwrap_or_default(), order_by, args(first, after, last, before), true)).await
     }
 }

@@ -26,11 +26,12 @@ use super::communication::{Communication, communications};
 use super::event::{Events, events};
 use super::list::{CommunicationTotals, List, Totals, args, list};
 use super::loader::{Channels, RunParts, SnapshotOfRun, StepWaitsOfRun, UnreachedOfRun, load, must_load, nested_page};
-use super::reply::Reply;
+use super::reply::{Reply, ReplyTotals, replies};
 use super::run_template::RunTemplate;
 use super::schedule::Schedule;
 use super::step::Step;
 use super::{Actor, AvailableAction, db, viewer};
+use crate::domain::message::reply::Filter as ReplyFilter;
 use crate::domain::plan::campaign::preflight::Preflight;
 use crate::domain::plan::campaign_snapshot::{CampaignParts, CampaignSnapshot};
 use crate::domain::run as noun;
@@ -269,14 +270,14 @@ impl Run {
 
     /// Replies to its messages, newest first.
     #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
-    async fn replies(&self, ctx: &Context<'_>, first: Option<i32>, after: Option<String>) -> Result<List<Reply>> {
-        let filter = crate::domain::message::reply::Filter {
-            run_id: Some(self.row.id),
-            ..crate::domain::message::reply::Filter::default()
-        };
-        let window = crate::domain::message::reply::window(viewer(ctx), filter, args(first, after, None, None))?;
-        let page = nested_page(ctx, window, self.fetched.alone).await?;
-        Ok(list(page, Totals::Replies(filter), Reply))
+    async fn replies(
+        &self,
+        ctx: &Context<'_>,
+        first: Option<i32>,
+        after: Option<String>,
+    ) -> Result<List<Reply, ReplyTotals>> {
+        let filter = ReplyFilter { run_ids: Some(vec![self.row.id.to_string().into()]), ..ReplyFilter::default() };
+        Box::pin(replies(ctx, filter, None, args(first, after, None, None), self.fetched.alone)).await
     }
 
     /// Activities in the run, newest first.

@@ -3,31 +3,31 @@
 pub mod act;
 pub mod change;
 pub mod guided;
+pub mod list;
 pub mod preview;
 mod row_fields;
 
 use async_graphql::{Context, ID, Json, Object, Result};
 use chrono::{DateTime, Utc};
-use entity::id::{AgentId, MemberId, StepId};
+use entity::id::{AgentId, MemberId};
 use entity::member::Role;
 use entity::step::StepReason;
 use entity::{ContentSource, Executor, StepStatus};
 
 use super::activity::{Activity, activities};
 use super::event::{Events, events};
-use super::list::{List, Totals, args, list};
+use super::list::{List, args};
 use super::loader::{PartsOfRun, StartedSnapshotOfRun, load, must_load, nested_count};
 use super::record::Record;
+use super::reply::{Reply, of_step};
 use super::role::reject_workers;
 use super::run::Run;
 use super::run::phase::Task;
-use super::selection::nodes_page;
 use super::{Actor, AvailableAction, db, viewer};
-use crate::domain::run::step::{self as noun, Action, StepFilter};
+use crate::domain::run::step::{self as noun, Action};
 use crate::graphql::counted::Counted;
 use crate::graphql::selection::Row;
-use crate::kernel::page::Args;
-use crate::kernel::validate;
+pub(super) use list::steps;
 
 /// The atomic unit of work, done by a person, an agent or a workflow.
 pub struct Step(pub entity::step::Model);
@@ -262,6 +262,12 @@ impl Step {
         Box::pin(guided::suggestions(ctx, &self.0, first)).await.map(Counted)
     }
 
+    /// The newest reply that it handles; null if it handles none. `replies(filter: { stepIds })` has
+    /// all of them.
+    async fn reply(&self, ctx: &Context<'_>) -> Result<Option<Reply>> {
+        Box::pin(of_step(ctx, self.0.id)).await
+    }
+
     /// Time at which its list of records was fixed, by its start or by `refreshStepRecords`; null
     /// while the list is live.
     #[graphql(complexity = "5")]
@@ -358,39 +364,5 @@ impl Step {
         let all = args(None, None, None, None);
         let window = crate::domain::message::communication::window(db(ctx), viewer(ctx), &filter, all)?;
         Ok(nested_count(ctx, window).await?)
-    }
-}
-
-/// Returns one page of steps.
-pub(super) async fn steps(ctx: &Context<'_>, filter: StepFilter, args: Args, alone: bool) -> Result<List<Step>> {
-    let page =
-        nodes_page::<Step, _>(ctx, noun::window(db(ctx), viewer(ctx), &filter, args, db(ctx).now())?, alone).await?;
-    Ok(list(page, Totals::Steps(filter), Step))
-}
-
-/// Query fields for steps.
-#[derive(Default)]
-pub struct StepQuery;
-
-#[Object]
-impl StepQuery {
-    /// Returns the step with this id; null if the org has none.
-    async fn step(&self, ctx: &Context<'_>, id: ID) -> Result<Option<Step>> {
-        Ok(Box::pin(noun::find(db(ctx).read(), viewer(ctx), validate::id::<StepId>("id", &id)?)).await?.map(Step))
-    }
-
-    /// The work list: steps that match the filter, in order of creation. Page with `first` and
-    /// `after`, or `last` and `before`; page size 50 by default, at most 500.
-    #[graphql(complexity = "crate::graphql::list::cost(first, last, child_complexity)")]
-    async fn steps(
-        &self,
-        ctx: &Context<'_>,
-        filter: Option<StepFilter>,
-        first: Option<i32>,
-        after: Option<String>,
-        last: Option<i32>,
-        before: Option<String>,
-    ) -> Result<List<Step>> {
-        Box::pin(steps(ctx, filter.unwrap_or_default(), args(first, after, last, before), true)).await
     }
 }

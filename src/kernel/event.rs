@@ -2,6 +2,7 @@
 //!
 //! Only this module and its submodules know how positions are assigned.
 
+mod bounds;
 pub mod cursor;
 mod follow;
 pub(crate) mod insert;
@@ -12,11 +13,12 @@ pub(crate) mod tail;
 
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use entity::event::{COLUMN, Column, Entity, Model};
 use entity::id::*;
 use entity::member::Role;
 use futures_util::Stream;
-use sea_orm::sea_query::{Asterisk, Expr, Order, Query};
+use sea_orm::sea_query::{Asterisk, Expr, Func, Order, Query};
 use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QuerySelect,
     QueryTrait, Select,
@@ -29,8 +31,9 @@ use crate::kernel::db::dialect::Dialect;
 use crate::kernel::db::{Db, Tx};
 use crate::kernel::error::Result;
 use crate::kernel::page::{self, AT_ONCE, NTH, rows_of_each, union};
+use crate::kernel::period::DateTimeRange;
 use crate::kernel::viewer::Viewer;
-use crate::kernel::{limits, validate};
+use crate::kernel::{limits, storable, validate};
 
 /// Appends an event to the log, in the same transaction as the change.
 pub fn append(tx: &Tx, event: Event) {
@@ -56,6 +59,8 @@ pub struct Filter {
     pub step_ids: Option<Vec<async_graphql::ID>>,
     /// Events about one of these records.
     pub record_ids: Option<Vec<async_graphql::ID>>,
+    /// Events in this period.
+    pub at: Option<DateTimeRange>,
 }
 
 /// An `EventFilter` with parsed ids.
@@ -71,6 +76,10 @@ pub struct EventSelector {
     pub steps: Option<Vec<StepId>>,
     /// Records to include.
     pub records: Option<Vec<RecordId>>,
+    /// Start of the period, inclusive.
+    pub from: Option<DateTime<Utc>>,
+    /// End of the period, exclusive.
+    pub to: Option<DateTime<Utc>>,
 }
 
 impl EventSelector {
@@ -80,7 +89,13 @@ impl EventSelector {
             given.as_ref().map(|given| validate::ids(given, "filter", field)).transpose()
         }
         let kinds = filter.kinds.as_ref().map(|kinds| kinds::expanded("filter.kinds", kinds)).transpose()?;
+        let time = |at: Option<DateTime<Utc>>, end: &str| {
+            at.map(|at| storable::time(at).map_err(|unfit| unfit.of(&format!("filter.at.{end}")))).transpose()
+        };
+        let period = filter.at.clone().unwrap_or_default();
         Ok(Self {
+            from: time(period.from, "from")?,
+            to: time(period.to, "to")?,
             kinds,
             campaigns: read(&filter.campaign_ids, "campaignIds")?,
             runs: read(&filter.run_ids, "runIds")?,
@@ -99,6 +114,15 @@ impl EventSelector {
             && one(&self.runs, event.run_id.as_ref())
             && one(&self.steps, event.step_id.as_ref())
             && one(&self.records, event.record_id.as_ref())
+            && self.from.is_none_or(|from| event.at >= from)
+            && self.to.is_none_or(|to| event.at < to)
+    }
+
+    /// The kinds, if a few of them are the only condition but the period: the index of kinds has the
+    /// events of each in order.
+    fn kinds_alone(&self) -> Option<&[String]> {
+        let objects = self.campaigns.is_some() || self.runs.is_some() || self.steps.is_some() || self.records.is_some();
+        self.kinds.as_deref().filter(|kinds| !objects && (1..=AT_ONCE).contains(&kinds.len()))
     }
 
     fn condition(&self, dialect: Dialect) -> Condition {
@@ -117,6 +141,12 @@ impl EventSelector {
         }
         if let Some(ids) = &self.records {
             all = all.add(any_of(dialect, Column::RecordId, ids.iter().copied()));
+        }
+        if let Some(from) = self.from {
+            all = all.add(COLUMN.at.gte(from));
+        }
+        if let Some(to) = self.to {
+            all = all.add(COLUMN.at.lt(to));
         }
         all
     }
@@ -156,8 +186,60 @@ impl LogRange {
 /// A page of the log, oldest first, and true if the range has more events.
 pub async fn page(db: &Db, viewer: &Viewer, selector: &EventSelector, range: LogRange) -> Result<(Vec<Model>, bool)> {
     caught_up(db).await?;
-    let events = select(db, viewer, selector, range).all(db.read()).await?;
+    let Some(within) = bounds::narrow(db, viewer, selector, range).await? else { return Ok((Vec::new(), false)) };
+    let events = match selector.kinds_alone() {
+        Some(kinds) => of_kinds(db, viewer, selector, kinds, within).await?,
+        None => select(db, viewer, selector, within).all(db.read()).await?,
+    };
     Ok(range.page(events))
+}
+
+/// The events of a page by kinds: the positions of each kind are read in order, and the rows of those
+/// that come first. All at once, the events of frequent kinds would be sorted, or rare ones searched.
+async fn of_kinds(
+    db: &Db,
+    viewer: &Viewer,
+    selector: &EventSelector,
+    kinds: &[String],
+    range: LogRange,
+) -> Result<Vec<Model>> {
+    let each = kinds.iter().map(|kind| {
+        let one = EventSelector { kinds: Some(vec![kind.clone()]), ..selector.clone() };
+        let mut positions = select(db, viewer, &one, range).into_query();
+        positions.clear_selects().column((Entity, Column::Position));
+        Query::select().column(Column::Position).from_subquery(positions, "one").take()
+    });
+    let mut positions = Vec::new();
+    for row in union(db.read(), each.collect()).await? {
+        positions.push(row.try_get_by_index::<i64>(0)?);
+    }
+    positions.sort_unstable();
+    if range.from_end {
+        positions.drain(..positions.len().saturating_sub(range.count + 1));
+    }
+    positions.truncate(range.count + 1);
+    let select = Entity::find().filter(COLUMN.org_id.eq(viewer.org_id));
+    Ok(select.filter(any_of(db.dialect(), COLUMN.position, positions)).all(db.read()).await?)
+}
+
+/// Counts the events that each selector matches, in one statement.
+pub async fn counts(db: &Db, viewer: &Viewer, selectors: &[&EventSelector]) -> Result<Vec<u64>> {
+    caught_up(db).await?;
+    let mut counts = vec![0; selectors.len()];
+    for (part, selectors) in selectors.chunks(AT_ONCE).enumerate() {
+        let each = selectors.iter().enumerate().map(|(nth, selector)| {
+            let mut one = matching(db, viewer, selector).into_query();
+            one.clear_selects().expr_as(Expr::val(nth as i32), NTH);
+            one.expr_as(Func::count(Expr::col(Asterisk)), "count").take()
+        });
+        for row in union(db.read(), each.collect()).await? {
+            let nth = part * AT_ONCE + usize::try_from(row.try_get::<i32>("", NTH)?).unwrap_or_default();
+            if let Some(count) = counts.get_mut(nth) {
+                *count = u64::try_from(row.try_get::<i64>("", "count")?).unwrap_or_default();
+            }
+        }
+    }
+    Ok(counts)
 }
 
 /// Many pages of the log in one statement, for the nodes of a list.
@@ -197,19 +279,27 @@ pub fn may_see(viewer: &Viewer, kind: &str) -> bool {
     viewer.role.covers(Role::Admin) || !kind.starts_with(OF_KEYS)
 }
 
-fn select(db: &Db, viewer: &Viewer, selector: &EventSelector, range: LogRange) -> Select<Entity> {
+/// The events with a position that match and that the viewer may see.
+fn matching(db: &Db, viewer: &Viewer, selector: &EventSelector) -> Select<Entity> {
     let mut conditions = Condition::all();
-    if let Some(before) = range.before {
-        conditions = conditions.add(COLUMN.position.lt(before));
-    }
     if !may_see(viewer, OF_KEYS) {
         conditions = conditions.add(Column::Kind.not_like(format!("{OF_KEYS}%")));
     }
     Entity::find()
         .filter(COLUMN.org_id.eq(viewer.org_id))
+        .filter(COLUMN.position.gt(0))
+        .filter(conditions)
+        .filter(selector.condition(db.dialect()))
+}
+
+fn select(db: &Db, viewer: &Viewer, selector: &EventSelector, range: LogRange) -> Select<Entity> {
+    let mut conditions = Condition::all();
+    if let Some(before) = range.before {
+        conditions = conditions.add(COLUMN.position.lt(before));
+    }
+    matching(db, viewer, selector)
         .filter(conditions)
         .filter(COLUMN.position.gt(range.after))
-        .filter(selector.condition(db.dialect()))
         .order_by(COLUMN.position, if range.from_end { Order::Desc } else { Order::Asc })
         .limit(range.count as u64 + 1)
 }
@@ -219,6 +309,11 @@ fn select(db: &Db, viewer: &Viewer, selector: &EventSelector, range: LogRange) -
 pub async fn plan(db: &Db, viewer: &Viewer, selector: &EventSelector, from_end: bool) -> Result<String> {
     let range = LogRange { from_end, ..LogRange::first(limits::PAGE_DEFAULT, 0) };
     page::explain(db.read(), select(db, viewer, selector, range).into_query()).await
+}
+
+/// The database's query plans for the end of a period: where it begins, or else where it ends.
+pub async fn plans_of_period(db: &Db, viewer: &Viewer, at: DateTime<Utc>, is_from: bool) -> Result<Vec<String>> {
+    bounds::plans(db, viewer, at, is_from).await
 }
 
 /// One chunk of the viewer's org's events after a position, oldest first; bounded by number and by

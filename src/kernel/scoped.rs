@@ -230,6 +230,7 @@ named! {
     api_key: |row| row.name.clone(),
     campaign: |row| row.name.clone(),
     follow_up: |row| row.title.clone(),
+    reply: |row| row.subject.clone().unwrap_or_else(|| row.id.to_string()),
     goal: |row| row.name.clone(),
     meeting: |row| row.title.clone(),
     member: |row| row.name.clone(),

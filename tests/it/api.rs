@@ -6,6 +6,7 @@ mod campaign_filters;
 mod filters;
 mod first_light;
 mod idempotency;
+mod inbox;
 mod keys;
 mod log;
 mod looking_back;

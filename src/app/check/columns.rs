@@ -39,6 +39,23 @@ const RULES: &[Rule] = &[
          AND (completed_at IS NULL OR completed_by IS NULL)",
     ),
     (
+        "a reply that is handled or ignored says when, and by whom; an open one does not",
+        "SELECT COUNT(*) FROM reply",
+        "SELECT r.status, r.run_id FROM reply r WHERE (r.status = 'OPEN') <> (r.handled_at IS NULL) \
+         OR (r.status = 'OPEN') <> (r.handled_by IS NULL)",
+    ),
+    (
+        "a reply and the follow-up that was created for it are open or closed alike",
+        "SELECT COUNT(*) FROM reply WHERE follow_up_id IS NOT NULL",
+        "SELECT r.status, r.run_id FROM reply r JOIN follow_up f ON f.id = r.follow_up_id \
+         WHERE f.run_id <> r.run_id OR (r.status = 'OPEN') <> (f.status = 'OPEN')",
+    ),
+    (
+        "the step that handles a reply belongs to its run",
+        "SELECT COUNT(*) FROM reply WHERE step_id IS NOT NULL",
+        "SELECT r.status, r.run_id FROM reply r JOIN step s ON s.id = r.step_id WHERE s.run_id <> r.run_id",
+    ),
+    (
         "a run has the time at which it ended, if it has ended",
         "SELECT COUNT(*) FROM run",
         "SELECT name, id FROM run WHERE (status IN ('COMPLETED', 'FAILED', 'CANCELLED')) <> (ended_at IS NOT NULL)",

@@ -3,6 +3,7 @@
 use entity::api_key::Column as Key;
 use entity::id::MemberId;
 use entity::member::{ActiveModel, COLUMN, Entity, Model, Role};
+use entity::reply::Column as Assigned;
 use entity::step::{Column as Step, StepStatus};
 use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{ActiveModelTrait, ColumnTrait, DbErr, EntityTrait, IntoActiveModel, QueryFilter, QuerySelect, Set};
@@ -24,6 +25,7 @@ deleted!(member, MemberId, "member";
         api_key as "key" where |id: MemberId| is(Key::MemberId, id).and(Expr::col((entity::api_key::Entity, Key::RevokedAt)).is_null()),
         schedule as "schedule" where |id: MemberId| is(entity::schedule::Column::AssigneeId, id),
         follow_up as "follow-up" where |id: MemberId| is(entity::follow_up::Column::AssigneeId, id),
+        reply as "reply" where |id: MemberId| is(Assigned::AssigneeId, id).and(Expr::col((entity::reply::Entity, Assigned::Status)).eq("OPEN")),
         meeting as "meeting" where |id: MemberId| is(entity::meeting::Column::MemberId, id),
         step as "step" where |id: MemberId| is(Step::AssigneeId, id).and(Step::Status.is_in(StepStatus::OPEN));
     with api_key.MemberId;

@@ -7,10 +7,11 @@ use entity::communication::{self, CommunicationStatus};
 use entity::id::RecordId;
 use entity::run::Model;
 use entity::run_record::Outcome;
-use entity::{Channel, RunStatus, step};
+use entity::{Channel, ReplyStatus, RunStatus, step};
 use sea_orm::{ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder};
 
 use super::waiting::step_waits;
+use crate::domain::message::reply;
 use crate::domain::plan::campaign_snapshot::{CampaignParts, CampaignSnapshot};
 use crate::kernel::db::Db;
 use crate::kernel::error::Result;
@@ -34,7 +35,8 @@ pub enum FindingSeverity {
 pub struct Finding {
     /// Machine-readable code: FAILURE (the cause of the run's failure), FAILED (recipients),
     /// STEPS_FAILED, CONDITION_UNREADABLE, SUPPRESSED, LEFT_OUT, UNKNOWN, STUCK, CHANNEL_PAUSED,
-    /// REFUSED_FOR_NOW, SCHEDULED, LATE, QUEUED, DRIFT, REJECTED, EDITED, RETRIED, REPLIES.
+    /// REFUSED_FOR_NOW, SCHEDULED, LATE, QUEUED, DRIFT, REJECTED, EDITED, RETRIED, REPLIES,
+    /// REPLIES_OPEN.
     pub code: &'static str,
     /// Severity.
     pub severity: FindingSeverity,
@@ -85,7 +87,12 @@ pub async fn findings(db: &Db, viewer: &Viewer, run: &Model) -> Result<Vec<Findi
             .filter(communication::COLUMN.run_id.eq(run.id))
     };
     let of = |status| messages().filter(communication::COLUMN.status.eq(status)).count(db.read());
-    let replies = crate::domain::message::reply::Filter { run_id: Some(run.id), ..Default::default() };
+    let replies = |statuses| reply::Filter {
+        run_ids: Some(vec![run.id.to_string().into()]),
+        statuses,
+        ..reply::Filter::default()
+    };
+    let open = replies(Some(vec![ReplyStatus::Open]));
     for (code, severity, count, description) in [
         ("REJECTED", Warning, of(CommunicationStatus::Rejected).await?, "drafts were rejected by the reviewer"),
         (
@@ -100,7 +107,8 @@ pub async fn findings(db: &Db, viewer: &Viewer, run: &Model) -> Result<Vec<Findi
             of(CommunicationStatus::Unknown).await?,
             "messages may or may not have been sent: resolve them",
         ),
-        ("REPLIES", Info, crate::domain::message::reply::count(db, viewer, replies).await?, "replies were received"),
+        ("REPLIES", Info, reply::count(db, viewer, &replies(None)).await?, "replies were received"),
+        ("REPLIES_OPEN", Warning, reply::count(db, viewer, &open).await?, "replies are not handled yet"),
         (
             "RETRIED",
             Info,

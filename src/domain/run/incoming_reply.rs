@@ -1,25 +1,25 @@
 //! Records replies. A reply interrupts the record's open work and wakes the steps that wait for it;
-//! if no step handles it, it becomes a follow-up.
+//! if no step handles it, it becomes a follow-up. Either is stored with it.
 
 use chrono::{DateTime, Utc};
 use entity::communication::CommunicationStatus;
 use entity::id::*;
 use entity::reply::{ActiveModel, COLUMN, Entity, Model};
-use entity::{StepStatus, communication};
-use sea_orm::sea_query::ExprTrait;
-use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, QueryFilter, Set};
+use entity::{ReplyStatus, StepStatus, communication};
+use sea_orm::sea_query::{Expr, ExprTrait};
+use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, Set};
 use serde_json::json;
 
 use super::unreached::Family;
 use super::{carried_replies, interrupt, must_find, must_lock};
 use crate::domain::message::communication as ledger;
-use crate::domain::message::reply::{follow_up, message_ids};
+use crate::domain::message::reply::{ON_REPLY, SEARCH, follow_up, message_ids};
 use crate::kernel::db::batch::any_of;
 use crate::kernel::db::{Db, Tx, WriteContext, error_codes};
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::event::{self, Event};
 use crate::kernel::viewer::Viewer;
-use crate::kernel::{limits, validate};
+use crate::kernel::{limits, storable, validate};
 use crate::transact;
 
 /// A reply as received from the client.
@@ -84,8 +84,18 @@ pub async fn record(db: &WriteContext, viewer: &Viewer, incoming: &IncomingReply
             received_at: Set(incoming.received_at.unwrap_or_else(|| tx.now())),
             recorded_by: Set(viewer.actor()),
             created_at: Set(tx.now()),
+            test: Set(found.test),
+            status: Set(ReplyStatus::Open),
+            assignee_id: Set(None),
+            handled_at: Set(None),
+            handled_by: Set(None),
+            note: Set(None),
+            step_id: Set(None),
+            follow_up_id: Set(None),
+            updated_at: Set(tx.now()),
+            revision: Set(1),
         };
-        let reply = match row.insert(tx.db()).await {
+        let mut reply = match row.insert(tx.db()).await {
             Err(err) if error_codes::is_duplicate(&err) => {
                 return Err(
                     Refusal::conflict("a reply with this externalId is being recorded by another request").into()
@@ -93,6 +103,12 @@ pub async fn record(db: &WriteContext, viewer: &Viewer, incoming: &IncomingReply
             }
             other => other?,
         };
+        let search = format!("{}\n{}", reply.subject.as_deref().unwrap_or_default(), reply.body);
+        Entity::update_many()
+            .col_expr(SEARCH, Expr::value(storable::folded(&search)))
+            .filter(COLUMN.id.eq(reply.id))
+            .exec(tx.db())
+            .await?;
         // A reply to a test message comes from the tester, not from the record.
         if let Some(id) = reply.record_id.filter(|_| !found.test) {
             crate::domain::audience::record::set_last_replied(tx, id, reply.received_at).await?;
@@ -104,8 +120,12 @@ pub async fn record(db: &WriteContext, viewer: &Viewer, incoming: &IncomingReply
         if let Some(id) = reply.record_id.filter(|_| !found.test) {
             carried_replies::in_repeats(tx, viewer, &run, id).await?;
         }
-        if !found.test && found.campaign_id.is_some() && !is_handled(tx, &found).await? {
-            follow_up::create(tx, viewer, &run, &found, &reply).await?;
+        if let Some(step) = step_for(tx, &found).await? {
+            let mut row = reply.into_active_model();
+            row.step_id = Set(Some(step));
+            reply = row.update(tx.db()).await?;
+        } else if !found.test && found.campaign_id.is_some() {
+            reply = follow_up::create(tx, viewer, &run, &found, reply).await?;
         }
         tx.set_result(reply.id);
         Ok(reply)
@@ -185,18 +205,20 @@ fn subject(text: &str) -> Result<String> {
     Ok(line)
 }
 
-/// True if an open step handles the reply: one created for the recipient by this event, or a single
-/// step that it woke.
-async fn is_handled(tx: &Tx, message: &communication::Model) -> Result<bool> {
+/// The open step that handles the reply: the newest one created for the recipient by this event, else
+/// a single step that it woke.
+async fn step_for(tx: &Tx, message: &communication::Model) -> Result<Option<StepId>> {
     use entity::step::{COLUMN as STEP, Column as Step, Entity as Steps};
     let woken = [StepStatus::Queued, StepStatus::InProgress, StepStatus::AwaitingApproval];
     let own = STEP.run_record_id.eq(message.run_record_id).and(STEP.status.is_in(StepStatus::OPEN));
     let single = Step::RunRecordId.is_null().and(any_of(tx.dialect(), STEP.status, woken));
-    let step = Steps::find()
+    let steps = Steps::find()
         .filter(STEP.run_id.eq(message.run_id))
-        .filter(STEP.trigger.eq("event:reply.received"))
+        .filter(STEP.trigger.eq(ON_REPLY))
         .filter(own.or(single))
-        .one(tx.db())
+        .order_by_asc(STEP.id)
+        .all(tx.db())
         .await?;
-    Ok(step.is_some())
+    let found = steps.iter().rev().find(|step| step.run_record_id.is_some()).or(steps.first());
+    Ok(found.map(|step| step.id))
 }

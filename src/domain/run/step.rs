@@ -23,6 +23,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::task::Counting;
+use crate::domain::message::reply::{self, ON_REPLY};
 use crate::kernel::db::batch::any_of;
 use crate::kernel::db::{Db, Tx};
 use crate::kernel::error::{Refusal, Result};
@@ -190,7 +191,8 @@ pub(crate) struct Change {
 }
 
 /// Appends the events and updates the counters for changes made in this transaction, all in one
-/// run. Returns the tasks whose counters changed.
+/// run, and marks the replies that completed steps handle as handled. Returns the tasks whose counters
+/// changed.
 pub(crate) async fn record_changes(
     tx: &Tx,
     run: &run::Model,
@@ -232,6 +234,11 @@ pub(crate) async fn record_changes(
             _ => {}
         }
         event::append(tx, Event::new(run.org_id, change.kind, actor).run(run).step(step).payload(payload));
+    }
+    let done = |change: &&Change| change.step.status == StepStatus::Completed && change.step.trigger == ON_REPLY;
+    let done: Vec<StepId> = changes.iter().filter(done).map(|change| change.step.id).collect();
+    if !done.is_empty() {
+        reply::status::handled_by_steps(tx, actor, run, done.into_iter()).await?;
     }
     counting.write(tx).await
 }

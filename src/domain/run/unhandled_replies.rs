@@ -1,22 +1,19 @@
-//! Creates follow-ups for replies whose step is closed before anybody handled them, so that no
+//! Creates follow-ups for open replies whose step is closed before anybody handled them, so that no
 //! reply is lost.
 
 use chrono::{DateTime, Utc};
 use entity::id::*;
 use entity::step::{self, StepStatus};
-use entity::{RunType, communication, reply, run};
+use entity::{ReplyStatus, RunType, communication, reply, run};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder};
 
-use crate::domain::message::reply::follow_up;
+use crate::domain::message::reply::{ON_REPLY, follow_up};
 use crate::kernel::db::Tx;
 use crate::kernel::db::batch::any_of;
 use crate::kernel::error::Result;
 use crate::kernel::viewer::Viewer;
 
-/// Trigger of steps that handle replies.
-const ON_REPLY: &str = "event:reply.received";
-
-/// Creates follow-ups for replies received since the skipped ones of these steps were created.
+/// Creates follow-ups for open replies received since the skipped ones of these steps were created.
 /// Requires the run's lock.
 pub(crate) async fn follow_up<'a>(
     tx: &Tx,
@@ -42,6 +39,8 @@ pub(crate) async fn follow_up<'a>(
     };
     let replies = reply::Entity::find()
         .filter(reply::COLUMN.run_id.eq(run.id))
+        .filter(reply::COLUMN.status.eq(ReplyStatus::Open))
+        .filter(reply::COLUMN.follow_up_id.is_null())
         .filter(any_of(tx.dialect(), reply::COLUMN.communication_id, messages.iter().map(|message| message.id)))
         .order_by_asc(reply::COLUMN.id)
         .all(tx.db())
@@ -49,7 +48,7 @@ pub(crate) async fn follow_up<'a>(
     for reply in replies {
         let Some(message) = messages.iter().find(|message| message.id == reply.communication_id) else { continue };
         if since(message.run_record_id).is_some_and(|since| since <= reply.created_at) {
-            follow_up::create(tx, viewer, run, message, &reply).await?;
+            follow_up::create(tx, viewer, run, message, reply).await?;
         }
     }
     Ok(())

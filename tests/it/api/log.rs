@@ -116,3 +116,83 @@ both! {
         world.end().await;
     }
 }
+
+both! {
+    async fn a_period_of_the_log_is_selected_and_counted(kind) {
+        use chrono::Duration;
+        let world = World::without_server(kind, None).await;
+        let goal = async |name: &str| drop(world.create("goal", json!({ "name": name })).await);
+        // The order of the log is that of commits: the clock may step back.
+        for (minutes, name) in [(0, "a"), (1, "b"), (4, "late"), (3, "early"), (60, "c"), (600, "d")] {
+            world.clock.set(crate::harness::noon() + Duration::minutes(minutes));
+            goal(name).await;
+        }
+        let query = "query($filter: EventFilter, $first: Int, $last: Int) { events(filter: $filter, first: $first, last: $last) {
+            totalCount nodes { payload } pageInfo { hasNextPage hasPreviousPage } } }";
+        let at = |minutes: i64| (crate::harness::noon() + Duration::minutes(minutes)).to_rfc3339();
+        let names = |page: &Value| page["nodes"].as_array().unwrap().iter().map(|event| event["payload"]["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
+        let goals = json!(["goal.created"]);
+        for (period, wanted) in [
+            (json!({}), vec!["a", "b", "late", "early", "c", "d"]),
+            (json!({ "from": at(0), "to": at(1) }), vec!["a"]),
+            (json!({ "from": at(1) }), vec!["b", "late", "early", "c", "d"]),
+            (json!({ "to": at(4) }), vec!["a", "b", "early"]),
+            (json!({ "from": at(3), "to": at(61) }), vec!["late", "early", "c"]),
+            (json!({ "from": at(4), "to": at(60) }), vec!["late"]),
+            (json!({ "from": at(601) }), vec![]),
+            (json!({ "to": at(0) }), vec![]),
+            (json!({ "from": at(61), "to": at(600) }), vec![]),
+            (json!({ "from": at(60), "to": at(0) }), vec![]),
+        ] {
+            for kinds in [goals.clone(), json!(["goal.created", "payment.received", "run.*"])] {
+                let filter = json!({ "kinds": kinds, "at": period });
+                let page = world.ask(query, json!({ "filter": filter, "first": 500 })).await["events"].clone();
+                assert_eq!((names(&page), &page["totalCount"]), (wanted.iter().map(|name| (*name).to_owned()).collect(), &json!(wanted.len())), "{filter}");
+                let page = world.ask(query, json!({ "filter": filter, "last": 2 })).await["events"].clone();
+                assert_eq!(names(&page), wanted[wanted.len().saturating_sub(2)..], "{filter}");
+                assert_eq!(page["pageInfo"]["hasPreviousPage"], wanted.len() > 2, "{filter}");
+                let page = world.ask(query, json!({ "filter": filter, "first": 1 })).await["events"].clone();
+                assert_eq!(names(&page), wanted[..wanted.len().min(1)], "{filter}");
+                assert_eq!(page["pageInfo"]["hasNextPage"], wanted.len() > 1, "{filter}");
+            }
+            // Without kinds, the same period has these and possibly others.
+            let page = world.ask(query, json!({ "filter": { "at": period }, "first": 500 })).await["events"].clone();
+            assert_eq!(page["totalCount"], page["nodes"].as_array().unwrap().len());
+        }
+        let told = world.post(query, json!({ "filter": { "at": { "from": "-9999-01-01T00:00:00Z" } } })).await;
+        assert!(told["errors"].is_array(), "{told}");
+        // A list's totals are counted in one statement.
+        world.plan("EMAIL", 1).await;
+        let before = world.db.statements();
+        let all = world.ask("{ all: events(first: 1) { totalCount } campaigns { nodes { events(first: 1) { totalCount } } } }", json!({})).await;
+        assert!(world.db.statements() - before <= 8, "{}", world.db.statements() - before);
+        assert_eq!(all["campaigns"]["nodes"][0]["events"]["totalCount"], 1);
+        assert_eq!(all["all"]["totalCount"], world.number("SELECT COUNT(*) FROM event").await);
+        world.end().await;
+    }
+}
+
+both! {
+    async fn a_kind_and_a_period_are_answered_from_an_index(kind) {
+        use crate::harness::{Kind, noon};
+        use sortie::kernel::event::EventSelector;
+        let world = World::without_server(kind, None).await;
+        let size = sortie::app::seed::Size { campaigns: 10, runs: 2_000, steps_per_run: 5 };
+        sortie::app::seed::seed(&world.db, &world.viewer, size, |_| {}).await.unwrap();
+        world.create("goal", json!({ "name": "Rare" })).await;
+        if kind == Kind::Postgres {
+            world.force("ANALYZE").await;
+        }
+        for from_end in [false, true] {
+            let which = EventSelector { kinds: Some(vec!["goal.created".to_owned()]), ..EventSelector::default() };
+            let plan = sortie::kernel::event::plan(&world.db, &world.viewer, &which, from_end).await.unwrap();
+            assert!(plan.contains("event_by_kind") && !plan.contains("TEMP B-TREE"), "{kind:?}: {plan}");
+        }
+        for is_from in [true, false] {
+            for plan in sortie::kernel::event::plans_of_period(&world.db, &world.viewer, noon(), is_from).await.unwrap() {
+                assert!(plan.contains("event_by_time") && !plan.contains("TEMP B-TREE") && !plan.contains("Seq Scan"), "{kind:?}: {plan}");
+            }
+        }
+        world.drop_unchecked().await;
+    }
+}

@@ -148,6 +148,58 @@ both! {
     }
 }
 
+/// Replies of January, whose follow-up is done, cancelled and open, and one of March, which a step
+/// handled then.
+const HANDLED: &str = "
+INSERT INTO step (id, org_id, run_id, phase_id, task_id, run_record_id, key, name, kind, sequence, status, trigger, assigned_to, available_at, attempt_count, failure_count, max_attempts, lapse_count, created_at, completed_at, completed_by, revision) VALUES (#30, #01, #03, #05, #06, #04, 'h', 'h', 'handle_reply', 1, 'COMPLETED', 'event:reply.received', 'HUMAN', '2026-01-01T00:00:00+00:00', 1, 0, 5, 0, '2026-03-01T00:00:00+00:00', '2026-03-03T00:00:00+00:00', '{\"kind\":\"MEMBER\",\"name\":\"Ida\"}', 1);
+INSERT INTO reply (id, org_id, communication_id, campaign_id, run_id, channel, subject, body, received_at, recorded_by, created_at) VALUES (#11, #01, #08, #02, #03, 'EMAIL', 'Re: A', 'Stra\u{df}e', '2026-01-02T00:00:00+00:00', '{}', '2026-01-02T00:00:00+00:00');
+INSERT INTO reply (id, org_id, communication_id, campaign_id, run_id, channel, body, received_at, recorded_by, created_at) VALUES (#12, #01, #08, #02, #03, 'EMAIL', 'b', '2026-01-02T00:00:00+00:00', '{}', '2026-01-02T00:00:00+00:00');
+INSERT INTO reply (id, org_id, communication_id, campaign_id, run_id, channel, body, received_at, recorded_by, created_at) VALUES (#13, #01, #08, #02, #03, 'EMAIL', 'c', '2026-01-02T00:00:00+00:00', '{}', '2026-01-02T00:00:00+00:00');
+INSERT INTO reply (id, org_id, communication_id, campaign_id, run_id, channel, body, received_at, recorded_by, created_at) VALUES (#14, #01, #08, #02, #03, 'EMAIL', 'd', '2026-03-02T00:00:00+00:00', '{}', '2026-03-02T00:00:00+00:00');
+INSERT INTO follow_up (id, org_id, run_id, step_id, title, note, status, closed_at, closed_by, created_by, created_at, updated_at, revision) VALUES (#21, #01, #03, #07, 't', '', 'DONE', '2026-01-05T00:00:00+00:00', '{\"kind\":\"MEMBER\",\"name\":\"Ida\"}', '{}', '2026-01-02T00:00:00+00:00', '2026-01-05T00:00:00+00:00', 2);
+INSERT INTO follow_up (id, org_id, run_id, step_id, title, note, status, closed_at, closed_by, created_by, created_at, updated_at, revision) VALUES (#22, #01, #03, #07, 't', '', 'CANCELLED', '2026-01-05T00:00:00+00:00', '{\"kind\":\"MEMBER\",\"name\":\"Ida\"}', '{}', '2026-01-02T00:00:00+00:00', '2026-01-05T00:00:00+00:00', 2);
+INSERT INTO follow_up (id, org_id, run_id, step_id, title, note, status, created_by, created_at, updated_at, revision) VALUES (#23, #01, #03, #07, 't', '', 'OPEN', '{}', '2026-01-02T00:00:00+00:00', '2026-01-05T00:00:00+00:00', 2);
+";
+
+both! {
+    async fn replies_from_before_get_the_status_of_what_handled_them(kind) {
+        use entity::id::{FollowUpId, ReplyId};
+        let (folder, url) = place(kind).await;
+        let url = if kind == Kind::Sqlite { format!("{url}?mode=rwc") } else { url };
+        let db = Database::connect(&url).await.unwrap();
+        Migrator::up(&db, Some(1)).await.unwrap();
+        insert(&db, kind, LIFE).await;
+        let before = Migrator::migrations().iter().position(|one| one.name() == "m0040_reply_status").unwrap();
+        Migrator::up(&db, Some(u32::try_from(before).unwrap() - 1)).await.unwrap();
+        insert(&db, kind, HANDLED).await;
+        let id = |nth: u128| uuid::Uuid::from_u128(0x0193_0000_0000_7000_8000_0000_0000_0000 + nth);
+        for nth in 1_u128..=3 {
+            let (reply, follow_up) = (ReplyId(id(0x10 + nth)), FollowUpId(id(0x20 + nth)));
+            insert(&db, kind, &format!("INSERT INTO event (org_id, position, kind, run_id, actor, payload, at) VALUES (#01, {nth}, 'follow_up.created', #03, '{{}}', '{{\"replyId\":\"{reply}\",\"followUpId\":\"{follow_up}\"}}', '2026-01-02T00:00:00+00:00')")).await;
+        }
+        let texts = async |sql: &str| -> Vec<String> {
+            let rows = db.query_all_raw(Statement::from_string(db.get_database_backend(), sql)).await.unwrap();
+            rows.iter().map(|row| row.try_get_by_index::<String>(0).unwrap()).collect()
+        };
+        for _ in 0..2 {
+            Migrator::up(&db, None).await.unwrap();
+            let shown = "SELECT status || COALESCE(' ' || SUBSTR(CAST(handled_at AS text), 1, 10), '') || CASE WHEN handled_by IS NULL THEN '' ELSE ' by' END || CASE WHEN follow_up_id IS NULL THEN '' ELSE ' follow-up' END || CASE WHEN step_id IS NULL THEN '' ELSE ' step' END FROM reply ORDER BY id";
+            assert_eq!(texts(shown).await, [
+                "OPEN",
+                "HANDLED 2026-01-05 by follow-up",
+                "IGNORED 2026-01-05 by follow-up",
+                "OPEN follow-up",
+                "HANDLED 2026-03-03 by step",
+            ]);
+            assert_eq!(texts("SELECT search FROM reply WHERE subject IS NOT NULL").await, ["re: a\nstrasse"]);
+            let later = Migrator::migrations().len() - before;
+            Migrator::down(&db, Some(u32::try_from(later).unwrap())).await.unwrap();
+        }
+        db.close().await.unwrap();
+        let _ = std::fs::remove_dir_all(folder);
+    }
+}
+
 /// One row in each table of a run's life, as the first step of the schema has them; `#07` is an id.
 const LIFE: &str = "
 INSERT INTO org VALUES (#01, 'o', '2026-01-01T00:00:00+00:00');

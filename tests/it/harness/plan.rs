@@ -69,6 +69,12 @@ impl World {
                 "completeRun" => "CompleteRunInput",
                 _ => "RunActInput",
             },
+            "reply" => match mutation {
+                "assignReply" => "AssignReplyInput",
+                "reopenReply" => "ReopenReplyInput",
+                _ => "HandleReplyInput",
+            },
+            "followUp" => "FollowUpActInput",
             _ => "StepActInput",
         };
         let query = format!("mutation($input: {kind}!) {{ {mutation}(input: $input) {{ {noun} {{ id status }} }} }}");

@@ -80,6 +80,16 @@ fn run() {
 }
 
 #[test]
+fn reply() {
+    check::<entity::ReplyStatus>(&[
+        "OPEN handle HANDLED",
+        "OPEN ignore IGNORED",
+        "HANDLED reopen OPEN",
+        "IGNORED reopen OPEN",
+    ]);
+}
+
+#[test]
 fn phase() {
     check::<PhaseStatus>(&[
         "PENDING start ACTIVE",

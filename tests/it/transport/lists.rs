@@ -68,10 +68,10 @@ const COMMUNICATIONS: Noun = Noun {
 const REPLIES: Noun = Noun {
     list: "replyList",
     query: "replies",
-    variables: "$runId: ID, $campaignId: ID, $first: Int",
-    arguments: "runId: $runId, campaignId: $campaignId, first: $first",
-    nodes: "id body receivedAt record { id }",
-    totals: "totalCount",
+    variables: "$filter: ReplyFilter, $orderBy: ReplyOrder, $first: Int",
+    arguments: "filter: $filter, orderBy: $orderBy, first: $first",
+    nodes: "id status revision body receivedAt record { id } assignee { id } followUp { id }",
+    totals: "totalCount countsByStatus { status count }",
 };
 
 const REPLY: &str =

@@ -1,6 +1,6 @@
 //! The subscriptions that are live lists, one per noun.
 
-use async_graphql::{Context, ID, Result, Subscription};
+use async_graphql::{Context, Result, Subscription};
 use futures_util::Stream;
 
 use super::change::ListChange;
@@ -12,9 +12,9 @@ use crate::domain::plan::campaign::list::Filter as CampaignFilter;
 use crate::domain::run::list::RunFilter;
 use crate::domain::run::step::StepFilter;
 use crate::graphql::campaign::list::CampaignOrder;
+use crate::graphql::reply::ReplyOrder;
 use crate::graphql::run::list::RunOrder;
 use crate::kernel::page::Args;
-use crate::kernel::validate;
 
 /// Live lists.
 #[derive(Default)]
@@ -88,22 +88,17 @@ impl ListSubscription {
         follow(ctx, Communications::new(filter.unwrap_or_default(), head(first))?, after).await
     }
 
-    /// Live list of replies: the first rows of `replies` with the same conditions, newest first;
+    /// Live list of replies, the inbox: the first rows of `replies` with the same filter and order;
     /// else as `runList`.
     #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
     async fn reply_list(
         &self,
         ctx: &Context<'_>,
-        run_id: Option<ID>,
-        campaign_id: Option<ID>,
+        filter: Option<ReplyFilter>,
+        order_by: Option<ReplyOrder>,
         first: Option<i32>,
         after: Option<String>,
     ) -> Result<impl Stream<Item = Result<ListChange<Replies>>> + use<>> {
-        let filter = ReplyFilter {
-            run_id: run_id.map(|id| validate::id("runId", &id)).transpose()?,
-            campaign_id: campaign_id.map(|id| validate::id("campaignId", &id)).transpose()?,
-            ..ReplyFilter::default()
-        };
-        follow(ctx, Replies { filter, args: head(first) }, after).await
+        follow(ctx, Replies::new(filter.unwrap_or_default(), order_by, head(first))?, after).await
     }
 }

@@ -9,7 +9,8 @@ both! {
         let mut campaigns = Client::open(&world, &CAMPAIGNS, json!({ "orderBy": { "field": "NAME", "direction": "ASC" } })).await;
         let mut work = Client::open(&world, &STEPS, json!({ "filter": { "statuses": ["AWAITING_APPROVAL"] } })).await;
         let mut messages = Client::open(&world, &COMMUNICATIONS, json!({ "filter": { "campaignIds": [plan.campaign] } })).await;
-        let mut replies = Client::open(&world, &REPLIES, json!({ "campaignId": plan.campaign })).await;
+        let mut replies = Client::open(&world, &REPLIES, json!({ "filter": { "campaignIds": [plan.campaign] } })).await;
+        let mut inbox = Client::open(&world, &REPLIES, json!({ "filter": { "statuses": ["OPEN"], "unassigned": true }, "orderBy": { "field": "RECEIVED_AT", "direction": "ASC" } })).await;
         assert_eq!((campaigns.ids(), work.list.len(), messages.list.len(), replies.list.len()), (vec![plan.campaign.as_str()], 0, 0, 0));
         world.activate(&plan).await;
         let first = world.create("campaign", json!({ "name": "Another" })).await;
@@ -45,6 +46,20 @@ both! {
             messages.until_current(&world).await;
             assert_eq!(messages.list[at]["replies"]["totalCount"], 1);
         }
+        // What is assigned or ticked off leaves the inbox, and comes back with its reopening.
+        inbox.until_current(&world).await;
+        let (first, second) = (inbox.ids()[0].to_owned(), inbox.ids()[1].to_owned());
+        let me = world.ask("{ viewer { member { id } } }", json!({})).await["viewer"]["member"]["id"].clone();
+        world.act("assignReply", "reply", json!({ "id": first, "assigneeId": me })).await;
+        assert!(left(&inbox.until_current(&world).await, &first));
+        world.act("handleReply", "reply", json!({ "id": second })).await;
+        assert!(left(&inbox.until_current(&world).await, &second));
+        assert!(inbox.list.is_empty());
+        world.act("reopenReply", "reply", json!({ "id": second })).await;
+        inbox.until_current(&world).await;
+        assert_eq!(inbox.ids(), [second.as_str()]);
+        replies.until_current(&world).await;
+        assert_eq!(replies.list.iter().map(|reply| &reply["revision"]).collect::<Vec<_>>(), [3, 2]);
         world.end().await;
     }
 }
