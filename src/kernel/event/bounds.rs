@@ -6,6 +6,7 @@
 
 use chrono::{DateTime, Duration, Utc};
 use entity::event::{COLUMN, Column, Entity};
+use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait, Select};
 
 use super::{EventSelector, LogRange};
@@ -56,15 +57,15 @@ fn nearest(viewer: &Viewer, at: DateTime<Utc>, is_from: bool) -> Select<Entity> 
 /// before the last one.
 fn outermost(viewer: &Viewer, at: DateTime<Utc>, is_from: bool) -> Select<Entity> {
     let events = Entity::find().select_only().filter(COLUMN.org_id.eq(viewer.org_id));
+    // As a plain column it would be searched from an end of the log.
+    let position = || Expr::col((Entity, Column::Position)).add(0);
     match is_from {
-        true => events
-            .column_as(COLUMN.position.min(), "position")
-            .filter(COLUMN.at.gte(at))
-            .filter(COLUMN.at.lte(at + SPREAD)),
-        false => events
-            .column_as(COLUMN.position.max(), "position")
-            .filter(COLUMN.at.lte(at))
-            .filter(COLUMN.at.gte(at - SPREAD)),
+        true => {
+            events.expr_as(position().min(), "position").filter(COLUMN.at.gte(at)).filter(COLUMN.at.lte(at + SPREAD))
+        }
+        false => {
+            events.expr_as(position().max(), "position").filter(COLUMN.at.lte(at)).filter(COLUMN.at.gte(at - SPREAD))
+        }
     }
 }
 
