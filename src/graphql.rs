@@ -164,6 +164,7 @@ pub struct ChangeExecution(
     reply::ReplyMutation,
     event::EventMutation,
     schedule::ScheduleMutation,
+    schedule::ScheduleActMutation,
 );
 
 #[derive(MergedObject, Default)]

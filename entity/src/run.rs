@@ -189,6 +189,11 @@ pub struct Model {
     pub occurrence_at: Option<DateTimeUtc>,
     /// Time at which it will be queued.
     pub scheduled_for: Option<DateTimeUtc>,
+    /// Time since which it waits for an earlier run of its schedule to end; null if it does not, and
+    /// never did.
+    pub buffered_at: Option<DateTimeUtc>,
+    /// Past time of its schedule's pattern that it makes up for; null unless a person asked for that.
+    pub backfill_for: Option<DateTimeUtc>,
     /// Time at which it was queued.
     pub queued_at: Option<DateTimeUtc>,
     /// Time at which the engine started it.

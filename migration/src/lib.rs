@@ -42,6 +42,7 @@ mod m0034_executor_ids;
 mod m0035_organizer;
 mod m0036_kept_records;
 mod m0037_campaign_records;
+mod m0039_schedule_bounds;
 
 /// All migrations, in order.
 #[derive(Debug)]
@@ -86,6 +87,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0035_organizer::Migration),
             Box::new(m0036_kept_records::Migration),
             Box::new(m0037_campaign_records::Migration),
+            Box::new(m0039_schedule_bounds::Migration),
         ]
     }
 }

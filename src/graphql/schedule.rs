@@ -1,10 +1,13 @@
 //! Schedules: single or repeating starts of runs, with their queries.
 
+mod act;
 mod change;
 mod fire_time;
+mod upcoming;
 
 use std::time::Instant;
 
+pub use act::ScheduleActMutation;
 use async_graphql::{Context, ID, Object, Result};
 pub use change::{
     EndScheduleInput, EndSchedulePayload, ScheduleActInput, ScheduleChangePayload, ScheduleMutation,
@@ -14,9 +17,10 @@ use chrono::{DateTime, Utc};
 use entity::CampaignStatus;
 use entity::id::ScheduleId;
 use entity::missed_occurrence::UnfiredReason;
-use entity::schedule::{CatchUpPolicy, EndReason, FoldPolicy, GapPolicy, ScheduleStatus};
+use entity::schedule::{CatchUpPolicy, EndReason, FoldPolicy, GapPolicy, OverlapPolicy, ScheduleStatus};
 
 pub use fire_time::{FireNote, FireTime};
+pub use upcoming::UpcomingOccurrence;
 
 use super::AvailableAction;
 use super::campaign::Campaign;
@@ -105,6 +109,33 @@ impl Schedule {
         self.0.catch_up_window_seconds
     }
 
+    /// Time before which nothing occurs; null without such a bound.
+    async fn start_at(&self) -> Option<DateTime<Utc>> {
+        self.0.start_at
+    }
+
+    /// Time after which nothing occurs; null without such a bound.
+    async fn end_at(&self) -> Option<DateTime<Utc>> {
+        self.0.end_at
+    }
+
+    /// Number of starts left: each occurrence that starts uses one up, and at 0 the schedule ends;
+    /// null without a limit.
+    async fn remaining(&self) -> Option<i32> {
+        self.0.remaining
+    }
+
+    /// Maximum delay in seconds of a start behind its occurrence; 0 if each starts at its time. The
+    /// delay of an occurrence never changes, and ends before the next occurrence.
+    async fn jitter_seconds(&self) -> i32 {
+        self.0.jitter_seconds
+    }
+
+    /// Policy for an occurrence that falls due while an earlier run of the schedule is open.
+    async fn overlap(&self) -> OverlapPolicy {
+        self.0.overlap
+    }
+
     /// Note that both day fields of the pattern are restricted and either one is sufficient; null
     /// if that is not the case.
     async fn note(&self) -> Option<&'static str> {
@@ -113,7 +144,7 @@ impl Schedule {
     }
 
     /// Next start, including a run that was moved; null while the schedule or its campaign is
-    /// paused, and after its end.
+    /// paused, after its end, and if only runs that wait for an earlier one are left.
     async fn next_at(&self, ctx: &Context<'_>) -> Result<Option<DateTime<Utc>>> {
         let campaign: Option<entity::campaign::Model> = match self.0.next_at {
             Some(_) => load(ctx, self.0.campaign_id).await?,
@@ -126,6 +157,11 @@ impl Schedule {
     /// Time at which it was paused; null if it is not paused.
     async fn paused_at(&self) -> Option<DateTime<Utc>> {
         self.0.paused_at
+    }
+
+    /// Time at which it resumes by itself; null if it is not paused, or a person has to resume it.
+    async fn paused_until(&self) -> Option<DateTime<Utc>> {
+        self.0.paused_until
     }
 
     /// Time at which it ended; null before.
@@ -150,6 +186,18 @@ impl Schedule {
         let window = noun::missed::window(viewer(ctx), self.0.id, args(first, after, None, None))?;
         let page = nested_page(ctx, window, false).await?;
         Ok(list(page, Totals::Unfired(self.0.id), MissedOccurrences))
+    }
+
+    /// The next occurrences in the order of their starts, skipped ones among them; empty after its
+    /// end. While it is paused, those that would start if it were resumed now, or those after
+    /// `pausedUntil`.
+    #[graphql(complexity = "upcoming::cost(first, child_complexity)")]
+    async fn upcoming(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Number of occurrences, 0 to 100; 10 by default.")] first: Option<i32>,
+    ) -> Result<Vec<UpcomingOccurrence>> {
+        upcoming::list(ctx, &self.0, first).await
     }
 
     /// All actions on the schedule: allowed now, or blocked with the reason.

@@ -124,6 +124,7 @@ pub const KINDS: &[&str] = &[
     "run.updated",
     "run_template.created",
     "run_template.updated",
+    "schedule.buffered",
     "schedule.created",
     "schedule.ended",
     "schedule.fired",
