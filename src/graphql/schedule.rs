@@ -2,12 +2,16 @@
 
 mod act;
 mod change;
+mod filtered;
 mod fire_time;
 mod upcoming;
 
 use std::time::Instant;
 
-pub use act::ScheduleActMutation;
+pub use act::{
+    BackfillScheduleInput, BackfillSchedulePayload, ScheduleActMutation, SkipOccurrenceInput, SkipOccurrencePayload,
+    TriggerScheduleInput, TriggerSchedulePayload,
+};
 use async_graphql::{Context, ID, Object, Result};
 pub use change::{
     EndScheduleInput, EndSchedulePayload, ScheduleActInput, ScheduleChangePayload, ScheduleMutation,
@@ -19,6 +23,7 @@ use entity::id::ScheduleId;
 use entity::missed_occurrence::UnfiredReason;
 use entity::schedule::{CatchUpPolicy, EndReason, FoldPolicy, GapPolicy, OverlapPolicy, ScheduleStatus};
 
+pub use filtered::ScheduleOrder;
 pub use fire_time::{FireNote, FireTime};
 pub use upcoming::UpcomingOccurrence;
 
@@ -29,6 +34,7 @@ use super::loader::{load, nested_page};
 use super::member::Member;
 use super::run_template::RunTemplate;
 use super::{Actor, db, viewer};
+use crate::domain::plan::schedule::list::Filter;
 use crate::domain::plan::schedule::{self as noun, EITHER_DAY, Occurrence, Pattern};
 use crate::domain::run::schedule_change::{Action, check_allowed};
 use crate::graphql::selection::RowFields;
@@ -279,21 +285,24 @@ impl ScheduleQuery {
         Ok(noun::find(db(ctx).read(), viewer(ctx), validate::id::<ScheduleId>("id", &id)?).await?.map(Schedule))
     }
 
-    /// All schedules, or those of one campaign, newest first. Page with `first` and `after`, or
+    /// Schedules that match the filter, newest first by default. Page with `first` and `after`, or
     /// `last` and `before`; page size 50 by default, at most 500.
+    #[allow(clippy::too_many_arguments, reason = "each is an argument of the field")]
     #[graphql(complexity = "crate::graphql::list::cost(first, last, child_complexity)")]
     async fn schedules(
         &self,
         ctx: &Context<'_>,
+        #[graphql(desc = "Id of the campaign that the schedules belong to; null: any. `filter` takes several.")]
         campaign_id: Option<ID>,
+        filter: Option<Filter>,
+        order_by: Option<ScheduleOrder>,
         first: Option<i32>,
         after: Option<String>,
         last: Option<i32>,
         before: Option<String>,
     ) -> Result<List<Schedule>> {
-        let of = campaign_id.map(|id| validate::id("campaignId", &id)).transpose()?;
-        let page = noun::page(db(ctx).read(), viewer(ctx), of, &args(first, after, last, before)).await?;
-        Ok(list(page, Totals::Schedules(of), Schedule))
+        let args = args(first, after, last, before);
+        Box::pin(filtered::schedules(ctx, campaign_id, filter.unwrap_or_default(), order_by, args)).await
     }
 
     /// Returns the next times at which a pattern fires, in order; fewer than `count` if the year

@@ -2,6 +2,7 @@
 
 pub mod catch_up;
 pub mod cron;
+pub mod list;
 pub mod missed;
 pub mod timing;
 
@@ -13,14 +14,14 @@ use entity::schedule::{
     ActiveModel, COLUMN, CatchUpPolicy, EndReason, Entity, FoldPolicy, GapPolicy, Model, OverlapPolicy, ScheduleStatus,
     ScheduleTransition,
 };
-use sea_orm::{ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, Set};
+use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, Set};
 use serde_json::{Value, json};
 use timing::{Bounds, Timing, check_timing};
 
 use crate::kernel::db::Tx;
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::event::{self, Event};
-use crate::kernel::page::{Args, Page, Window};
+use crate::kernel::page::{Args, Window};
 use crate::kernel::viewer::Viewer;
 use crate::kernel::{limits, page, row_limit, storable, validate};
 
@@ -31,16 +32,6 @@ saved!(schedule, ScheduleId, "schedule");
 pub fn window(viewer: &Viewer, campaign: Option<CampaignId>, args: Args) -> Result<Window<Entity>> {
     let fingerprint = page::fingerprint(&("schedule", campaign))?;
     Ok(Window { select: select(viewer, campaign), order: NEWEST_FIRST, fingerprint, args })
-}
-
-/// Returns a page of schedules.
-pub async fn page(
-    db: &impl ConnectionTrait,
-    viewer: &Viewer,
-    campaign: Option<CampaignId>,
-    args: &Args,
-) -> Result<Page<Model>> {
-    window(viewer, campaign, args.clone())?.read(db).await
 }
 
 fn select(viewer: &Viewer, campaign: Option<CampaignId>) -> sea_orm::Select<Entity> {

@@ -155,8 +155,9 @@ async fn cancel_unadmitted(
         if terms.admits(at, now) && !(late && only_last && Some(run.id) != last) {
             continue;
         }
-        let occurrence = run.occurrence_at.unwrap_or(at);
-        missed::record(tx, viewer, schedule, reason(terms), OccurrenceSpan::of(occurrence)).await?;
+        if let Some(occurrence) = run.occurrence_at {
+            missed::record(tx, viewer, schedule, reason(terms), OccurrenceSpan::of(occurrence)).await?;
+        }
         cancel_missed(tx, viewer, run, terms).await?;
     }
     Ok(())
@@ -206,7 +207,8 @@ pub(crate) async fn lock_schedule(tx: &Tx, viewer: &Viewer, id: RunId) -> Result
 
 /// Skips the occurrence of a scheduled run that a person cancelled, and schedules the next one.
 pub(crate) async fn skip(tx: &Tx, viewer: &Viewer, schedule: schedule::Model, run: &Model) -> Result<()> {
-    if let Some(at) = run.occurrence_at.or(run.scheduled_for) {
+    // A run outside of the pattern stands for none of its times.
+    if let Some(at) = run.occurrence_at {
         missed::record(tx, viewer, &schedule, UnfiredReason::Cancelled, OccurrenceSpan::of(at)).await?;
     }
     follow(tx, viewer, schedule).await

@@ -226,8 +226,6 @@ pub async fn update(
         let moved = times(&before) != times(&after);
         if moved {
             check_timing(&Timing::of(&after)?, tx.now())?;
-        }
-        if moved {
             occurrence::insert_due(tx, viewer, &before).await?;
             row.pattern_since = Set(Some(tx.now()));
             row.accounted_until = Set(Some(tx.now()));

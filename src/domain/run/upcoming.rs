@@ -9,6 +9,7 @@ use entity::id::ScheduleId;
 use entity::missed_occurrence::{self, UnfiredReason};
 use entity::run::{COLUMN, Entity, Model};
 use entity::schedule::{self, ScheduleStatus};
+use sea_orm::sea_query::ExprTrait;
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder};
 
 use crate::domain::plan::schedule::timing::Timing;

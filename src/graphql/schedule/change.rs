@@ -138,8 +138,8 @@ impl ScheduleMutation {
     async fn pause_schedule(&self, ctx: &Context<'_>, input: ScheduleActInput) -> Result<ScheduleChangePayload> {
         let (id, expected) = (validate::id("id", &input.id)?, input.expected_revision);
         let (key, reason, until) = (input.idempotency_key, input.reason.as_deref(), input.until);
-        let work = |db| schedule_change::pause(db, viewer(ctx), id, expected, reason, until);
-        let schedule = idempotent!(ctx, key, |db| Box::pin(work(db)));
+        let schedule =
+            idempotent!(ctx, key, |db| Box::pin(schedule_change::pause(db, viewer(ctx), id, expected, reason, until)));
         Ok(ScheduleChangePayload { schedule: Schedule(schedule) })
     }
 
