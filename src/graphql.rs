@@ -167,6 +167,7 @@ pub struct ChangeExecution(
     reply::change::ReplyMutation,
     event::EventMutation,
     schedule::ScheduleMutation,
+    schedule::ScheduleActMutation,
 );
 
 #[derive(MergedObject, Default)]

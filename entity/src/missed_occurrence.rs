@@ -16,6 +16,11 @@ text_enum! {
         Cancelled,
         /// Their local time does not exist, because the clock goes forward.
         NoSuchLocalTime,
+        /// A person skipped them in advance.
+        Skipped,
+        /// An earlier run of the schedule was open, and the overlap policy does not start them
+        /// beside it.
+        Overlap,
     }
 }
 

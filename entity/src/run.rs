@@ -189,6 +189,11 @@ pub struct Model {
     pub occurrence_at: Option<DateTimeUtc>,
     /// Time at which it will be queued.
     pub scheduled_for: Option<DateTimeUtc>,
+    /// Time since which it waits for an earlier run of its schedule to end; null if it does not, and
+    /// never did.
+    pub buffered_at: Option<DateTimeUtc>,
+    /// Past time of its schedule's pattern that it makes up for; null unless a person asked for that.
+    pub backfill_for: Option<DateTimeUtc>,
     /// Time at which it was queued.
     pub queued_at: Option<DateTimeUtc>,
     /// Time at which the engine started it.
@@ -228,7 +233,7 @@ pub struct Model {
 }
 
 partial_model! {
-    id, org_id, campaign_id, goal_id, campaign_version, campaign_name, name, run_type, status, channel, schedule_id, occurrence_at, scheduled_for, queued_at, started_at, ended_at, audience_count, audience_done, outcome, failure, parent_id, run_template_id, description, in_flight, by_model, created_by, search, created_at, updated_at, revision,
+    id, org_id, campaign_id, goal_id, campaign_version, campaign_name, name, run_type, status, channel, schedule_id, occurrence_at, scheduled_for, buffered_at, backfill_for, queued_at, started_at, ended_at, audience_count, audience_done, outcome, failure, parent_id, run_template_id, description, in_flight, by_model, created_by, search, created_at, updated_at, revision,
 }
 
 impl ActiveModelBehavior for ActiveModel {}

@@ -48,11 +48,26 @@ text_enum! {
         All,
     }
 
+    /// Policy for an occurrence that falls due while an earlier run of the same schedule is open.
+    pub enum OverlapPolicy {
+        /// It does not start; it is recorded as missed.
+        Skip,
+        /// It starts when the earlier run has ended. One occurrence waits; further ones are recorded
+        /// as missed.
+        BufferOne,
+        /// It starts when the earlier run has ended; any number waits, and they start in order.
+        BufferAll,
+        /// The earlier run is cancelled, and the occurrence starts.
+        CancelOther,
+        /// It starts beside the earlier run.
+        AllowAll,
+    }
+
     /// Reason why a schedule ended.
     pub enum EndReason {
         /// A person ended it.
         EndedByPerson,
-        /// The last occurrence has passed.
+        /// The last occurrence has passed, or no starts remain.
         Exhausted,
         /// The campaign was cancelled.
         CampaignCancelled,
@@ -68,7 +83,7 @@ pub enum ScheduleTransition {
     Fire,
     /// A person pauses it.
     Pause,
-    /// A person resumes it.
+    /// A person resumes it, or the engine at the end of the pause.
     Resume,
     /// The last occurrence fell due, or a person ended it.
     End,
@@ -132,7 +147,18 @@ pub struct Model {
     pub catch_up: CatchUpPolicy,
     /// Maximum age, in seconds, of an occurrence that is caught up; null: no maximum.
     pub catch_up_window_seconds: Option<i64>,
-    /// Start time of the first of its waiting runs; null while it is paused, and once it has ended.
+    /// Time before which nothing occurs.
+    pub start_at: Option<DateTimeUtc>,
+    /// Time after which nothing occurs.
+    pub end_at: Option<DateTimeUtc>,
+    /// Number of starts left; null without a limit.
+    pub remaining: Option<i32>,
+    /// Maximum delay, in seconds, of a start behind its occurrence.
+    pub jitter_seconds: i32,
+    /// Policy for occurrences that fall due while an earlier run is open.
+    pub overlap: OverlapPolicy,
+    /// Start time of the first of its waiting runs, except those that wait for an earlier run; null
+    /// while it is paused, and once it has ended.
     pub next_at: Option<DateTimeUtc>,
     /// Watermark: each occurrence up to this time has a run, or is recorded as not started.
     pub accounted_until: Option<DateTimeUtc>,
@@ -140,6 +166,8 @@ pub struct Model {
     pub pattern_since: Option<DateTimeUtc>,
     /// Start of the pause; null while it is not paused.
     pub paused_at: Option<DateTimeUtc>,
+    /// Time at which it resumes by itself; null if a person has to resume it.
+    pub paused_until: Option<DateTimeUtc>,
     /// End time; null while it has not ended.
     pub ended_at: Option<DateTimeUtc>,
     /// Reason for its end; null while it has not ended.

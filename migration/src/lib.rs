@@ -43,6 +43,7 @@ mod m0035_organizer;
 mod m0036_kept_records;
 mod m0037_campaign_records;
 mod m0038_bulk_actions;
+mod m0039_schedule_bounds;
 mod m0040_reply_status;
 mod m0041_log_times;
 mod m0042_status_orders;
@@ -91,6 +92,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0036_kept_records::Migration),
             Box::new(m0037_campaign_records::Migration),
             Box::new(m0038_bulk_actions::Migration),
+            Box::new(m0039_schedule_bounds::Migration),
             Box::new(m0040_reply_status::Migration),
             Box::new(m0041_log_times::Migration),
             Box::new(m0042_status_orders::Migration),

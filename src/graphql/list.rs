@@ -109,6 +109,8 @@ pub enum Totals {
     Counted(u64),
     /// Schedules of one campaign or all.
     Schedules(Option<CampaignId>),
+    /// Schedules by filter.
+    FilteredSchedules(Box<crate::domain::plan::schedule::list::Filter>),
     /// A schedule's stretches of missed occurrences.
     Unfired(ScheduleId),
     /// Bulk actions by status.
@@ -182,6 +184,10 @@ impl Totals {
             Self::Counted(count) => Ok(*count),
             Self::Schedules(campaign) => {
                 nested_count(ctx, crate::domain::plan::schedule::window(viewer, *campaign, Args::default())?).await
+            }
+            Self::FilteredSchedules(filter) => {
+                let (by, all) = (crate::domain::plan::schedule::list::SortBy::CreatedAt, Args::default());
+                nested_count(ctx, crate::domain::plan::schedule::list::window(db, viewer, filter, by, true, all)?).await
             }
             Self::Unfired(id) => {
                 nested_count(ctx, crate::domain::plan::schedule::missed::window(viewer, *id, Args::default())?).await

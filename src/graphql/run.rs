@@ -137,6 +137,12 @@ impl Run {
         self.row.scheduled_for
     }
 
+    /// Time of its schedule's pattern that it stands for: also the past one that it makes up for
+    /// (`backfillSchedule`). Null for a run without a schedule, or started by `triggerSchedule`.
+    async fn occurrence_at(&self) -> Option<DateTime<Utc>> {
+        self.row.occurrence_at.or(self.row.backfill_for)
+    }
+
     /// Time at which it was queued; null before.
     async fn queued_at(&self) -> Option<DateTime<Utc>> {
         self.row.queued_at

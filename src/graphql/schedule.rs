@@ -1,10 +1,17 @@
 //! Schedules: single or repeating starts of runs, with their queries.
 
+mod act;
 mod change;
+mod filtered;
 mod fire_time;
+mod upcoming;
 
 use std::time::Instant;
 
+pub use act::{
+    BackfillScheduleInput, BackfillSchedulePayload, ScheduleActMutation, SkipOccurrenceInput, SkipOccurrencePayload,
+    TriggerScheduleInput, TriggerSchedulePayload,
+};
 use async_graphql::{Context, ID, Object, Result};
 pub use change::{
     EndScheduleInput, EndSchedulePayload, ScheduleActInput, ScheduleChangePayload, ScheduleMutation,
@@ -14,9 +21,11 @@ use chrono::{DateTime, Utc};
 use entity::CampaignStatus;
 use entity::id::ScheduleId;
 use entity::missed_occurrence::UnfiredReason;
-use entity::schedule::{CatchUpPolicy, EndReason, FoldPolicy, GapPolicy, ScheduleStatus};
+use entity::schedule::{CatchUpPolicy, EndReason, FoldPolicy, GapPolicy, OverlapPolicy, ScheduleStatus};
 
+pub use filtered::ScheduleOrder;
 pub use fire_time::{FireNote, FireTime};
+pub use upcoming::UpcomingOccurrence;
 
 use super::AvailableAction;
 use super::campaign::Campaign;
@@ -25,6 +34,7 @@ use super::loader::{load, nested_page};
 use super::member::Member;
 use super::run_template::RunTemplate;
 use super::{Actor, db, viewer};
+use crate::domain::plan::schedule::list::Filter;
 use crate::domain::plan::schedule::{self as noun, EITHER_DAY, Occurrence, Pattern};
 use crate::domain::run::schedule_change::{Action, check_allowed};
 use crate::graphql::selection::RowFields;
@@ -105,6 +115,33 @@ impl Schedule {
         self.0.catch_up_window_seconds
     }
 
+    /// Time before which nothing occurs; null without such a bound.
+    async fn start_at(&self) -> Option<DateTime<Utc>> {
+        self.0.start_at
+    }
+
+    /// Time after which nothing occurs; null without such a bound.
+    async fn end_at(&self) -> Option<DateTime<Utc>> {
+        self.0.end_at
+    }
+
+    /// Number of starts left: each occurrence that starts uses one up, and at 0 the schedule ends;
+    /// null without a limit.
+    async fn remaining(&self) -> Option<i32> {
+        self.0.remaining
+    }
+
+    /// Maximum delay in seconds of a start behind its occurrence; 0 if each starts at its time. The
+    /// delay of an occurrence never changes, and ends before the next occurrence.
+    async fn jitter_seconds(&self) -> i32 {
+        self.0.jitter_seconds
+    }
+
+    /// Policy for an occurrence that falls due while an earlier run of the schedule is open.
+    async fn overlap(&self) -> OverlapPolicy {
+        self.0.overlap
+    }
+
     /// Note that both day fields of the pattern are restricted and either one is sufficient; null
     /// if that is not the case.
     async fn note(&self) -> Option<&'static str> {
@@ -113,7 +150,7 @@ impl Schedule {
     }
 
     /// Next start, including a run that was moved; null while the schedule or its campaign is
-    /// paused, and after its end.
+    /// paused, after its end, and if only runs that wait for an earlier one are left.
     async fn next_at(&self, ctx: &Context<'_>) -> Result<Option<DateTime<Utc>>> {
         let campaign: Option<entity::campaign::Model> = match self.0.next_at {
             Some(_) => load(ctx, self.0.campaign_id).await?,
@@ -126,6 +163,11 @@ impl Schedule {
     /// Time at which it was paused; null if it is not paused.
     async fn paused_at(&self) -> Option<DateTime<Utc>> {
         self.0.paused_at
+    }
+
+    /// Time at which it resumes by itself; null if it is not paused, or a person has to resume it.
+    async fn paused_until(&self) -> Option<DateTime<Utc>> {
+        self.0.paused_until
     }
 
     /// Time at which it ended; null before.
@@ -150,6 +192,18 @@ impl Schedule {
         let window = noun::missed::window(viewer(ctx), self.0.id, args(first, after, None, None))?;
         let page = nested_page(ctx, window, false).await?;
         Ok(list(page, Totals::Unfired(self.0.id), MissedOccurrences))
+    }
+
+    /// The next occurrences in the order of their starts, skipped ones among them; empty after its
+    /// end. While it is paused, those that would start if it were resumed now, or those after
+    /// `pausedUntil`.
+    #[graphql(complexity = "upcoming::cost(first, child_complexity)")]
+    async fn upcoming(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Number of occurrences, 0 to 100; 10 by default.")] first: Option<i32>,
+    ) -> Result<Vec<UpcomingOccurrence>> {
+        upcoming::list(ctx, &self.0, first).await
     }
 
     /// All actions on the schedule: allowed now, or blocked with the reason.
@@ -231,21 +285,24 @@ impl ScheduleQuery {
         Ok(noun::find(db(ctx).read(), viewer(ctx), validate::id::<ScheduleId>("id", &id)?).await?.map(Schedule))
     }
 
-    /// All schedules, or those of one campaign, newest first. Page with `first` and `after`, or
+    /// Schedules that match the filter, newest first by default. Page with `first` and `after`, or
     /// `last` and `before`; page size 50 by default, at most 500.
+    #[allow(clippy::too_many_arguments, reason = "each is an argument of the field")]
     #[graphql(complexity = "crate::graphql::list::cost(first, last, child_complexity)")]
     async fn schedules(
         &self,
         ctx: &Context<'_>,
+        #[graphql(desc = "Id of the campaign that the schedules belong to; null: any. `filter` takes several.")]
         campaign_id: Option<ID>,
+        filter: Option<Filter>,
+        order_by: Option<ScheduleOrder>,
         first: Option<i32>,
         after: Option<String>,
         last: Option<i32>,
         before: Option<String>,
     ) -> Result<List<Schedule>> {
-        let of = campaign_id.map(|id| validate::id("campaignId", &id)).transpose()?;
-        let page = noun::page(db(ctx).read(), viewer(ctx), of, &args(first, after, last, before)).await?;
-        Ok(list(page, Totals::Schedules(of), Schedule))
+        let args = args(first, after, last, before);
+        Box::pin(filtered::schedules(ctx, campaign_id, filter.unwrap_or_default(), order_by, args)).await
     }
 
     /// Returns the next times at which a pattern fires, in order; fewer than `count` if the year

@@ -122,10 +122,23 @@ const RULES: &[Rule<'_>] = &[
          <> (s.status <> 'ENDED')",
     ),
     (
-        "the next time of a schedule is that of its first scheduled run; none while it is paused",
+        "the next time of a schedule is that of its first run that waits for its time; none while it is paused",
         "SELECT COUNT(*) FROM schedule",
         "SELECT s.status FROM schedule s WHERE (s.status <> 'ACTIVE' AND s.next_at IS NOT NULL) OR (s.status = 'ACTIVE' \
-         AND s.next_at IS DISTINCT FROM (SELECT MIN(r.scheduled_for) FROM run r WHERE r.schedule_id = s.id AND r.status = 'SCHEDULED'))",
+         AND s.next_at IS DISTINCT FROM (SELECT MIN(r.scheduled_for) FROM run r WHERE r.schedule_id = s.id AND r.status = 'SCHEDULED' \
+         AND r.buffered_at IS NULL))",
+    ),
+    (
+        "a schedule without starts left has ended, and only a paused one has an end of its pause",
+        "SELECT COUNT(*) FROM schedule",
+        "SELECT s.status FROM schedule s WHERE (s.remaining = 0 AND s.status <> 'ENDED') \
+         OR (s.paused_until IS NOT NULL AND s.status <> 'PAUSED') OR s.end_at < s.start_at",
+    ),
+    (
+        "a run that makes up for a past time, or waits for an earlier run, has a schedule",
+        "SELECT COUNT(*) FROM run WHERE backfill_for IS NOT NULL OR buffered_at IS NOT NULL",
+        "SELECT r.name FROM run r WHERE (r.backfill_for IS NOT NULL OR r.buffered_at IS NOT NULL) \
+         AND (r.schedule_id IS NULL OR (r.backfill_for IS NOT NULL AND r.occurrence_at IS NOT NULL))",
     ),
     (
         "messages of guided work in flight are counted on their run",

@@ -1,6 +1,8 @@
 //! Checks that each due time of a schedule has its run, or is recorded as one that did not start, and
 //! that those recorded are as many as they say.
 
+use std::collections::HashSet;
+
 use chrono::{DateTime, Duration, Utc};
 use entity::missed_occurrence::{self, UnfiredReason};
 use entity::schedule::{Entity, ScheduleStatus};
@@ -8,6 +10,7 @@ use entity::{RunStatus, run, schedule};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect};
 
 use super::{CheckedSnapshot, Violations};
+use crate::domain::plan::schedule::timing::Timing;
 use crate::kernel::error::Result;
 
 /// Maximum period checked, up to the present; older occurrences were checked before.
@@ -52,6 +55,8 @@ async fn judge(
         .filter(missed_occurrence::COLUMN.reason.ne(UnfiredReason::NoSuchLocalTime))
         .all(&snapshot.tx)
         .await?;
+    let skipped: HashSet<DateTime<Utc>> =
+        spans.iter().filter(|span| span.reason == UnfiredReason::Skipped).map(|span| span.first_at).collect();
     for span in &spans {
         // Others were recorded under an earlier pattern, or are not within the times looked at.
         let whole = due.first().is_some_and(|first| *first <= span.first_at) && span.last_at <= until;
@@ -62,7 +67,9 @@ async fn judge(
         let (mut all, mut without_run) = (0, 0);
         for at in within {
             all += 1;
-            without_run += i64::from(!runs.contains_key(at));
+            // One that was skipped in advance is counted by itself.
+            let is_counted = span.reason == UnfiredReason::Skipped || !skipped.contains(at);
+            without_run += i64::from(!runs.contains_key(at) && is_counted);
         }
         counts.record((without_run..=all).contains(&span.count), || {
             let (first, last) = (span.first_at.to_rfc3339(), span.last_at.to_rfc3339());
@@ -87,14 +94,15 @@ async fn judge(
 /// Returns the newest due times of a schedule in an interval, and the start of the checked period;
 /// none if there are no due times.
 fn newest(row: &schedule::Model, since: DateTime<Utc>, until: DateTime<Utc>) -> Result<Option<Due>> {
-    let Some(pattern) = crate::domain::plan::schedule::pattern(row)? else {
+    let timing = Timing::of(row)?;
+    if timing.pattern.is_none() {
         let at = row.at.filter(|at| since < *at && *at <= until);
         return Ok(at.map(|at| (since, vec![at])));
-    };
+    }
     let mut span = FIRST;
     loop {
         let from = since.max(until - span);
-        let mut due: Vec<DateTime<Utc>> = pattern.after(from).map(|due| due.at).take_while(|at| *at <= until).collect();
+        let mut due: Vec<DateTime<Utc>> = timing.after(from).map(|due| due.at).take_while(|at| *at <= until).collect();
         if due.len() >= MOST || from == since || span >= BACK {
             due.drain(..due.len().saturating_sub(MOST));
             return Ok(Some((from, due)));

@@ -2,23 +2,26 @@
 
 pub mod catch_up;
 pub mod cron;
+pub mod list;
 pub mod missed;
+pub mod timing;
 
 use chrono::{DateTime, Utc};
-pub use cron::{EITHER_DAY, Occurrence, Pattern, Turn, wall};
+pub use cron::{EITHER_DAY, Occurrence, Pattern, Turn, Walk, wall};
 use entity::StateMachine;
 use entity::id::{CampaignId, ScheduleId};
 use entity::schedule::{
-    ActiveModel, COLUMN, CatchUpPolicy, EndReason, Entity, FoldPolicy, GapPolicy, Model, ScheduleStatus,
+    ActiveModel, COLUMN, CatchUpPolicy, EndReason, Entity, FoldPolicy, GapPolicy, Model, OverlapPolicy, ScheduleStatus,
     ScheduleTransition,
 };
-use sea_orm::{ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, Set};
+use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, Set};
 use serde_json::{Value, json};
+use timing::{Bounds, Timing, check_timing};
 
 use crate::kernel::db::Tx;
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::event::{self, Event};
-use crate::kernel::page::{Args, Page, Window};
+use crate::kernel::page::{Args, Window};
 use crate::kernel::viewer::Viewer;
 use crate::kernel::{limits, page, row_limit, storable, validate};
 
@@ -29,16 +32,6 @@ saved!(schedule, ScheduleId, "schedule");
 pub fn window(viewer: &Viewer, campaign: Option<CampaignId>, args: Args) -> Result<Window<Entity>> {
     let fingerprint = page::fingerprint(&("schedule", campaign))?;
     Ok(Window { select: select(viewer, campaign), order: NEWEST_FIRST, fingerprint, args, part: None })
-}
-
-/// Returns a page of schedules.
-pub async fn page(
-    db: &impl ConnectionTrait,
-    viewer: &Viewer,
-    campaign: Option<CampaignId>,
-    args: &Args,
-) -> Result<Page<Model>> {
-    window(viewer, campaign, args.clone())?.read(db).await
 }
 
 fn select(viewer: &Viewer, campaign: Option<CampaignId>) -> sea_orm::Select<Entity> {
@@ -59,6 +52,38 @@ pub struct SchedulePolicies {
     /// Maximum age in seconds of occurrences to catch up on; default: unlimited for `LAST`, a day
     /// for `ALL`.
     pub window_seconds: Option<i64>,
+    /// The policy for occurrences that fall due while an earlier run is open; default: `ALLOW_ALL`.
+    pub overlap: Option<OverlapPolicy>,
+    /// The bounds of its occurrences; default: none.
+    pub bounds: Bounds,
+}
+
+impl SchedulePolicies {
+    /// Checks the time and bounds of a new schedule. Returns its timing and its first occurrence.
+    /// Errors: BAD_USER_INPUT naming the field.
+    pub fn check(
+        &self,
+        id: ScheduleId,
+        when: &ScheduleTime,
+        now: DateTime<Utc>,
+    ) -> std::result::Result<(Timing, Occurrence), Refusal> {
+        when.check(now)?;
+        self.bounds.check()?;
+        let Bounds { start_at, end_at, jitter_seconds, .. } = self.bounds;
+        let at = match when {
+            ScheduleTime::At(at) => Some(*at),
+            ScheduleTime::Cron { .. } => None,
+        };
+        if at.is_some()
+            && let Some(field) = self.bounds.set_field()
+        {
+            return Err(ScheduleTime::at_with_bounds(field));
+        }
+        let jitter_seconds = jitter_seconds.unwrap_or(0);
+        let timing = Timing { id, at, pattern: when.pattern()?, start_at, end_at, jitter_seconds };
+        let first = check_timing(&timing, now)?;
+        Ok((timing, first))
+    }
 }
 
 /// Builds an active schedule, not yet attached to a campaign or template, and its first occurrence.
@@ -69,7 +94,7 @@ pub(crate) async fn new_schedule(
     viewer: &Viewer,
     when: &ScheduleTime,
     policies: &SchedulePolicies,
-) -> Result<(ActiveModel, DateTime<Utc>)> {
+) -> Result<(ActiveModel, Occurrence)> {
     let field = if matches!(when, ScheduleTime::At(_)) { "at" } else { "cron" };
     let live = Entity::find()
         .filter(COLUMN.org_id.eq(viewer.org_id))
@@ -83,14 +108,15 @@ pub(crate) async fn new_schedule(
         "schedules that are active or paused",
     )
     .await?;
-    let next = when.check(tx.now())?;
+    let id = ScheduleId::new();
+    let (timing, next) = policies.check(id, when, tx.now())?;
     let (at, cron, time_zone, gap, fold) = match when {
         ScheduleTime::At(at) => (Some(*at), None, "UTC".to_owned(), GapPolicy::Shift, FoldPolicy::Once),
         ScheduleTime::Cron { cron, time_zone, gap, fold } => (None, Some(cron.clone()), time_zone.clone(), *gap, *fold),
     };
     let catch_up = policies.catch_up.unwrap_or(CatchUpPolicy::Last);
     let row = ActiveModel {
-        id: Set(ScheduleId::new()),
+        id: Set(id),
         org_id: Set(viewer.org_id),
         campaign_id: Set(None),
         run_template_id: Set(None),
@@ -105,10 +131,16 @@ pub(crate) async fn new_schedule(
         name: Set(policies.name.as_deref().map(|name| validate::name("name", name)).transpose()?),
         catch_up: Set(catch_up),
         catch_up_window_seconds: Set(catch_up::window_of(catch_up, policies.window_seconds)?),
-        next_at: Set(Some(next.at)),
+        start_at: Set(timing.start_at),
+        end_at: Set(timing.end_at),
+        remaining: Set(policies.bounds.remaining),
+        jitter_seconds: Set(timing.jitter_seconds),
+        overlap: Set(policies.overlap.unwrap_or(OverlapPolicy::AllowAll)),
+        next_at: Set(Some(next.starts_at)),
         accounted_until: Set(Some(next.at)),
         pattern_since: Set(Some(tx.now())),
         paused_at: Set(None),
+        paused_until: Set(None),
         ended_at: Set(None),
         end_reason: Set(None),
         created_by: Set(viewer.actor()),
@@ -116,7 +148,7 @@ pub(crate) async fn new_schedule(
         updated_at: Set(tx.now()),
         revision: Set(1),
     };
-    Ok((row, next.at))
+    Ok((row, next))
 }
 
 /// Ends a locked schedule, unless it has ended before. Its waiting runs are the caller's.
@@ -127,6 +159,7 @@ pub(crate) async fn mark_ended(tx: &Tx, viewer: &Viewer, schedule: Model, reason
     row.status = Set(to);
     row.next_at = Set(None);
     row.paused_at = Set(None);
+    row.paused_until = Set(None);
     row.accounted_until = Set(accounted_until);
     row.ended_at = Set(Some(tx.now()));
     row.end_reason = Set(Some(reason));
@@ -141,7 +174,8 @@ pub(crate) async fn mark_ended(tx: &Tx, viewer: &Viewer, schedule: Model, reason
 pub(crate) fn emit_created(tx: &Tx, viewer: &Viewer, schedule: &Model) {
     let payload = json!({
         "from": null, "to": schedule.status, "cron": schedule.cron, "at": schedule.at, "timezone": schedule.time_zone,
-        "catchUp": schedule.catch_up, "nextAt": schedule.next_at, "runTemplateId": schedule.run_template_id,
+        "catchUp": schedule.catch_up, "overlap": schedule.overlap, "startAt": schedule.start_at,
+        "endAt": schedule.end_at, "remaining": schedule.remaining, "jitterSeconds": schedule.jitter_seconds, "nextAt": schedule.next_at, "runTemplateId": schedule.run_template_id,
         "assigneeId": schedule.assignee_id,
     });
     emit(tx, viewer, "schedule.created", schedule, payload);
@@ -197,6 +231,11 @@ impl ScheduleTime {
     /// effect.
     pub fn at_with_policies() -> Refusal {
         Refusal::input("at", "a single time takes no time zone and no policies")
+    }
+
+    /// The refusal of a single time that is given with a bound of a pattern.
+    pub fn at_with_bounds(field: &str) -> Refusal {
+        Refusal::input(field, "a single time takes no bounds and no jitter: omit it, or give `cron`")
     }
 
     /// Returns the pattern; `None` for a single time. Errors: BAD_USER_INPUT.

@@ -54,9 +54,11 @@ pub async fn reschedule(
             return Err(Refusal::input("at", "the time lies in the past").into());
         }
         tx.set_result(run.id);
-        let run =
-            apply_transition(tx, viewer, run, RunTransition::Reschedule, None, |row| row.scheduled_for = Set(Some(at)))
-                .await?;
+        let run = apply_transition(tx, viewer, run, RunTransition::Reschedule, None, |row| {
+            row.scheduled_for = Set(Some(at));
+            row.buffered_at = Set(None);
+        })
+        .await?;
         if let Some(schedule) = schedule {
             occurrence::follow(tx, viewer, schedule).await?;
         }
@@ -91,7 +93,8 @@ pub async fn cancel(
     })
 }
 
-async fn cancel_one(tx: &Tx, viewer: &Viewer, run: Model, reason: Option<&str>) -> Result<Model> {
+/// Cancels a locked run, without an effect on its schedule.
+pub(super) async fn cancel_one(tx: &Tx, viewer: &Viewer, run: Model, reason: Option<&str>) -> Result<Model> {
     let was = run.status;
     let at = tx.now();
     let run = apply_transition(tx, viewer, run, RunTransition::Cancel, reason, |row| {

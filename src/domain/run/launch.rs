@@ -1,6 +1,7 @@
 //! Launches campaigns: creates a run that is queued at once, or a schedule with its first
 //! occurrence.
 
+use chrono::{DateTime, Utc};
 use entity::campaign;
 use entity::id::*;
 use entity::run::{ActiveModel, Model};
@@ -13,6 +14,7 @@ use super::snapshot::{self, Test};
 use crate::domain::people::member;
 use crate::domain::plan::campaign::preflight::{self, LaunchAction, LaunchInput, Preflight, PreflightContext};
 use crate::domain::plan::campaign_snapshot::{CampaignParts, CampaignSnapshot};
+use crate::domain::plan::schedule::Occurrence;
 use crate::kernel::db::{Db, Tx, WriteContext};
 use crate::kernel::error::{Error, Refusal, Result};
 use crate::kernel::viewer::Viewer;
@@ -183,8 +185,36 @@ async fn schedule(
     row.campaign_id = Set(Some(parts.campaign.id));
     let schedule = row.insert(tx.db()).await?;
     crate::domain::plan::schedule::emit_created(tx, viewer, &schedule);
-    let run = occurrence(tx, viewer, parts, &schedule, next, draft.preflight).await?;
+    let run = occurrence(tx, viewer, parts, &schedule, &RunTimes::of(&next), draft.preflight).await?;
     Ok((schedule, run))
+}
+
+/// Times of a scheduled run.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RunTimes {
+    /// The occurrence of the pattern that the run stands for; none outside of the pattern.
+    pub occurrence_at: Option<DateTime<Utc>>,
+    /// Its start.
+    pub scheduled_for: DateTime<Utc>,
+    /// Time since which it waits for an earlier run; none if it does not.
+    pub buffered_at: Option<DateTime<Utc>>,
+    /// The past time of the pattern that it makes up for.
+    pub backfill_for: Option<DateTime<Utc>>,
+}
+
+impl RunTimes {
+    /// The times of an occurrence's run.
+    pub(super) fn of(found: &Occurrence) -> Self {
+        Self { occurrence_at: Some(found.at), scheduled_for: found.starts_at, buffered_at: None, backfill_for: None }
+    }
+
+    /// Sets the columns of a new run.
+    pub(super) fn set(&self, row: &mut ActiveModel) {
+        row.occurrence_at = Set(self.occurrence_at);
+        row.scheduled_for = Set(Some(self.scheduled_for));
+        row.buffered_at = Set(self.buffered_at);
+        row.backfill_for = Set(self.backfill_for);
+    }
 }
 
 /// Creates the scheduled run of one occurrence.
@@ -193,7 +223,7 @@ pub(super) async fn occurrence(
     viewer: &Viewer,
     parts: &CampaignParts,
     schedule: &schedule::Model,
-    at: chrono::DateTime<chrono::Utc>,
+    times: &RunTimes,
     preflight: Option<Value>,
 ) -> Result<Model> {
     let (campaign, definition) = (&parts.campaign, &parts.resolved.definition);
@@ -202,8 +232,7 @@ pub(super) async fn occurrence(
     row.created_by = Set(schedule.created_by.clone());
     row.status = Set(RunStatus::Scheduled);
     row.schedule_id = Set(Some(schedule.id));
-    row.occurrence_at = Set(Some(at));
-    row.scheduled_for = Set(Some(at));
+    times.set(&mut row);
     if let Some(name) = schedule.name.clone() {
         row.search = Set(crate::kernel::storable::folded(&format!("{name} {}", campaign.name)));
         row.name = Set(name);
@@ -243,6 +272,8 @@ pub(super) fn blank(tx: &Tx, viewer: &Viewer, campaign: &campaign::Model, run_ty
         parent_id: Set(None),
         occurrence_at: Set(None),
         scheduled_for: Set(None),
+        buffered_at: Set(None),
+        backfill_for: Set(None),
         queued_at: Set(None),
         started_at: Set(None),
         ended_at: Set(None),

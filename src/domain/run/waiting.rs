@@ -131,6 +131,9 @@ pub fn reasons(context: &WaitContext<'_>) -> Vec<Reason> {
         all.insert(0, plain("SCHEDULE_PAUSED", "its schedule is paused", None));
     }
     match (run.status, run.scheduled_for) {
+        (RunStatus::Scheduled, _) if run.buffered_at.is_some() => {
+            all.push(plain("EARLIER_RUN", "it starts when the runs of its schedule before it have ended", None));
+        }
         (RunStatus::Scheduled, Some(at)) => {
             all.push(plain("SCHEDULED", format!("it is scheduled for {}", at.to_rfc3339()), Some(at)));
         }

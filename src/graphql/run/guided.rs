@@ -1,13 +1,14 @@
 //! Guided work: mutations that start, schedule and complete it.
 
 use async_graphql::{Context, ID, InputObject, Object, Result, SimpleObject};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SubsecRound, Utc};
 use entity::definition::StepDef;
 use entity::id::RunId;
-use entity::schedule::{CatchUpPolicy, FoldPolicy, GapPolicy};
+use entity::schedule::{CatchUpPolicy, FoldPolicy, GapPolicy, OverlapPolicy};
 
 use super::Run;
 use super::change::RunPayload;
+use crate::domain::plan::schedule::timing::Bounds;
 use crate::domain::plan::schedule::{SchedulePolicies, ScheduleTime};
 use crate::domain::run as noun;
 use crate::domain::run::guided;
@@ -82,6 +83,19 @@ pub struct ScheduleGuidedRunInput {
     /// Maximum age of a missed occurrence to catch up, 1 to 31536000 seconds; by default unlimited
     /// for LAST, one day for ALL.
     catch_up_window_seconds: Option<i64>,
+    /// Time before which nothing occurs, in UTC; no bound by default. With `cron` only.
+    start_at: Option<DateTime<Utc>>,
+    /// Time after which nothing occurs, in UTC; no bound by default. With `cron` only.
+    end_at: Option<DateTime<Utc>>,
+    /// Number of starts, 1 to 1000000, after which the schedule ends; no limit by default. With
+    /// `cron` only.
+    remaining: Option<i32>,
+    /// Maximum delay of a start behind its occurrence, 0 to 86400 seconds; 0 by default. Each
+    /// occurrence has a delay of its own, before the next occurrence. With `cron` only.
+    jitter_seconds: Option<i32>,
+    /// Policy for an occurrence that falls due while an earlier run of the schedule is open;
+    /// ALLOW_ALL by default.
+    overlap: Option<OverlapPolicy>,
     /// Idempotency key. Repeating the request with the same key within seven days returns the
     /// original result.
     idempotency_key: Option<String>,
@@ -149,8 +163,18 @@ impl GuidedMutation {
             assignee: input.assignee_id.map(|id| validate::id("assigneeId", &id)).transpose()?,
             steps: None,
         };
-        let (catch_up, window_seconds) = (input.catch_up, input.catch_up_window_seconds);
-        let terms = SchedulePolicies { name: input.name, catch_up, window_seconds };
+        let terms = SchedulePolicies {
+            name: input.name,
+            catch_up: input.catch_up,
+            window_seconds: input.catch_up_window_seconds,
+            overlap: input.overlap,
+            bounds: Bounds {
+                start_at: input.start_at.map(|at| at.trunc_subsecs(6)),
+                end_at: input.end_at.map(|at| at.trunc_subsecs(6)),
+                remaining: input.remaining,
+                jitter_seconds: input.jitter_seconds,
+            },
+        };
         let when = match (input.at, input.cron) {
             (Some(_), None) if input.timezone.is_some() || input.gap.is_some() || input.fold.is_some() => {
                 return Err(ScheduleTime::at_with_policies().into());

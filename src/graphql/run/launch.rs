@@ -1,12 +1,13 @@
 //! Launch mutations: test run, run, schedule.
 
 use async_graphql::{Context, ID, InputObject, Object, Result, SimpleObject};
-use chrono::{DateTime, Utc};
-use entity::schedule::{CatchUpPolicy, FoldPolicy, GapPolicy};
+use chrono::{DateTime, SubsecRound, Utc};
+use entity::schedule::{CatchUpPolicy, FoldPolicy, GapPolicy, OverlapPolicy};
 
 use super::Run;
 use crate::domain::plan::campaign::preflight::{LaunchAction, LaunchInput, Preflight};
 use crate::domain::plan::schedule::SchedulePolicies;
+use crate::domain::plan::schedule::timing::Bounds;
 use crate::domain::run::launch::{self, Launch};
 use crate::graphql::preflight::when;
 use crate::graphql::schedule::Schedule;
@@ -83,6 +84,19 @@ pub struct ScheduleCampaignInput {
     /// Maximum age of a missed occurrence to catch up, 1 to 31536000 seconds; by default unlimited
     /// for LAST, one day for ALL.
     catch_up_window_seconds: Option<i64>,
+    /// Time before which nothing occurs, in UTC; no bound by default. With `cron` only.
+    start_at: Option<DateTime<Utc>>,
+    /// Time after which nothing occurs, in UTC; no bound by default. With `cron` only.
+    end_at: Option<DateTime<Utc>>,
+    /// Number of starts, 1 to 1000000, after which the schedule ends; no limit by default. With
+    /// `cron` only.
+    remaining: Option<i32>,
+    /// Maximum delay of a start behind its occurrence, 0 to 86400 seconds; 0 by default. Each
+    /// occurrence has a delay of its own, before the next occurrence. With `cron` only.
+    jitter_seconds: Option<i32>,
+    /// Policy for an occurrence that falls due while an earlier run of the schedule is open;
+    /// ALLOW_ALL by default.
+    overlap: Option<OverlapPolicy>,
     /// True to return the preflight without scheduling.
     dry_run: Option<bool>,
     /// Idempotency key. Repeating the request with the same key within seven days returns the
@@ -164,8 +178,18 @@ impl LaunchMutation {
     /// again when each run is due.
     async fn schedule_campaign(&self, ctx: &Context<'_>, input: ScheduleCampaignInput) -> Result<SchedulePayload> {
         let when = when(input.at, input.cron.as_deref(), input.timezone.as_deref(), input.gap, input.fold)?;
-        let terms =
-            SchedulePolicies { name: None, catch_up: input.catch_up, window_seconds: input.catch_up_window_seconds };
+        let terms = SchedulePolicies {
+            name: None,
+            catch_up: input.catch_up,
+            window_seconds: input.catch_up_window_seconds,
+            overlap: input.overlap,
+            bounds: Bounds {
+                start_at: input.start_at.map(|at| at.trunc_subsecs(6)),
+                end_at: input.end_at.map(|at| at.trunc_subsecs(6)),
+                remaining: input.remaining,
+                jitter_seconds: input.jitter_seconds,
+            },
+        };
         let launch = Launch {
             campaign_id: validate::id("campaignId", &input.campaign_id)?,
             expected_revision: input.expected_revision,

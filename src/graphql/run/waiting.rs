@@ -15,8 +15,8 @@ pub struct Constraint(pub Reason);
 /// A reason why a run does not advance by itself.
 #[Object]
 impl Constraint {
-    /// Code for programs: SCHEDULED, CAMPAIGN_PAUSED, SCHEDULE_PAUSED, RUN_PAUSED, STUCK (work on
-    /// it has failed at least once and is retried with backoff), APPROVAL, RESOLUTION (messages
+    /// Code for programs: SCHEDULED, EARLIER_RUN (it starts when the runs of its schedule before it
+    /// have ended), CAMPAIGN_PAUSED, SCHEDULE_PAUSED, RUN_PAUSED, STUCK (work on it has failed at least once and is retried with backoff), APPROVAL, RESOLUTION (messages
     /// whose outcome a person has to resolve), PEOPLE, WORKERS, NO_AGENT (no agent accepts the
     /// steps), IN_HAND (steps that an agent, a function or the engine started some time ago),
     /// PUT_OFF (messages whose next attempt is due later), WAIT (time of a `wait` step), DELAY

@@ -2,7 +2,7 @@
 
 use async_graphql::{Context, ID, InputObject, MaybeUndefined, Object, Result, SimpleObject};
 use chrono::{DateTime, Utc};
-use entity::schedule::{CatchUpPolicy, FoldPolicy, GapPolicy, ScheduleTransition};
+use entity::schedule::{CatchUpPolicy, FoldPolicy, GapPolicy, OverlapPolicy};
 
 use super::Schedule;
 use crate::domain::plan::schedule as noun;
@@ -35,6 +35,19 @@ pub struct UpdateScheduleInput {
     /// Maximum age of a missed occurrence to catch up, 1 to 31536000 seconds; null: unlimited for
     /// LAST, one day for ALL.
     catch_up_window_seconds: MaybeUndefined<i64>,
+    /// Time before which nothing occurs, in UTC; null: no bound. Of repeating schedules only.
+    start_at: MaybeUndefined<DateTime<Utc>>,
+    /// Time after which nothing occurs, in UTC; null: no bound. Of repeating schedules only.
+    end_at: MaybeUndefined<DateTime<Utc>>,
+    /// Number of starts left, 1 to 1000000, after which the schedule ends; null: no limit. Of
+    /// repeating schedules only.
+    remaining: MaybeUndefined<i32>,
+    /// Maximum delay of a start behind its occurrence, 0 to 86400 seconds. Of repeating schedules
+    /// only.
+    jitter_seconds: MaybeUndefined<i32>,
+    /// Policy for an occurrence that falls due while an earlier run is open. Runs that wait already
+    /// keep waiting, unless it becomes ALLOW_ALL.
+    overlap: MaybeUndefined<OverlapPolicy>,
     /// Expected revision: rejected with CONFLICT if the schedule has changed since. Null: not
     /// checked.
     expected_revision: Option<i32>,
@@ -50,6 +63,9 @@ pub struct ScheduleActInput {
     id: ID,
     /// Reason, stored in the event of the transition; at most 10,000 characters.
     reason: Option<String>,
+    /// Time at which the schedule resumes by itself, in the future. Null: it stays paused until
+    /// `resumeSchedule`. Of `pauseSchedule` only.
+    until: Option<DateTime<Utc>>,
     /// Expected revision: rejected with CONFLICT if the schedule has changed since. Null: not
     /// checked.
     expected_revision: Option<i32>,
@@ -105,6 +121,11 @@ impl ScheduleMutation {
             name: nullable(input.name),
             catch_up: given("catchUp", input.catch_up)?,
             window_seconds: nullable(input.catch_up_window_seconds),
+            overlap: given("overlap", input.overlap)?,
+            start_at: nullable(input.start_at),
+            end_at: nullable(input.end_at),
+            remaining: nullable(input.remaining),
+            jitter_seconds: given("jitterSeconds", input.jitter_seconds)?,
         };
         let key = input.idempotency_key;
         let schedule =
@@ -112,16 +133,27 @@ impl ScheduleMutation {
         Ok(ScheduleChangePayload { schedule: Schedule(schedule) })
     }
 
-    /// Pauses a schedule: nothing of it starts until `resumeSchedule`, and occurrences that fall
-    /// due meanwhile are skipped.
+    /// Pauses a schedule: nothing of it starts until `resumeSchedule`, or until the time `until`, and
+    /// occurrences that fall due meanwhile are skipped.
     async fn pause_schedule(&self, ctx: &Context<'_>, input: ScheduleActInput) -> Result<ScheduleChangePayload> {
-        change(ctx, input, ScheduleTransition::Pause).await
+        let (id, expected) = (validate::id("id", &input.id)?, input.expected_revision);
+        let (key, reason, until) = (input.idempotency_key, input.reason.as_deref(), input.until);
+        let schedule =
+            idempotent!(ctx, key, |db| Box::pin(schedule_change::pause(db, viewer(ctx), id, expected, reason, until)));
+        Ok(ScheduleChangePayload { schedule: Schedule(schedule) })
     }
 
     /// Resumes a paused schedule at the next occurrence. A single run whose time passed during the
     /// pause starts immediately, unless its catch-up policy is NONE.
     async fn resume_schedule(&self, ctx: &Context<'_>, input: ScheduleActInput) -> Result<ScheduleChangePayload> {
-        change(ctx, input, ScheduleTransition::Resume).await
+        if input.until.is_some() {
+            return Err(Refusal::input("until", "is for `pauseSchedule` only: omit it").into());
+        }
+        let (id, expected) = (validate::id("id", &input.id)?, input.expected_revision);
+        let (key, reason) = (input.idempotency_key, input.reason.as_deref());
+        let schedule =
+            idempotent!(ctx, key, |db| Box::pin(schedule_change::resume(db, viewer(ctx), id, expected, reason)));
+        Ok(ScheduleChangePayload { schedule: Schedule(schedule) })
     }
 
     /// Ends a schedule: its waiting runs are cancelled and no further runs are created. Ending it
@@ -133,21 +165,6 @@ impl ScheduleMutation {
             idempotent!(ctx, input.idempotency_key, |db| schedule_change::end(db, viewer(ctx), id, expected));
         Ok(EndSchedulePayload { schedule: Schedule(schedule) })
     }
-}
-
-async fn change(ctx: &Context<'_>, input: ScheduleActInput, act: ScheduleTransition) -> Result<ScheduleChangePayload> {
-    let id = validate::id("id", &input.id)?;
-    let (expected, reason) = (input.expected_revision, input.reason.as_deref());
-    let key = input.idempotency_key.clone();
-    let schedule = idempotent!(ctx, key, |db| Box::pin(schedule_change::pause_or_resume(
-        db,
-        viewer(ctx),
-        id,
-        expected,
-        act,
-        reason
-    )));
-    Ok(ScheduleChangePayload { schedule: Schedule(schedule) })
 }
 
 /// Converts a field that can be omitted but not set to null.

@@ -27,11 +27,11 @@ pub(super) async fn narrow(
 ) -> Result<Option<LogRange>> {
     if let Some(from) = selector.from {
         let Some(first) = end(db, viewer, from, true).await? else { return Ok(None) };
-        range.after = range.after.max(first - 1);
+        range.after = std::cmp::max(range.after, first - 1);
     }
     if let Some(to) = selector.to {
         let Some(last) = end(db, viewer, to, false).await? else { return Ok(None) };
-        range.before = Some(range.before.map_or(last + 1, |before| before.min(last + 1)));
+        range.before = Some(range.before.map_or(last + 1, |before| std::cmp::min(before, last + 1)));
     }
     Ok(Some(range))
 }

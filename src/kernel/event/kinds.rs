@@ -133,6 +133,7 @@ pub const KINDS: &[&str] = &[
     "run.updated",
     "run_template.created",
     "run_template.updated",
+    "schedule.buffered",
     "schedule.created",
     "schedule.ended",
     "schedule.fired",

@@ -45,6 +45,14 @@ pub const INTROSPECTIONS_KEPT: usize = 100;
 pub const INTROSPECTIONS_KEPT_BYTES: u64 = 16 * 1024 * 1024;
 /// Maximum number of active and paused schedules per org: the engine scans all that are due.
 pub const SCHEDULES_OF_ORG: u64 = 2_000;
+/// Maximum number of a schedule's runs that wait for an earlier one; further occurrences are missed.
+pub const BUFFERED_RUNS: usize = 1_000;
+/// Maximum number of occurrences per backfill of a schedule.
+pub const BACKFILL_OCCURRENCES: usize = 100;
+/// Maximum number of future occurrences of a schedule that are skipped by name.
+pub const SKIPPED_OCCURRENCES: u64 = 100;
+/// Maximum number of upcoming occurrences per request.
+pub const UPCOMING_OCCURRENCES: i32 = 100;
 /// Maximum number of agents per org: the engine asks each built-in agent in turn for its steps.
 pub const AGENTS_OF_ORG: u64 = 200;
 /// Maximum number of queued runs per org.

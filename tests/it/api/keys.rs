@@ -118,7 +118,7 @@ const REVIEWER: &str = "approveStep rejectStep approveCommunication rejectCommun
 const MANAGER: &str = "createGoal updateGoal deleteGoal createWriter updateWriter deleteWriter createReviewer updateReviewer deleteReviewer \
     createMessageTemplate updateMessageTemplate deleteMessageTemplate createSegment updateSegment deleteSegment createRecord updateRecord \
     deleteRecord unsuppressAddress createCampaign updateCampaign deleteCampaign duplicateCampaign restoreCampaignVersion submitCampaign \
-    createRunTemplate updateRunTemplate deleteRunTemplate createAgent updateAgent deleteAgent applyManifest approveCampaign rejectCampaign pauseCampaign resumeCampaign completeCampaign cancelCampaign scheduleCampaign endSchedule updateSchedule pauseSchedule resumeSchedule scheduleGuidedRun setStages";
+    createRunTemplate updateRunTemplate deleteRunTemplate createAgent updateAgent deleteAgent applyManifest approveCampaign rejectCampaign pauseCampaign resumeCampaign completeCampaign cancelCampaign scheduleCampaign endSchedule updateSchedule pauseSchedule resumeSchedule triggerSchedule skipOccurrence backfillSchedule scheduleGuidedRun setStages";
 /// Fields that a worker may use in addition to `viewer`; the worker role includes no other role.
 const WORKER: &str = "claimSteps renewSteps settleSteps completeStep failStep workQueued";
 const ADMIN: &str = "apiKey apiKeys audit createMember updateMember deleteMember createApiKey revokeApiKey";
@@ -212,7 +212,7 @@ both! {
 }
 
 /// Number of types with fields in the schema.
-const OBJECTS: usize = 208;
+const OBJECTS: usize = 212;
 
 both! {
     async fn every_mutation_is_in_the_audit(kind) {

@@ -1,11 +1,14 @@
 //! Schedules (faults 6.1 to 6.6): cron patterns over clock changes, catch-up after downtime,
 //! changes of schedules, their events.
 
+mod acts;
+mod bounds;
 mod catch_up;
 mod changed;
 mod held;
 mod kill;
 mod life;
+mod overlap;
 mod patterns;
 mod random;
 mod ranges;
@@ -64,6 +67,38 @@ impl World {
             "mutation($input: {kind}!) {{ {mutation}(input: $input) {{ schedule {{ status nextAt cron timezone at name catchUp catchUpWindowSeconds revision }} }} }}"
         );
         self.ask(&query, json!({ "input": input })).await[mutation]["schedule"].clone()
+    }
+
+    /// The runs of a schedule with their occurrences, in the order of creation.
+    async fn occurrences_of(&self, schedule: &str) -> Vec<Value> {
+        let query = "{ runs(first: 500, orderBy: { field: CREATED_AT, direction: ASC }) { nodes { id status scheduledFor occurrenceAt failure waitingFor { code } schedule { id } } } }";
+        let all = self.ask(query, json!({})).await["runs"]["nodes"].as_array().unwrap().clone();
+        all.into_iter().filter(|run| run["schedule"]["id"] == schedule).collect()
+    }
+
+    /// Occurrences (hour and minute) and statuses of the runs of a schedule, in the order of their
+    /// occurrences.
+    async fn statuses_of(&self, schedule: &str) -> Vec<(String, String)> {
+        let clock =
+            |run: &Value| run["occurrenceAt"].as_str().map_or_else(|| "-".to_owned(), |at| at[11..16].to_owned());
+        let runs = self.occurrences_of(schedule).await;
+        let mut all: Vec<_> = runs.iter().map(|run| (clock(run), run["status"].as_str().unwrap().to_owned())).collect();
+        all.sort();
+        all
+    }
+
+    /// The reasons, counts and first times (hour and minute) of a schedule's missed occurrences,
+    /// oldest first.
+    async fn missed_of(&self, schedule: &str) -> Vec<(String, i64, String)> {
+        let nodes = self.shown(schedule).await["missed"]["nodes"].as_array().unwrap().clone();
+        let one = |row: &Value| {
+            (
+                row["reason"].as_str().unwrap().to_owned(),
+                row["count"].as_i64().unwrap(),
+                row["firstAt"].as_str().unwrap()[11..16].to_owned(),
+            )
+        };
+        nodes.iter().rev().map(one).collect()
     }
 
     async fn pause(&self, schedule: &str) -> Value {

@@ -150,6 +150,8 @@ fn a_run() -> run::Model {
         schedule_id: None,
         occurrence_at: None,
         scheduled_for: None,
+        buffered_at: None,
+        backfill_for: None,
         queued_at: Some(noon()),
         started_at: Some(noon()),
         ended_at: None,

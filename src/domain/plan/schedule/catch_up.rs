@@ -42,8 +42,10 @@ pub enum CatchUp {
         /// Maximum age of an occurrence to catch up on; `None` is unlimited.
         window: Option<Duration>,
     },
-    /// None may start: they were due during a pause.
-    Paused,
+    /// None may start: they were due during a pause that lasted until this time.
+    Paused(DateTime<Utc>),
+    /// None may start: an earlier run is open.
+    Overlapping,
 }
 
 impl CatchUp {
@@ -53,10 +55,18 @@ impl CatchUp {
         Self::CatchUp { policy: schedule.catch_up, window }
     }
 
-    /// True if an occurrence of this time may start.
+    /// Returns the time up to which occurrences are due.
+    pub fn due_until(self, now: DateTime<Utc>) -> DateTime<Utc> {
+        match self {
+            Self::Paused(until) => until.min(now),
+            Self::CatchUp { .. } | Self::Overlapping => now,
+        }
+    }
+
+    /// True if an occurrence that is to start at this time may start.
     pub fn admits(self, at: DateTime<Utc>, now: DateTime<Utc>) -> bool {
         match self {
-            Self::Paused => false,
+            Self::Paused(_) | Self::Overlapping => false,
             Self::CatchUp { .. } if !is_late(at, now) => true,
             Self::CatchUp { policy: CatchUpPolicy::None, .. } => false,
             Self::CatchUp { window, .. } => window.is_none_or(|window| now - at <= window),
@@ -66,7 +76,7 @@ impl CatchUp {
     /// Returns the maximum number of due occurrences that may start.
     fn max_count(self) -> usize {
         match self {
-            Self::Paused => 0,
+            Self::Paused(_) | Self::Overlapping => 0,
             Self::CatchUp { policy: CatchUpPolicy::Last, .. } => 1,
             Self::CatchUp { policy: CatchUpPolicy::None | CatchUpPolicy::All, .. } => LATE_RUNS,
         }
@@ -144,7 +154,7 @@ impl CatchUpPlan {
 pub fn plan_catch_up(terms: CatchUp, now: DateTime<Utc>, occurrences: impl Iterator<Item = Occurrence>) -> CatchUpPlan {
     let mut plan = CatchUpPlan::default();
     for found in occurrences {
-        if found.at > now {
+        if found.starts_at > now {
             plan.next = Some(found);
             break;
         }
@@ -153,7 +163,7 @@ pub fn plan_catch_up(terms: CatchUp, now: DateTime<Utc>, occurrences: impl Itera
             plan.drop_first();
         }
     }
-    while plan.start.front().is_some_and(|found| !terms.admits(found.at, now)) {
+    while plan.start.front().is_some_and(|found| !terms.admits(found.starts_at, now)) {
         plan.drop_first();
     }
     // Local times of later occurrences are recorded when these start.

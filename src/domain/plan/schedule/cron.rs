@@ -56,6 +56,8 @@ pub enum Turn {
 pub struct Occurrence {
     /// The instant.
     pub at: DateTime<Utc>,
+    /// Its start: the instant, or later by the schedule's jitter.
+    pub starts_at: DateTime<Utc>,
     /// Set if its local time does not exist that day: it starts at the first instant after the gap.
     pub shifted: bool,
     /// The position if the local time occurs twice.
@@ -68,7 +70,7 @@ pub struct Occurrence {
 impl Occurrence {
     /// Creates an occurrence unaffected by clock changes.
     pub fn plain(at: DateTime<Utc>) -> Self {
-        Self { at, shifted: false, turn: Turn::Only, skipped: Vec::new() }
+        Self { at, starts_at: at, shifted: false, turn: Turn::Only, skipped: Vec::new() }
     }
 }
 

@@ -1,5 +1,8 @@
 //! Records occurrences that did not start, as contiguous spans with one event each.
 
+use std::collections::HashSet;
+
+use chrono::{DateTime, Utc};
 use entity::id::*;
 use entity::missed_occurrence::{ActiveModel, COLUMN, Entity, Model, UnfiredReason};
 use entity::schedule::Model as Schedule;
@@ -22,8 +25,18 @@ pub fn window(viewer: &Viewer, id: ScheduleId, args: Args) -> Result<Window<Enti
     Ok(Window { select, order: NEWEST_FIRST, fingerprint, args, part: None })
 }
 
-/// Records a span that did not start: `schedule.missed`, or `schedule.skipped` if a person paused
-/// or cancelled it.
+/// Returns the times after one that a person skipped in advance.
+pub(crate) async fn skipped_after(tx: &Tx, id: ScheduleId, after: DateTime<Utc>) -> Result<HashSet<DateTime<Utc>>> {
+    let rows = Entity::find()
+        .filter(COLUMN.schedule_id.eq(id))
+        .filter(COLUMN.reason.eq(UnfiredReason::Skipped))
+        .filter(COLUMN.last_at.gt(after))
+        .all(tx.db());
+    Ok(rows.await?.into_iter().map(|row| row.first_at).collect())
+}
+
+/// Records a span that did not start: `schedule.missed`, or `schedule.skipped` if a person paused,
+/// cancelled or skipped it, or an earlier run was open.
 pub(crate) async fn record(
     tx: &Tx,
     viewer: &Viewer,
@@ -40,7 +53,7 @@ pub(crate) async fn record_skipped(
     viewer: &Viewer,
     schedule: &Schedule,
     skipped: &SkippedTimes,
-    before: chrono::DateTime<chrono::Utc>,
+    before: DateTime<Utc>,
 ) -> Result<()> {
     if skipped.count == 0 {
         return Ok(());
@@ -88,7 +101,9 @@ async fn insert(
     let row = row.insert(tx.db()).await?;
     let kind = match reason {
         UnfiredReason::Late | UnfiredReason::NoSuchLocalTime => "schedule.missed",
-        UnfiredReason::Paused | UnfiredReason::Cancelled => "schedule.skipped",
+        UnfiredReason::Paused | UnfiredReason::Cancelled | UnfiredReason::Skipped | UnfiredReason::Overlap => {
+            "schedule.skipped"
+        }
     };
     super::emit(tx, viewer, kind, schedule, payload(&row));
     Ok(())

@@ -14,6 +14,7 @@ use serde_json::json;
 use crate::domain::plan::run_template::layer::Resolved;
 use crate::domain::plan::run_template::{self, Chain, Executors, Problem, built_in, problems_of};
 use crate::domain::plan::schedule::{SchedulePolicies, ScheduleTime};
+use crate::domain::run::launch::RunTimes;
 use crate::domain::run::snapshot::GuidedSnapshot;
 use crate::domain::run::{self as runs, begin};
 use crate::kernel::db::{Db, Tx, WriteContext};
@@ -100,7 +101,7 @@ pub async fn schedule(
         row.linked = Set(Some(serde_json::to_value(&guided.linked)?));
         let schedule = row.insert(tx.db()).await?;
         crate::domain::plan::schedule::emit_created(tx, viewer, &schedule);
-        let run = insert_scheduled(tx, viewer, &schedule, parts, next).await?;
+        let run = insert_scheduled(tx, viewer, &schedule, parts, &RunTimes::of(&next)).await?;
         tx.set_result(run.id);
         Ok((schedule, run))
     })
@@ -112,13 +113,13 @@ pub(in crate::domain::run) async fn next(
     viewer: &Viewer,
     schedule: &schedule::Model,
     description: String,
-    at: chrono::DateTime<chrono::Utc>,
+    times: &RunTimes,
 ) -> Result<Model> {
     let (resolved, template) = resolved(tx.db(), viewer, schedule.run_template_id).await?;
     let definition = resolved.definition;
     let name = schedule.name.clone().unwrap_or_else(|| template.name.clone());
     let made = RunParts { template: Some(template), definition, name, description };
-    insert_scheduled(tx, viewer, schedule, made, at).await
+    insert_scheduled(tx, viewer, schedule, made, times).await
 }
 
 /// Queues guided work that is due, or fails it if its template no longer allows it. Returns the
@@ -155,7 +156,7 @@ async fn insert_scheduled(
     viewer: &Viewer,
     schedule: &schedule::Model,
     parts: RunParts,
-    at: chrono::DateTime<chrono::Utc>,
+    times: &RunTimes,
 ) -> Result<Model> {
     let linked = schedule.linked.clone().map(serde_json::from_value).transpose()?.unwrap_or_default();
     let guided = GuidedSnapshot { linked, assignee: schedule.assignee_id };
@@ -163,8 +164,7 @@ async fn insert_scheduled(
     row.created_by = Set(schedule.created_by.clone());
     row.status = Set(RunStatus::Scheduled);
     row.schedule_id = Set(Some(schedule.id));
-    row.occurrence_at = Set(Some(at));
-    row.scheduled_for = Set(Some(at));
+    times.set(&mut row);
     let run = insert(tx, row, parts.definition, &guided).await?;
     runs::emit(tx, viewer, "run.created", &run, json!({ "scheduleId": schedule.id }));
     let payload = json!({ "from": null, "to": run.status, "scheduleId": schedule.id });

@@ -86,7 +86,7 @@ both! {
             let all = shown["availableActions"].as_array().unwrap().iter();
             all.filter(|one| one["allowed"] == true).map(|one| one["action"].as_str().unwrap().to_owned()).collect()
         };
-        assert_eq!(allowed(&world.shown(&id).await), ["UPDATE", "RESUME", "END"]);
+        assert_eq!(allowed(&world.shown(&id).await), ["UPDATE", "RESUME", "END", "SKIP"]);
         // Nothing starts, and the pending run gives the reason.
         world.clock.set(noon() + Duration::minutes(35));
         world.tick(false).await;

@@ -1,5 +1,6 @@
 //! Preflight checks of the launch's input: recipients, sample, time.
 
+use entity::id::ScheduleId;
 use entity::{Channel, campaign};
 
 use super::{Checks, LaunchAction, LaunchInput, PreflightCode};
@@ -28,7 +29,10 @@ impl Checks {
                 let either =
                     |when: &ScheduleTime| when.pattern().ok().flatten().is_some_and(|pattern| pattern.either_day());
                 let (checked, note) = match &input.when {
-                    Some(when) => (when.check(db.now()).map(|_| ()).map_err(|refusal| refusal.message), either(when)),
+                    Some(when) => {
+                        let found = input.terms.check(ScheduleId::new(), when, db.now());
+                        (found.map(|_| ()).map_err(|refusal| refusal.message), either(when))
+                    }
                     None => (Err("give a time: `at`, or `cron` and `timezone`".to_owned()), false),
                 };
                 let field = if matches!(input.when, Some(ScheduleTime::Cron { .. })) { "cron" } else { "at" };

@@ -143,7 +143,8 @@ impl Iterator for Walk<'_> {
                 if let Some((shifted, turn)) = item.start {
                     self.after = at;
                     self.search_on();
-                    return Some(Occurrence { at, shifted, turn, skipped: std::mem::take(&mut self.skipped) });
+                    let skipped = std::mem::take(&mut self.skipped);
+                    return Some(Occurrence { at, starts_at: at, shifted, turn, skipped });
                 }
             }
             match self.date.and_then(|date| self.matching(date)) {
