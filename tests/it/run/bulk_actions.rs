@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use async_graphql::parser::types::OperationType;
 use entity::BulkVerb;
 use entity::id::{BulkActionId, OrgId, StepId};
-use entity::member::Role;
 use serde_json::{Value, json};
 use sortie::domain::bulk_action::apply::{self, BulkLease};
 use sortie::domain::bulk_action::needed_role;
