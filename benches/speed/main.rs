@@ -2,7 +2,7 @@
 //! [options]`.
 //!
 //! Sections (default: all): `start`, `pages`, `detail`, `step`, `engine`, `claims`, `launch`,
-//! `guided`, `live`. `--on URL` names a database to measure on and may be repeated; without it an
+//! `guided`, `live`, `filters`. `--on URL` names a database to measure on and may be repeated; without it an
 //! SQLite file and a private Postgres in a temporary folder are made. An empty database is seeded
 //! first: `--runs N` (default 1,000,000). `--small` runs everything on few rows and compares
 //! nothing: CI uses it to check that the benchmark itself works.
@@ -24,6 +24,7 @@ mod claims;
 mod client;
 mod detail;
 mod engine;
+mod filters;
 mod guided;
 mod live;
 mod pages;
@@ -54,6 +55,8 @@ pub struct Size {
     /// Events published to the subscribers: in a burst, and one after the other.
     pub burst: usize,
     pub paced: usize,
+    /// True if times are compared with limits.
+    pub limits: bool,
 }
 
 const WHOLE: Size = Size {
@@ -67,6 +70,7 @@ const WHOLE: Size = Size {
     crowds: &[1_000, 5_000],
     burst: 200,
     paced: 50,
+    limits: true,
 };
 
 const SMALL: Size = Size {
@@ -80,9 +84,11 @@ const SMALL: Size = Size {
     crowds: &[20],
     burst: 10,
     paced: 3,
+    limits: false,
 };
 
-const SECTIONS: [&str; 9] = ["start", "pages", "detail", "step", "engine", "claims", "launch", "guided", "live"];
+const SECTIONS: [&str; 10] =
+    ["start", "pages", "detail", "step", "engine", "claims", "launch", "guided", "live", "filters"];
 
 #[tokio::main]
 async fn main() {
@@ -134,6 +140,7 @@ async fn measure(place: &str, size: Size, sections: &[String]) {
             "launch" => engine::launch(&server, size).await,
             "guided" => guided::guided(&server, size).await,
             "live" => live::live(&server, size).await,
+            "filters" => filters::filters(&server, size).await,
             _ => {}
         }
     }

@@ -79,7 +79,7 @@ impl Cpu {
 pub struct Server {
     process: Child,
     pub address: SocketAddr,
-    postgres: bool,
+    pub postgres: bool,
 }
 
 impl Server {
