@@ -177,7 +177,7 @@ pub(super) async fn start(
     let counts = run.occurrence_at.is_some() && run.status == RunStatus::Queued;
     if let Some(remaining) = schedule.remaining.filter(|_| counts) {
         let mut row = schedule.into_active_model();
-        row.remaining = Set(Some((remaining - 1).max(0)));
+        row.remaining = Set(Some(remaining.saturating_sub(1)));
         schedule = row.update(tx.db()).await?;
         if remaining <= 1 {
             schedule_end::end_one(tx, viewer, schedule, EndReason::Exhausted, Some("no starts remain")).await?;

@@ -9,7 +9,6 @@ use entity::id::ScheduleId;
 use entity::missed_occurrence::{self, UnfiredReason};
 use entity::run::{COLUMN, Entity, Model};
 use entity::schedule::{self, ScheduleStatus};
-use sea_orm::sea_query::ExprTrait;
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder};
 
 use crate::domain::plan::schedule::timing::Timing;
@@ -53,6 +52,7 @@ pub async fn known_future(
     ids: &[ScheduleId],
     now: DateTime<Utc>,
 ) -> Result<HashMap<ScheduleId, KnownFuture>> {
+    use sea_orm::sea_query::ExprTrait;
     let mut all: HashMap<ScheduleId, KnownFuture> = HashMap::new();
     let dialect = db.get_database_backend();
     let waits = COLUMN.status.eq(RunStatus::Scheduled).and(COLUMN.buffered_at.is_null());
