@@ -1,13 +1,11 @@
 //! Records: the objects of the work, and their mutations.
 
 pub mod list;
+mod row_fields;
 pub mod timeline;
 
-use async_graphql::{
-    Context, Enum, ID, InputObject, InputType, Json, MaybeUndefined, Object, Result, SimpleObject, Value,
-};
+use async_graphql::{Context, Enum, ID, InputObject, Json, MaybeUndefined, Object, Result, SimpleObject};
 use chrono::{DateTime, Utc};
-use entity::columns::{Columns, PartialModel};
 use entity::id::RecordId;
 
 use super::activity::{Activity, activities};
@@ -20,57 +18,10 @@ use super::{db, viewer};
 use crate::domain::audience::record as noun;
 use crate::domain::message::reply::Filter as ReplyFilter;
 use crate::graphql::counted::Counted;
-use crate::graphql::selection::{RowFields, text};
 use crate::kernel::validate;
 
 /// The object of the work: a lead, contact, partnership, order or ticket.
 pub struct Record(pub entity::record::Model);
-
-impl RowFields for Record {
-    fn row_field(&self, name: &str) -> Option<Value> {
-        let row = &self.0;
-        Some(match name {
-            "id" => text(row.id),
-            "kind" => row.kind.to_value(),
-            "externalId" => row.external_id.to_value(),
-            "name" => row.name.to_value(),
-            "email" => row.email.to_value(),
-            "phone" => row.phone.to_value(),
-            "timeZone" => row.time_zone.to_value(),
-            "stage" => row.stage.to_value(),
-            "lastContactedAt" => row.last_contacted_at.to_value(),
-            "priority" => row.priority.to_value(),
-            "lastRepliedAt" => row.last_replied_at.to_value(),
-            "unsubscribedAt" => row.unsubscribed_at.to_value(),
-            "createdAt" => row.created_at.to_value(),
-            "updatedAt" => row.updated_at.to_value(),
-            "revision" => row.revision.to_value(),
-            _ => return None,
-        })
-    }
-
-    fn columns_of(name: &str) -> Option<Columns> {
-        use entity::record::Column::*;
-        Some(entity::record::Model::columns(match name {
-            "id" => &[Id],
-            "kind" => &[Kind],
-            "externalId" => &[ExternalId],
-            "name" => &[Name],
-            "email" => &[Email],
-            "phone" => &[Phone],
-            "timeZone" => &[TimeZone],
-            "stage" => &[Stage],
-            "lastContactedAt" => &[LastContactedAt],
-            "priority" => &[Priority],
-            "lastRepliedAt" => &[LastRepliedAt],
-            "unsubscribedAt" => &[UnsubscribedAt],
-            "createdAt" => &[CreatedAt],
-            "updatedAt" => &[UpdatedAt],
-            "revision" => &[Revision],
-            _ => return None,
-        }))
-    }
-}
 
 /// The object of the work: a lead, contact, partnership, order or ticket.
 #[Object]

@@ -1,7 +1,7 @@
 //! Checks that each due time of a schedule has its run, or is recorded as one that did not start, and
 //! that those recorded are as many as they say.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Duration, Utc};
 use entity::missed_occurrence::{self, UnfiredReason};
@@ -38,17 +38,20 @@ async fn judge(
 ) -> Result<()> {
     let (Some(pattern_since), Some(until)) = (row.pattern_since, row.accounted_until) else { return Ok(()) };
     let Some((since, due)) = newest(row, pattern_since, until)? else { return Ok(()) };
-    let runs: Vec<(Option<DateTime<Utc>>, RunStatus)> = run::Entity::find()
+    let runs: Vec<(Option<DateTime<Utc>>, RunStatus, Option<DateTime<Utc>>)> = run::Entity::find()
         .select_only()
         .column(run::Column::OccurrenceAt)
         .column(run::Column::Status)
+        .column(run::Column::QueuedAt)
         .filter(run::COLUMN.schedule_id.eq(row.id))
         .filter(run::COLUMN.occurrence_at.gt(since))
         .into_tuple()
         .all(&snapshot.tx)
         .await?;
-    let runs: std::collections::HashMap<_, _> =
-        runs.into_iter().filter_map(|(at, status)| Some((at?, status))).collect();
+    // One that was cancelled after it had been queued did start.
+    let unstarted = |status: RunStatus, queued_at: Option<_>| status == RunStatus::Cancelled && queued_at.is_none();
+    let runs: HashMap<_, _> =
+        runs.into_iter().filter_map(|(at, status, queued_at)| Some((at?, unstarted(status, queued_at)))).collect();
     let spans = missed_occurrence::Entity::find()
         .filter(missed_occurrence::COLUMN.schedule_id.eq(row.id))
         .filter(missed_occurrence::COLUMN.last_at.gt(since))
@@ -82,8 +85,8 @@ async fn judge(
     for at in due {
         let recorded = spans.iter().any(|span| span.first_at <= at && at <= span.last_at);
         let holds = match runs.get(&at) {
-            Some(RunStatus::Cancelled) => recorded || row.status == ScheduleStatus::Ended,
-            Some(_) => true,
+            Some(true) => recorded || row.status == ScheduleStatus::Ended,
+            Some(false) => true,
             None => recorded,
         };
         found.record(holds, || format!("{} at {}", row.id, at.to_rfc3339()));

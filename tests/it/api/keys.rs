@@ -212,7 +212,7 @@ both! {
 }
 
 /// Number of types with fields in the schema.
-const OBJECTS: usize = 212;
+const OBJECTS: usize = 213;
 
 both! {
     async fn every_mutation_is_in_the_audit(kind) {

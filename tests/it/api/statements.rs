@@ -165,6 +165,12 @@ async fn filled(kind: Kind, count: usize) -> World {
             "mutation($id: ID!) { recordReply(input: { communicationId: $id, body: \"yes\" }) { reply { id } } }";
         world.ask(reply, json!({ "id": message["id"] })).await;
     }
+    for run in waiting["runs"]["nodes"].as_array().unwrap() {
+        let start =
+            "mutation($id: ID!) { startBulkAction(input: { verb: RESUME_RUNS, ids: [$id] }) { bulkAction { id } } }";
+        world.ask(start, json!({ "id": run["id"] })).await;
+    }
+    world.tick(true).await;
     world.ask_all_events().await;
     world
 }

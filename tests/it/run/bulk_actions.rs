@@ -437,8 +437,10 @@ both! {
         }
         assert_eq!(last["bulkAction"], json!({ "status": "COMPLETED", "matched": 120, "done": 120, "notDone": 0 }));
         assert_eq!(runs_in(&world, "PAUSED").await, runs.len() as i64);
-        // Resumed after its end: the state once more, and the end.
-        socket.subscribe("again", progress, json!({ "id": id, "after": last["cursor"] })).await;
+        // Resumed after its last state: the end. From the start: the state once more, and the end.
+        socket.subscribe("known", progress, json!({ "id": id, "after": last["cursor"] })).await;
+        assert_eq!(socket.message().await["type"], "complete");
+        socket.subscribe("again", progress, json!({ "id": id })).await;
         assert_eq!(socket.next().await["bulkActionProgress"]["bulkAction"]["status"], "COMPLETED");
         assert_eq!(socket.message().await["type"], "complete");
         socket.subscribe("none", progress, json!({ "id": "bulk_action_01h455vb4pex5vsknk084sn02q" })).await;
@@ -456,7 +458,7 @@ both! {
         const RUNS: usize = 130;
         let home = Home::new(kind).await;
         let life = home.begin();
-        let begin = "mutation { startGuidedRun(input: { name: \"K\", steps: [{ definition: { key: \"a\", name: \"a\", type: \"custom\", assignedTo: \"HUMAN\" } }] }) { run { id } } }";
+        let begin = "mutation { startGuidedRun(input: { name: \"K\", steps: [{ definition: { key: \"a\", name: \"a\", type: \"custom\", assignedTo: HUMAN } }] }) { run { id } } }";
         for _ in 0..RUNS {
             life.ask(begin, json!({})).await.unwrap();
         }

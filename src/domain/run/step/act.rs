@@ -104,6 +104,7 @@ async fn apply_judged(
             runs::dependents::trigger_again(tx, &context.run, &snapshot, &context.phase, &step).await?;
         }
         guided::step_records::follows(tx, viewer, &context.run, &step, action).await?;
+        runs::unhandled_replies::follow_up(tx, viewer, &context.run, std::iter::once(&step)).await?;
         let updated_phase = record_act(tx, viewer, &context.phase, action).await?;
         let affects_tasks = apply_effects(tx, viewer, &context.run, &step, action, reason).await?;
         // The steps that follow it may have changed, and their tasks' counters with them.
