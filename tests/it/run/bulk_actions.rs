@@ -207,7 +207,7 @@ both! {
             (json!({ "verb": "ASSIGN_STEPS", "stepFilter": { "overdue": true } }), "BAD_USER_INPUT", "assigneeId: is required"),
             (json!({ "verb": "ASSIGN_STEPS", "stepFilter": { "overdue": true }, "assigneeId": member }), "NOT_FOUND", "there is no member"),
             (json!({ "verb": "SKIP_STEPS", "stepFilter": { "overdue": true }, "assigneeId": world.viewer.member_id().unwrap().to_string() }), "BAD_USER_INPUT", "assigneeId: SKIP_STEPS takes no assignee"),
-            (json!({ "verb": "CANCEL_RUNS", "ids": vec![&runs[0]; 10_001] }), "LIMIT_EXCEEDED", "ids: at most 10000"),
+            (json!({ "verb": "CANCEL_RUNS", "ids": vec![&runs[0]; 10_001] }), "BAD_USER_INPUT", "ids: at most 10000"),
         ] {
             for dry_run in [false, true] {
                 let mut input = input.clone();
