@@ -101,7 +101,7 @@ impl<'a> Fields<'a> {
         Self { row, columns, place: 0, index: first }
     }
 
-    pub fn next<T: TryGetable + Blank>(&mut self) -> Result<T, DbErr> {
+    pub fn read<T: TryGetable + Blank>(&mut self) -> Result<T, DbErr> {
         let wanted = self.columns.has(Columns::nth(self.place));
         self.place += 1;
         if !wanted {
@@ -126,7 +126,7 @@ macro_rules! partial_model {
                 first: usize,
             ) -> Result<Self, sea_orm::DbErr> {
                 let mut fields = crate::columns::Fields::new(row, columns, first);
-                Ok(Self { $($field: fields.next()?),* })
+                Ok(Self { $($field: fields.read()?),* })
             }
         }
     };

@@ -38,7 +38,8 @@ async fn judge(
 ) -> Result<()> {
     let (Some(pattern_since), Some(until)) = (row.pattern_since, row.accounted_until) else { return Ok(()) };
     let Some((since, due)) = newest(row, pattern_since, until)? else { return Ok(()) };
-    let runs: Vec<(Option<DateTime<Utc>>, RunStatus, Option<DateTime<Utc>>)> = run::Entity::find()
+    type Occurrence = (Option<DateTime<Utc>>, RunStatus, Option<DateTime<Utc>>);
+    let runs: Vec<Occurrence> = run::Entity::find()
         .select_only()
         .column(run::Column::OccurrenceAt)
         .column(run::Column::Status)

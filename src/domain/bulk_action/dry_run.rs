@@ -65,7 +65,8 @@ async fn first(db: &Db, targets: &Targets) -> Result<Vec<Uuid>> {
         Targets::Ids(ids) => Ok(ids.iter().copied().take(limits::BULK_CHECKED as usize).collect()),
         Targets::Query(query) => {
             // The columns of runs and of steps have the same name.
-            let query = query.clone().order_by(run::Column::Id, Order::Asc).limit(limits::BULK_CHECKED).take();
+            let mut query = query.as_ref().clone();
+            let query = query.order_by(run::Column::Id, Order::Asc).limit(limits::BULK_CHECKED).take();
             let rows = db.read().query_all(&query).await?;
             rows.iter().map(|row| Ok(row.try_get_by_index(0)?)).collect()
         }

@@ -56,7 +56,7 @@ pub(super) enum Targets {
     /// Ids in their order, without repetition.
     Ids(Vec<Uuid>),
     /// The statement that selects their ids.
-    Query(SelectStatement),
+    Query(Box<SelectStatement>),
 }
 
 /// Starts a bulk action over the targets that the selection has now. Errors: FORBIDDEN if the role
@@ -133,12 +133,13 @@ pub(super) async fn check(db: &Db, viewer: &Viewer, request: &BulkRequest) -> Re
         Selection::Runs(filter) => {
             filter.require("runFilter")?;
             let met = list::condition_at(db.dialect(), viewer, filter, "runFilter")?;
-            Targets::Query(run::Entity::find().filter(met).select_only().column(run::Column::Id).into_query())
+            let selected = run::Entity::find().filter(met).select_only().column(run::Column::Id);
+            Targets::Query(Box::new(selected.into_query()))
         }
         Selection::Steps(filter) => {
             filter.require("stepFilter")?;
             let met = steps::select(db, viewer, filter, db.now(), "stepFilter")?;
-            Targets::Query(met.select_only().column(step::Column::Id).into_query())
+            Targets::Query(Box::new(met.select_only().column(step::Column::Id).into_query()))
         }
     })
 }

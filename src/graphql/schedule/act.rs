@@ -9,7 +9,6 @@ use crate::domain::plan::schedule as noun;
 use crate::domain::run::schedule_act::{self, BackfillRange};
 use crate::graphql::run::Run;
 use crate::graphql::{db, viewer};
-use crate::kernel::error::Error;
 use crate::kernel::validate;
 
 /// Identifies the schedule of which a run is started now.
@@ -133,9 +132,7 @@ impl ScheduleActMutation {
         let done = idempotent!(
             ctx,
             input.idempotency_key,
-            |db| Box::pin(async {
-                Ok::<_, Error>(schedule_act::backfill(db, viewer(ctx), id, expected, range).await?)
-            }),
+            |db| Box::pin(async { schedule_act::backfill(db, viewer(ctx), id, expected, range).await }),
             |first| schedule_act::replay_backfill(db, viewer(ctx), first, range)
         );
         Ok(BackfillSchedulePayload {

@@ -160,13 +160,13 @@ both! {
             runs.iter().map(of).collect::<Vec<_>>()
         };
         // Each waits for the one before; occurrences start beside them, as the policy allows.
-        for done in 0..3 {
+        for (done, run) in runs.iter().take(3).enumerate() {
             world.tick(false).await;
             let mut expected = vec!["CANCELLED"; done];
             expected.push("IN_PROGRESS");
             expected.extend(vec!["SCHEDULED"; 2 - done]);
             assert_eq!(statuses().await, expected);
-            world.act("cancelRun", "run", json!({ "id": runs[done]["id"] })).await;
+            world.act("cancelRun", "run", json!({ "id": run["id"] })).await;
         }
         let fired = world.events_of(&id).await.into_iter().filter(|event| event["kind"] == "schedule.fired" && event["payload"]["backfill"] == true);
         assert_eq!(fired.count(), 3);
