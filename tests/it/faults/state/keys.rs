@@ -24,6 +24,12 @@ fn shown(mutation: &str) -> &'static str {
         "recordReply" => "reply { id body }",
         "suppressAddress" => "suppression { id address }",
         "setStages" => "pipeline { recordKind stages own }",
+        "triggerSchedule" => "run { id } schedule { id }",
+        "backfillSchedule" => "runs { id } occurrences schedule { id }",
+        "skipOccurrence" => "schedule { id status }",
+        // The engine works on it meanwhile.
+        "startBulkAction" | "stopBulkAction" => "bulkAction { id verb matched }",
+        name if name.ends_with("Reply") => "reply { id status revision }",
         name if name.ends_with("Schedule") => "schedule { id status revision }",
         name if name.starts_with("delete") => "deletedId",
         name if name.ends_with("Campaign") || name.contains("CampaignVersion") => {
@@ -240,7 +246,11 @@ both! {
         world.until("its message to go", messages, json!({ "id": run }), |found| {
             found["run"]["communications"]["nodes"].as_array().unwrap().iter().any(|one| one["status"] == "SENT")
         }).await;
-        all.twice("recordReply", json!({ "communicationId": draft(0), "body": "yes" })).await;
+        let reply = id(&all.twice("recordReply", json!({ "communicationId": draft(0), "body": "yes" })).await);
+        all.twice("assignReply", json!({ "id": reply, "assigneeId": me })).await;
+        for verb in ["handleReply", "reopenReply", "ignoreReply"] {
+            all.twice(verb, json!({ "id": reply })).await;
+        }
         over(&world, &run).await;
         let again = text(&all.twice("repeatRun", json!({ "id": run })).await["id"]);
         over(&world, &again).await;
@@ -265,6 +275,19 @@ both! {
         all.twice("approveStep", json!({ "id": review })).await;
         let lost = world.until("its message to be lost", messages, json!({ "id": run }), |found| found["run"]["communications"]["nodes"][0]["status"] == "UNKNOWN").await;
         all.twice("resolveCommunication", json!({ "id": lost["run"]["communications"]["nodes"][0]["id"], "resolution": "SENT" })).await;
+        // A repeating schedule.
+        let (campaign, ..) = single(&world, json!({ "name": "Repeating" })).await;
+        let cron = json!({ "campaignId": campaign, "cron": "0 9 * * *", "timezone": "UTC" });
+        world.ask("mutation($input: ScheduleCampaignInput!) { scheduleCampaign(input: $input) { schedule { id } } }", json!({ "input": cron })).await;
+        let schedule = world.ask("query($id: ID!) { campaign(id: $id) { schedules { nodes { id } } } }", json!({ "id": campaign })).await;
+        let schedule = schedule["campaign"]["schedules"]["nodes"][0]["id"].clone();
+        all.twice("triggerSchedule", json!({ "id": schedule })).await;
+        all.twice("skipOccurrence", json!({ "id": schedule })).await;
+        all.twice("backfillSchedule", json!({ "id": schedule, "from": "2026-10-30T00:00:00Z", "to": "2026-11-01T00:00:00Z" })).await;
+        // So many targets that it is stopped before its end.
+        let targets: Vec<String> = (0..5_000).map(|_| entity::id::RunId::new().to_string()).collect();
+        let bulk = id(&all.twice("startBulkAction", json!({ "verb": "PAUSE_RUNS", "ids": targets })).await);
+        all.twice("stopBulkAction", json!({ "id": bulk })).await;
         // Human steps.
         let (_, run, step) = single(&world, json!({ "name": "Steps" })).await;
         let phase = world.ask("query($id: ID!) { run(id: $id) { phases { id } } }", json!({ "id": run })).await["run"]["phases"][0]["id"].clone();
