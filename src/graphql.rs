@@ -4,6 +4,8 @@
 pub mod definition;
 #[macro_use]
 pub mod idempotent;
+#[macro_use]
+pub mod selection;
 
 pub mod activity;
 pub mod agent;
@@ -39,7 +41,6 @@ pub mod run;
 pub mod run_template;
 pub mod schedule;
 pub mod segment;
-pub mod selection;
 pub mod stage;
 pub mod step;
 pub mod stream;

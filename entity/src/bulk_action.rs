@@ -10,7 +10,7 @@ use crate::state_machine::StateMachine;
 text_enum! {
     /// Status of a bulk action.
     pub enum BulkStatus {
-        /// Its targets are fixed; the engine has not begun.
+        /// The targets are fixed; the engine has not begun.
         Pending,
         /// The engine applies it to its targets, one after the other.
         Running,

@@ -50,16 +50,17 @@ text_enum! {
 
     /// Policy for an occurrence that falls due while an earlier run of the same schedule is open.
     pub enum OverlapPolicy {
-        /// It does not start; it is recorded as missed.
+        /// The occurrence does not start, and is recorded as missed.
         Skip,
-        /// It starts when the earlier run has ended. One occurrence waits; further ones are recorded
-        /// as missed.
+        /// The occurrence starts when the earlier run has ended. One occurrence waits; further ones are
+        /// recorded as missed.
         BufferOne,
-        /// It starts when the earlier run has ended; any number waits, and they start in order.
+        /// The occurrence starts when the earlier run has ended; any number waits, and they start in
+        /// order.
         BufferAll,
         /// The earlier run is cancelled, and the occurrence starts.
         CancelOther,
-        /// It starts beside the earlier run.
+        /// The occurrence starts beside the earlier run.
         AllowAll,
     }
 

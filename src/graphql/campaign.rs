@@ -6,9 +6,8 @@ pub mod preview;
 
 use std::sync::Arc;
 
-use async_graphql::{Context, ID, InputType, Json, Object, Result, Value};
+use async_graphql::{Context, ID, Json, Object, Result};
 use chrono::{DateTime, Utc};
-use entity::columns::{Columns, PartialModel};
 use entity::{CampaignStatus, Channel};
 
 use super::communication::{Communication, communications};
@@ -37,52 +36,29 @@ use crate::domain::plan::campaign::transition::Action;
 use crate::domain::plan::campaign_snapshot::CampaignParts;
 use crate::domain::run::list::RunFilter;
 use crate::graphql::counted::Counted;
-use crate::graphql::selection::{RowFields, text};
+use crate::graphql::selection::text;
 
 /// A reusable plan: goal, writer, reviewer, message template, audience and channel. Its executions
 /// are runs.
 pub struct Campaign(pub Arc<entity::campaign::Model>);
 
-impl RowFields for Campaign {
-    fn row_field(&self, name: &str) -> Option<Value> {
-        let row = &self.0;
-        Some(match name {
-            "id" => text(row.id),
-            "name" => row.name.to_value(),
-            "description" => row.description.to_value(),
-            "channel" => row.channel.to_value(),
-            "status" => row.status.to_value(),
-            "active" => (row.status == CampaignStatus::Active).into(),
-            "version" => row.version.to_value(),
-            "rejectedBecause" => row.rejected_because.to_value(),
-            "approvedAt" => row.approved_at.to_value(),
-            "approvedVersion" => row.approved_version.to_value(),
-            "createdAt" => row.created_at.to_value(),
-            "updatedAt" => row.updated_at.to_value(),
-            "revision" => row.revision.to_value(),
-            _ => return None,
-        })
-    }
+row_fields! {
+    Campaign, entity::campaign, |row: 0|
+    "id" [Id] => text(row.id),
+    "name" [Name] => row.name.to_value(),
+    "description" [Description] => row.description.to_value(),
+    "channel" [Channel] => row.channel.to_value(),
+    "status" [Status] => row.status.to_value(),
+    "active" [Status] => (row.status == CampaignStatus::Active).into(),
+    "version" [Version] => row.version.to_value(),
+    "rejectedBecause" [RejectedBecause] => row.rejected_because.to_value(),
+    "approvedAt" [ApprovedAt] => row.approved_at.to_value(),
+    "approvedVersion" [ApprovedVersion] => row.approved_version.to_value(),
+    "createdAt" [CreatedAt] => row.created_at.to_value(),
+    "updatedAt" [UpdatedAt] => row.updated_at.to_value(),
+    "revision" [Revision] => row.revision.to_value(),
+    resolved from:
 
-    fn columns_of(name: &str) -> Option<Columns> {
-        use entity::campaign::Column::*;
-        Some(entity::campaign::Model::columns(match name {
-            "id" => &[Id],
-            "name" => &[Name],
-            "description" => &[Description],
-            "channel" => &[Channel],
-            "status" => &[Status],
-            "active" => &[Status],
-            "version" => &[Version],
-            "rejectedBecause" => &[RejectedBecause],
-            "approvedAt" => &[ApprovedAt],
-            "approvedVersion" => &[ApprovedVersion],
-            "createdAt" => &[CreatedAt],
-            "updatedAt" => &[UpdatedAt],
-            "revision" => &[Revision],
-            _ => return None,
-        }))
-    }
 }
 
 impl From<entity::campaign::Model> for Campaign {

@@ -1,8 +1,7 @@
 //! Communications: messages to records, and the reviewer's decisions on them.
 
-use async_graphql::{Context, ID, InputObject, InputType, Object, Result, SimpleObject, Value};
+use async_graphql::{Context, ID, InputObject, Object, Result, SimpleObject};
 use chrono::{DateTime, Utc};
-use entity::columns::{Columns, PartialModel};
 use entity::id::CommunicationId;
 use entity::{Channel, CommunicationStatus};
 
@@ -18,57 +17,32 @@ use crate::domain::message::reply::Filter as ReplyFilter;
 use crate::domain::run::resolve::{Resolution, resolve};
 use crate::domain::run::review::{Action, Edit, MessageContext, check_allowed, review};
 use crate::graphql::counted::Counted;
-use crate::graphql::selection::{Row, RowFields, nodes_page, text};
+use crate::graphql::selection::{Row, nodes_page, text};
 use crate::kernel::page::Args;
 use crate::kernel::validate;
 
 /// One message to one record.
 pub struct Communication(pub entity::communication::Model);
 
-impl RowFields for Communication {
-    fn row_field(&self, name: &str) -> Option<Value> {
-        let row = &self.0;
-        Some(match name {
-            "id" => text(row.id),
-            "channel" => row.channel.to_value(),
-            "toAddress" => row.to_address.to_value(),
-            "toName" => row.to_name.to_value(),
-            "subject" => row.subject.to_value(),
-            "status" => row.status.to_value(),
-            "test" => row.test.to_value(),
-            "messageId" => row.message_id.to_value(),
-            "rejectedBecause" => row.rejected_because.to_value(),
-            "error" => row.error.to_value(),
-            "sentAt" => row.sent_at.to_value(),
-            "calendar" => row.calendar.to_value(),
-            "createdAt" => row.created_at.to_value(),
-            "revision" => row.revision.to_value(),
-            _ => return None,
-        })
-    }
-
-    fn columns_of(name: &str) -> Option<Columns> {
-        use entity::communication::Column::*;
-        Some(entity::communication::Model::columns(match name {
-            "id" => &[Id],
-            "channel" => &[Channel],
-            "toAddress" => &[ToAddress],
-            "toName" => &[ToName],
-            "subject" => &[Subject],
-            "status" => &[Status],
-            "test" => &[Test],
-            "messageId" => &[MessageId],
-            "rejectedBecause" => &[RejectedBecause],
-            "error" => &[Error],
-            "sentAt" => &[SentAt],
-            "calendar" => &[Calendar],
-            "createdAt" => &[CreatedAt],
-            "revision" => &[Revision],
-            "run" => &[RunId],
-            "record" => &[RecordId],
-            _ => return None,
-        }))
-    }
+row_fields! {
+    Communication, entity::communication, |row: 0|
+    "id" [Id] => text(row.id),
+    "channel" [Channel] => row.channel.to_value(),
+    "toAddress" [ToAddress] => row.to_address.to_value(),
+    "toName" [ToName] => row.to_name.to_value(),
+    "subject" [Subject] => row.subject.to_value(),
+    "status" [Status] => row.status.to_value(),
+    "test" [Test] => row.test.to_value(),
+    "messageId" [MessageId] => row.message_id.to_value(),
+    "rejectedBecause" [RejectedBecause] => row.rejected_because.to_value(),
+    "error" [Error] => row.error.to_value(),
+    "sentAt" [SentAt] => row.sent_at.to_value(),
+    "calendar" [Calendar] => row.calendar.to_value(),
+    "createdAt" [CreatedAt] => row.created_at.to_value(),
+    "revision" [Revision] => row.revision.to_value(),
+    resolved from:
+    "run" [RunId],
+    "record" [RecordId],
 }
 
 /// One message to one record.

@@ -2,8 +2,8 @@
 
 mod act;
 mod change;
-mod filtered;
 mod fire_time;
+mod list;
 mod upcoming;
 
 use std::time::Instant;
@@ -23,8 +23,8 @@ use entity::id::ScheduleId;
 use entity::missed_occurrence::UnfiredReason;
 use entity::schedule::{CatchUpPolicy, EndReason, FoldPolicy, GapPolicy, OverlapPolicy, ScheduleStatus};
 
-pub use filtered::ScheduleOrder;
 pub use fire_time::{FireNote, FireTime};
+pub use list::ScheduleOrder;
 pub use upcoming::UpcomingOccurrence;
 
 use super::AvailableAction;
@@ -302,7 +302,7 @@ impl ScheduleQuery {
         before: Option<String>,
     ) -> Result<List<Schedule>> {
         let args = args(first, after, last, before);
-        Box::pin(filtered::schedules(ctx, campaign_id, filter.unwrap_or_default(), order_by, args)).await
+        Box::pin(self::list::schedules(ctx, campaign_id, filter.unwrap_or_default(), order_by, args)).await
     }
 
     /// Returns the next times at which a pattern fires, in order; fewer than `count` if the year

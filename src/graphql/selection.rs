@@ -23,6 +23,39 @@ use super::loader::nested_page;
 use crate::kernel::error::Result;
 use crate::kernel::page::{Page, Window};
 
+/// Names the fields of an object whose values its row has, each with the columns that it depends on;
+/// then the fields that a resolver answers from some columns of the row. One line for each field, so
+/// that its value and its columns can't be forgotten apart.
+macro_rules! row_fields {
+    (
+        $object:ty, entity::$table:ident, |$row:ident: $place:tt|
+        $($name:literal [$($column:ident),+] => $value:expr,)+
+        resolved from:
+        $($other:literal [$($of:ident),+],)*
+    ) => {
+        impl $crate::graphql::selection::RowFields for $object {
+            fn row_field(&self, name: &str) -> Option<async_graphql::Value> {
+                use async_graphql::InputType;
+                let $row = &self.$place;
+                Some(match name {
+                    $($name => $value,)+
+                    _ => return None,
+                })
+            }
+
+            fn columns_of(name: &str) -> Option<entity::columns::Columns> {
+                use entity::$table::Column::*;
+                use entity::columns::PartialModel;
+                Some(entity::$table::Model::columns(match name {
+                    $($name => &[$($column),+],)+
+                    $($other => &[$($of),+],)*
+                    _ => return None,
+                }))
+            }
+        }
+    };
+}
+
 /// An object with fields whose values it already has.
 pub trait RowFields {
     /// The value of a field without arguments, as its resolver returns it; `None` for a field that only

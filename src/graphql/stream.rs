@@ -5,6 +5,7 @@ pub mod activity;
 pub mod bulk_action;
 pub mod list;
 mod progress;
+mod run_progress;
 mod scope;
 
 use std::sync::Arc;
@@ -287,7 +288,7 @@ impl LogSubscription {
         run_id: ID,
         after: Option<String>,
     ) -> Result<impl Stream<Item = Result<RunProgress>> + use<>> {
-        progress::follow(ctx, validate::id("runId", &run_id)?, after).await
+        run_progress::follow(ctx, validate::id("runId", &run_id)?, after).await
     }
 
     /// Activities in a run, in commit order; after the cursor `after`, or from now on. Rejected

@@ -1,7 +1,7 @@
 //! Applies bulk actions, for the engine: takes a few targets under a lease, and applies the verb to
 //! each in a transaction that begins with the target's result.
 //!
-//! That transaction counts the result in the bulk action's row, which it thereby locks: nobody else
+//! The transaction counts the result in the bulk action's row, which it thereby locks: nobody else
 //! can settle the same target, a stop waits for it and prevents the next one, and the counts are those
 //! of the results at any time. Targets get their results in order, so a process that takes over from
 //! one that was killed knows the next one from the counts.
@@ -101,7 +101,8 @@ pub async fn take(
 }
 
 /// Applies the verb to one target, as the actor that started the bulk action, with the role that it
-/// has now, and stores its result. Errors are those of the single mutation; nothing is stored then.
+/// has now, and stores its result: each of these verbs is one transaction. Errors are those of the
+/// single mutation; nothing is stored then.
 pub async fn apply(db: &WriteContext, action: &Model, target: &bulk_result::Model, lease: BulkLease<'_>) -> Result<()> {
     let viewer = &viewer(db, action).await?;
     check_role(viewer, action.verb)?;

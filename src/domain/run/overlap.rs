@@ -22,13 +22,13 @@ const OPEN: [RunStatus; 3] = [RunStatus::Queued, RunStatus::InProgress, RunStatu
 /// The decision on an occurrence that is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Turn {
-    /// It starts.
+    /// The occurrence starts.
     Start,
-    /// It starts once the open runs are cancelled.
+    /// The occurrence starts once the open runs are cancelled.
     CancelOthers,
-    /// It waits for the runs before it.
+    /// The occurrence waits for the runs before it.
     Buffer,
-    /// It does not start.
+    /// The occurrence does not start.
     Skip,
 }
 

@@ -21,7 +21,7 @@ use crate::kernel::viewer::Viewer;
 pub struct UpcomingOccurrence {
     /// The time of the pattern.
     pub at: DateTime<Utc>,
-    /// Its start: later by the jitter, or as a person moved it.
+    /// Start time: later than `at` by the jitter, or as a person moved it.
     pub starts_at: DateTime<Utc>,
     /// The run that waits for it; none if it has none yet.
     pub run: Option<Model>,

@@ -443,6 +443,11 @@ both! {
         socket.subscribe("again", progress, json!({ "id": id })).await;
         assert_eq!(socket.next().await["bulkActionProgress"]["bulkAction"]["status"], "COMPLETED");
         assert_eq!(socket.message().await["type"], "complete");
+        // Resumed after an earlier position, though it has ended: its last state, and the end.
+        let first = world.ask("{ events(filter: { kinds: [\"bulk_action.created\"] }) { nodes { cursor } } }", json!({})).await["events"]["nodes"][0]["cursor"].clone();
+        socket.subscribe("missed", progress, json!({ "id": id, "after": first })).await;
+        assert_eq!(socket.next().await["bulkActionProgress"], last);
+        assert_eq!(socket.message().await["type"], "complete");
         socket.subscribe("none", progress, json!({ "id": "bulk_action_01h455vb4pex5vsknk084sn02q" })).await;
         assert_eq!(socket.message().await["payload"][0]["extensions"]["code"], "NOT_FOUND");
         let kinds = world.ask("{ events(filter: { kinds: [\"bulk_action.*\"] }) { nodes { kind payload } } }", json!({})).await;

@@ -12,7 +12,6 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub(crate) use condition::before_all;
 pub use condition::{condition, in_segment, of_stored, stored};
 pub(crate) use nothing::{NO_CONDITION, NO_VALUE, NOT_ALONE};
 pub use segments::ResolvedFilter;

@@ -56,7 +56,7 @@ pub enum Turn {
 pub struct Occurrence {
     /// The instant.
     pub at: DateTime<Utc>,
-    /// Its start: the instant, or later by the schedule's jitter.
+    /// Start time: the instant, or later by the schedule's jitter.
     pub starts_at: DateTime<Utc>,
     /// Set if its local time does not exist that day: it starts at the first instant after the gap.
     pub shifted: bool,

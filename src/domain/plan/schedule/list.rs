@@ -38,7 +38,7 @@ pub struct Filter {
 
 /// A field that schedules are sorted by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Enum)]
-#[graphql(name = "ScheduleSortBy")]
+#[graphql(name = "ScheduleOrderField")]
 pub enum SortBy {
     /// Creation time.
     CreatedAt,
@@ -84,6 +84,8 @@ fn condition(db: &Db, filter: &Filter) -> Result<Condition> {
     }
     if let Some(range) = &filter.next_at {
         all = range.narrow(all, Column::NextAt, "filter.nextAt")?;
+        let key = |descending| page::nullable_key::<Entity>(Column::NextAt, descending, dialect);
+        all = range.narrow_keys(all, [key(false), key(true)]);
     }
     if let Some(text) = &filter.search {
         let found = dialect::search(Expr::col((run::Entity, run::Column::Search)), "filter.search", text)?;

@@ -17,7 +17,7 @@ use crate::kernel::db::batch::any_of;
 use crate::kernel::db::dialect::Dialect;
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::viewer::Viewer;
-use crate::kernel::{limits, validate};
+use crate::kernel::{limits, page, validate};
 
 /// Returns the step's records in its order, limited to its limit, by default [`limits::PAGE_MAX`].
 /// None if the step is about no records.
@@ -154,7 +154,7 @@ fn ordered(select: Select<Entity>, dialect: Dialect, by: OrderBy) -> Select<Enti
     let column = |of: Column| Expr::col((Entity, of));
     let key = match by.field {
         SortBy::Priority => column(Column::Priority),
-        SortBy::LastContactedAt => filter::before_all(dialect, column(Column::LastContactedAt)),
+        SortBy::LastContactedAt => page::nullable_key::<Entity>(Column::LastContactedAt, true, dialect),
         SortBy::LastRepliedAt => column(Column::LastRepliedAt),
         SortBy::Name => column(Column::Name),
         SortBy::CreatedAt => column(Column::CreatedAt),

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use async_graphql::ID;
 use chrono::{DateTime, Utc};
 use entity::id::{RecordId, SegmentId};
-use entity::record::Column;
+use entity::record::{Column, Entity};
 use entity::{segment, segment_record};
 use sea_orm::sea_query::{Expr, ExprTrait, Func, Query};
 use sea_orm::{ColumnTrait, Condition};
@@ -17,7 +17,7 @@ use super::{AttributeFilter, Number, RecordFilter, TextFilter, TimeFilter};
 use crate::kernel::db::batch::any_of;
 use crate::kernel::db::dialect::{self, Dialect};
 use crate::kernel::error::{Error, Refusal, Result};
-use crate::kernel::{limits, storable, validate};
+use crate::kernel::{limits, page, storable, validate};
 
 /// Translates a filter that names no segments to a condition on the table `record`. Errors:
 /// BAD_USER_INPUT, naming the path.
@@ -234,9 +234,13 @@ impl<'a> Reader<'a> {
             return Err(Refusal::input(&format!("{path}.orNever"), "requires `before` or `olderThan`").into());
         }
         self.require_value(filter, path)?;
-        let earlier = |than: DateTime<Utc>| {
-            // Matches the index expression: one range covers old times and times that are not set.
-            if or_never { before_all(self.dialect, column(of)).lt(than) } else { of.lt(than) }
+        // The sort key, in which a time that is not set comes before all others: indexes serve it.
+        let key = || page::nullable_key::<Entity>(of, true, self.dialect);
+        let earlier = |than: DateTime<Utc>| if or_never { key().lt(than) } else { of.lt(than) };
+        let later = |than: DateTime<Utc>| match of {
+            // The key has the index, and no time that is not set is later.
+            Column::LastContactedAt => key().gte(than),
+            _ => of.gte(than),
         };
         let admitted = |name: &str, time: DateTime<Utc>| {
             storable::time(time).map_err(|unfit| Error::from(unfit.of(&format!("{path}.{name}"))))
@@ -245,13 +249,13 @@ impl<'a> Reader<'a> {
             all = all.add(earlier(admitted("before", before)?));
         }
         if let Some(since) = filter.since {
-            all = all.add(of.gte(admitted("since", since)?));
+            all = all.add(later(admitted("since", since)?));
         }
         if let Some(age) = &filter.older_than {
             all = all.add(earlier(self.ago(&format!("{path}.olderThan"), age)?));
         }
         if let Some(age) = &filter.newer_than {
-            all = all.add(of.gte(self.ago(&format!("{path}.newerThan"), age)?));
+            all = all.add(later(self.ago(&format!("{path}.newerThan"), age)?));
         }
         if let Some(absent) = filter.is_null {
             all = all.add(if absent { of.is_null() } else { of.is_not_null() });
@@ -337,16 +341,6 @@ fn plain(value: &Value, path: &str) -> Result<Value> {
     }
     storable::json(value).map_err(|unfit| unfit.of(path))?;
     Ok(crate::domain::audience::record::normalized(value.clone()))
-}
-
-/// A time, or one before all others if it is null. The default is a literal, so that planners match
-/// the index expression.
-pub(crate) fn before_all(dialect: Dialect, time: Expr) -> Expr {
-    let literal = match dialect {
-        Dialect::Postgres => "'-infinity'::timestamptz",
-        Dialect::Sqlite => "''",
-    };
-    Func::coalesce([time, Expr::cust(literal)]).into()
 }
 
 /// A substring condition that ignores the case of ASCII letters only: both databases fold those
