@@ -139,6 +139,10 @@ pub struct Model {
     pub approved_at: Option<DateTimeUtc>,
     /// The last approved version; null before the first approval.
     pub approved_version: Option<i32>,
+    /// Time at which it was archived; null if it is not.
+    pub archived_at: Option<DateTimeUtc>,
+    /// The actor that archived it.
+    pub archived_by: Option<Actor>,
     /// The actor that created it.
     pub created_by: Actor,
     /// Name and description, case-folded for searches.
@@ -152,7 +156,7 @@ pub struct Model {
 }
 
 partial_model! {
-    id, org_id, name, description, channel, status, goal_id, writer_id, reviewer_id, message_template_id, segment_id, record_id, instructions, variables, run_template_id, overrides, version, rejected_because, approved_by, approved_at, approved_version, created_by, search, created_at, updated_at, revision,
+    id, org_id, name, description, channel, status, goal_id, writer_id, reviewer_id, message_template_id, segment_id, record_id, instructions, variables, run_template_id, overrides, version, rejected_because, approved_by, approved_at, approved_version, archived_at, archived_by, created_by, search, created_at, updated_at, revision,
 }
 
 impl ActiveModelBehavior for ActiveModel {}

@@ -22,6 +22,7 @@ pub mod bulk_action;
 pub mod bulk_result;
 pub mod campaign;
 pub mod campaign_approval;
+pub mod campaign_tag;
 pub mod campaign_version;
 pub mod channel_pause;
 pub mod channel_rate;

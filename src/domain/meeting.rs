@@ -153,8 +153,8 @@ pub struct Booking {
 }
 
 /// Books a meeting and enqueues its invitations. Overlapping meetings don't prevent it; `conflicts`
-/// lists them. Errors: NOT_FOUND; CONFLICT if the step is not in progress, or has a meeting with
-/// one of the guests at the same start; BAD_USER_INPUT naming a guest without an address.
+/// lists them. Errors: NOT_FOUND; CONFLICT if the step is not in progress, has a meeting with one of
+/// the guests at the same start, or a guest is not in the audience of the campaign's run; BAD_USER_INPUT naming a guest without an address.
 pub async fn book(db: &WriteContext, viewer: &Viewer, booking: &Booking) -> Result<Model> {
     let title = validate::name("title", &booking.title)?;
     let (description, location) =
@@ -321,6 +321,7 @@ async fn invite(
     let text = text(meeting);
     let action_number = send_queue::next_action_number(tx, meeting.step_id).await?;
     let (run, recipients) = guided::recipients(tx, run, records, false).await?;
+    conflicts::in_audience(&run, meeting, records, &recipients)?;
     let others: Vec<String> =
         meeting.attendees.0.iter().filter(|one| one.record_id.is_none()).map(|one| one.email.clone()).collect();
     let (run, others) = guided::recipients_of_addresses(tx, run, &others).await?;

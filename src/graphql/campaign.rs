@@ -14,7 +14,7 @@ use super::communication::{Communication, communications};
 use super::event::{Events, events};
 use super::goal::Goal;
 use super::list::{CommunicationTotals, List, RunTotals, Totals, args, list};
-use super::loader::{BuiltIn, PartsOfRun, load, must_load, nested_page};
+use super::loader::{BuiltIn, PartsOfRun, TagsOfCampaign, load, must_load, nested_page};
 use super::message_template::MessageTemplate;
 use super::record::Record;
 use super::reply::{Reply, ReplyTotals, replies};
@@ -57,8 +57,9 @@ row_fields! {
     "createdAt" [CreatedAt] => row.created_at.to_value(),
     "updatedAt" [UpdatedAt] => row.updated_at.to_value(),
     "revision" [Revision] => row.revision.to_value(),
+    "archivedAt" [ArchivedAt] => row.archived_at.to_value(),
     resolved from:
-
+    "tags" [Id],
 }
 
 impl From<entity::campaign::Model> for Campaign {
@@ -198,6 +199,21 @@ impl Campaign {
         let parts = Box::pin(CampaignParts::of(db(ctx).read(), viewer(ctx), self.0.as_ref().clone())).await?;
         let changed = Box::pin(noun::approval::changed(db(ctx).read(), viewer(ctx), &parts)).await?;
         Ok(Counted(changed.into_iter().map(FieldChange::from).collect()))
+    }
+
+    /// Tags, in alphabetical order.
+    async fn tags(&self, ctx: &Context<'_>) -> Result<Counted<Vec<String>>> {
+        Ok(Counted(load(ctx, Some(TagsOfCampaign(self.0.id))).await?.unwrap_or_default()))
+    }
+
+    /// Time at which it was archived; null if it is not.
+    async fn archived_at(&self) -> Option<DateTime<Utc>> {
+        self.0.archived_at
+    }
+
+    /// The actor that archived it; null if it is not archived.
+    async fn archived_by(&self) -> Option<Actor> {
+        self.0.archived_by.clone().map(Actor::from)
     }
 
     /// The actor that created it.

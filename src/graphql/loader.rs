@@ -10,6 +10,7 @@ use sea_orm::EntityTrait;
 
 use super::batch_loader::{Key, Loader};
 use super::rows;
+use crate::domain::plan::campaign;
 use crate::domain::run::guided::step_records;
 use crate::domain::run::waiting::step_waits::{ChannelState, StepWaits};
 use crate::kernel::db::Db;
@@ -167,6 +168,20 @@ impl Loader<RecordActionsOfStep> for Rows {
         let ids: Vec<StepId> = steps.iter().map(|of| of.0).collect();
         let found = step_records::done_of(self.db.read(), &self.viewer, &ids).await?;
         Ok(found.into_iter().map(|(id, done)| (RecordActionsOfStep(id), done)).collect())
+    }
+}
+
+/// Loader key for the tags of a campaign; absent if it has none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TagsOfCampaign(pub CampaignId);
+
+impl Loader<TagsOfCampaign> for Rows {
+    type Value = Vec<String>;
+
+    async fn load(&self, campaigns: &[TagsOfCampaign]) -> Result<HashMap<TagsOfCampaign, Self::Value>> {
+        let ids: Vec<CampaignId> = campaigns.iter().map(|of| of.0).collect();
+        let found = campaign::tags::of_all(self.db.read(), &self.viewer, &ids).await?;
+        Ok(found.into_iter().map(|(id, tags)| (TagsOfCampaign(id), tags)).collect())
     }
 }
 

@@ -56,10 +56,14 @@ pub fn when(
 ) -> std::result::Result<Option<ScheduleTime>, Refusal> {
     match (at, cron) {
         (Some(_), Some(_)) => Err(Refusal::input("cron", "give `at` or `cron`, not both")),
-        (Some(_), None) if timezone.is_some() || gap.is_some() || fold.is_some() => {
-            Err(ScheduleTime::at_with_policies())
+        (Some(at), None) => {
+            ScheduleTime::check_alone(&[
+                ("timezone", timezone.is_some()),
+                ("gap", gap.is_some()),
+                ("fold", fold.is_some()),
+            ])?;
+            Ok(Some(ScheduleTime::At(chrono::SubsecRound::trunc_subsecs(at, 6))))
         }
-        (Some(at), None) => Ok(Some(ScheduleTime::At(chrono::SubsecRound::trunc_subsecs(at, 6)))),
         (None, Some(cron)) => Ok(Some(ScheduleTime::Cron {
             cron: cron.to_owned(),
             time_zone: timezone.unwrap_or("UTC").to_owned(),

@@ -78,7 +78,7 @@ impl Step {
     }
 
     /// The result; null if there is none. Before completion also set: while it awaits approval,
-    /// after a rejection until it is done again, and in guided work with the counts so far. A
+    /// after a rejection until it is done again, and with the counts of a person's actions so far. A
     /// skipped step has the result carried over from the repeated run, if any.
     async fn result(&self) -> Option<Counted<Json<serde_json::Value>>> {
         self.0.result.clone().map(Json).map(Counted)
@@ -239,10 +239,11 @@ impl Step {
         Ok(load(ctx, self.0.run_record_id).await?.and_then(|row| row.address))
     }
 
-    /// Records of a step in guided work, selected and sorted by its `config`, at most `limit` of
-    /// them (500 by default). Evaluated live until the step starts; from then on the list is fixed
+    /// Records of a person's step, selected and sorted by its `config`, at most `limit` of them (500
+    /// by default); in a campaign's run a step without such a selection has the one record that it
+    /// exists for. Evaluated live until the step starts; from then on a selection is fixed
     /// (`recordsTakenAt`) and shows the records' current values, until `refreshStepRecords`
-    /// evaluates it again. Null for a step without records, and for steps of campaigns.
+    /// evaluates it again. Null for a step without records, and for a step that no person does.
     #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
     async fn records(
         &self,
@@ -254,8 +255,9 @@ impl Step {
         Box::pin(guided::records(ctx, &self.0, first, after)).await
     }
 
-    /// Suggested action for each record of a step in guided work: a draft email, the next stage, a
-    /// free slot or a follow-up. Empty for a step without records, and for steps of campaigns.
+    /// Suggested action for each record of a person's step, by the type of the step: a draft email, the
+    /// next stage, a free slot or a follow-up. Empty for a step without records, and for a step that
+    /// no person does.
     #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
     async fn suggestions(&self, ctx: &Context<'_>, first: Option<i32>) -> Result<Counted<Vec<guided::StepSuggestion>>> {
         reject_workers(viewer(ctx))?;

@@ -92,7 +92,13 @@ impl EventSelector {
         let time = |at: Option<DateTime<Utc>>, end: &str| {
             at.map(|at| storable::time(at).map_err(|unfit| unfit.of(&format!("filter.at.{end}")))).transpose()
         };
-        let period = filter.at.clone().unwrap_or_default();
+        let period = match &filter.at {
+            Some(period) => {
+                period.require_end("filter.at")?;
+                period.clone()
+            }
+            None => DateTimeRange::default(),
+        };
         Ok(Self {
             from: time(period.from, "from")?,
             to: time(period.to, "to")?,

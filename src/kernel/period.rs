@@ -6,10 +6,13 @@ use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{ColumnTrait, Condition};
 use serde::Serialize;
 
-use crate::kernel::error::Result;
+use crate::kernel::error::{Refusal, Result};
 use crate::kernel::storable;
 
-/// Period of time. Both ends are optional.
+/// The message for a condition of a filter without a value.
+pub(crate) const NO_VALUE: &str = "has no value: give one, or leave the condition out";
+
+/// Period of time. At least one end is required.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, InputObject)]
 pub struct DateTimeRange {
     /// Start, inclusive.
@@ -24,9 +27,16 @@ impl DateTimeRange {
         self.from.is_some() || self.to.is_some()
     }
 
-    /// Adds the condition that a column is within the period. Errors: BAD_USER_INPUT for a time that
-    /// can't be stored, with the end's path.
+    /// Rejects a period without ends: an end that a client did not send must not widen a filter to all
+    /// rows.
+    pub(crate) fn require_end(&self, path: &str) -> Result<()> {
+        if self.has_end() { Ok(()) } else { Err(Refusal::input(path, NO_VALUE).into()) }
+    }
+
+    /// Adds the condition that a column is within the period. Errors: BAD_USER_INPUT for a period
+    /// without ends, and for a time that can't be stored, with its path.
     pub(crate) fn narrow(&self, mut all: Condition, column: impl ColumnTrait, path: &str) -> Result<Condition> {
+        self.require_end(path)?;
         if let Some(from) = self.from {
             all = all.add(column.gte(storable::time(from).map_err(|unfit| unfit.of(&format!("{path}.from")))?));
         }

@@ -27,11 +27,16 @@ pub fn name(field: &str, value: &str) -> Result<String> {
         let message = "must not contain line separators, or characters that change the direction of text, like U+202E";
         return Err(Refusal::input(field, message).into());
     }
-    if !value.chars().any(storable::is_visible) {
+    if is_blank(value) {
         return Err(Refusal::input(field, "must not be blank: it has no visible character").into());
     }
     // Names are compared, so they are stored in one spelling.
     bounded(field, &storable::nfc(value), limits::NAME_CHARS)
+}
+
+/// True for a text without a visible character.
+pub fn is_blank(text: &str) -> bool {
+    !text.chars().any(storable::is_visible)
 }
 
 /// Validates an external id: a name, without invisible characters, so that it is recognized again.

@@ -3,6 +3,7 @@
 
 mod actions;
 mod campaign_filters;
+mod campaign_tags;
 mod filters;
 mod first_light;
 mod idempotency;

@@ -1,8 +1,10 @@
-//! Guided work: its templates, the actions within its steps, mail, meetings, kills.
+//! Guided work: its templates, the actions within its steps and those of campaigns, mail, meetings,
+//! kills.
 
 mod action_types;
 mod begin;
 mod doing;
+mod in_campaigns;
 mod kills;
 mod mail;
 mod meetings;

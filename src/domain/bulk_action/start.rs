@@ -109,7 +109,7 @@ pub(super) async fn check(db: &Db, viewer: &Viewer, request: &BulkRequest) -> Re
     let verb = request.verb;
     check_role(viewer, verb)?;
     let reason = request.reason.as_deref().map(|reason| validate::text("reason", reason)).transpose()?;
-    if verb == BulkVerb::RejectSteps && reason.is_none_or(|reason| reason.trim().is_empty()) {
+    if verb == BulkVerb::RejectSteps && reason.as_deref().is_none_or(validate::is_blank) {
         return Err(Refusal::input("reason", "is required: give the reason").into());
     }
     match (verb, request.assignee) {

@@ -131,6 +131,23 @@ async fn count(tx: &Tx, step: step::Model, counted: &[(String, i64)]) -> Result<
     Ok(())
 }
 
+/// The counters of activities among the fields of a step's result, without what a person gave.
+pub(crate) fn counts_among(result: Option<&Value>) -> Option<Value> {
+    let counts = result?.as_object()?.iter().filter(|(name, value)| value.is_i64() && is_counter(name));
+    let counts: Map<String, Value> = counts.map(|(name, value)| (name.clone(), value.clone())).collect();
+    (!counts.is_empty()).then_some(Value::Object(counts))
+}
+
+/// True for the names under which activities are counted, here and by [`counter`].
+fn is_counter(name: &str) -> bool {
+    const MESSAGES: [&str; 6] =
+        ["emailsSent", "emailsFailed", "emailsSuppressed", "emailsCancelled", "invitationsSent", "notesAdded"];
+    const MEETINGS: [&str; 5] =
+        ["meetingsBooked", "meetingsMoved", "meetingsCancelled", "followUpsCreated", "followUpsDone"];
+    let of_records = || name.ends_with("sUpdated") || name.ends_with("sCreated");
+    MESSAGES.contains(&name) || MEETINGS.contains(&name) || of_records()
+}
+
 /// The name of a counter of records of a kind: `partnershipsUpdated`.
 pub(crate) fn counter(kind: &str, what: &str) -> String {
     format!("{}s{what}", crate::domain::content::yaml::camel(kind))

@@ -1,9 +1,11 @@
 //! Campaigns: create, update, duplicate, restore. The list is in `list`, status changes are in
-//! `transition`, approvals in `approval`.
+//! `transition`, approvals in `approval`, tags and the archive in their modules.
 
 pub mod approval;
+pub mod archive;
 pub mod list;
 pub mod preflight;
+pub mod tags;
 pub mod transition;
 pub mod version;
 
@@ -30,7 +32,7 @@ saved!(campaign, CampaignId, "campaign");
 deleted!(campaign, CampaignId, "campaign";
     used by run as "run" where |id: CampaignId| is(entity::run::Column::CampaignId, id),
         schedule as "schedule" where |id: CampaignId| is(entity::schedule::Column::CampaignId, id);
-    with campaign_version.CampaignId, campaign_approval.CampaignId);
+    with campaign_version.CampaignId, campaign_approval.CampaignId, campaign_tag.CampaignId);
 
 /// The rows that are in the viewer's org, in no order; only the given columns, or all.
 pub async fn find_part(
@@ -74,11 +76,14 @@ pub struct Fields {
     pub instructions: Option<String>,
     /// Values for placeholders, a flat object.
     pub variables: Option<Value>,
+    /// Tags of a new campaign.
+    pub tags: Option<Vec<String>>,
 }
 
 /// Creates a draft. Errors: BAD_USER_INPUT, NOT_FOUND for a part that does not exist.
 pub async fn create(db: &WriteContext, viewer: &Viewer, fields: &Fields) -> Result<Model> {
     let name = validate::name("name", fields.name.as_deref().unwrap_or_default())?;
+    let tags = tags::check(fields.tags.as_deref().unwrap_or_default())?;
     transact!(db, |tx| {
         let row = ActiveModel {
             id: Set(CampaignId::new()),
@@ -102,6 +107,8 @@ pub async fn create(db: &WriteContext, viewer: &Viewer, fields: &Fields) -> Resu
             approved_by: Set(None),
             approved_at: Set(None),
             approved_version: Set(None),
+            archived_at: Set(None),
+            archived_by: Set(None),
             created_by: Set(viewer.actor()),
             search: Set(String::new()),
             created_at: Set(tx.now()),
@@ -111,6 +118,9 @@ pub async fn create(db: &WriteContext, viewer: &Viewer, fields: &Fields) -> Resu
         let row = apply(tx, viewer, row, fields).await?;
         let campaign = row.insert(tx.db()).await?;
         version::keep(tx, viewer, &campaign, json!([])).await?;
+        if !tags.is_empty() {
+            tags::replace(tx, &campaign, &tags).await?;
+        }
         let record = match campaign.record_id {
             Some(id) => record::find(tx.db(), viewer, id).await?,
             None => None,
@@ -149,6 +159,7 @@ pub async fn update(
 /// Copies a campaign with all its parts into a new draft. Errors: NOT_FOUND, BAD_USER_INPUT.
 pub async fn duplicate(db: &WriteContext, viewer: &Viewer, id: CampaignId, name: Option<&str>) -> Result<Model> {
     let from = must_find(db.read(), viewer, id).await?;
+    let tags = tags::of_all(db.read(), viewer, &[id]).await?.remove(&id);
     let fields = Fields {
         name: Some(name.map_or_else(|| copy_of(&from.name), str::to_owned)),
         description: Some(from.description),
@@ -163,6 +174,7 @@ pub async fn duplicate(db: &WriteContext, viewer: &Viewer, id: CampaignId, name:
         overrides: Some(from.overrides),
         instructions: Some(from.instructions),
         variables: Some(from.variables),
+        tags,
     };
     create(db, viewer, &fields).await
 }
@@ -193,6 +205,7 @@ pub async fn restore(
 }
 
 fn editable(campaign: &Model) -> Result<()> {
+    archive::check_not_archived(campaign, None)?;
     match campaign.status {
         CampaignStatus::Draft | CampaignStatus::Active | CampaignStatus::Paused => Ok(()),
         status => Err(Refusal {

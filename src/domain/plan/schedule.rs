@@ -227,10 +227,13 @@ impl ScheduleTime {
         }
     }
 
-    /// The refusal of a single time that is given with settings of a pattern: they would have no
+    /// Rejects a single time that is given with settings of a pattern, by name: they would have no
     /// effect.
-    pub fn at_with_policies() -> Refusal {
-        Refusal::input("at", "a single time takes no time zone and no policies")
+    pub fn check_alone(given: &[(&str, bool)]) -> std::result::Result<(), Refusal> {
+        match given.iter().find(|(_, is_given)| *is_given) {
+            Some((field, _)) => Err(Refusal::input(field, "a single time takes no time zone and no policies")),
+            None => Ok(()),
+        }
     }
 
     /// The refusal of a single time that is given with a bound of a pattern.

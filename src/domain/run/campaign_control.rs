@@ -26,7 +26,7 @@ pub async fn change_status(
     reason: Option<&str>,
 ) -> Result<Model> {
     let reason = reason.map(|reason| validate::text("reason", reason)).transpose()?;
-    if act == CampaignTransition::Reject && reason.as_deref().is_none_or(|reason| reason.trim().is_empty()) {
+    if act == CampaignTransition::Reject && reason.as_deref().is_none_or(validate::is_blank) {
         return Err(Refusal::input("reason", "is required to reject a campaign").into());
     }
     transact!(db, |tx| {

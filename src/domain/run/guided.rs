@@ -1,5 +1,6 @@
 //! Guided work: a person starts a run from a template, works through its steps and completes it
-//! (docs/reference/guided-runs.txt). Shares the core of campaign runs; the differences are here.
+//! (docs/reference/guided-runs.txt). Shares the core of campaign runs; the differences are here, and
+//! the actions within a person's step, which campaign runs have, too.
 
 pub mod active_step;
 pub mod mail;
@@ -96,8 +97,8 @@ async fn open_steps(tx: &Tx, run: &Model) -> Result<Refusal> {
     Ok(Refusal::conflict(message).with("openSteps", json!(details)))
 }
 
-/// Finds or creates the recipients of records in guided work. Returns the updated run, which is
-/// locked.
+/// Finds the recipients of records, and creates those that are missing in guided work; the audience
+/// of a campaign's run is fixed. Returns the updated run, which is locked.
 pub(crate) async fn recipients(
     tx: &Tx,
     run: Model,
@@ -111,6 +112,9 @@ pub(crate) async fn recipients(
         .await?;
     let mut all: HashMap<RecordId, run_record::Model> =
         existing.into_iter().filter_map(|recipient| Some((recipient.record_id?, recipient))).collect();
+    if run.run_type != RunType::Guided {
+        return Ok((run, all));
+    }
     let fresh = records.iter().filter(|record| !all.contains_key(&record.id));
     let fresh: Vec<_> =
         fresh.map(|record| new_recipient(&run, Some(record.id), record.email.clone(), linked)).collect();
@@ -119,8 +123,20 @@ pub(crate) async fn recipients(
     Ok((run, all))
 }
 
-/// Finds or creates recipients for addresses without a record. Returns the updated run, which is
-/// locked.
+/// Rejects a message to a record that is not in the audience of a campaign's run.
+pub(crate) fn must_be_recipient<'a>(
+    recipients: &'a HashMap<RecordId, run_record::Model>,
+    record: &record::Model,
+    field: &str,
+) -> Result<&'a run_record::Model> {
+    recipients.get(&record.id).ok_or_else(|| {
+        let message = format!("{} is not in the run's audience: write to it from guided work", record.name);
+        Refusal::conflict(message).with("field", json!(field)).with("recordId", json!(record.id)).into()
+    })
+}
+
+/// Finds or creates recipients for addresses without a record; guided work only. Returns the updated
+/// run, which is locked.
 pub(crate) async fn recipients_of_addresses(
     tx: &Tx,
     run: Model,
@@ -176,10 +192,10 @@ pub(super) async fn begin(tx: &Tx, viewer: &Viewer, run: Model, snapshot: &Guide
     Ok(row.update(tx.db()).await?)
 }
 
-/// Checks that the run is guided work in progress.
+/// Checks that the run is in progress, and no test: a test run acts on no records.
 pub(crate) fn at_work(run: &Model) -> Result<()> {
-    if run.run_type != RunType::Guided {
-        return Err(Refusal::conflict("this step belongs to a campaign's run, not to guided work").into());
+    if run.run_type == RunType::TestRun {
+        return Err(Refusal::conflict("a test run does not act on records: launch a run").into());
     }
     if run.status != RunStatus::InProgress {
         return Err(

@@ -8,7 +8,7 @@ use sea_orm::sea_query::{Condition, Expr, Query};
 use sea_orm::{ActiveEnum, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, Select};
 use serde::Serialize;
 
-use crate::domain::audience::record::filter::{NO_CONDITION, NO_VALUE, NOT_ALONE};
+use crate::domain::audience::record::filter::{NO_CONDITION, NOT_ALONE};
 use crate::kernel::db::Db;
 use crate::kernel::db::batch::any_of;
 use crate::kernel::db::dialect::{self, Dialect};
@@ -148,8 +148,8 @@ impl RunFilter {
     /// The same; errors name the filter's fields below `path`.
     pub(crate) fn require(&self, path: &str) -> Result<()> {
         for (name, range) in [("createdAt", &self.created_at), ("scheduledFor", &self.scheduled_for)] {
-            if range.as_ref().is_some_and(|range| !range.has_end()) {
-                return Err(Refusal::input(&format!("{path}.{name}"), NO_VALUE).into());
+            if let Some(range) = range {
+                range.require_end(&format!("{path}.{name}"))?;
             }
         }
         if !self.asks() {

@@ -119,7 +119,7 @@ pub async fn review(
     edit: &Edit,
 ) -> Result<Model> {
     let reason = reason.map(|reason| validate::text("reason", reason)).transpose()?;
-    if action == Action::Reject && reason.as_deref().is_none_or(|reason| reason.trim().is_empty()) {
+    if action == Action::Reject && reason.as_deref().is_none_or(validate::is_blank) {
         return Err(Refusal::input("reason", "is required to reject a message").into());
     }
     let run_id = ledger::must_find(db.read(), viewer, id).await?.run_id;

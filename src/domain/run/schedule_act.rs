@@ -7,7 +7,7 @@ use entity::id::{RunId, ScheduleId};
 use entity::missed_occurrence::{self, UnfiredReason};
 use entity::run::{self, Model};
 use entity::schedule::{self, ScheduleStatus};
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder};
+use sea_orm::{ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder};
 
 use super::fire_schedule::{self, Parts, Seen};
 use super::occurrence;
@@ -22,7 +22,7 @@ use crate::domain::plan::schedule::{self as schedules, missed};
 use crate::kernel::db::{Db, Tx, WriteContext};
 use crate::kernel::error::{Error, Refusal, Result};
 use crate::kernel::viewer::Viewer;
-use crate::kernel::{limits, row_limit, storable};
+use crate::kernel::{limits, storable};
 use crate::transact;
 
 /// Starts a run now, outside of the pattern. If an earlier run is open, the overlap policy decides:
@@ -137,7 +137,11 @@ pub async fn skip(
             .filter(missed_occurrence::COLUMN.reason.eq(UnfiredReason::Skipped))
             .filter(missed_occurrence::COLUMN.last_at.gt(tx.now()));
         let most = limits::SKIPPED_OCCURRENCES;
-        row_limit::check_below(tx, viewer.org_id, skipped, most, "at", "skipped occurrences to come").await?;
+        // The schedule is locked.
+        if skipped.count(tx.db()).await? >= most {
+            let message = format!("at most {most} skipped occurrences to come of one schedule");
+            return Err(Refusal::limit_for_field("at", message).into());
+        }
         missed::record(tx, viewer, &schedule, UnfiredReason::Skipped, OccurrenceSpan::of(found.at)).await?;
         tx.set_result(schedule.id);
         // The run of the next occurrence moves on; one that a person moved has nothing else to do.

@@ -143,9 +143,10 @@ impl ScheduleChanges {
         let zoned = self.time_zone.is_some() || self.gap.is_some() || self.fold.is_some();
         let cron = match (self.at, &self.cron) {
             (Some(_), Some(_)) => return Err(Refusal::input("cron", "give `at` or `cron`, not both").into()),
-            (Some(at), None) if !zoned => return Ok(Some(ScheduleTime::At(at.trunc_subsecs(6)))),
-            (Some(_), None) => {
-                return Err(ScheduleTime::at_with_policies().into());
+            (Some(at), None) => {
+                let zone = ("timezone", self.time_zone.is_some());
+                ScheduleTime::check_alone(&[zone, ("gap", self.gap.is_some()), ("fold", self.fold.is_some())])?;
+                return Ok(Some(ScheduleTime::At(at.trunc_subsecs(6))));
             }
             (None, Some(cron)) => cron.clone(),
             (None, None) if !zoned => return Ok(None),

@@ -36,6 +36,9 @@ pub struct KnownFuture {
     runs: Vec<Model>,
     /// Times that a person skipped.
     skipped: HashSet<DateTime<Utc>>,
+    /// Number of occurrences that have come and wait for earlier runs to end: they use starts that
+    /// remain.
+    buffered: usize,
 }
 
 impl KnownFuture {
@@ -55,7 +58,7 @@ pub async fn known_future(
     use sea_orm::sea_query::ExprTrait;
     let mut all: HashMap<ScheduleId, KnownFuture> = HashMap::new();
     let dialect = db.get_database_backend();
-    let waits = COLUMN.status.eq(RunStatus::Scheduled).and(COLUMN.buffered_at.is_null());
+    let waits = COLUMN.status.eq(RunStatus::Scheduled);
     let runs = Entity::find()
         .filter(COLUMN.org_id.eq(viewer.org_id))
         .filter(any_of(dialect, COLUMN.schedule_id, ids.iter().copied()))
@@ -63,8 +66,13 @@ pub async fn known_future(
         .order_by_asc(COLUMN.id)
         .all(db);
     for run in runs.await? {
-        if let Some(id) = run.schedule_id {
-            all.entry(id).or_default().runs.push(run);
+        let Some(id) = run.schedule_id else { continue };
+        let of_schedule = all.entry(id).or_default();
+        let is_buffered = run.status == RunStatus::Scheduled && run.buffered_at.is_some();
+        of_schedule.buffered += usize::from(is_buffered);
+        // One that came early still is no occurrence to come.
+        if !is_buffered || run.occurrence_at.is_some_and(|at| at > now) {
+            of_schedule.runs.push(run);
         }
     }
     let skipped = missed_occurrence::Entity::find()
@@ -80,7 +88,7 @@ pub async fn known_future(
 }
 
 /// Lists the next occurrences of a schedule in the order of their starts, skipped ones among them;
-/// no more of the others than starts remain. During a pause with an end, those after its end.
+/// no more of the others than starts remain for them. During a pause with an end, those after its end.
 pub fn upcoming(
     schedule: &schedule::Model,
     known: &KnownFuture,
@@ -120,7 +128,8 @@ pub fn upcoming(
     }
     all.extend(found);
     all.sort_by_key(|one| (one.starts_at, one.at));
-    let mut left = schedule.remaining.map_or(usize::MAX, |left| usize::try_from(left).unwrap_or_default());
+    let left = schedule.remaining.map_or(usize::MAX, |left| usize::try_from(left).unwrap_or_default());
+    let mut left = left.saturating_sub(known.buffered);
     all.retain(|one| {
         let fits = one.skipped || left > 0;
         left = left.saturating_sub(usize::from(!one.skipped));

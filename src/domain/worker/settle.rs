@@ -20,7 +20,7 @@ use crate::kernel::db::{Db, WriteContext};
 use crate::kernel::error::{Error, Refusal, Result};
 use crate::kernel::stuck::{self, WorkItem};
 use crate::kernel::viewer::Viewer;
-use crate::kernel::{budget, limits, storable};
+use crate::kernel::{budget, limits, storable, validate};
 use crate::transact;
 
 /// The outcome of a step, reported by its worker.
@@ -332,7 +332,7 @@ fn check_end(
         },
         WorkerOutcome::GivenBack => {}
         WorkerOutcome::Failed(why, ..) => {
-            if why.trim().is_empty() || why.chars().count() > limits::TEXT_CHARS {
+            if validate::is_blank(why) || why.chars().count() > limits::TEXT_CHARS {
                 let message = format!("must have 1 to {} characters", limits::TEXT_CHARS);
                 return Err(Refusal::input("error", message));
             }

@@ -44,6 +44,8 @@ pub struct CreateCampaignInput {
     instructions: Option<String>,
     /// Values for placeholders, a flat object.
     variables: Option<Json<serde_json::Value>>,
+    /// Tags, at most 20 of at most 40 characters; none by default.
+    tags: Option<Vec<String>>,
     /// Idempotency key. Repeating the request with the same key within seven days returns the
     /// original result.
     idempotency_key: Option<String>,
@@ -116,6 +118,37 @@ pub struct RestoreCampaignVersionInput {
     idempotency_key: Option<String>,
 }
 
+/// The tags to give to a campaign.
+#[derive(InputObject)]
+pub struct SetCampaignTagsInput {
+    /// Id of the campaign.
+    id: ID,
+    /// The tags in place of all that it has, at most 20 of at most 40 characters. An empty list
+    /// removes them.
+    tags: Vec<String>,
+    /// Expected revision: rejected with CONFLICT if the campaign has changed since. Null: not
+    /// checked.
+    expected_revision: Option<i32>,
+    /// Idempotency key. Repeating the request with the same key within seven days returns the
+    /// original result.
+    idempotency_key: Option<String>,
+}
+
+/// Identifies the campaign to archive, or to take back.
+#[derive(InputObject)]
+pub struct ArchiveCampaignInput {
+    /// Id of the campaign.
+    id: ID,
+    /// Expected revision: rejected with CONFLICT if the campaign has changed since. Null: not
+    /// checked.
+    expected_revision: Option<i32>,
+    /// Reason, stored in the event.
+    reason: Option<String>,
+    /// Idempotency key. Repeating the request with the same key within seven days returns the
+    /// original result.
+    idempotency_key: Option<String>,
+}
+
 /// Identifies the campaign of a transition.
 #[derive(InputObject)]
 pub struct CampaignActInput {
@@ -176,6 +209,7 @@ impl CampaignMutation {
             overrides: overrides(input.overrides)?,
             instructions: input.instructions,
             variables: input.variables.map(|variables| variables.0),
+            tags: input.tags,
         };
         Ok(CampaignPayload {
             campaign: idempotent!(ctx, input.idempotency_key, |db| noun::create(db, viewer(ctx), &fields)).into(),
@@ -199,6 +233,7 @@ impl CampaignMutation {
             overrides: overrides(input.overrides)?,
             instructions: input.instructions,
             variables: input.variables.map(|variables| variables.0),
+            tags: None,
         };
         let id = validate::id("id", &input.id)?;
         let changed = idempotent!(ctx, input.idempotency_key, |db| noun::update(
@@ -267,6 +302,28 @@ impl CampaignMutation {
         act(ctx, input, CampaignTransition::Complete).await
     }
 
+    /// Replaces the tags of a campaign, in any status: tags are no part of what is approved. Rejected
+    /// with NOT_FOUND, CONFLICT, BAD_USER_INPUT naming the tag, or LIMIT_EXCEEDED.
+    async fn set_campaign_tags(&self, ctx: &Context<'_>, input: SetCampaignTagsInput) -> Result<CampaignPayload> {
+        let (id, expected, tags) = (validate::id("id", &input.id)?, input.expected_revision, input.tags);
+        let campaign =
+            idempotent!(ctx, input.idempotency_key, |db| noun::tags::set(db, viewer(ctx), id, expected, &tags));
+        Ok(CampaignPayload { campaign: campaign.into() })
+    }
+
+    /// Puts a campaign aside that is a draft or has ended: it does not change until it is taken back.
+    /// Its runs, messages and figures stay. Rejected with NOT_FOUND, or CONFLICT while it is pending
+    /// approval, active or paused, and if it is archived already.
+    async fn archive_campaign(&self, ctx: &Context<'_>, input: ArchiveCampaignInput) -> Result<CampaignPayload> {
+        archive(ctx, input, true).await
+    }
+
+    /// Takes a campaign back from the archive, with the status that it had. Rejected with NOT_FOUND,
+    /// or CONFLICT if it is not archived.
+    async fn unarchive_campaign(&self, ctx: &Context<'_>, input: ArchiveCampaignInput) -> Result<CampaignPayload> {
+        archive(ctx, input, false).await
+    }
+
     /// Cancels a campaign with its runs and schedules. Cancelling it again has no effect.
     async fn cancel_campaign(&self, ctx: &Context<'_>, input: CampaignActInput) -> Result<CampaignPayload> {
         act(ctx, input, CampaignTransition::Cancel).await
@@ -296,6 +353,19 @@ async fn act(ctx: &Context<'_>, input: CampaignActInput, act: CampaignTransition
         id,
         seen,
         act,
+        reason
+    ));
+    Ok(CampaignPayload { campaign: campaign.into() })
+}
+
+async fn archive(ctx: &Context<'_>, input: ArchiveCampaignInput, archived: bool) -> Result<CampaignPayload> {
+    let (id, expected, reason) = (validate::id("id", &input.id)?, input.expected_revision, input.reason.as_deref());
+    let campaign = idempotent!(ctx, input.idempotency_key, |db| noun::archive::set(
+        db,
+        viewer(ctx),
+        id,
+        expected,
+        archived,
         reason
     ));
     Ok(CampaignPayload { campaign: campaign.into() })

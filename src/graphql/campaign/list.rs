@@ -1,11 +1,12 @@
 //! Query fields for campaigns: one by id, and the list; also as a list below what campaigns use.
 
-use async_graphql::{Context, ID, InputObject, Object, Result};
+use async_graphql::{Context, ID, InputObject, Object, Result, SimpleObject};
 use entity::id::CampaignId;
 
 use super::Campaign;
 use crate::domain::plan::campaign as noun;
 use crate::domain::plan::campaign::list::{Filter, SortBy};
+use crate::graphql::counted::Counted;
 use crate::graphql::list::{List, Totals, args, list};
 use crate::graphql::record::Direction;
 use crate::graphql::selection::nodes_page;
@@ -44,6 +45,15 @@ pub(in crate::graphql) async fn campaigns(
     Ok(list(page, Totals::Campaigns(Box::new(filter)), Campaign::from))
 }
 
+/// A tag in use.
+#[derive(SimpleObject)]
+pub struct CampaignTag {
+    /// The tag.
+    tag: String,
+    /// Number of campaigns that have it, archived ones included.
+    campaigns: i64,
+}
+
 /// Query fields for campaigns.
 #[derive(Default)]
 pub struct CampaignQuery;
@@ -55,6 +65,13 @@ impl CampaignQuery {
         Ok(Box::pin(noun::find(db(ctx).read(), viewer(ctx), validate::id::<CampaignId>("id", &id)?))
             .await?
             .map(Campaign::from))
+    }
+
+    /// The tags of the org's campaigns, the most used first, at most 500.
+    #[graphql(complexity = "50 + child_complexity")]
+    async fn campaign_tags(&self, ctx: &Context<'_>) -> Result<Counted<Vec<CampaignTag>>> {
+        let all = Box::pin(noun::tags::in_use(db(ctx).read(), viewer(ctx))).await?;
+        Ok(Counted(all.into_iter().map(|(tag, campaigns)| CampaignTag { tag, campaigns }).collect()))
     }
 
     /// Campaigns that match the filter, newest first by default. Page with `first` and `after`, or

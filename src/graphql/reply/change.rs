@@ -1,6 +1,6 @@
 //! Mutations of replies: record, handle, ignore, reopen, assign.
 
-use async_graphql::{Context, ID, InputObject, Object, Result, SimpleObject};
+use async_graphql::{Context, ID, InputObject, MaybeUndefined, Object, Result, SimpleObject};
 use chrono::{DateTime, Utc};
 use entity::reply::ReplyTransition;
 
@@ -9,6 +9,7 @@ use crate::domain::message::reply as noun;
 use crate::domain::run::handle_reply;
 use crate::domain::run::incoming_reply::{self, IncomingReply};
 use crate::graphql::viewer;
+use crate::kernel::error::Refusal;
 use crate::kernel::validate;
 
 /// A reply as it arrived.
@@ -67,8 +68,8 @@ pub struct ReopenReplyInput {
 pub struct AssignReplyInput {
     /// Id of the reply.
     id: ID,
-    /// Id of the member. Null: anybody may handle it.
-    assignee_id: Option<ID>,
+    /// Id of the member; required. Null: anybody may handle it.
+    assignee_id: MaybeUndefined<ID>,
     /// Expected revision: rejected with CONFLICT if the reply has changed since. Null: not checked.
     expected_revision: Option<i32>,
     /// Idempotency key. Repeating the request with the same key within seven days returns the
@@ -136,7 +137,14 @@ impl ReplyMutation {
     /// reply is not open.
     async fn assign_reply(&self, ctx: &Context<'_>, input: AssignReplyInput) -> Result<ReplyPayload> {
         let id = validate::id("id", &input.id)?;
-        let member = input.assignee_id.map(|id| validate::id("assigneeId", &id)).transpose()?;
+        let member = match &input.assignee_id {
+            MaybeUndefined::Value(id) => Some(validate::id("assigneeId", id)?),
+            MaybeUndefined::Null => None,
+            MaybeUndefined::Undefined => {
+                let message = "is required; pass null to assign the reply to anybody who may";
+                return Err(Refusal::input("assigneeId", message).into());
+            }
+        };
         let expected = input.expected_revision;
         let reply =
             idempotent!(ctx, input.idempotency_key, |db| handle_reply::assign(db, viewer(ctx), id, expected, member));

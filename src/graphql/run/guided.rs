@@ -176,10 +176,11 @@ impl GuidedMutation {
             },
         };
         let when = match (input.at, input.cron) {
-            (Some(_), None) if input.timezone.is_some() || input.gap.is_some() || input.fold.is_some() => {
-                return Err(ScheduleTime::at_with_policies().into());
+            (Some(at), None) => {
+                let zoned = ("timezone", input.timezone.is_some());
+                ScheduleTime::check_alone(&[zoned, ("gap", input.gap.is_some()), ("fold", input.fold.is_some())])?;
+                ScheduleTime::At(chrono::SubsecRound::trunc_subsecs(at, 6))
             }
-            (Some(at), None) => ScheduleTime::At(chrono::SubsecRound::trunc_subsecs(at, 6)),
             (None, Some(cron)) => ScheduleTime::Cron {
                 cron,
                 time_zone: input.timezone.ok_or_else(|| Refusal::input("timezone", "is required with `cron`"))?,

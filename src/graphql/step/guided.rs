@@ -1,4 +1,4 @@
-//! The guided part of a step: its records, activities per record, and suggestions.
+//! What a person's step is about: its records, activities per record, and suggestions.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use entity::step;
 
 use crate::domain::plan::run_template::guided::GuidedConfig;
 use crate::domain::run::guided::suggestions::{self, Draft, Suggestion};
-use crate::domain::run::guided::{self as noun};
+use crate::domain::run::guided::{self as noun, active_step};
 use crate::graphql::connection::Connection;
 use crate::graphql::counted::Node;
 use crate::graphql::list::{List, Totals};
@@ -52,7 +52,8 @@ pub struct FreeSlot {
 pub struct StepSuggestion {
     /// The record.
     record: Record,
-    /// Draft of a step of type `email`; null for others.
+    /// Draft from the subject and body, or the message template, of its `config`; null for a step
+    /// without.
     mail: Option<MailDraft>,
     /// Next stage for `update_stage`; null for others, and if there is none.
     stage: Option<String>,
@@ -106,16 +107,16 @@ pub(super) async fn taken_at(ctx: &Context<'_>, step: &step::Model) -> Result<Op
     Ok(load(ctx, Some(StepRecordsOfStep(step.id))).await?.map(|list| list.created_at))
 }
 
-/// Returns the run and the guided config of a step; none for a step of a campaign's run.
+/// Returns the run and the guided config of a step; none for a step that no person does.
 async fn guide(ctx: &Context<'_>, step: &step::Model) -> Result<Option<(entity::run::Model, GuidedConfig)>> {
-    let run = must_load(ctx, step.run_id).await?;
-    if run.run_type != entity::RunType::Guided {
+    if step.assigned_to != entity::step::Executor::Human {
         return Ok(None);
     }
+    let run = must_load(ctx, step.run_id).await?;
     let snapshot = must_load(ctx, StartedSnapshotOfRun(step.run_id)).await?;
-    let guide = crate::domain::run::snapshot::step(&snapshot.definition, &step.key).map(GuidedConfig::of);
-    let guide = guide.transpose().map_err(crate::kernel::error::Error::internal)?.unwrap_or_default();
-    Ok(Some((run, guide)))
+    let declared = crate::domain::run::snapshot::step(&snapshot.definition, &step.key);
+    let guide = declared.map(|declared| active_step::of_declared(&run, declared)).transpose()?;
+    Ok(Some((run, guide.unwrap_or_default())))
 }
 
 /// Returns the step's current records; none if it is not about records.

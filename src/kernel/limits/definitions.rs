@@ -59,3 +59,7 @@ pub const AGENTS_OF_ORG: u64 = 200;
 pub const QUEUED_RUNS_OF_ORG: u64 = 5_000;
 /// Timeout for checking everything that a manifest declares.
 pub const MANIFEST_TIME: Duration = Duration::from_secs(30);
+/// Maximum number of tags of a campaign.
+pub const TAGS: usize = 20;
+/// Maximum length of a tag, in characters.
+pub const TAG_CHARS: usize = 40;

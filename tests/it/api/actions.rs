@@ -6,7 +6,7 @@ use crate::harness::World;
 use crate::harness::plan::Plan;
 use crate::harness::sink::Sink;
 
-const CAMPAIGN: [(&str, &str); 11] = [
+const CAMPAIGN: [(&str, &str); 13] = [
     ("UPDATE", "updateCampaign(input: { id: $id, description: \"other\" }) { campaign { id } }"),
     ("SUBMIT", "submitCampaign(input: { id: $id }) { preflight { ready } }"),
     ("APPROVE", "approveCampaign(input: { id: $id }) { preflight { ready } }"),
@@ -21,6 +21,8 @@ const CAMPAIGN: [(&str, &str); 11] = [
     ),
     ("RUN", "runCampaign(input: { campaignId: $id }) { preflight { ready } }"),
     ("SCHEDULE", "scheduleCampaign(input: { campaignId: $id, at: \"2027-01-01T00:00:00Z\" }) { preflight { ready } }"),
+    ("ARCHIVE", "archiveCampaign(input: { id: $id }) { campaign { id } }"),
+    ("UNARCHIVE", "unarchiveCampaign(input: { id: $id }) { campaign { id } }"),
 ];
 
 const RUN: [(&str, &str); 6] = [
@@ -94,13 +96,15 @@ both! {
         let world = World::without_server(kind, None).await;
         let plan = world.plan("EMAIL", 1).await;
         let (submit, approve) = ("submitCampaign", "approveCampaign");
-        let states: [(&str, &[&str]); 6] = [
+        let states: [(&str, &[&str]); 8] = [
             ("DRAFT", &[]),
+            ("DRAFT in the archive", &["archiveCampaign"]),
             ("PENDING_APPROVAL", &[submit]),
             ("ACTIVE", &[submit, approve]),
             ("PAUSED", &[submit, approve, "pauseCampaign"]),
             ("COMPLETED", &[submit, approve, "completeCampaign"]),
             ("CANCELLED", &["cancelCampaign"]),
+            ("CANCELLED in the archive", &["cancelCampaign", "archiveCampaign"]),
         ];
         let mut done = Vec::new();
         for (state, verbs) in states {
@@ -112,10 +116,12 @@ both! {
             }
         }
         assert_eq!(done, [
-            "DRAFT UPDATE", "DRAFT SUBMIT", "DRAFT CANCEL", "DRAFT TEST_RUN", "PENDING_APPROVAL APPROVE",
+            "DRAFT UPDATE", "DRAFT SUBMIT", "DRAFT CANCEL", "DRAFT TEST_RUN", "DRAFT ARCHIVE",
+            "DRAFT in the archive TEST_RUN", "DRAFT in the archive UNARCHIVE", "PENDING_APPROVAL APPROVE",
             "PENDING_APPROVAL REJECT", "PENDING_APPROVAL CANCEL", "PENDING_APPROVAL TEST_RUN", "ACTIVE UPDATE",
             "ACTIVE PAUSE", "ACTIVE COMPLETE", "ACTIVE CANCEL", "ACTIVE TEST_RUN", "ACTIVE RUN", "ACTIVE SCHEDULE",
-            "PAUSED UPDATE", "PAUSED RESUME", "PAUSED CANCEL", "CANCELLED CANCEL",
+            "PAUSED UPDATE", "PAUSED RESUME", "PAUSED CANCEL", "COMPLETED ARCHIVE", "CANCELLED CANCEL", "CANCELLED ARCHIVE",
+            "CANCELLED in the archive CANCEL", "CANCELLED in the archive UNARCHIVE",
         ]);
         // An incomplete campaign can't be submitted, and one with an open run can't be completed.
         let bare = world.create("campaign", json!({ "name": "Bare" })).await;
@@ -137,7 +143,8 @@ both! {
         world.ask(strip, json!({ "id": one["recordId"] })).await;
         world.tick(true).await;
         for action in CAMPAIGN {
-            assert!(!attempt(&world, "campaign", &failed, action).await, "FAILED {}", action.0);
+            let may = ["ARCHIVE", "UNARCHIVE"].contains(&action.0);
+            assert_eq!(attempt(&world, "campaign", &failed, action).await, may, "FAILED {}", action.0);
         }
         world.end().await;
     }

@@ -108,7 +108,7 @@ both! {
 
 /// The roles of `docs/reference/product.md`, repeated here: a root field that is in none of these
 /// lists fails the test.
-const VIEWER: &str = "node nodes campaign campaigns preflight previewMessages run runs step steps communication communications reply \
+const VIEWER: &str = "node nodes campaign campaigns campaignTags preflight previewMessages run runs step steps communication communications reply \
     replies record records segment segments previewSegment goal goals writer writers reviewer reviewers messageTemplate \
     messageTemplates runTemplate runTemplates agent agents member members schedule schedules nextFireTimes events import imports suppression suppressions \
     runStatusChanged stepStatusChanged runProgress runList campaignList stepList communicationList replyList workQueued manifest activities followUp followUps meeting meetings stages previewStepEmail runActivity bulkAction bulkActions bulkActionProgress";
@@ -118,7 +118,7 @@ const REVIEWER: &str = "approveStep rejectStep approveCommunication rejectCommun
 const MANAGER: &str = "createGoal updateGoal deleteGoal createWriter updateWriter deleteWriter createReviewer updateReviewer deleteReviewer \
     createMessageTemplate updateMessageTemplate deleteMessageTemplate createSegment updateSegment deleteSegment createRecord updateRecord \
     deleteRecord unsuppressAddress createCampaign updateCampaign deleteCampaign duplicateCampaign restoreCampaignVersion submitCampaign \
-    createRunTemplate updateRunTemplate deleteRunTemplate createAgent updateAgent deleteAgent applyManifest approveCampaign rejectCampaign pauseCampaign resumeCampaign completeCampaign cancelCampaign scheduleCampaign endSchedule updateSchedule pauseSchedule resumeSchedule triggerSchedule skipOccurrence backfillSchedule scheduleGuidedRun setStages";
+    createRunTemplate updateRunTemplate deleteRunTemplate createAgent updateAgent deleteAgent applyManifest approveCampaign rejectCampaign pauseCampaign resumeCampaign completeCampaign cancelCampaign setCampaignTags archiveCampaign unarchiveCampaign scheduleCampaign endSchedule updateSchedule pauseSchedule resumeSchedule triggerSchedule skipOccurrence backfillSchedule scheduleGuidedRun setStages";
 /// Fields that a worker may use in addition to `viewer`; the worker role includes no other role.
 const WORKER: &str = "claimSteps renewSteps settleSteps completeStep failStep workQueued";
 const ADMIN: &str = "apiKey apiKeys audit createMember updateMember deleteMember createApiKey revokeApiKey";
@@ -212,7 +212,7 @@ both! {
 }
 
 /// Number of types with fields in the schema.
-const OBJECTS: usize = 213;
+const OBJECTS: usize = 214;
 
 both! {
     async fn every_mutation_is_in_the_audit(kind) {

@@ -130,12 +130,15 @@ both! {
     async fn actions_are_refused_clearly_when_the_step_is_not_in_progress(kind) {
         let world = World::without_server(kind, None).await;
         let (record, run, step) = begun(&world).await;
-        // Actions are not allowed in steps of a campaign's run.
+        // Actions are not allowed in steps that no person does.
         let plan = world.plan("EMAIL", 1).await;
         world.activate(&plan).await;
         let flown = world.launch(&plan).await;
         world.tick(true).await;
-        let review = world.until_review(&flown).await;
+        world.until_review(&flown).await;
+        let drafting = world.ask("query($id: ID!) { steps(filter: { runIds: [$id] }, first: 9) { nodes { id assignedTo } } }", json!({ "id": flown })).await;
+        let drafting = drafting["steps"]["nodes"].as_array().unwrap().iter().find(|step| step["assignedTo"] == "WORKFLOW");
+        let drafting = drafting.and_then(|step| step["id"].as_str()).unwrap().to_owned();
         let refuse = async |what: &str, step: &str, words: &str| {
             let before = traces(&world).await;
             for (mutation, named, input, ..) in actions(step, &record) {
@@ -145,7 +148,7 @@ both! {
             assert_eq!(traces(&world).await, before, "{what}");
         };
         refuse("pending", &step, "start it first").await;
-        refuse("a campaign's", &review, "belongs to a campaign's run").await;
+        refuse("the engine's", &drafting, "done by a worker").await;
         world.step_act("startStep", &step, json!({})).await;
         world.act("pauseRun", "run", json!({ "id": run })).await;
         refuse("paused", &step, "its run is PAUSED").await;

@@ -62,7 +62,10 @@ impl World {
 
     pub async fn act(&self, mutation: &str, noun: &str, input: Value) -> Value {
         let kind = match noun {
-            "campaign" => "CampaignActInput",
+            "campaign" => match mutation {
+                "archiveCampaign" | "unarchiveCampaign" => "ArchiveCampaignInput",
+                _ => "CampaignActInput",
+            },
             "run" => match mutation {
                 "retryRun" => "RetryRunInput",
                 "repeatRun" => "RepeatRunInput",

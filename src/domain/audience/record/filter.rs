@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use condition::{condition, in_segment, of_stored, stored};
-pub(crate) use nothing::{NO_CONDITION, NO_VALUE, NOT_ALONE};
+pub(crate) use nothing::{NO_CONDITION, NOT_ALONE};
 pub use segments::ResolvedFilter;
 pub use written::FilterError;
 

@@ -8,7 +8,6 @@ use sea_orm::sea_query::Expr;
 use sea_orm::{ActiveEnum, ColumnTrait, Condition, EntityTrait, PaginatorTrait, QueryFilter, Select, Value};
 use serde::Serialize;
 
-use crate::domain::audience::record::filter::NO_VALUE;
 use crate::kernel::db::Db;
 use crate::kernel::db::batch::any_of;
 use crate::kernel::db::dialect::{self, Dialect};
@@ -16,8 +15,8 @@ use crate::kernel::error::{Refusal, Result};
 use crate::kernel::nested_filter::{self, NestedFilter};
 use crate::kernel::page::{self, Args, Key, Window};
 use crate::kernel::period::DateTimeRange;
-use crate::kernel::validate;
 use crate::kernel::viewer::Viewer;
+use crate::kernel::{limits, validate};
 
 /// Filter over campaigns; all given conditions must hold. A null condition is none; a list without
 /// values matches no campaign. At most 500 ids in each list, and at most 100 nested filters, 8 levels
@@ -62,6 +61,12 @@ pub struct Filter {
     /// Text to find in name or description, at most 1,000 characters. Case and Unicode
     /// normalization form are ignored.
     pub search: Option<String>,
+    /// Only campaigns with at least one of these tags.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tags: Option<Vec<String>>,
+    /// True for archived campaigns only, false for those that are not. Null: both.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub archived: Option<bool>,
     /// Condition that must not hold.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub not: Option<Box<Filter>>,
@@ -132,14 +137,21 @@ impl NestedFilter for Filter {
         if let Some(channels) = &self.channels {
             all = all.add(any_of(dialect, COLUMN.channel, channels.clone()));
         }
+        if let Some(tags) = &self.tags {
+            if tags.len() > limits::PAGE_MAX {
+                let message = format!("at most {}", limits::PAGE_MAX);
+                return Err(Refusal::limit_for_field(&format!("{path}.tags"), message).into());
+            }
+            all = all.add(Column::Id.in_subquery(super::tags::with_any(dialect, tags)));
+        }
+        if let Some(archived) = self.archived {
+            all = all.add(if archived { COLUMN.archived_at.is_not_null() } else { COLUMN.archived_at.is_null() });
+        }
         for (name, column, range) in
             [("createdAt", Column::CreatedAt, &self.created_at), ("updatedAt", Column::UpdatedAt, &self.updated_at)]
         {
             let Some(range) = range else { continue };
             let path = format!("{path}.{name}");
-            if !range.has_end() {
-                return Err(Refusal::input(&path, NO_VALUE).into());
-            }
             all = range.narrow(all, column, &path)?;
         }
         if let Some(text) = &self.search {

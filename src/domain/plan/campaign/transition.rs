@@ -9,6 +9,7 @@ use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, Pagina
 use serde_json::json;
 
 use super::approval;
+use super::archive;
 use super::preflight::{self, LaunchAction, Preflight, PreflightContext};
 use super::{editable, emit, must_find, must_lock, save};
 use crate::domain::plan::campaign_snapshot::CampaignParts;
@@ -44,11 +45,15 @@ pub enum Action {
     Run,
     /// Schedule runs.
     Schedule,
+    /// Archive it.
+    Archive,
+    /// Take it back from the archive.
+    Unarchive,
 }
 
 impl Action {
     /// All actions.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Update,
         Self::Submit,
         Self::Approve,
@@ -60,6 +65,8 @@ impl Action {
         Self::TestRun,
         Self::Run,
         Self::Schedule,
+        Self::Archive,
+        Self::Unarchive,
     ];
 }
 
@@ -89,6 +96,8 @@ pub async fn check_allowed(db: &Db, viewer: &Viewer, campaign: &Model, action: A
         Action::TestRun => launches(LaunchAction::TestRun).await,
         Action::Run => launches(LaunchAction::Run).await,
         Action::Schedule => launches(LaunchAction::Schedule).await,
+        Action::Archive => archive::check_allowed(campaign, true),
+        Action::Unarchive => archive::check_allowed(campaign, false),
     }
 }
 
@@ -124,8 +133,9 @@ pub(crate) async fn check_transition(
     }
 }
 
-/// Returns the status after a transition. Errors: INVALID_TRANSITION.
+/// Returns the status after a transition. Errors: INVALID_TRANSITION; CONFLICT for an archived one.
 pub(crate) fn next_status(campaign: &Model, act: CampaignTransition) -> Result<CampaignStatus> {
+    archive::check_not_archived(campaign, Some(act))?;
     Ok(campaign.status.next(act).ok_or_else(|| Refusal::transition("campaign", campaign.status, act))?)
 }
 
@@ -227,12 +237,15 @@ pub(crate) async fn apply_transition(
         }
         CampaignTransition::Reject => row.rejected_because = Set(reason.clone()),
         CampaignTransition::Submit => row.rejected_because = Set(None),
+        CampaignTransition::Reopen => {
+            row.archived_at = Set(None);
+            row.archived_by = Set(None);
+        }
         CampaignTransition::Pause
         | CampaignTransition::Resume
         | CampaignTransition::Complete
         | CampaignTransition::Fail
-        | CampaignTransition::Cancel
-        | CampaignTransition::Reopen => {}
+        | CampaignTransition::Cancel => {}
     }
     let campaign = save(tx, row, revision).await?;
     let kind = match act {

@@ -73,7 +73,7 @@ pub struct Source {
     pub segment: Option<String>,
     /// A filter over records.
     pub filter: Option<RecordFilter>,
-    /// True to select the records that the run was started with.
+    /// True to select the records that the run was started with; in a campaign's run, its audience.
     pub linked: bool,
     /// The order; default: the most urgent first.
     pub order_by: OrderBy,
@@ -120,12 +120,32 @@ impl GuidedConfig {
     pub fn of(step: &StepDef) -> Result<Self, String> {
         match step.settings() {
             Value::Null => Ok(Self::default()),
-            settings => serde_json::from_value(settings.clone()).map_err(|err| {
-                let filter = settings.get("records").and_then(|records| records.get("filter"));
-                let wrong = filter.and_then(|filter| RecordFilter::parse(filter.clone()).err());
-                wrong.map_or_else(|| err.to_string(), |wrong| format!("records.filter: {wrong}"))
-            }),
+            settings => Self::read(settings),
         }
+    }
+
+    fn read(settings: &Value) -> Result<Self, String> {
+        serde_json::from_value(settings.clone()).map_err(|err| {
+            let filter = settings.get("records").and_then(|records| records.get("filter"));
+            let wrong = filter.and_then(|filter| RecordFilter::parse(filter.clone()).err());
+            wrong.map_or_else(|| err.to_string(), |wrong| format!("records.filter: {wrong}"))
+        })
+    }
+
+    /// Reads the `config` of a person's step in a campaign's run, where it may have other fields, too.
+    /// Settings that can't be read count as none: only those beside `records` are checked.
+    pub fn of_campaign(step: &StepDef) -> Self {
+        Self::among(step.settings()).unwrap_or_default()
+    }
+
+    /// Reads the settings among the fields of a `config`. Errors: a message for the author.
+    fn among(config: &Value) -> Result<Self, String> {
+        let known: Vec<&str> = Self::default().settings_by_kind().iter().map(|(name, ..)| *name).collect();
+        let is_setting = |name: &str| name == "records" || known.contains(&name);
+        let fields = config.as_object().into_iter().flatten().filter(|(name, _)| is_setting(name));
+        let fields: serde_json::Map<String, Value> =
+            fields.map(|(name, value)| (name.clone(), value.clone())).collect();
+        Self::read(&Value::Object(fields))
     }
 
     /// Lists each setting: its name, true if it is set, and the kinds that it is for.
@@ -145,15 +165,17 @@ impl GuidedConfig {
         ]
     }
 
-    /// Checks the settings of a step of a kind. Returns pairs of field and message.
-    fn problems(&self, kind: &str) -> Vec<(String, String)> {
+    /// Lists the settings that are not for a kind of step. Returns pairs of field and message.
+    fn misplaced(&self, kind: &str) -> impl Iterator<Item = (String, String)> {
+        let misplaced =
+            self.settings_by_kind().into_iter().filter(move |(_, there, kinds)| *there && !kinds.contains(&kind));
+        misplaced.map(|(field, _, kinds)| (field.to_owned(), format!("is for {} only", kinds.join(", "))))
+    }
+
+    /// Checks the settings of a step. Returns pairs of field and message.
+    fn problems(&self) -> Vec<(String, String)> {
         let mut all = Vec::new();
         let mut push_problem = |field: &str, why: String| all.push((field.to_owned(), why));
-        for (field, there, kinds) in self.settings_by_kind() {
-            if there && !kinds.contains(&kind) {
-                push_problem(field, format!("is for {} only", kinds.join(", ")));
-            }
-        }
         if self.message_template.is_some() && (self.subject.is_some() || self.body.is_some()) {
             push_problem("messageTemplate", "replaces `subject` and `body`: give one or the other".into());
         }
@@ -212,6 +234,25 @@ impl GuidedConfig {
     }
 }
 
+/// Checks the settings of people's steps in campaigns' runs that name records.
+pub(super) fn campaign_problems(definition: &Definition) -> Vec<Problem> {
+    let mut all = Vec::new();
+    for (phase, task) in definition.phases.iter().flat_map(|phase| phase.tasks.iter().map(move |task| (phase, task))) {
+        let of_people =
+            |step: &&StepDef| step.assigned_to == Executor::Human && step.settings().get("records").is_some();
+        for step in task.steps.iter().filter(of_people) {
+            let at = format!("phases.{}.tasks.{}.steps.{}.config", phase.key, task.key, step.key);
+            match GuidedConfig::among(step.settings()) {
+                Ok(guide) => all.extend(
+                    guide.problems().into_iter().map(|(field, why)| Problem::new(format!("{at}.{field}"), why)),
+                ),
+                Err(why) => all.push(Problem::new(at, why)),
+            }
+        }
+    }
+    all
+}
+
 /// Checks the rules of guided work, in addition to the rules for every structure.
 pub fn problems(definition: &Definition) -> Vec<Problem> {
     let mut all = Vec::new();
@@ -255,7 +296,7 @@ fn step_problems(step: &StepDef, at: &str, all: &mut Vec<Problem>) {
     }
     match GuidedConfig::of(step) {
         Ok(guide) => {
-            for (field, why) in guide.problems(&step.kind) {
+            for (field, why) in guide.misplaced(&step.kind).chain(guide.problems()) {
                 push_problem(&format!("config.{field}"), why);
             }
         }

@@ -35,7 +35,10 @@ pub fn problems_of(kind: TemplateKind, definition: &Definition, executors: Optio
     let mut found = problems(definition, executors);
     match kind {
         TemplateKind::Guided => found.extend(guided::problems(definition)),
-        TemplateKind::Campaign => found.extend(message_rules::problems(definition)),
+        TemplateKind::Campaign => {
+            found.extend(message_rules::problems(definition));
+            found.extend(guided::campaign_problems(definition));
+        }
     }
     found
 }

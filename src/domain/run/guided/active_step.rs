@@ -1,8 +1,11 @@
-//! Access to a guided step that is in progress, for actions within it. Locks the run until the
+//! Access to a person's step that is in progress, for actions within it. Locks the run until the
 //! transaction ends.
 
+use entity::definition::StepDef;
 use entity::id::*;
-use entity::{StepStatus, run, step};
+use entity::step::Executor;
+use entity::{CampaignStatus, RunType, StepStatus, campaign, run, step};
+use sea_orm::EntityTrait;
 use serde_json::json;
 
 use crate::domain::plan::run_template::guided::GuidedConfig;
@@ -23,11 +26,17 @@ pub(crate) struct ActiveStep {
 }
 
 /// Loads a step for an action and locks its run. Errors: NOT_FOUND; CONFLICT if it is not in
-/// progress, or assigned to somebody else.
+/// progress, is not done by a person, is assigned to somebody else, or its campaign is paused.
 pub(crate) async fn enter(tx: &Tx, viewer: &Viewer, id: StepId) -> Result<ActiveStep> {
     let run = steps::transition::lock_run(tx, viewer, id).await?;
     let step = steps::must_find(tx.db(), viewer, id).await?;
     open(viewer, &run, &step)?;
+    if let Some(id) = run.campaign_id {
+        let campaign = campaign::Entity::find_by_id(id).one(tx.db()).await?;
+        if campaign.is_some_and(|campaign| campaign.status == CampaignStatus::Paused) {
+            return Err(Refusal::conflict("its campaign is paused: resume it to act within its steps").into());
+        }
+    }
     let guide = guide(tx.db(), &run, &step).await?;
     Ok(ActiveStep { run, step, guide })
 }
@@ -35,6 +44,9 @@ pub(crate) async fn enter(tx: &Tx, viewer: &Viewer, id: StepId) -> Result<Active
 /// Checks that actions within the step are allowed now.
 pub(crate) fn open(viewer: &Viewer, run: &run::Model, step: &step::Model) -> Result<()> {
     super::at_work(run)?;
+    if step.assigned_to != Executor::Human {
+        return Err(Refusal::conflict("this step is done by a worker, not by a person").into());
+    }
     if step.status != StepStatus::InProgress {
         let hint = match step.status {
             StepStatus::Pending => "start it first".to_owned(),
@@ -54,6 +66,14 @@ pub(crate) async fn guide(
 ) -> Result<GuidedConfig> {
     let snapshot = crate::domain::run::snapshot::of(db, run).await?;
     let Some((_, declared)) = snapshot.step(&step.key) else { return Ok(GuidedConfig::default()) };
-    // Validated when the run began.
-    GuidedConfig::of(declared).map_err(Error::internal)
+    of_declared(run, declared)
+}
+
+/// Configuration of a step of a run's structure.
+pub(crate) fn of_declared(run: &run::Model, declared: &StepDef) -> Result<GuidedConfig> {
+    match run.run_type {
+        // Validated when the run began.
+        RunType::Guided => GuidedConfig::of(declared).map_err(Error::internal),
+        RunType::Run | RunType::TestRun | RunType::Schedule => Ok(GuidedConfig::of_campaign(declared)),
+    }
 }

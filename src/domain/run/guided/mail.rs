@@ -70,8 +70,8 @@ pub async fn preview(db: &Db, viewer: &Viewer, mail: &GuidedMail) -> Result<Vec<
 }
 
 /// Approves the mails for sending; outcomes are counted on the step. All or nothing. Errors:
-/// NOT_FOUND; CONFLICT if the step is not in progress, or has written to one of the addresses and
-/// `again` is not set; BAD_USER_INPUT naming a record without an address, or with a placeholder
+/// NOT_FOUND; CONFLICT if the step is not in progress, has written to one of the addresses and
+/// `again` is not set, or a record is not in the audience of the campaign's run; BAD_USER_INPUT naming a record without an address, or with a placeholder
 /// that has no value.
 pub async fn send(db: &WriteContext, viewer: &Viewer, mail: &GuidedMail) -> Result<Vec<communication::Model>> {
     // Fails before anything is rendered.
@@ -103,8 +103,9 @@ pub async fn send(db: &WriteContext, viewer: &Viewer, mail: &GuidedMail) -> Resu
         let action_number = send_queue::next_action_number(tx, active.step.id).await?;
         let (run, recipients) = super::recipients(tx, active.run, &records, false).await?;
         let mut messages = Vec::new();
-        for (record, draft) in records.iter().zip(&drafts) {
-            let (Some(recipient), Some(to)) = (recipients.get(&record.id), &draft.to) else { continue };
+        for (i, (record, draft)) in records.iter().zip(&drafts).enumerate() {
+            let recipient = super::must_be_recipient(&recipients, record, &format!("recordIds[{i}]"))?;
+            let Some(to) = &draft.to else { continue };
             let fresh = NewMessage {
                 run: &run,
                 step_id: active.step.id,

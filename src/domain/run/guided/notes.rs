@@ -24,7 +24,7 @@ pub async fn add(
     text: &str,
 ) -> Result<Vec<row::Model>> {
     let text = validate::text("text", text)?;
-    if text.trim().is_empty() {
+    if validate::is_blank(&text) {
         return Err(Refusal::input("text", "must not be blank").into());
     }
     let about = if records.is_empty() {

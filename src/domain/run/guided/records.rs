@@ -1,10 +1,10 @@
-//! Records that a step of guided work is about: a live query defined by the step's `config`.
+//! Records that a person's step is about: a live query defined by the step's `config`.
 
 use chrono::{DateTime, Utc};
 use entity::id::*;
 use entity::record::{COLUMN, Column, Entity, Model};
-use entity::{run, run_record, segment_record};
-use sea_orm::sea_query::{Expr, Order, Query};
+use entity::{RunType, run, run_record, segment_record};
+use sea_orm::sea_query::{Expr, Order, Query, SelectStatement};
 use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait, DbBackend, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait,
     Select,
@@ -22,7 +22,7 @@ use crate::kernel::{limits, page, validate};
 /// Returns the step's records in its order, limited to its limit, by default [`limits::PAGE_MAX`].
 /// None if the step is about no records.
 pub async fn of(db: &Db, viewer: &Viewer, run: &run::Model, guide: &GuidedConfig) -> Result<Option<Vec<Model>>> {
-    live(db.read(), db.dialect(), db.now(), viewer, run.id, guide).await
+    live(db.read(), db.dialect(), db.now(), viewer, run, guide).await
 }
 
 /// Same, over a given connection, as of a given time.
@@ -31,19 +31,20 @@ pub(crate) async fn live(
     dialect: Dialect,
     now: DateTime<Utc>,
     viewer: &Viewer,
-    run: RunId,
+    run: &run::Model,
     guide: &GuidedConfig,
 ) -> Result<Option<Vec<Model>>> {
     let Some(source) = &guide.records else { return Ok(None) };
     let segment = segment(db, viewer, source).await?;
-    Ok(Some(select(dialect, now, viewer, run, source, segment)?.all(db).await?))
+    let linked = linked(run.id, run.run_type == RunType::Guided);
+    Ok(Some(select(dialect, now, viewer, linked, source, segment)?.all(db).await?))
 }
 
 /// Query plan, for tests and for diagnosing slow steps.
 pub async fn plan(db: &Db, viewer: &Viewer, run: RunId, source: &Source) -> Result<String> {
     let segment = segment(db.read(), viewer, source).await?;
-    let mut statement =
-        select(db.dialect(), db.now(), viewer, run, source, segment)?.build(db.read().get_database_backend());
+    let mut statement = select(db.dialect(), db.now(), viewer, linked(run, true), source, segment)?
+        .build(db.read().get_database_backend());
     let (explain, column) = match db.read().get_database_backend() {
         DbBackend::Postgres => ("EXPLAIN", 0),
         _ => ("EXPLAIN QUERY PLAN", 3),
@@ -73,7 +74,7 @@ fn select(
     dialect: Dialect,
     now: DateTime<Utc>,
     viewer: &Viewer,
-    run: RunId,
+    linked: SelectStatement,
     source: &Source,
     segment: Option<entity::segment::Model>,
 ) -> Result<Select<Entity>> {
@@ -91,7 +92,7 @@ fn select(
         all = all.add(filtered(given, source.order_by.field, dialect, now)?);
     }
     if source.linked {
-        all = all.add(COLUMN.id.in_subquery(linked(run)));
+        all = all.add(COLUMN.id.in_subquery(linked));
     }
     if source.order_by.field == SortBy::LastRepliedAt {
         // Records that never replied have no position in this order.
@@ -131,7 +132,7 @@ fn filtered(given: &RecordFilter, by: SortBy, dialect: Dialect, now: DateTime<Ut
     Ok(Condition::all().add(served).add(Expr::cust_with_expr("(?) IS TRUE", rest)))
 }
 
-fn listed(segment: SegmentId) -> sea_orm::sea_query::SelectStatement {
+fn listed(segment: SegmentId) -> SelectStatement {
     let mut ids = Query::select();
     ids.column(segment_record::Column::RecordId)
         .from(segment_record::Entity)
@@ -139,12 +140,17 @@ fn listed(segment: SegmentId) -> sea_orm::sea_query::SelectStatement {
     ids
 }
 
-fn linked(run: RunId) -> sea_orm::sea_query::SelectStatement {
+/// Ids of the records that a run was started with: those linked to guided work, or the audience of a
+/// campaign's run.
+fn linked(run: RunId, is_guided: bool) -> SelectStatement {
     let mut ids = Query::select();
-    ids.column(run_record::Column::RecordId)
-        .from(run_record::Entity)
-        .and_where(run_record::COLUMN.run_id.eq(run))
-        .and_where(run_record::COLUMN.linked.eq(true));
+    ids.column(run_record::Column::RecordId).from(run_record::Entity).and_where(run_record::COLUMN.run_id.eq(run));
+    if is_guided {
+        ids.and_where(run_record::COLUMN.linked.eq(true));
+    } else {
+        // A recipient whose record was deleted has no id, which `IN` must not meet.
+        ids.and_where(run_record::Column::RecordId.is_not_null());
+    }
     ids
 }
 

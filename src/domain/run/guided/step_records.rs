@@ -1,4 +1,4 @@
-//! List of records that a step of guided work is about: live before the step is started, fixed from
+//! List of records that a person's step is about: live before the step is started, fixed from
 //! then on, so that it does not shift during the work.
 
 use std::collections::{BTreeMap, HashMap};
@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, HashMap};
 use chrono::{DateTime, Utc};
 use entity::activity::{self, Entity as Activities};
 use entity::id::*;
-use entity::step::{Model, StepStatus};
+use entity::step::{Executor, Model, StepStatus};
 use entity::step_record_list::{self, COLUMN, Entity};
-use entity::{ActivityKind, RunType, record, run};
+use entity::{ActivityKind, record, run};
 use sea_orm::{ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, Set};
 use serde_json::json;
 
@@ -49,7 +49,7 @@ pub async fn taken_of(
 }
 
 /// Returns a step's records as they are now: its fixed list, in its order, or the live list before
-/// it was started. None if it is about no records.
+/// it was started, or its own record. None if it is about no records.
 pub async fn of(
     db: &Db,
     viewer: &Viewer,
@@ -57,7 +57,13 @@ pub async fn of(
     step: &Model,
     guide: &GuidedConfig,
 ) -> Result<Option<Vec<record::Model>>> {
-    let Some(list) = taken(db.read(), viewer, step.id).await? else { return records::of(db, viewer, run, guide).await };
+    let Some(list) = taken(db.read(), viewer, step.id).await? else {
+        return match (records::of(db, viewer, run, guide).await?, step.record_id) {
+            // A step that exists once per record is about that one unless its settings say otherwise.
+            (None, Some(id)) => Ok(Some(crate::domain::audience::record::find_all(db.read(), viewer, &[id]).await?)),
+            (found, _) => Ok(found),
+        };
+    };
     let ids: Vec<RecordId> = ids(&list)?;
     let mut found = crate::domain::audience::record::find_all(db.read(), viewer, &ids).await?;
     let position = |id: RecordId| ids.iter().position(|other| *other == id);
@@ -104,7 +110,7 @@ pub(in crate::domain::run) async fn follows(
     step: &Model,
     action: Action,
 ) -> Result<()> {
-    if run.run_type != RunType::Guided {
+    if step.assigned_to != Executor::Human {
         return Ok(());
     }
     match action {
@@ -120,7 +126,7 @@ pub(in crate::domain::run) async fn follows(
 /// Fixes the current list, replacing an earlier one.
 async fn take(tx: &Tx, viewer: &Viewer, run: &run::Model, step: &Model) -> Result<Option<usize>> {
     let guide = active_step::guide(tx.db(), run, step).await?;
-    let current = records::live(tx.db(), tx.dialect(), tx.now(), viewer, run.id, &guide).await;
+    let current = records::live(tx.db(), tx.dialect(), tx.now(), viewer, run, &guide).await;
     // A missing segment is reported when the list is read.
     let current = match current {
         Err(Error::Refused(_)) => None,

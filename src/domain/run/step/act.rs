@@ -30,9 +30,7 @@ pub async fn apply_action(
     input: &ActionInput,
 ) -> Result<Model> {
     let reason = input.reason.as_deref().map(|reason| validate::text("reason", reason)).transpose()?;
-    if matches!(action, Action::Reject | Action::Fail)
-        && reason.as_deref().is_none_or(|reason| reason.trim().is_empty())
-    {
+    if matches!(action, Action::Reject | Action::Fail) && reason.as_deref().is_none_or(validate::is_blank) {
         return Err(Refusal::input("reason", "is required: give the reason").into());
     }
     loop {

@@ -32,7 +32,7 @@ fn shown(mutation: &str) -> &'static str {
         name if name.ends_with("Reply") => "reply { id status revision }",
         name if name.ends_with("Schedule") => "schedule { id status revision }",
         name if name.starts_with("delete") => "deletedId",
-        name if name.ends_with("Campaign") || name.contains("CampaignVersion") => {
+        name if name.ends_with("Campaign") || name.contains("CampaignVersion") || name == "setCampaignTags" => {
             "campaign { id status name revision }"
         }
         name if name.ends_with("Step") => "step { id status revision error result }",
@@ -260,6 +260,10 @@ both! {
         all.twice("raiseEvent", json!({ "name": "payment.received", "runId": run })).await;
         all.twice("completeCampaign", json!({ "id": plan.campaign })).await;
         all.twice("cancelCampaign", json!({ "id": other })).await;
+        all.twice("setCampaignTags", json!({ "id": other, "tags": ["b", "a"] })).await;
+        for verb in ["archiveCampaign", "unarchiveCampaign"] {
+            all.twice(verb, json!({ "id": other })).await;
+        }
         // One record with an unknown message: resolving it ends the run.
         let record = world.create("record", json!({ "kind": "lead", "name": "Lost", "email": "dropdot@a.example", "attributes": { "first_name": "L", "company": "A" } })).await;
         let mut input = json!({ "name": "One", "recordId": record, "messageTemplateId": plan.template, "variables": { "offer": "o" } });

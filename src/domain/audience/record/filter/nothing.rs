@@ -10,7 +10,7 @@ use crate::kernel::error::{Refusal, Result};
 pub(crate) const NO_CONDITION: &str =
     "has no condition and would match everything: give a condition, or set `all: true`";
 /// Error message for a condition without a value.
-pub(crate) const NO_VALUE: &str = "has no value: give one, or leave the condition out";
+pub(super) use crate::kernel::period::NO_VALUE;
 /// Error message for `all` beside other conditions.
 pub(crate) const NOT_ALONE: &str = "can't be combined with other conditions";
 
