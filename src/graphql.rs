@@ -39,6 +39,7 @@ pub mod reviewer;
 pub mod role;
 pub mod run;
 pub mod run_template;
+pub mod saved_view;
 pub mod schedule;
 pub mod segment;
 pub mod stage;
@@ -88,6 +89,7 @@ pub struct Definitions(
     record::list::RecordQuery,
     suppression::SuppressionQuery,
     api_key::ApiKeyQuery,
+    saved_view::SavedViewQuery,
     audit::AuditQuery,
 );
 
@@ -134,6 +136,7 @@ pub struct ChangeDefinitions(
     record::RecordMutation,
     suppression::SuppressionMutation,
     api_key::ApiKeyMutation,
+    saved_view::SavedViewMutation,
     run_template::RunTemplateMutation,
     agent::AgentMutation,
     manifest::ManifestMutation,

@@ -199,4 +199,6 @@ ids! {
     MeetingId = "meeting";
     /// A stage of a pipeline.
     StageId = "stage";
+    /// A saved view of a page of a front end.
+    SavedViewId = "saved_view";
 }

@@ -53,6 +53,7 @@ pub mod run;
 pub mod run_record;
 pub mod run_snapshot;
 pub mod run_template;
+pub mod saved_view;
 pub mod schedule;
 pub mod segment;
 pub mod segment_record;

@@ -81,6 +81,8 @@ pub enum Totals {
     Imports,
     /// All API keys.
     ApiKeys,
+    /// Saved views that the viewer sees, of one page or of all.
+    SavedViews(Option<String>),
     /// Audit entries by filter.
     Audit(crate::kernel::audit::Filter),
     /// Records by filter.
@@ -140,6 +142,9 @@ impl Totals {
             Self::Suppressions => Box::pin(crate::domain::audience::suppression::count(db.read(), viewer)).await,
             Self::Imports => Box::pin(crate::domain::import::report::count(db.read(), viewer)).await,
             Self::ApiKeys => Box::pin(crate::domain::people::api_key::count(db.read(), viewer)).await,
+            Self::SavedViews(page) => {
+                Box::pin(crate::domain::people::saved_view::count(db.read(), viewer, page.as_deref())).await
+            }
             Self::Audit(filter) => Box::pin(crate::kernel::audit::count(db, viewer, filter)).await,
             Self::Records(filter) => {
                 let (by, all) = (RecordSortBy::CreatedAt, Args::default());

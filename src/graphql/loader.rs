@@ -64,6 +64,7 @@ by_id! {
     MeetingId => crate::domain::meeting, meeting;
     SuppressionId => crate::domain::audience::suppression, suppression;
     ApiKeyId => crate::domain::people::api_key, api_key;
+    SavedViewId => crate::domain::people::saved_view, saved_view;
     RunTemplateId => crate::domain::plan::run_template, run_template;
     AgentId => crate::domain::plan::agent, agent;
     AuditId => crate::kernel::audit, audit;

@@ -26,6 +26,7 @@ use super::role;
 use super::run::Run;
 use super::run::phase::{Phase, Task};
 use super::run_template::RunTemplate;
+use super::saved_view::SavedView;
 use super::schedule::Schedule;
 use super::segment::Segment;
 use super::step::Step;
@@ -74,6 +75,7 @@ pub enum Node {
     MessageTemplateVersion(MessageTemplateVersion),
     WriterVersion(WriterVersion),
     BulkAction(BulkAction),
+    SavedView(SavedView),
 }
 
 // A macro because a conversion can't be implemented for a list of types.
@@ -93,7 +95,7 @@ from_row! {
     schedule as Schedule, suppression as Suppression, run_template as RunTemplate, agent as Agent, activity as Activity,
     follow_up as FollowUp, meeting as Meeting, reply as Reply, import as Import, api_key as ApiKey, audit as AuditEntry,
     campaign_version as CampaignVersion, message_template_version as MessageTemplateVersion,
-    writer_version as WriterVersion, bulk_action as BulkAction,
+    writer_version as WriterVersion, bulk_action as BulkAction, saved_view as SavedView,
 }
 
 /// The principal that sends the request.
@@ -165,8 +167,8 @@ impl NodeQuery {
         Viewer(viewer(ctx).clone())
     }
 
-    /// Returns the object with this global id; null if the org has none, and for API keys and audit
-    /// entries if the viewer is no admin. Rejected with BAD_USER_INPUT for a malformed id.
+    /// Returns the object with this global id; null if the org has none, for API keys and audit
+    /// entries if the viewer is no admin, and for private saved views of other members. Rejected with BAD_USER_INPUT for a malformed id.
     async fn node(&self, ctx: &Context<'_>, id: ID) -> Result<Option<Node>> {
         find(ctx, &id).await
     }
@@ -206,5 +208,6 @@ async fn find(ctx: &Context<'_>, given: &ID) -> Result<Option<Node>> {
         ActivityId => Activity, FollowUpId => FollowUp, MeetingId => Meeting, ReplyId => Reply, ImportId => Import,
         ApiKeyId => ApiKey, AuditId => AuditEntry, CampaignVersionId => CampaignVersion,
         MessageTemplateVersionId => MessageTemplateVersion, WriterVersionId => WriterVersion, BulkActionId => BulkAction,
+        SavedViewId => SavedView,
     })
 }

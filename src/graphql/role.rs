@@ -22,6 +22,8 @@ pub const WORKER_FIELDS: &[&str] =
 
 /// Mutations by the minimum role that they require.
 pub const MUTATIONS: &[(Role, &[&str])] = &[
+    // Their own views; `saved_view` asks more of those who share one.
+    (Role::Viewer, &["saveView", "deleteView"]),
     (
         Role::Operator,
         &[

@@ -239,6 +239,7 @@ named! {
     reviewer: |row| row.name.clone(),
     run_template: |row| row.name.clone(),
     run: |row| row.name.clone(),
+    saved_view: |row| row.name.clone(),
     schedule: |row| row.name.clone().or_else(|| row.cron.clone()).unwrap_or_else(|| "once".into()),
     segment: |row| row.name.clone(),
     step: |row| row.name.clone(),

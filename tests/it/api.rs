@@ -12,6 +12,7 @@ mod log;
 mod looking_back;
 mod pages;
 mod replies;
+mod saved_views;
 mod schema;
 mod selection;
 mod statements;

@@ -9,6 +9,7 @@ use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{ActiveModelTrait, ColumnTrait, DbErr, EntityTrait, IntoActiveModel, QueryFilter, QuerySelect, Set};
 
 use crate::domain::people::admin_access::{admin_can_authenticate_locked, require_admin_access};
+use crate::domain::people::saved_view;
 use crate::kernel::db::batch::any_of;
 use crate::kernel::db::{Db, Tx, WriteContext, error_codes};
 use crate::kernel::error::{Error, Refusal, Result};
@@ -29,6 +30,7 @@ deleted!(member, MemberId, "member";
         meeting as "meeting" where |id: MemberId| is(entity::meeting::Column::MemberId, id),
         step as "step" where |id: MemberId| is(Step::AssigneeId, id).and(Step::Status.is_in(StepStatus::OPEN));
     with api_key.MemberId;
+    before saved_view::leave;
     if without);
 
 /// The fields of a member. In an update, only the given fields change.

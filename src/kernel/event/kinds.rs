@@ -136,6 +136,8 @@ pub const KINDS: &[&str] = &[
     "run.updated",
     "run_template.created",
     "run_template.updated",
+    "saved_view.created",
+    "saved_view.updated",
     "schedule.buffered",
     "schedule.created",
     "schedule.ended",

@@ -63,3 +63,9 @@ pub const MANIFEST_TIME: Duration = Duration::from_secs(30);
 pub const TAGS: usize = 20;
 /// Maximum length of a tag, in characters.
 pub const TAG_CHARS: usize = 40;
+/// Maximum number of saved views of one member …
+pub const SAVED_VIEWS_OF_MEMBER: u64 = 1_000;
+/// … and of one org.
+pub const SAVED_VIEWS_OF_ORG: u64 = 20_000;
+/// Maximum size of a saved view's filter, of its order and of its settings, in bytes each.
+pub const SAVED_VIEW_BYTES: usize = 16 * 1024;

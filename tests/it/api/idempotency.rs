@@ -47,7 +47,7 @@ both! {
 }
 
 /// Sends every mutation that creates something, or makes a transition, twice with one key.
-const TWICE: [(&str, &str); 15] = [
+const TWICE: [(&str, &str); 16] = [
     ("createGoal", "createGoal(input: { name: \"G\", idempotencyKey: \"t\" }) { goal { id } }"),
     ("createWriter", "createWriter(input: { name: \"W\", idempotencyKey: \"t\" }) { writer { id } }"),
     ("createReviewer", "createReviewer(input: { name: \"R\", idempotencyKey: \"t\" }) { reviewer { id } }"),
@@ -84,6 +84,10 @@ const TWICE: [(&str, &str); 15] = [
     (
         "setStages",
         "setStages(input: { recordKind: \"order\", stages: [], idempotencyKey: \"u\" }) { pipeline { stages own } }",
+    ),
+    (
+        "saveView",
+        "saveView(input: { page: \"runs\", name: \"Mine\", settings: { columns: [\"name\"] }, idempotencyKey: \"t\" }) { savedView { id revision } }",
     ),
     (
         "startBulkAction",

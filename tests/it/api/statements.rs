@@ -115,6 +115,8 @@ async fn filled(kind: Kind, count: usize) -> World {
             )
             .await;
         world.ask("mutation($e: String!) { createMember(input: { name: \"M\", email: $e, role: VIEWER }) { member { id } } }", json!({ "e": format!("m{i}@example.com") })).await;
+        let save = "mutation($n: String!) { saveView(input: { page: \"runs\", name: $n, filter: {}, shared: true }) { savedView { id } } }";
+        world.ask(save, json!({ "n": name("View") })).await;
         let entry = sortie::kernel::audit::Entry::new(&world.viewer, "::1".into(), "a", "createGoal", &json!({}));
         let entry = std::sync::Arc::new(entry);
         sortie::kernel::audit::record(&world.db, &entry, entity::AuditOutcome::Nothing, None).await.unwrap();

@@ -33,6 +33,7 @@ fn noun(field: &str, arg: &str) -> String {
     }
     let nouns = [
         "bulkAction",
+        "savedView",
         "messageTemplate",
         "runTemplate",
         "followUp",
@@ -57,7 +58,11 @@ fn noun(field: &str, arg: &str) -> String {
         "task",
     ];
     let found = nouns.iter().find(|noun| field.to_lowercase().contains(&noun.to_lowercase()));
-    snake(found.copied().unwrap_or(if field.contains("Address") { "suppression" } else { "run" }))
+    snake(found.copied().unwrap_or(match field {
+        "saveView" | "deleteView" => "savedView",
+        _ if field.contains("Address") => "suppression",
+        _ => "run",
+    }))
 }
 
 /// The ids in an answer.
@@ -106,6 +111,8 @@ async fn fill(world: &World) -> BTreeMap<String, Vec<String>> {
     world.ask(work, json!({ "step": step })).await;
     let pause = "mutation($id: ID!) { startBulkAction(input: { verb: PAUSE_RUNS, ids: [$id] }) { bulkAction { id } } }";
     world.ask(pause, json!({ "id": run })).await;
+    let save = "mutation { saveView(input: { page: \"runs\", name: \"View\", filter: {}, shared: true }) { savedView { id } } }";
+    world.ask(save, json!({})).await;
     let shown = world.shown.lock().unwrap().clone().unwrap();
     let import = crate::harness::client()
         .post(format!("http://{}/import/records?kind=ticket", world.address))
@@ -117,7 +124,7 @@ async fn fill(world: &World) -> BTreeMap<String, Vec<String>> {
     let all = "{ goals { nodes { id } } writers { nodes { id versions { nodes { id } } } } reviewers { nodes { id } } messageTemplates { nodes { id versions { nodes { id } } } } \
         segments { nodes { id } } records { nodes { id } } campaigns { nodes { id versions { nodes { id } } } } runs { nodes { id phases { id tasks { id } } } } \
         communications { nodes { id } } replies { nodes { id } } schedules { nodes { id } } suppressions { nodes { id } } members { nodes { id } } apiKeys { nodes { id } } \
-        imports { nodes { id } } runTemplates { nodes { id builtIn } } agents { nodes { id } } activities { nodes { id } } followUps { nodes { id } } meetings { nodes { id } } bulkActions { nodes { id } } audit { nodes { id } } viewer { orgId } }";
+        imports { nodes { id } } runTemplates { nodes { id builtIn } } agents { nodes { id } } activities { nodes { id } } followUps { nodes { id } } meetings { nodes { id } } bulkActions { nodes { id } } savedViews { nodes { id } } audit { nodes { id } } viewer { orgId } }";
     let mut found = BTreeSet::new();
     ids(&world.ask(all, json!({})).await, &mut found);
     ids(&world.ask("{ steps { nodes { id } } }", json!({})).await, &mut found);
@@ -178,7 +185,7 @@ both! {
         let ours = fill(&world).await;
         assert_eq!(theirs.keys().collect::<Vec<_>>(), ours.keys().collect::<Vec<_>>(), "two orgs of the same shape");
         // All texts of the other org contain a marker.
-        for table in ["goal", "writer", "reviewer", "message_template", "segment", "record", "campaign", "run", "phase", "task", "step", "member", "api_key", "agent"] {
+        for table in ["goal", "writer", "reviewer", "message_template", "segment", "record", "campaign", "run", "phase", "task", "step", "member", "api_key", "agent", "saved_view"] {
             world.force(&format!("UPDATE {table} SET name = 'Marked' || name WHERE org_id IN (SELECT org_id FROM suppression) AND org_id <> (SELECT id FROM org WHERE name = 'Ours')")).await;
         }
         for (table, column) in [("follow_up", "title"), ("meeting", "title"), ("activity", "summary")] {

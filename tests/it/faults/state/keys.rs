@@ -29,6 +29,7 @@ fn shown(mutation: &str) -> &'static str {
         "skipOccurrence" => "schedule { id status }",
         // The engine works on it meanwhile.
         "startBulkAction" | "stopBulkAction" => "bulkAction { id verb matched }",
+        "saveView" => "savedView { id name shared revision }",
         name if name.ends_with("Reply") => "reply { id status revision }",
         name if name.ends_with("Schedule") => "schedule { id status revision }",
         name if name.starts_with("delete") => "deletedId",
@@ -209,6 +210,9 @@ both! {
         all.twice("createApiKey", json!({ "name": "first", "role": "ADMIN", "memberId": me })).await;
         let key = all.twice("createApiKey", json!({ "name": "second", "role": "ADMIN", "memberId": me })).await;
         all.twice("revokeApiKey", json!({ "id": key["id"] })).await;
+        let view = all.twice("saveView", json!({ "page": "runs", "name": "Late", "filter": { "late": true }, "shared": true })).await;
+        all.twice("saveView", json!({ "id": view["id"], "name": "Later", "shared": false })).await;
+        all.twice("deleteView", json!({ "id": view["id"] })).await;
         // The life cycle of a campaign, its runs and their messages.
         let plan = world.plan("EMAIL", 2).await;
         let other = id(&all.twice("duplicateCampaign", json!({ "id": plan.campaign })).await);
