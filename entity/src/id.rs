@@ -163,6 +163,8 @@ ids! {
     CampaignApprovalId = "campaign_approval";
     /// One execution of a campaign, or a work session.
     RunId = "run";
+    /// A note about a run.
+    RunNoteId = "run_note";
     /// A recipient: one record's entry in a run's audience.
     RunRecordId = "run_record";
     /// A stage of a run.

@@ -50,6 +50,7 @@ pub mod record;
 pub mod reply;
 pub mod reviewer;
 pub mod run;
+pub mod run_note;
 pub mod run_record;
 pub mod run_snapshot;
 pub mod run_template;

@@ -48,6 +48,7 @@ mod m0040_reply_status;
 mod m0041_log_times;
 mod m0042_status_orders;
 mod m0043_saved_views;
+mod m0044_run_notes;
 mod m0046_campaign_archive;
 
 /// All migrations, in order.
@@ -99,6 +100,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0041_log_times::Migration),
             Box::new(m0042_status_orders::Migration),
             Box::new(m0043_saved_views::Migration),
+            Box::new(m0044_run_notes::Migration),
             Box::new(m0046_campaign_archive::Migration),
         ]
     }

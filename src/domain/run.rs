@@ -20,6 +20,7 @@ pub mod interrupt;
 pub mod launch;
 pub mod list;
 pub(crate) mod new_steps;
+pub mod note;
 pub mod occurrence;
 pub mod overdue;
 pub(crate) mod overlap;

@@ -22,6 +22,7 @@ use super::reviewer::Reviewer;
 use super::run::FieldChange;
 use super::run::Run;
 use super::run::list::RunOrder;
+use super::run::note::{RunNote, notes};
 use super::run::phase::Phase;
 use super::run_template::{ResolvedDefinition, RunTemplate};
 use super::schedule::Schedule;
@@ -35,6 +36,7 @@ use crate::domain::plan::campaign::preflight::{self, LaunchAction, Preflight, Pr
 use crate::domain::plan::campaign::transition::Action;
 use crate::domain::plan::campaign_snapshot::CampaignParts;
 use crate::domain::run::list::RunFilter;
+use crate::domain::run::note::NotesOf;
 use crate::graphql::counted::Counted;
 use crate::graphql::selection::text;
 
@@ -318,6 +320,13 @@ impl Campaign {
     ) -> Result<List<Reply, ReplyTotals>> {
         let filter = ReplyFilter { campaign_ids: Some(vec![self.0.id.to_string().into()]), ..ReplyFilter::default() };
         Box::pin(replies(ctx, filter, None, args(first, after, None, None), false)).await
+    }
+
+    /// Notes about its runs that belong to the campaign, newest first: what to do in another way next
+    /// time. Empty if there is none.
+    #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
+    async fn notes(&self, ctx: &Context<'_>, first: Option<i32>, after: Option<String>) -> Result<List<RunNote>> {
+        Box::pin(notes(ctx, NotesOf::Campaign(self.0.id), args(first, after, None, None), false)).await
     }
 
     /// The active phase of the latest open run; null if there is none.

@@ -11,10 +11,12 @@ use super::campaign::list::{CampaignOrder, campaigns};
 use super::list::{List, RunTotals, args};
 use super::run::Run;
 use super::run::list::{RunOrder, runs};
+use super::run::note::{RunNote, notes};
 use super::viewer;
 use crate::domain::content::goal as noun;
 use crate::domain::plan::campaign::list::Filter as CampaignFilter;
 use crate::domain::run::list::RunFilter;
+use crate::domain::run::note::NotesOf;
 use crate::graphql::selection::RowFields;
 use crate::kernel::validate;
 
@@ -84,6 +86,13 @@ impl Goal {
     /// Counts of the runs that were launched for it, without test runs; all 0 if there is none.
     async fn outcomes(&self) -> GoalOutcomes {
         GoalOutcomes(self.0.id)
+    }
+
+    /// Notes about the runs that were launched for it, of any campaign, that belong to the goal, newest
+    /// first. Empty if there is none.
+    #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
+    async fn notes(&self, ctx: &Context<'_>, first: Option<i32>, after: Option<String>) -> Result<List<RunNote>> {
+        Box::pin(notes(ctx, NotesOf::Goal(self.0.id), args(first, after, None, None), false)).await
     }
 
     /// Creation time.

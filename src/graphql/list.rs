@@ -99,6 +99,8 @@ pub enum Totals {
     Steps(StepFilter),
     /// A run's audience by filter.
     Audience(RunId, crate::domain::run::recipients::Filter),
+    /// Notes about a run, or those that belong to a campaign or a goal.
+    RunNotes(crate::domain::run::note::NotesOf),
     /// Activities by filter.
     Activities(crate::domain::message::activity::Filter),
     /// Follow-ups by filter.
@@ -174,6 +176,9 @@ impl Totals {
             Self::Audience(run, filter) => {
                 nested_count(ctx, crate::domain::run::recipients::window(db, viewer, *run, filter, Args::default())?)
                     .await
+            }
+            Self::RunNotes(of) => {
+                nested_count(ctx, crate::domain::run::note::window(viewer, *of, Args::default())?).await
             }
             Self::Activities(filter) => {
                 nested_count(ctx, crate::domain::message::activity::window(db, viewer, filter, Args::default())?).await

@@ -52,6 +52,7 @@ by_id! {
     RecordId => crate::domain::audience::record, record;
     CampaignId => crate::domain::plan::campaign, campaign;
     RunId => crate::domain::run, run;
+    RunNoteId => crate::domain::run::note, run_note;
     RunRecordId => crate::domain::run::recipients, run_record;
     PhaseId => crate::domain::run::phase, phase;
     TaskId => crate::domain::run::task, task;

@@ -24,6 +24,7 @@ use super::reply::Reply;
 use super::reviewer::Reviewer;
 use super::role;
 use super::run::Run;
+use super::run::note::RunNote;
 use super::run::phase::{Phase, Task};
 use super::run_template::RunTemplate;
 use super::saved_view::SavedView;
@@ -76,6 +77,7 @@ pub enum Node {
     WriterVersion(WriterVersion),
     BulkAction(BulkAction),
     SavedView(SavedView),
+    RunNote(RunNote),
 }
 
 // A macro because a conversion can't be implemented for a list of types.
@@ -95,7 +97,7 @@ from_row! {
     schedule as Schedule, suppression as Suppression, run_template as RunTemplate, agent as Agent, activity as Activity,
     follow_up as FollowUp, meeting as Meeting, reply as Reply, import as Import, api_key as ApiKey, audit as AuditEntry,
     campaign_version as CampaignVersion, message_template_version as MessageTemplateVersion,
-    writer_version as WriterVersion, bulk_action as BulkAction, saved_view as SavedView,
+    writer_version as WriterVersion, bulk_action as BulkAction, saved_view as SavedView, run_note as RunNote,
 }
 
 /// The principal that sends the request.
@@ -208,6 +210,6 @@ async fn find(ctx: &Context<'_>, given: &ID) -> Result<Option<Node>> {
         ActivityId => Activity, FollowUpId => FollowUp, MeetingId => Meeting, ReplyId => Reply, ImportId => Import,
         ApiKeyId => ApiKey, AuditId => AuditEntry, CampaignVersionId => CampaignVersion,
         MessageTemplateVersionId => MessageTemplateVersion, WriterVersionId => WriterVersion, BulkActionId => BulkAction,
-        SavedViewId => SavedView,
+        SavedViewId => SavedView, RunNoteId => RunNote,
     })
 }

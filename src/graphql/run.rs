@@ -7,6 +7,7 @@ pub mod guided;
 pub mod instructions;
 pub mod launch;
 pub mod list;
+pub mod note;
 pub mod phase;
 pub mod progress;
 mod row_fields;
@@ -33,9 +34,9 @@ use super::step::Step;
 use super::{Actor, AvailableAction, db, viewer};
 use crate::domain::message::reply::Filter as ReplyFilter;
 use crate::domain::plan::campaign::preflight::Preflight;
-use crate::domain::plan::campaign_snapshot::{CampaignParts, CampaignSnapshot};
 use crate::domain::run as noun;
 use crate::domain::run::findings::Finding;
+use crate::domain::run::note::NotesOf;
 use crate::domain::run::permissions::{Action, CampaignFacts, RunContext, check_allowed};
 use crate::domain::run::step::StepFilter;
 use crate::domain::run::waiting::{WaitContext, reasons};
@@ -44,6 +45,7 @@ use crate::graphql::selection::Row;
 use audience::RunRecord;
 pub use instructions::FieldChange;
 use instructions::RunInstructions;
+use note::{RunNote, notes};
 use phase::Phase;
 use progress::RunProgress;
 use summary::{RunSummary, SummaryOf};
@@ -175,17 +177,7 @@ impl Run {
     /// is only scheduled.
     async fn drift(&self, ctx: &Context<'_>) -> Result<Counted<Vec<FieldChange>>> {
         let snapshot = must_load(ctx, SnapshotOfRun(self.row.id)).await?;
-        let definition = snapshot.definition.clone();
-        let Some(instructions) = noun::snapshot::instructions(&snapshot) else { return Ok(Counted(Vec::new())) };
-        let Some(campaign) = self.plan(ctx).await? else { return Ok(Counted(Vec::new())) };
-        let campaign = campaign.as_ref().clone();
-        let parts = Box::pin(CampaignParts::of(db(ctx).read(), viewer(ctx), campaign)).await?;
-        let mut all = instructions.drift(&CampaignSnapshot::of(&parts))?;
-        if definition != parts.resolved.definition {
-            let (then, now) = (serde_json::json!(definition), serde_json::json!(parts.resolved.definition));
-            all.push(("definition".to_owned(), then, now));
-        }
-        Ok(Counted(all.into_iter().map(FieldChange::from).collect()))
+        Ok(Counted(instructions::drift(ctx, &snapshot, self.plan(ctx).await?).await?))
     }
 
     /// The preflight report of its launch, or the one that failed it when it was due; null if none
@@ -294,6 +286,13 @@ impl Run {
             ..crate::domain::message::activity::Filter::default()
         };
         Box::pin(activities(ctx, filter, args(first, after, None, None), self.fetched.alone)).await
+    }
+
+    /// Notes about it, newest first, whatever they belong to; empty if there is none.
+    #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
+    async fn notes(&self, ctx: &Context<'_>, first: Option<i32>, after: Option<String>) -> Result<List<RunNote>> {
+        let of = NotesOf::Run(self.row.id);
+        Box::pin(notes(ctx, of, args(first, after, None, None), self.fetched.alone)).await
     }
 
     /// Numbers of actions in guided work, per step and in total; null for runs of campaigns.

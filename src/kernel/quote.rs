@@ -12,6 +12,13 @@ pub fn printable(value: &str) -> String {
     text
 }
 
+/// The first line of a text that is not blank, shortened to a summary.
+pub(crate) fn first_line(text: &str) -> String {
+    let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
+    let short: String = line.chars().take(limits::SUMMARY_CHARS).collect();
+    if short.len() < line.len() { format!("{short}…") } else { short }
+}
+
 /// Maximum length of a message, in characters: a value with quotation marks of its own can't be told
 /// from the text around it.
 const LONGEST: usize = 2_000;

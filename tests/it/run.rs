@@ -7,6 +7,7 @@ mod definitions;
 mod kinds;
 mod large;
 mod layers;
+mod notes;
 mod outreach;
 mod plans;
 mod preflight;

@@ -61,6 +61,12 @@ const RULES: &[Rule] = &[
         "SELECT name, id FROM run WHERE (status IN ('COMPLETED', 'FAILED', 'CANCELLED')) <> (ended_at IS NOT NULL)",
     ),
     (
+        "a note carries the campaign and the goal of its run",
+        "SELECT COUNT(*) FROM run_note",
+        "SELECT n.belongs_to, n.run_id FROM run_note n JOIN run r ON r.id = n.run_id \
+         WHERE n.campaign_id IS DISTINCT FROM r.campaign_id OR n.goal_id IS DISTINCT FROM r.goal_id",
+    ),
+    (
         "the audience of a run, once it is complete, has as many recipients as the run says",
         "SELECT COUNT(*) FROM run WHERE audience_done",
         "SELECT r.name, r.id FROM run r WHERE r.audience_done \

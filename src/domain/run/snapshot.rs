@@ -8,7 +8,7 @@ use entity::definition::{Definition, StepDef, TaskDef};
 use entity::id::{MemberId, OrgId, RecordId, RunId};
 use entity::run_snapshot::{ActiveModel, COLUMN, Entity, Model};
 use entity::writer::WriterKind;
-use entity::{RunStatus, run};
+use entity::{RunStatus, run, run_note};
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use sea_orm::sea_query::{Expr, ExprTrait};
@@ -205,13 +205,21 @@ async fn record_on_run(tx: &Tx, id: RunId, instructions: &Value) -> Result<()> {
         Some(goal_id) => run::Column::GoalId.is_null().or(run::Column::GoalId.ne(goal_id)),
         None => run::Column::GoalId.is_not_null(),
     };
-    run::Entity::update_many()
+    let changed = run::Entity::update_many()
         .col_expr(run::Column::ByModel, Expr::value(is_by_model))
         .col_expr(run::Column::GoalId, Expr::value(goal_id))
         .filter(run::COLUMN.id.eq(id))
         .filter(run::COLUMN.by_model.eq(!is_by_model).or(other_goal))
         .exec(tx.db())
         .await?;
+    if changed.rows_affected > 0 {
+        // Notes carry the goal of their run.
+        run_note::Entity::update_many()
+            .col_expr(run_note::Column::GoalId, Expr::value(goal_id))
+            .filter(run_note::COLUMN.run_id.eq(id))
+            .exec(tx.db())
+            .await?;
+    }
     Ok(())
 }
 

@@ -1,9 +1,13 @@
 //! The instructions with which a run started, and the campaign's changes since.
 
-use async_graphql::{ID, Json, Object, SimpleObject};
+use std::sync::Arc;
 
-use crate::domain::plan::campaign_snapshot::CampaignSnapshot;
+use async_graphql::{Context, ID, Json, Object, Result, SimpleObject};
+
+use crate::domain::plan::campaign_snapshot::{CampaignParts, CampaignSnapshot};
+use crate::domain::run::snapshot;
 use crate::graphql::counted::Counted;
+use crate::graphql::{db, viewer};
 
 /// The instructions of a run: the campaign's parts at the launch.
 pub struct RunInstructions(pub CampaignSnapshot);
@@ -100,4 +104,23 @@ impl From<(String, serde_json::Value, serde_json::Value)> for FieldChange {
     fn from((field, then, now): (String, serde_json::Value, serde_json::Value)) -> Self {
         Self { field, then: Json(then), now: Json(now) }
     }
+}
+
+/// The changes to the campaign, its parts and its structure since a run started with this snapshot;
+/// none while it is only scheduled, and for guided work.
+pub(super) async fn drift(
+    ctx: &Context<'_>,
+    started: &entity::run_snapshot::Model,
+    campaign: Option<Arc<entity::campaign::Model>>,
+) -> Result<Vec<FieldChange>> {
+    let (Some(instructions), Some(campaign)) = (snapshot::instructions(started), campaign) else {
+        return Ok(Vec::new());
+    };
+    let parts = Box::pin(CampaignParts::of(db(ctx).read(), viewer(ctx), campaign.as_ref().clone())).await?;
+    let mut all = instructions.drift(&CampaignSnapshot::of(&parts))?;
+    if started.definition != parts.resolved.definition {
+        let (then, now) = (serde_json::json!(started.definition), serde_json::json!(parts.resolved.definition));
+        all.push(("definition".to_owned(), then, now));
+    }
+    Ok(all.into_iter().map(FieldChange::from).collect())
 }

@@ -134,6 +134,8 @@ pub const KINDS: &[&str] = &[
     "run.scheduled",
     "run.started",
     "run.updated",
+    "run_note.created",
+    "run_note.updated",
     "run_template.created",
     "run_template.updated",
     "saved_view.created",

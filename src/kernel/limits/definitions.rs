@@ -69,3 +69,5 @@ pub const SAVED_VIEWS_OF_MEMBER: u64 = 1_000;
 pub const SAVED_VIEWS_OF_ORG: u64 = 20_000;
 /// Maximum size of a saved view's filter, of its order and of its settings, in bytes each.
 pub const SAVED_VIEW_BYTES: usize = 16 * 1024;
+/// Maximum number of notes about one run.
+pub const NOTES_OF_RUN: u64 = 2_000;

@@ -99,7 +99,10 @@ async fn filled(kind: Kind, count: usize) -> World {
         for _ in 0..2 {
             let launch =
                 "mutation($id: ID!) { runCampaign(input: { campaignId: $id, evenIfOpen: true }) { run { id } } }";
-            world.ask(launch, json!({ "id": campaign })).await;
+            let run = world.ask(launch, json!({ "id": campaign })).await["runCampaign"]["run"]["id"].clone();
+            let note = "mutation($id: ID!) { c: addRunNote(input: { runId: $id, belongsTo: CAMPAIGN, text: \"c\" }) { runNote { id } }
+                g: addRunNote(input: { runId: $id, belongsTo: GOAL, text: \"g\" }) { runNote { id } } }";
+            world.ask(note, json!({ "id": run })).await;
         }
         world.create("agent", json!({ "name": format!("agent-{i}") })).await;
         let yaml = "phases: [{ key: p, tasks: [{ key: t, steps: [{ key: s, type: look, assignedTo: HUMAN }] }] }]";

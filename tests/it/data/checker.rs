@@ -27,6 +27,7 @@ both! {
         let scheduled = "mutation($id: ID!) { scheduleCampaign(input: { campaignId: $id, at: \"2027-01-01T00:00:00Z\" }) { run { id } } }";
         world.ask(scheduled, json!({ "id": plan.campaign })).await;
         world.ask("mutation($id: ID!) { startBulkAction(input: { verb: PAUSE_RUNS, ids: [$id] }) { bulkAction { id } } }", json!({ "id": run })).await;
+        world.ask("mutation($id: ID!) { addRunNote(input: { runId: $id, belongsTo: GOAL, text: \"n\" }) { runNote { id } } }", json!({ "id": run })).await;
         world.tick(true).await;
         assert_eq!(wrong(&world).await, Vec::<&str>::new());
         let payload = |from: &str, to: &str| match kind {
@@ -55,6 +56,7 @@ both! {
             ("DELETE FROM event WHERE kind = 'run.created'".to_owned(), "positions of each org"),
             ("INSERT INTO sweep (id, org_id, run_id, kind, actor, created_at, held) SELECT id, org_id, id, 'CLOSE', created_by, created_at, TRUE FROM run WHERE status = 'COMPLETED'".to_owned(), "a sweep is held"),
             ("UPDATE bulk_action SET done = 1, refused = 0".to_owned(), "the counts of a bulk action"),
+            ("UPDATE run_note SET goal_id = NULL".to_owned(), "a note carries the campaign and the goal"),
         ];
         for (sql, what) in broken {
             world.force(&sql).await;

@@ -34,6 +34,7 @@ fn noun(field: &str, arg: &str) -> String {
     let nouns = [
         "bulkAction",
         "savedView",
+        "runNote",
         "messageTemplate",
         "runTemplate",
         "followUp",
@@ -111,6 +112,8 @@ async fn fill(world: &World) -> BTreeMap<String, Vec<String>> {
     world.ask(work, json!({ "step": step })).await;
     let pause = "mutation($id: ID!) { startBulkAction(input: { verb: PAUSE_RUNS, ids: [$id] }) { bulkAction { id } } }";
     world.ask(pause, json!({ "id": run })).await;
+    let note = "mutation($id: ID!) { addRunNote(input: { runId: $id, belongsTo: GOAL, text: \"A lesson\" }) { runNote { id } } }";
+    world.ask(note, json!({ "id": run })).await;
     let save = "mutation { saveView(input: { page: \"runs\", name: \"View\", filter: {}, shared: true }) { savedView { id } } }";
     world.ask(save, json!({})).await;
     let shown = world.shown.lock().unwrap().clone().unwrap();
@@ -122,7 +125,7 @@ async fn fill(world: &World) -> BTreeMap<String, Vec<String>> {
         200
     );
     let all = "{ goals { nodes { id } } writers { nodes { id versions { nodes { id } } } } reviewers { nodes { id } } messageTemplates { nodes { id versions { nodes { id } } } } \
-        segments { nodes { id } } records { nodes { id } } campaigns { nodes { id versions { nodes { id } } } } runs { nodes { id phases { id tasks { id } } } } \
+        segments { nodes { id } } records { nodes { id } } campaigns { nodes { id versions { nodes { id } } } } runs { nodes { id notes { nodes { id } } phases { id tasks { id } } } } \
         communications { nodes { id } } replies { nodes { id } } schedules { nodes { id } } suppressions { nodes { id } } members { nodes { id } } apiKeys { nodes { id } } \
         imports { nodes { id } } runTemplates { nodes { id builtIn } } agents { nodes { id } } activities { nodes { id } } followUps { nodes { id } } meetings { nodes { id } } bulkActions { nodes { id } } savedViews { nodes { id } } audit { nodes { id } } viewer { orgId } }";
     let mut found = BTreeSet::new();
@@ -188,7 +191,7 @@ both! {
         for table in ["goal", "writer", "reviewer", "message_template", "segment", "record", "campaign", "run", "phase", "task", "step", "member", "api_key", "agent", "saved_view"] {
             world.force(&format!("UPDATE {table} SET name = 'Marked' || name WHERE org_id IN (SELECT org_id FROM suppression) AND org_id <> (SELECT id FROM org WHERE name = 'Ours')")).await;
         }
-        for (table, column) in [("follow_up", "title"), ("meeting", "title"), ("activity", "summary")] {
+        for (table, column) in [("follow_up", "title"), ("meeting", "title"), ("activity", "summary"), ("run_note", "text")] {
             world.force(&format!("UPDATE {table} SET {column} = 'Marked' || {column} WHERE org_id <> (SELECT id FROM org WHERE name = 'Ours')")).await;
         }
         let data = world.ask(INTROSPECTION, json!({})).await;

@@ -11,7 +11,7 @@ use crate::domain::plan::run_template::guided::CUSTOM;
 use crate::kernel::db::{Db, WriteContext};
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::viewer::Viewer;
-use crate::kernel::{limits, validate};
+use crate::kernel::{limits, quote, validate};
 use crate::transact;
 
 /// Adds a note about records, or about none. Errors: NOT_FOUND; CONFLICT if the step is not in
@@ -39,7 +39,7 @@ pub async fn add(
         let note = |record: Option<&record::Model>| NewActivity {
             record_id: record.map(|record| record.id),
             kind: ActivityKind::Note,
-            summary: first_line(&text),
+            summary: quote::first_line(&text),
             details: json!({ "text": text, "action": action }),
         };
         let done: Vec<NewActivity> = match about.is_empty() {
@@ -53,12 +53,6 @@ pub async fn add(
         }
         Ok(rows)
     })
-}
-
-fn first_line(text: &str) -> String {
-    let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
-    let short: String = line.chars().take(limits::SUMMARY_CHARS).collect();
-    if short.len() < line.len() { format!("{short}…") } else { short }
 }
 
 /// Creates records from within a `custom` step. All or nothing. Errors: NOT_FOUND; CONFLICT if the

@@ -29,6 +29,7 @@ fn shown(mutation: &str) -> &'static str {
         "skipOccurrence" => "schedule { id status }",
         // The engine works on it meanwhile.
         "startBulkAction" | "stopBulkAction" => "bulkAction { id verb matched }",
+        "addRunNote" | "updateRunNote" => "runNote { id belongsTo text revision }",
         "saveView" => "savedView { id name shared revision }",
         name if name.ends_with("Reply") => "reply { id status revision }",
         name if name.ends_with("Schedule") => "schedule { id status revision }",
@@ -256,6 +257,9 @@ both! {
             all.twice(verb, json!({ "id": reply })).await;
         }
         over(&world, &run).await;
+        let note = all.twice("addRunNote", json!({ "runId": run, "belongsTo": "GOAL", "text": "Shorter mails" })).await;
+        all.twice("updateRunNote", json!({ "id": note["id"], "belongsTo": "CAMPAIGN", "text": "Even shorter ones" })).await;
+        all.twice("deleteRunNote", json!({ "id": note["id"] })).await;
         let again = text(&all.twice("repeatRun", json!({ "id": run })).await["id"]);
         over(&world, &again).await;
         let (guided, _) = world.own_run(&[("a", "custom", json!({}))], json!({})).await;
