@@ -153,6 +153,7 @@ pub struct Deletions(
     message_template::MessageTemplateDeletion,
     segment::SegmentDeletion,
     record::RecordDeletion,
+    record::erase::RecordErasure,
     run_template::RunTemplateDeletion,
     agent::AgentDeletion,
     campaign::change::CampaignDeletion,

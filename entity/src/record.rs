@@ -37,6 +37,10 @@ pub struct Model {
     pub last_replied_at: Option<DateTimeUtc>,
     /// Time of its opt-out; null if it did not opt out.
     pub unsubscribed_at: Option<DateTimeUtc>,
+    /// Time of the erasure of what is personal; null if it was not erased.
+    pub erased_at: Option<DateTimeUtc>,
+    /// Time at which nothing personal was left in other tables; null until then.
+    pub erasure_completed_at: Option<DateTimeUtc>,
     /// Custom attributes, as a flat JSON object.
     pub attributes: Json,
     /// Name, address and external id, case-folded for searches.
@@ -50,7 +54,7 @@ pub struct Model {
 }
 
 partial_model! {
-    id, org_id, kind, external_id, name, email, phone, time_zone, stage, last_contacted_at, priority, last_replied_at, unsubscribed_at, attributes, search, created_at, updated_at, revision,
+    id, org_id, kind, external_id, name, email, phone, time_zone, stage, last_contacted_at, priority, last_replied_at, unsubscribed_at, erased_at, erasure_completed_at, attributes, search, created_at, updated_at, revision,
 }
 
 impl ActiveModelBehavior for ActiveModel {}

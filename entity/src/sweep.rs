@@ -27,6 +27,9 @@ text_enum! {
         Close,
         /// Opts out many records, and stops their open work.
         Unsubscribe,
+        /// Empties what is personal of an erased record in all tables. Held while work on the record
+        /// is in somebody's hands.
+        Erase,
     }
 }
 
@@ -52,11 +55,12 @@ pub struct Model {
     pub actor: Actor,
     /// Reason that is written to the rows.
     pub reason: Option<String>,
-    /// Selection of the rows, if the sweep is not about a run.
+    /// Selection of the rows, if the sweep is not about a run; for an erasure also the texts to look
+    /// for, which are gone with the sweep.
     pub detail: Option<Json>,
     /// Start time.
     pub created_at: DateTimeUtc,
-    /// True while its run is failed: it continues when the run is retried.
+    /// True while its run is failed: it continues when the run is retried; or while an erasure waits.
     pub held: bool,
 }
 

@@ -49,6 +49,7 @@ mod m0041_log_times;
 mod m0042_status_orders;
 mod m0043_saved_views;
 mod m0044_run_notes;
+mod m0045_erasure;
 mod m0046_campaign_archive;
 
 /// All migrations, in order.
@@ -101,6 +102,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0042_status_orders::Migration),
             Box::new(m0043_saved_views::Migration),
             Box::new(m0044_run_notes::Migration),
+            Box::new(m0045_erasure::Migration),
             Box::new(m0046_campaign_archive::Migration),
         ]
     }

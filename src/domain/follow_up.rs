@@ -124,6 +124,7 @@ pub async fn create(db: &WriteContext, viewer: &Viewer, draft: &FollowUpDraft) -
             Some(id) => vec![crate::domain::audience::record::must_find(tx.db(), viewer, id).await?],
             None => Vec::new(),
         };
+        about.iter().try_for_each(crate::domain::audience::record::erasure::check_not_erased)?;
         if let Some(id) = draft.assignee {
             crate::domain::people::member::must_find(tx.db(), viewer, id).await?;
         }

@@ -270,6 +270,7 @@ async fn attendees_of(db: &Db, viewer: &Viewer, guests: &[Invitee]) -> Result<(V
     }
     let ids: Vec<RecordId> = guests.iter().filter_map(|guest| guest.record_id).collect();
     let records = crate::domain::audience::record::find_all(db.read(), viewer, &ids).await?;
+    records.iter().try_for_each(crate::domain::audience::record::erasure::check_not_erased)?;
     let mut all: Vec<Attendee> = Vec::new();
     for (i, guest) in guests.iter().enumerate() {
         let at = |field: &str| format!("attendees[{i}].{field}");
@@ -326,7 +327,7 @@ async fn invite(
         meeting.attendees.0.iter().filter(|one| one.record_id.is_none()).map(|one| one.email.clone()).collect();
     let (run, others) = guided::recipients_of_addresses(tx, run, &others).await?;
     let mut messages: Vec<Message> = Vec::new();
-    for one in &meeting.attendees.0 {
+    for one in meeting.attendees.0.iter().filter(|one| !one.email.is_empty()) {
         let place = match one.record_id {
             Some(id) => recipients.get(&id),
             None => others.get(&one.email),

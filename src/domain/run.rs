@@ -9,6 +9,7 @@ pub(crate) mod carried_replies;
 pub mod control;
 pub mod dependents;
 pub(crate) mod early_events;
+pub mod erasure;
 pub(crate) mod executor_ids;
 pub mod findings;
 pub mod fire_schedule;

@@ -1,10 +1,11 @@
-//! Deletes expired rows, ends abandoned imports, writes counted rejections to the audit log, refreshes
+//! Deletes expired rows, ends abandoned imports, continues erasures, writes counted rejections to the audit log, refreshes
 //! the database's statistics and reads its clock, at an interval.
 
 use chrono::{DateTime, Utc};
 
 use super::{EngineContext, Wake};
 use crate::domain::import::report;
+use crate::domain::run::erasure;
 use crate::kernel::db::dialect::Dialect;
 use crate::kernel::{audit, idempotency, limits, stuck};
 
@@ -42,6 +43,9 @@ pub async fn tick(context: &EngineContext, last_seen: Option<DateTime<Utc>>) {
     }
     if let Err(err) = audit::delete_expired(&context.db).await {
         log_failure!(error, err, "expired audit entries could not be deleted");
+    }
+    if let Err(err) = erasure::resume(&context.db).await {
+        log_failure!(error, err, "erasures that wait for work in hand could not be continued");
     }
     if let Err(err) = stuck::delete_expired(&context.db).await {
         log_failure!(error, err, "abandoned stuck work could not be deleted");

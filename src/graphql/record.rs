@@ -1,5 +1,6 @@
 //! Records: the objects of the work, and their mutations.
 
+pub mod erase;
 pub mod list;
 mod row_fields;
 pub mod timeline;
@@ -159,6 +160,18 @@ impl Record {
     /// Time at which it unsubscribed; null if it is subscribed.
     async fn unsubscribed_at(&self) -> Option<DateTime<Utc>> {
         self.0.unsubscribed_at
+    }
+
+    /// Time at which `eraseRecord` emptied it; null if it was not erased. From then on its name is
+    /// `[erased]`, it has no addresses, attributes or external id, and nothing is sent to it.
+    async fn erased_at(&self) -> Option<DateTime<Utc>> {
+        self.0.erased_at
+    }
+
+    /// Time at which messages, replies, activities, events and all else about it were empty, too;
+    /// null while that is in progress, and if it was not erased.
+    async fn erasure_completed_at(&self) -> Option<DateTime<Utc>> {
+        self.0.erasure_completed_at
     }
 
     /// Custom attributes, as a flat object.

@@ -141,7 +141,7 @@ pub const MUTATIONS: &[(Role, &[&str])] = &[
             "setStages",
         ],
     ),
-    (Role::Admin, &["createMember", "updateMember", "deleteMember", "createApiKey", "revokeApiKey"]),
+    (Role::Admin, &["createMember", "updateMember", "deleteMember", "createApiKey", "revokeApiKey", "eraseRecord"]),
 ];
 
 /// Returns the minimum role for a root field; `None` if every role is allowed.

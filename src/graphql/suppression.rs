@@ -28,7 +28,7 @@ impl Suppression {
         self.0.channel
     }
 
-    /// The address.
+    /// The address; `[erased]` for that of an erased record, of which only a one-way digest is kept.
     async fn address(&self) -> &str {
         &self.0.address
     }

@@ -1,12 +1,15 @@
 //! The data that the settings of a batch's steps may refer to, read once per run, not once per
 //! step.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use entity::id::*;
+use entity::record;
+use entity::step::StepReason;
 use futures_util::future::join_all;
+use sea_orm::{EntityTrait, QueryFilter, QuerySelect};
 use serde_json::{Map, Value};
 
 use super::{Claimed, Outcome};
@@ -15,6 +18,7 @@ use crate::domain::run::values::mentions::Mentions;
 use crate::domain::run::values::{Reader, Values};
 use crate::kernel::budget::{self, EvaluationPool};
 use crate::kernel::db::Db;
+use crate::kernel::db::batch::any_of;
 use crate::kernel::error::{Error, Result};
 use crate::kernel::{limits, storable};
 
@@ -127,6 +131,25 @@ pub(super) async fn evaluated<T: Send + 'static>(
 pub(super) fn not_yet<N>(db: &Db) -> Outcome<N> {
     let at = storable::after(db.now(), chrono::Duration::seconds(1));
     Outcome::Later { at, why: "the server was too busy to evaluate it".into(), data: None }
+}
+
+/// The records of the batch that were erased.
+pub(super) async fn erased_among(db: &Db, claimed: &[Claimed]) -> Result<HashSet<RecordId>> {
+    let ids = claimed.iter().filter_map(|claim| claim.step.record_id);
+    let erased: Vec<RecordId> = record::Entity::find()
+        .select_only()
+        .column(record::Column::Id)
+        .filter(any_of(db.dialect(), record::COLUMN.id, ids))
+        .filter(record::COLUMN.erased_at.is_not_null())
+        .into_tuple()
+        .all(db.read())
+        .await?;
+    Ok(erased.into_iter().collect())
+}
+
+/// The outcome of a message to an erased record.
+pub(super) fn erased<N>() -> Outcome<N> {
+    Outcome::Skipped { reason: StepReason::NoAddress, why: "its record was erased".into() }
 }
 
 /// A step's settings; null if it has none.

@@ -160,9 +160,18 @@ impl Work for Draft {
             let instructions = snapshot.instructions.as_ref();
             let recipient = |i: &usize| claimed[*i].step.run_record_id.and_then(|id| recipients.get(&id));
             let record = |recipient: &run_record::Model| recipient.record_id.and_then(|id| records.get(&id));
+            let is_erased = |i: &usize| {
+                recipient(i)
+                    .and_then(record)
+                    .is_some_and(|record| record.erased_at.is_some() && snapshot.test.is_none())
+            };
             if let Some(instructions) = instructions.filter(|of| of.writer_kind == Some(WriterKind::Agent)) {
                 let instructions = Arc::new(instructions.clone());
                 for i in indices {
+                    if is_erased(&i) {
+                        answers[i] = Some(at_once(batch_context::erased()));
+                        continue;
+                    }
                     let (instructions, recipient) = (instructions.clone(), recipient(&i).cloned());
                     let record = recipient.as_ref().and_then(record).cloned();
                     let answer =
@@ -193,6 +202,7 @@ impl Work for Draft {
             for (i, rendered) in indices.iter().zip(rendered) {
                 answers[*i] = Some(at_once(match (rendered, recipient(i)) {
                     (None, _) => batch_context::not_yet(db),
+                    _ if is_erased(i) => batch_context::erased(),
                     (Some(Ok(message)), Some(recipient)) => {
                         let name = record(recipient).map(|record| record.name.clone()).unwrap_or_default();
                         let data = Drafted { recipient: recipient.clone(), name, message };

@@ -123,6 +123,7 @@ impl Email {
         let recipients: HashMap<RunRecordId, run_record::Model> =
             recipients.into_iter().map(|row| (row.id, row)).collect();
         let batch = batch_context::of_batch(db, claimed).await?;
+        let erased = batch_context::erased_among(db, claimed).await?;
         let (mut rows, mut undrafted): (HashMap<RunId, Vec<_>>, Vec<Option<EmailOutcome>>) =
             (HashMap::new(), Vec::new());
         let failed = |why: String| Some(Outcome::Failed { why, retryable: false, after: None, data: None });
@@ -141,6 +142,10 @@ impl Email {
                 Channel::Sms | Channel::Phone if context.snapshot.test.is_some() => None,
                 Channel::Sms | Channel::Phone => record["email"].as_str().map(str::to_owned),
             };
+            if claim.step.record_id.is_some_and(|id| erased.contains(&id)) && context.snapshot.test.is_none() {
+                undrafted.push(Some(batch_context::erased()));
+                continue;
+            }
             match (recipient, address, message) {
                 (Some(recipient), Some(address), Ok(message)) => {
                     let name = record["name"].as_str().unwrap_or_default().to_owned();

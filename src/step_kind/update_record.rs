@@ -101,6 +101,8 @@ impl Work for UpdateRecord {
         let before = record::Entity::find()
             .filter(record::COLUMN.org_id.eq(run.org_id))
             .filter(any_of(tx.dialect(), record::COLUMN.id, by_record.keys().copied()))
+            // One that was erased meanwhile stays empty.
+            .filter(record::COLUMN.erased_at.is_null())
             .order_by_asc(record::COLUMN.id)
             .lock_exclusive()
             .all(tx.db())

@@ -1,6 +1,7 @@
 //! Imports, migrations, seeds, and the checker.
 
 mod checker;
+mod erasure;
 mod import;
 mod migrations;
 mod seed;

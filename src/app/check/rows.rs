@@ -52,13 +52,13 @@ const RULES: &[Rule<'_>] = &[
     (
         "an address gets one message per run and step",
         "SELECT COUNT(*) FROM communication WHERE NOT test",
-        "SELECT LOWER(c.to_address) FROM communication c JOIN step s ON s.id = c.step_id WHERE NOT c.test AND c.occasion = 0 \
+        "SELECT LOWER(c.to_address) FROM communication c JOIN step s ON s.id = c.step_id WHERE NOT c.test AND c.occasion = 0 AND c.to_address <> '' \
          AND c.status IN ('SENDING', 'SENT', 'UNKNOWN') GROUP BY c.run_id, s.key, LOWER(c.to_address) HAVING COUNT(*) > 1",
     ),
     (
         "an address gets one email from a step of guided work, unless `again` was requested",
         "SELECT COUNT(*) FROM communication WHERE occasion > 0",
-        "SELECT LOWER(c.to_address) FROM communication c WHERE c.occasion > 0 AND c.meeting_id IS NULL AND NOT c.again \
+        "SELECT LOWER(c.to_address) FROM communication c WHERE c.occasion > 0 AND c.meeting_id IS NULL AND NOT c.again AND c.to_address <> '' \
          AND c.status IN ('APPROVED', 'SENDING', 'SENT', 'UNKNOWN') GROUP BY c.step_id, LOWER(c.to_address) HAVING COUNT(*) > 1",
     ),
     (
@@ -81,6 +81,13 @@ const RULES: &[Rule<'_>] = &[
          FROM suppression s WHERE s.record_id = r.id AND s.address_key = LOWER(r.email))) OR (r.phone IS NOT NULL AND NOT EXISTS \
          (SELECT 1 FROM suppression s WHERE s.record_id = r.id AND s.address_key = LOWER(r.phone)))) \
          UNION ALL SELECT s.address FROM suppression s JOIN record r ON r.id = s.record_id WHERE r.unsubscribed_at IS NULL",
+    ),
+    (
+        "an erased record is empty and opted out, and so are its messages when the erasure is complete",
+        "SELECT COUNT(*) FROM record WHERE erased_at IS NOT NULL",
+        "SELECT r.kind, r.id FROM record r WHERE r.erased_at IS NOT NULL AND (r.email IS NOT NULL OR r.phone IS NOT NULL \
+         OR r.external_id IS NOT NULL OR r.search <> '' OR r.unsubscribed_at IS NULL) UNION ALL SELECT c.message_id, c.run_id \
+         FROM communication c JOIN record r ON r.id = c.record_id WHERE r.erasure_completed_at IS NOT NULL AND c.to_address <> ''",
     ),
     (
         "the outcome of a recipient matches its message",

@@ -1,6 +1,7 @@
 //! Records, the objects that campaigns work on: find, page, create. Runs react to updates, which
 //! are in `run::record_change`.
 
+pub mod erasure;
 pub(crate) mod external_ids;
 pub mod filter;
 pub(crate) mod kept;
@@ -38,7 +39,8 @@ deleted!(record, RecordId, "record";
     used by campaign as "campaign" where |id: RecordId| is(entity::campaign::Column::RecordId, id),
         segment as "segment" where |id: RecordId| on_list(entity::segment::Column::Id, OnList, Listed::SegmentId, Listed::RecordId, id),
         run as "run" where |id: RecordId| on_list(entity::run::Column::Id, InRun, Place::RunId, Place::RecordId, id);
-    with);
+    with;
+    before erasure::keep_erased);
 
 /// Sort key of a list of records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, async_graphql::Enum, serde::Serialize)]
@@ -217,6 +219,8 @@ pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Resu
         priority: Set(fields.attributes.as_ref().map_or(0, priority)),
         last_replied_at: Set(None),
         unsubscribed_at: Set(fields.unsubscribed.unwrap_or(false).then_some(tx.now())),
+        erased_at: Set(None),
+        erasure_completed_at: Set(None),
         attributes: Set(fields.attributes.clone().unwrap_or_else(|| json!({}))),
         search: Set(search(&name, email.as_deref(), external_id.as_deref())),
         created_at: Set(tx.now()),
@@ -233,6 +237,7 @@ pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Resu
         other => other?,
     };
     suppression::opt_out(tx, viewer, std::slice::from_ref(&record)).await?;
+    suppression::erased::recall(tx, viewer, std::slice::from_ref(&record)).await?;
     emit(tx, viewer, "record.created", &record, json!({}));
     tx.set_result(record.id);
     Ok(record)
@@ -241,6 +246,7 @@ pub(crate) async fn create_in(tx: &Tx, viewer: &Viewer, fields: &Fields) -> Resu
 /// Writes the given fields, which are checked, to a locked record, with its entries in the
 /// suppression list. The caller announces the change. Errors: BAD_USER_INPUT.
 pub(crate) async fn update_locked(tx: &Tx, viewer: &Viewer, before: &Model, fields: &Fields) -> Result<Model> {
+    erasure::check_not_erased(before)?;
     if fields.kind.as_ref().is_some_and(|kind| *kind != before.kind) {
         return Err(Refusal::input("kind", "can't be changed after creation").into());
     }
@@ -261,6 +267,9 @@ pub(crate) async fn update_locked(tx: &Tx, viewer: &Viewer, before: &Model, fiel
             suppression::opt_out(tx, viewer, &[former, record.clone()]).await?;
         }
         _ => {}
+    }
+    if (&record.email, &record.phone) != (&before.email, &before.phone) {
+        suppression::erased::recall(tx, viewer, std::slice::from_ref(&record)).await?;
     }
     Ok(record)
 }

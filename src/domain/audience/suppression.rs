@@ -3,7 +3,10 @@
 //!
 //! One list applies to every way of sending. An entry added by a member or a worker (a bounce, a
 //! complaint) blocks one channel. A record's opt-out adds its addresses and blocks every channel of
-//! each, for every record with that address.
+//! each, for every record with that address. Of an erased person only digests of the addresses are
+//! kept.
+
+pub(crate) mod erased;
 
 use std::collections::{HashMap, HashSet};
 
@@ -208,17 +211,20 @@ pub(crate) async fn find_suppressed(
     if keys.is_empty() {
         return Ok(HashMap::new());
     }
+    let digests = erased::by_digest(org_id, keys);
+    let compared = keys.iter().chain(digests.keys()).cloned();
     let found = Entity::find()
         .filter(COLUMN.org_id.eq(org_id))
         .filter(blocks(channel))
-        .filter(any_of(db.get_database_backend(), COLUMN.address_key, keys.iter().cloned()))
+        .filter(any_of(db.get_database_backend(), COLUMN.address_key, compared))
         .all(db)
         .await?;
     let mut closed = HashMap::new();
     for row in found {
+        let key = digests.get(&row.address_key).map_or(row.address_key, |key| (*key).clone());
         match row.record_id {
-            Some(_) => drop(closed.insert(row.address_key, UNSUBSCRIBED.to_owned())),
-            None => drop(closed.entry(row.address_key).or_insert_with(|| format!("SUPPRESSED: {}", row.reason))),
+            Some(_) => drop(closed.insert(key, UNSUBSCRIBED.to_owned())),
+            None => drop(closed.entry(key).or_insert_with(|| format!("SUPPRESSED: {}", row.reason))),
         }
     }
     Ok(closed)

@@ -256,6 +256,7 @@ async fn upsert(
     let former = written.iter().filter_map(|after| Some(suppression::as_before(before(after)?, after)));
     let closed: Vec<Model> = former.chain(written.iter().cloned()).collect();
     suppression::opt_out(tx, viewer, &closed).await?;
+    suppression::erased::recall(tx, viewer, &written).await?;
     let mut changes = Vec::new();
     for after in &written {
         match before(after) {
@@ -338,6 +339,9 @@ fn merged(viewer: &Viewer, kind: &str, before: Option<&Model>, row: &Row, now: D
         last_replied_at: before.and_then(|before| before.last_replied_at),
         // A file can opt a record out, but never back in.
         unsubscribed_at: before.and_then(|before| before.unsubscribed_at).or(opted_out),
+        // An erased record has no external id, so that no row is merged into it.
+        erased_at: None,
+        erasure_completed_at: None,
         attributes,
         created_at: before.map_or(now, |before| before.created_at),
         updated_at: before.map_or(now, |before| before.updated_at),

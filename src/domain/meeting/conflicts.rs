@@ -74,7 +74,8 @@ fn is_conflict(meeting: &Model, other: &Model) -> bool {
 }
 
 fn is_same(one: &Attendee, two: &Attendee) -> bool {
-    one.email.eq_ignore_ascii_case(&two.email) || (one.record_id.is_some() && one.record_id == two.record_id)
+    let same_address = !one.email.is_empty() && one.email.eq_ignore_ascii_case(&two.email);
+    same_address || (one.record_id.is_some() && one.record_id == two.record_id)
 }
 
 /// Rejects a booking if its step already has a meeting with one of the guests at the same start:

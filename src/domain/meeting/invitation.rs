@@ -30,7 +30,7 @@ pub(super) fn calendar(meeting: &Model, organizer: &str, domain: &str, now: Date
     if !meeting.location.is_empty() {
         event.location(&text(&meeting.location));
     }
-    for one in &meeting.attendees.0 {
+    for one in meeting.attendees.0.iter().filter(|one| !one.email.is_empty()) {
         let role = [("ROLE", "REQ-PARTICIPANT"), ("PARTSTAT", "NEEDS-ACTION"), ("RSVP", "TRUE")];
         event.append_multi_property(person("ATTENDEE", &one.name, &one.email, &role));
     }

@@ -41,7 +41,8 @@ pub struct IncomingReply {
     pub received_at: Option<DateTime<Utc>>,
 }
 
-/// Records a reply. Errors: NOT_FOUND, BAD_USER_INPUT; CONFLICT for a message that was never sent.
+/// Records a reply. Errors: NOT_FOUND, BAD_USER_INPUT; CONFLICT for a message that was never sent, or
+/// of an erased record.
 pub async fn record(db: &WriteContext, viewer: &Viewer, incoming: &IncomingReply) -> Result<Model> {
     if incoming.body.len() > limits::RENDERED_BYTES {
         return Err(Refusal::input("body", format!("at most {} bytes", limits::RENDERED_BYTES)).into());
@@ -58,6 +59,10 @@ pub async fn record(db: &WriteContext, viewer: &Viewer, incoming: &IncomingReply
     let external_id = incoming.external_id.as_deref().map(|id| validate::name("externalId", id)).transpose()?;
     let found = answered(db, viewer, incoming).await?;
     transact!(db, |tx| {
+        if let Some(id) = found.record_id.filter(|_| !found.test) {
+            let person = crate::domain::audience::record::find(tx.db(), viewer, id).await?;
+            person.as_ref().map_or(Ok(()), crate::domain::audience::record::erasure::check_not_erased)?;
+        }
         if !found.test {
             let answered = must_find(tx.db(), viewer, found.run_id).await?;
             Family::of(tx.db(), viewer, &answered).await?.lock(tx).await?;

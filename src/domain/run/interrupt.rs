@@ -27,7 +27,7 @@ use crate::kernel::error::Result;
 use crate::kernel::viewer::Viewer;
 
 /// Statuses of runs that react to events.
-const AT_WORK: [RunStatus; 2] = [RunStatus::InProgress, RunStatus::Paused];
+pub(super) const AT_WORK: [RunStatus; 2] = [RunStatus::InProgress, RunStatus::Paused];
 
 /// Applies an event about some recipients of a run: first wakes the steps that wait for it, then
 /// stops the recipients' open steps in the active phase, if the event interrupts it, except those
@@ -151,7 +151,7 @@ async fn apply_event(
 }
 
 /// True if the engine does the step: its approval is the report of a message's outcome.
-fn is_of_engine(step: &step::Model) -> bool {
+pub(super) fn is_of_engine(step: &step::Model) -> bool {
     step.assigned_to == Executor::Workflow && !step.outside
 }
 
@@ -182,7 +182,7 @@ async fn store_early(tx: &Tx, run: &run::Model, records: &[RecordId], name: &str
 }
 
 /// Marks steps with a lease as interrupted: their results are kept, and they are not retried.
-async fn mark_interrupted(tx: &Tx, held: &[step::Model], why: &ReasonText) -> Result<()> {
+pub(super) async fn mark_interrupted(tx: &Tx, held: &[step::Model], why: &ReasonText) -> Result<()> {
     step::Entity::update_many()
         .col_expr(step::Column::Error, Expr::value(why.text.clone()))
         .col_expr(step::Column::Reason, Expr::value(why.code.to_value()))

@@ -18,7 +18,7 @@ use sea_orm::sea_query::{Expr, ExprTrait, Query};
 use sea_orm::{ActiveEnum, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use super::step::SetTransition;
-use super::{advance, dependents, record_change, retry, step_messages, sweep_queue};
+use super::{advance, dependents, erasure, record_change, retry, step_messages, sweep_queue};
 use crate::domain::audience::record::kept;
 use crate::kernel::db::batch::any_of;
 use crate::kernel::db::{Db, Tx, WriteContext, fair};
@@ -56,7 +56,12 @@ pub async fn open(db: &Db) -> Result<Vec<Model>> {
 /// Processes one chunk. A concurrent worker finds the sweep gone or advanced, and does nothing.
 pub async fn chunk(db: &WriteContext, sweep: &Model) -> Result<()> {
     let viewer = &Viewer { actor: sweep.actor.clone(), ..Viewer::engine(sweep.org_id) };
-    let Some(run_id) = sweep.run_id else { return record_change::unsubscribe_chunk(db, viewer, sweep).await };
+    let Some(run_id) = sweep.run_id else {
+        return match sweep.kind {
+            SweepKind::Erase => erasure::chunk(db, viewer, sweep).await,
+            _ => record_change::unsubscribe_chunk(db, viewer, sweep).await,
+        };
+    };
     transact!(db, |tx| {
         let run = super::must_lock(tx, viewer, run_id, None).await?;
         let Some(fresh) = sweep_queue::lock_unmoved(tx, sweep).await? else { return Ok(()) };
@@ -81,7 +86,9 @@ pub async fn chunk(db: &WriteContext, sweep: &Model) -> Result<()> {
                 step_messages::cancel_leftovers(tx, &run, &open).await?;
                 close::chunk(tx, &open).await?
             }
-            SweepKind::Unsubscribe => return Err(Error::internal("a sweep over records has no run")),
+            SweepKind::Unsubscribe | SweepKind::Erase => {
+                return Err(Error::internal("a sweep over records has no run"));
+            }
         };
         failpoint::reach("sweeping");
         if sweep_queue::save_position(tx, fresh, last).await? {

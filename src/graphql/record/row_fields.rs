@@ -17,6 +17,8 @@ row_fields! {
     "priority" [Priority] => row.priority.to_value(),
     "lastRepliedAt" [LastRepliedAt] => row.last_replied_at.to_value(),
     "unsubscribedAt" [UnsubscribedAt] => row.unsubscribed_at.to_value(),
+    "erasedAt" [ErasedAt] => row.erased_at.to_value(),
+    "erasureCompletedAt" [ErasureCompletedAt] => row.erasure_completed_at.to_value(),
     "createdAt" [CreatedAt] => row.created_at.to_value(),
     "updatedAt" [UpdatedAt] => row.updated_at.to_value(),
     "revision" [Revision] => row.revision.to_value(),

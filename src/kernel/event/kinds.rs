@@ -113,6 +113,8 @@ pub const KINDS: &[&str] = &[
     "phase.skipped",
     "phase.started",
     "record.created",
+    "record.erased",
+    "record.erasure_completed",
     "record.stage_changed",
     "record.unsubscribed",
     "record.updated",

@@ -121,7 +121,7 @@ const MANAGER: &str = "createGoal updateGoal deleteGoal createWriter updateWrite
     createRunTemplate updateRunTemplate deleteRunTemplate createAgent updateAgent deleteAgent applyManifest approveCampaign rejectCampaign pauseCampaign resumeCampaign completeCampaign cancelCampaign setCampaignTags archiveCampaign unarchiveCampaign scheduleCampaign endSchedule updateSchedule pauseSchedule resumeSchedule triggerSchedule skipOccurrence backfillSchedule scheduleGuidedRun setStages";
 /// Fields that a worker may use in addition to `viewer`; the worker role includes no other role.
 const WORKER: &str = "claimSteps renewSteps settleSteps completeStep failStep workQueued";
-const ADMIN: &str = "apiKey apiKeys audit createMember updateMember deleteMember createApiKey revokeApiKey";
+const ADMIN: &str = "apiKey apiKeys audit createMember updateMember deleteMember createApiKey revokeApiKey eraseRecord";
 
 /// Types that only an admin may reach, along any path of the schema.
 const FOR_ADMINS: &[&str] = &["ApiKey", "AuditEntry"];

@@ -45,6 +45,7 @@ both! {
             ("UPDATE communication SET reserved_at = NULL".to_owned(), "nothing is sent without a reservation"),
             ("UPDATE communication SET to_address = 'same@example.com'".to_owned(), "an address gets one message"),
             ("UPDATE communication SET status = 'UNKNOWN'".to_owned(), "the outcome of a recipient"),
+            ("UPDATE record SET erased_at = created_at".to_owned(), "an erased record is empty"),
             ("UPDATE run_record SET outcome = NULL".to_owned(), "every record of a completed or cancelled run"),
             ("UPDATE run SET status = 'QUEUED' WHERE status = 'SCHEDULED'".to_owned(), "an occurrence that fell due"),
             ("UPDATE schedule SET status = 'ENDED', next_at = NULL; UPDATE run SET status = 'SCHEDULED' WHERE schedule_id IS NOT NULL".to_owned(), "a live schedule has scheduled runs"),

@@ -12,6 +12,7 @@ use serde_json::json;
 
 use super::active_step;
 use super::suggestions::{self, Draft};
+use crate::domain::audience::record::erasure::check_not_erased;
 use crate::domain::audience::suppression;
 use crate::domain::content::templating::{self, Message, Source};
 use crate::domain::message::communication::new_message::NewMessage;
@@ -216,7 +217,8 @@ async fn render_drafts(db: &Db, viewer: &Viewer, mail: &GuidedMail) -> Result<(V
 }
 
 /// Loads records by id, keeping the order. `list` and `id_of` locate an id in the input, for error
-/// messages. Errors: BAD_USER_INPUT for an empty list or a duplicate; LIMIT_EXCEEDED; NOT_FOUND.
+/// messages. Errors: BAD_USER_INPUT for an empty list or a duplicate; LIMIT_EXCEEDED; NOT_FOUND;
+/// CONFLICT for an erased one.
 pub(super) async fn records(
     db: &Db,
     viewer: &Viewer,
@@ -240,7 +242,9 @@ pub(super) async fn records(
         if !seen.insert(*id) {
             return Err(Refusal::input(&format!("{list}[{i}]{id_of}"), format!("{id} is listed twice")).into());
         }
-        all.push(found.remove(id).ok_or_else(|| Refusal::not_found("record", id))?);
+        let record = found.remove(id).ok_or_else(|| Refusal::not_found("record", id))?;
+        check_not_erased(&record)?;
+        all.push(record);
     }
     Ok(all)
 }

@@ -48,6 +48,7 @@ pub async fn update(
             .await?;
         let pipelines = stage::all(tx.db(), viewer).await?;
         for record in &before {
+            crate::domain::audience::record::erasure::check_not_erased(record)?;
             let stage = &new_stages[&record.id];
             if record.stage.as_ref() != Some(stage) {
                 let at = ids.iter().position(|id| *id == record.id).unwrap_or_default();

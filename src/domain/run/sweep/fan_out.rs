@@ -39,7 +39,8 @@ pub(super) async fn chunk(tx: &Tx, run: &run::Model, sweep: &Model) -> Result<Op
     let mut select = run_record::Entity::find()
         .filter(run_record::COLUMN.run_id.eq(run.id))
         .filter(run_record::COLUMN.outcome.is_null())
-        .filter(Expr::exists(existing_step(task_id)).not());
+        .filter(Expr::exists(existing_step(task_id)).not())
+        .filter(Expr::exists(erased()).not());
     if let Some(key) = sweep.last_key {
         select = select.filter(run_record::COLUMN.id.gt(RunRecordId(key)));
     }
@@ -82,6 +83,18 @@ async fn without_finished(
             .await?;
     }
     Ok(left)
+}
+
+/// Subquery: the recipient's record was erased.
+fn erased() -> sea_orm::sea_query::SelectStatement {
+    let mut erased = Query::select();
+    let of_recipient = Expr::col((run_record::Entity, run_record::Column::RecordId));
+    erased
+        .expr(Expr::val(1))
+        .from(entity::record::Entity)
+        .and_where(Expr::col((entity::record::Entity, entity::record::Column::Id)).eq(of_recipient))
+        .and_where(entity::record::COLUMN.erased_at.is_not_null());
+    erased
 }
 
 /// Subquery: a step of the task exists for the recipient, as in a run whose recipients are retried.

@@ -50,6 +50,8 @@ fn shown(mutation: &str) -> &'static str {
         name if name.ends_with("Reviewer") => "reviewer { id name revision }",
         name if name.ends_with("Member") => "member { id name revision }",
         name if name.ends_with("Segment") => "segment { id name revision }",
+        // Its other tables are emptied meanwhile, which is a change of its own.
+        "eraseRecord" => "record { id name erasedAt }",
         name if name.ends_with("Record") => "record { id name revision }",
         name if name.ends_with("Agent") => "agent { id name revision }",
         name => panic!("{name} is new: say what its answer shows"),
@@ -358,6 +360,7 @@ both! {
         let way = "query($id: ID!) { run(id: $id) { messagesOnWay } }";
         world.until("its messages to go", way, json!({ "id": run }), |found| found["run"]["messagesOnWay"] == 0).await;
         all.twice("completeRun", json!({ "id": run, "outcome": "o" })).await;
+        all.twice("eraseRecord", json!({ "id": oak, "reason": "asked for" })).await;
         all.twice("scheduleGuidedRun", json!({ "templateKey": "mou-sprint", "at": "2027-01-01T00:00:00Z" })).await;
         // A worker's steps: settled by its token.
         world.apply(&json!({ "agents": [{ "name": "hand" }], "runTemplates": [{ "key": "outside", "name": "Outside", "phases": [{ "key": "p", "name": "P", "autonomous": true, "tasks": [{ "key": "t", "name": "T", "steps": [{ "key": "s", "name": "S", "type": "write", "assignedTo": "AGENT", "agent": "hand" }] }] }] }] }).to_string()).await;
