@@ -12,11 +12,13 @@ const WITH_ERASE: &str = "'CLOSE', 'FOLLOW', 'ERASE')";
 const UP: &str = "
 ALTER TABLE record ADD COLUMN erased_at {time};
 ALTER TABLE record ADD COLUMN erasure_completed_at {time};
+CREATE INDEX record_erased ON record (org_id, id) WHERE erased_at IS NOT NULL;
 ";
 
 // What has been emptied stays so; an erasure that is still in progress ends where it is.
 const DOWN: &str = "
 DELETE FROM sweep WHERE kind = 'ERASE';
+DROP INDEX record_erased;
 ALTER TABLE record DROP COLUMN erasure_completed_at;
 ALTER TABLE record DROP COLUMN erased_at;
 ";

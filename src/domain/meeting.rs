@@ -1,6 +1,7 @@
 //! Meetings: book from within a step, move, cancel. Each change is sent to the attendees as an RFC
 //! 5545 invitation.
 
+mod attendees;
 mod conflicts;
 mod invitation;
 
@@ -10,7 +11,7 @@ use async_graphql::{Enum, ID, InputObject};
 use chrono::{DateTime, Duration, Utc};
 use entity::communication::{ActiveModel as Message, CommunicationStatus};
 use entity::id::*;
-use entity::meeting::{ActiveModel, Attendee, Attendees, COLUMN, Column, Entity, MeetingTransition, Model};
+use entity::meeting::{ActiveModel, Attendees, COLUMN, Column, Entity, MeetingTransition, Model};
 use entity::{ActivityKind, Channel, MeetingStatus, RunStatus, StateMachine, record, run};
 use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, Set};
 use serde::Serialize;
@@ -160,7 +161,7 @@ pub async fn book(db: &WriteContext, viewer: &Viewer, booking: &Booking) -> Resu
     let (description, location) =
         (validate::text("description", &booking.description)?, validate::text("location", &booking.location)?);
     let zone = validate::time_zone("timezone", &booking.time.time_zone)?.to_string();
-    let (attendees, records) = attendees_of(db, viewer, &booking.guests).await?;
+    let (attendees, records) = attendees::of(db, viewer, &booking.guests).await?;
     let meeting = transact!(db, |tx| {
         let ends_at = booking.time.end(tx.now())?;
         let within = active_step::enter(tx, viewer, booking.step_id).await?;
@@ -263,44 +264,6 @@ async fn change(
     Ok(meeting)
 }
 
-/// Validates the invitees. Returns the attendees, and the records among them.
-async fn attendees_of(db: &Db, viewer: &Viewer, guests: &[Invitee]) -> Result<(Vec<Attendee>, Vec<record::Model>)> {
-    if guests.is_empty() || guests.len() > limits::NODES {
-        return Err(Refusal::input("attendees", format!("must have 1 to {} entries", limits::NODES)).into());
-    }
-    let ids: Vec<RecordId> = guests.iter().filter_map(|guest| guest.record_id).collect();
-    let records = crate::domain::audience::record::find_all(db.read(), viewer, &ids).await?;
-    records.iter().try_for_each(crate::domain::audience::record::erasure::check_not_erased)?;
-    let mut all: Vec<Attendee> = Vec::new();
-    for (i, guest) in guests.iter().enumerate() {
-        let at = |field: &str| format!("attendees[{i}].{field}");
-        let record = match guest.record_id {
-            Some(id) => Some(records.iter().find(|row| row.id == id).ok_or_else(|| Refusal::not_found("record", id))?),
-            None => None,
-        };
-        let email = guest.email.clone().or_else(|| record.and_then(|record| record.email.clone()));
-        let email = match (email, record) {
-            (Some(email), _) => validate::email(&at("email"), &email)?,
-            (None, Some(record)) => {
-                return Err(Refusal::input(&at("recordId"), format!("{}: it has no mail address", record.name)).into());
-            }
-            (None, None) => return Err(Refusal::input(&at("email"), "give a recordId or an email").into()),
-        };
-        if guest.record_id.is_some() && all.iter().any(|one| one.record_id == guest.record_id) {
-            return Err(Refusal::input(&at("recordId"), format!("{email} is invited twice")).into());
-        }
-        if all.iter().any(|one| one.email.eq_ignore_ascii_case(&email)) {
-            return Err(Refusal::input(&at("email"), format!("{email} is invited twice")).into());
-        }
-        let name = guest.name.clone().or_else(|| record.map(|record| record.name.clone())).unwrap_or_default();
-        if !name.is_empty() {
-            validate::name(&at("name"), &name)?;
-        }
-        all.push(Attendee { name, email, record_id: guest.record_id });
-    }
-    Ok((all, records))
-}
-
 /// Enqueues a message about the meeting to each attendee, with a calendar attachment. A cancelled
 /// run sends nothing. The run must be locked; returns its new state.
 async fn invite(
@@ -322,7 +285,7 @@ async fn invite(
     let text = text(meeting);
     let action_number = send_queue::next_action_number(tx, meeting.step_id).await?;
     let (run, recipients) = guided::recipients(tx, run, records, false).await?;
-    conflicts::in_audience(&run, meeting, records, &recipients)?;
+    attendees::in_audience(&run, meeting, records, &recipients)?;
     let others: Vec<String> =
         meeting.attendees.0.iter().filter(|one| one.record_id.is_none()).map(|one| one.email.clone()).collect();
     let (run, others) = guided::recipients_of_addresses(tx, run, &others).await?;

@@ -12,6 +12,7 @@ use sea_orm::{
 };
 use sha2::{Digest, Sha256};
 
+use crate::domain::audience::record::erasure;
 use crate::domain::audience::record::filter::{self, RecordFilter};
 use crate::domain::audience::record::kept;
 use crate::kernel::db::batch::insert_all;
@@ -215,10 +216,11 @@ async fn list(tx: &Tx, viewer: &Viewer, segment_id: SegmentId, ids: &[RecordId])
     insert_all(tx, rows).await
 }
 
-/// The segment's records as a condition on the table `record`.
+/// The segment's records, without erased ones, as a condition on the table `record`.
 pub fn condition(db: &Db, segment: &Model) -> Result<Condition> {
     let members = filter::in_segment(segment, db.dialect(), db.now())?;
-    Ok(Condition::all().add(record::COLUMN.org_id.eq(segment.org_id)).add(members))
+    let of_org = Condition::all().add(record::COLUMN.org_id.eq(segment.org_id)).add(members);
+    Ok(of_org.add(erasure::not_erased(segment.org_id)))
 }
 
 /// The segment's records as a window, so that the counts of several segments are batched.

@@ -1,16 +1,14 @@
-//! Finds overlapping meetings that share a person; rejects duplicate bookings, and attendees who are
-//! not in a run's audience.
+//! Finds overlapping meetings that share a person, and rejects duplicate bookings.
 
 use std::collections::HashMap;
 
 use chrono::{DateTime, Duration, Utc};
+use entity::MeetingStatus;
 use entity::id::*;
 use entity::meeting::{Attendee, COLUMN, Entity, Model};
-use entity::{MeetingStatus, RunType, record, run, run_record};
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use serde_json::json;
 
-use crate::domain::run::guided;
 use crate::kernel::db::Tx;
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::limits;
@@ -106,29 +104,6 @@ pub(super) async fn reject_duplicate(
             starts_at.to_rfc3339()
         );
         return Err(Refusal::conflict(message).with("meetingId", json!(meeting.id)).into());
-    }
-    Ok(())
-}
-
-/// Rejects attendees that are not in the audience of a campaign's run.
-pub(super) fn in_audience(
-    run: &run::Model,
-    meeting: &Model,
-    records: &[record::Model],
-    recipients: &HashMap<RecordId, run_record::Model>,
-) -> Result<()> {
-    if run.run_type == RunType::Guided {
-        return Ok(());
-    }
-    for (i, one) in meeting.attendees.0.iter().enumerate() {
-        let Some(id) = one.record_id else {
-            let message = format!("{} is not in the run's audience: invite it from guided work", one.email);
-            return Err(Refusal::conflict(message).with("field", json!(format!("attendees[{i}].email"))).into());
-        };
-        // A record deleted since stays in the audience without an id.
-        if let Some(record) = records.iter().find(|record| record.id == id) {
-            guided::must_be_recipient(recipients, record, &format!("attendees[{i}].recordId"))?;
-        }
     }
     Ok(())
 }

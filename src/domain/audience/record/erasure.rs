@@ -1,9 +1,10 @@
 //! Erased records: the row is emptied and marked at once, all other tables afterwards, by
 //! `run::erasure`.
 
-use entity::id::RecordId;
-use entity::record::Model;
-use sea_orm::{IntoActiveModel, Set};
+use entity::id::*;
+use entity::record::{COLUMN, Column, Entity, Model};
+use sea_orm::sea_query::{Expr, Query};
+use sea_orm::{ColumnTrait, IntoActiveModel, Set};
 use serde_json::json;
 
 use crate::domain::audience::suppression::erased::ERASED;
@@ -20,6 +21,14 @@ pub(crate) fn check_not_erased(record: &Model) -> Result<()> {
     let message = format!("the record was erased at {}: it can't be changed", at.to_rfc3339());
     let refusal = Refusal::conflict(message).with("reason", json!(RECORD_ERASED)).with("recordId", json!(record.id));
     Err(refusal.with("erasedAt", json!(at)).into())
+}
+
+/// Condition on the table `record`: the record was not erased. A subquery over an index of the few that
+/// were, so that counts still need no row.
+pub(crate) fn not_erased(org: OrgId) -> Expr {
+    let mut erased = Query::select();
+    erased.column(Column::Id).from(Entity).and_where(COLUMN.org_id.eq(org)).and_where(COLUMN.erased_at.is_not_null());
+    COLUMN.id.not_in_subquery(erased)
 }
 
 /// Rejects the deletion of an erased record, to which the suppression of its addresses refers. Errors:

@@ -98,7 +98,8 @@ pub fn audience(db: &Db, parts: &CampaignParts) -> Result<Option<Condition>> {
         (Some(segment), _) => Ok(Some(crate::domain::audience::segment::condition(db, segment)?)),
         (None, Some(id)) => {
             let own = Condition::all().add(record::COLUMN.org_id.eq(parts.campaign.org_id));
-            Ok(Some(own.add(record::COLUMN.id.eq(id))))
+            let own = own.add(record::COLUMN.id.eq(id));
+            Ok(Some(own.add(crate::domain::audience::record::erasure::not_erased(parts.campaign.org_id))))
         }
         (None, None) => Ok(None),
     }
@@ -106,7 +107,9 @@ pub fn audience(db: &Db, parts: &CampaignParts) -> Result<Option<Condition>> {
 
 /// Returns the first records of the audience, else of the org.
 pub async fn sample(db: &Db, parts: &CampaignParts, most: u64) -> Result<Vec<record::Model>> {
-    let of_org = || Condition::all().add(record::COLUMN.org_id.eq(parts.campaign.org_id));
+    let org = parts.campaign.org_id;
+    let not_erased = || crate::domain::audience::record::erasure::not_erased(org);
+    let of_org = || Condition::all().add(record::COLUMN.org_id.eq(org)).add(not_erased());
     let find = |condition| record::Entity::find().filter(condition).order_by_asc(record::Column::Id).limit(most);
     let found = match audience(db, parts)? {
         Some(condition) => find(condition).all(db.read()).await?,

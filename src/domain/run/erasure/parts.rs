@@ -179,6 +179,7 @@ pub(super) const PARTS: &[Part] = &[
             ("search", Rule::Words),
         ],
     ),
+    locked("run_note", runs!("AND run_id"), &[("text", Rule::Words)]),
     locked(
         "campaign",
         RECORD,
@@ -254,6 +255,7 @@ pub(super) const PARTS: &[Part] = &[
     },
     part("suppression", ORG, &[("reason", Rule::Words)]),
     part("schedule", ORG, &[("name", Rule::Words)]),
+    locked("saved_view", ORG, &[("filter", Rule::JsonWords), ("settings", Rule::JsonWords)]),
     part("bulk_action", ORG, &[("filter", Rule::JsonWords), ("reason", Rule::Words)]),
     Part {
         keys: &[("bulk_action_id", Type::Uuid), ("sequence", Type::Int)],

@@ -63,7 +63,7 @@ impl Words {
     }
 
     /// True if the text names the person.
-    pub(super) fn is_in(&self, text: &str) -> bool {
+    pub(super) fn occurs_in(&self, text: &str) -> bool {
         self.replaced(text).is_some()
     }
 
@@ -167,7 +167,7 @@ pub(super) fn empty_result(kind: &str, value: &mut Value) {
 pub(super) fn empty_attendees(all: &mut Attendees, record: RecordId, words: &Words) -> bool {
     let mut found = false;
     for one in &mut all.0 {
-        if one.record_id == Some(record) || words.is_in(&one.email) {
+        if one.record_id == Some(record) || words.occurs_in(&one.email) {
             (one.name, one.email, one.record_id) = (String::new(), String::new(), Some(record));
             found = true;
         }

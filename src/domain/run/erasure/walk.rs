@@ -162,9 +162,10 @@ fn replaced(person: &Person, rule: Rule, context: &str, before: &str) -> Result<
     let words = &person.words;
     let text = |after: Option<String>| Ok(Some(after.unwrap_or_else(|| before.to_owned())));
     let mark = || if before.is_empty() { String::new() } else { ERASED.to_owned() };
+    // Unlike for every record: a key is used again by a person who came back, and erased again.
     let hidden = || match before.starts_with("sha256:") {
         true => before.to_owned(),
-        false => digest(person.org_id, before),
+        false => digest(person.org_id, &format!("{}\0{before}", person.record_id)),
     };
     match rule {
         Rule::Null => return Ok(None),
@@ -172,9 +173,9 @@ fn replaced(person: &Person, rule: Rule, context: &str, before: &str) -> Result<
         Rule::Mark => return Ok(Some(mark())),
         Rule::Digest => return Ok(Some(hidden())),
         Rule::Words => return text(words.replaced(before)),
-        Rule::BlankIfNamed => return text(words.is_in(before).then(String::new)),
-        Rule::NullIfNamed => return Ok((!words.is_in(before)).then(|| before.to_owned())),
-        Rule::DigestIfNamed => return text(words.is_in(before).then(hidden)),
+        Rule::BlankIfNamed => return text(words.occurs_in(before).then(String::new)),
+        Rule::NullIfNamed => return Ok((!words.occurs_in(before)).then(|| before.to_owned())),
+        Rule::DigestIfNamed => return text(words.occurs_in(before).then(hidden)),
         Rule::Reason => {
             return text(match before.split_once(": ") {
                 Some((code, _)) if code != "INTERRUPTED" => Some(format!("{code}: {ERASED}")),

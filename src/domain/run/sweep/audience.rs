@@ -13,6 +13,7 @@ use sea_orm::{
     ActiveModelTrait, ColumnTrait, Condition, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, Set,
 };
 
+use crate::domain::audience::record::erasure::not_erased;
 use crate::domain::audience::record::{filter, kept};
 use crate::domain::audience::suppression;
 use crate::domain::plan::campaign_snapshot::CampaignSnapshot;
@@ -80,7 +81,7 @@ async fn condition(
     let viewer = Viewer::engine(run.org_id);
     let parent = crate::domain::run::must_find(tx.db(), &viewer, parent).await?;
     // The run's own recipients don't count as reached: they are added in chunks.
-    let scope = Condition::all().add(record::COLUMN.org_id.eq(run.org_id));
+    let scope = Condition::all().add(record::COLUMN.org_id.eq(run.org_id)).add(not_erased(run.org_id));
     match family.audience_run(&parent)? {
         Some(meant) => Ok(scope.add(record::COLUMN.id.in_subquery(unreached::records(
             meant,
@@ -98,7 +99,7 @@ async fn condition(
 }
 
 fn full_audience(db: &Db, run: &run::Model, instructions: &CampaignSnapshot) -> Result<Condition> {
-    let mut scope = Condition::all().add(record::COLUMN.org_id.eq(run.org_id));
+    let mut scope = Condition::all().add(record::COLUMN.org_id.eq(run.org_id)).add(not_erased(run.org_id));
     if let Some(parent) = run.parent_id {
         // The parent run's records, whatever the segment contains now.
         let mut same = Query::select();
