@@ -89,3 +89,30 @@ both! {
         world.end().await;
     }
 }
+
+both! {
+    /// An end that a client did not send must not widen a list to all rows.
+    async fn a_period_without_ends_is_refused(kind) {
+        let world = World::without_server(kind, None).await;
+        for (list, field) in [
+            ("runs", "createdAt"),
+            ("runs", "scheduledFor"),
+            ("campaigns", "createdAt"),
+            ("campaigns", "updatedAt"),
+            ("replies", "receivedAt"),
+            ("events", "at"),
+            ("schedules", "nextAt"),
+        ] {
+            let query = format!("query($from: DateTime, $to: DateTime) {{ {list}(filter: {{ {field}: {{ from: $from, to: $to }} }}) {{ totalCount }} }}");
+            for variables in [json!({}), json!({ "from": null, "to": null })] {
+                let told = world.post(&query, variables).await["errors"][0]["extensions"].clone();
+                assert_eq!((&told["code"], &told["field"]), (&json!("BAD_USER_INPUT"), &json!(format!("filter.{field}"))), "{list}");
+            }
+            let found = world.ask(&query, json!({ "to": "2000-01-01T00:00:00Z" })).await;
+            assert_eq!(found[list]["totalCount"], 0, "{list}");
+            let none = format!("{{ {list}(filter: {{ {field}: null }}) {{ totalCount }} }}");
+            world.ask(&none, json!({})).await;
+        }
+        world.end().await;
+    }
+}

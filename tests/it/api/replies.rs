@@ -116,6 +116,11 @@ both! {
         assert_eq!((&refused["code"], &refused["usedBy"]), (&json!("CONFLICT"), &json!([{ "noun": "reply", "id": id, "name": "Re: Hi" }])));
         let nobody = "mutation($id: ID!) { assignReply(input: { id: $id, assigneeId: \"member_01h455vb4pex5vsknk084sn02q\" }) { reply { id } } }";
         assert_eq!(world.refused(nobody, json!({ "id": id })).await.0, "NOT_FOUND");
+        // A variable that was not sent takes nobody off.
+        let omitted = "mutation($id: ID!, $to: ID) { assignReply(input: { id: $id, assigneeId: $to }) { reply { id } } }";
+        let (code, why) = world.refused(omitted, json!({ "id": id })).await;
+        assert!(code == "BAD_USER_INPUT" && why.contains("pass null"), "{why}");
+        assert_eq!(shown(&world, &id).await["assignee"]["id"], json!(member));
         world.act("assignReply", "reply", json!({ "id": id, "assigneeId": null })).await;
         assert_eq!(shown(&world, &id).await["assignee"], json!(null));
         world.act("assignReply", "reply", json!({ "id": id, "assigneeId": member })).await;

@@ -2,7 +2,7 @@
 //! Memory stays flat, pages stay quick, nothing is reserved after the response to the cancel, and
 //! the invariants hold.
 //!
-//! `SORTIE_LARGE` is the number of leads (default 3,000), `SORTIE_BIN` another binary, such as a
+//! `SORTIE_LARGE` is the number of leads (default 1,500), `SORTIE_BIN` another binary, such as a
 //! release build; the figures are printed.
 
 use std::sync::Arc;
@@ -56,7 +56,7 @@ fn of(took: &[Duration], percent: usize) -> Duration {
 
 both! {
     async fn flies_and_is_cancelled(kind) {
-        let leads: usize = std::env::var("SORTIE_LARGE").ok().and_then(|said| said.parse().ok()).unwrap_or(3_000);
+        let leads: usize = std::env::var("SORTIE_LARGE").ok().and_then(|said| said.parse().ok()).unwrap_or(1_500);
         let home = Home::new(kind).await.with("SORTIE_LEASE_SECONDS", "60");
         home.import(leads);
         let life = Arc::new(home.begin());

@@ -112,6 +112,13 @@ both! {
         world.tick(false).await;
         let last = world.missed_of(&id).await.into_iter().find(|(reason, ..)| reason == "LATE").unwrap();
         assert_eq!(last, ("LATE".to_owned(), 16, "13:10".to_owned()));
+        // At most a hundred to come of one schedule.
+        let often = world.schedule(&plan, json!({ "cron": "* * * * *" })).await;
+        for i in 1..=100 {
+            world.ask(SKIP, json!({ "id": often, "at": noon() + Duration::hours(4) + Duration::minutes(1 + i) })).await;
+        }
+        let (code, told) = world.refused(SKIP, json!({ "id": often, "at": noon() + Duration::hours(6) })).await;
+        assert!(code == "LIMIT_EXCEEDED" && told.contains("of one schedule"), "{told}");
         // The last one: the schedule ends.
         let once = world.schedule(&plan, json!({ "at": "2026-11-02T20:00:00Z" })).await;
         let ended = world.ask(SKIP, json!({ "id": once })).await["skipOccurrence"]["schedule"].clone();

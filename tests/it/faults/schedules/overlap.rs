@@ -100,6 +100,29 @@ both! {
 }
 
 both! {
+    /// A run that waits uses a start when it starts: no occurrence is shown that finds none left.
+    async fn what_waits_uses_the_starts_that_remain(kind) {
+        let world = World::without_server(kind, None).await;
+        let plan = world.plan("EMAIL", 1).await;
+        world.activate(&plan).await;
+        let id = world.schedule(&plan, json!({ "cron": "*/10 * * * *", "overlap": "BUFFER_ALL", "remaining": 3 })).await;
+        let shown = async || {
+            let query = "query($id: ID!) { schedule(id: $id) { remaining upcoming(first: 5) { at } } }";
+            let schedule = world.ask(query, json!({ "id": id })).await["schedule"].clone();
+            (schedule["remaining"].clone(), schedule["upcoming"].as_array().map(Vec::len))
+        };
+        assert_eq!(shown().await, (json!(3), Some(3)));
+        world.at_minute(10).await;
+        assert_eq!(shown().await, (json!(2), Some(2)));
+        world.at_minute(20).await;
+        assert_eq!(shown().await, (json!(2), Some(1)), "one waits");
+        world.end_run(&id, "12:10").await;
+        assert_eq!(shown().await, (json!(1), Some(1)));
+        world.end().await;
+    }
+}
+
+both! {
     async fn a_change_of_the_policy(kind) {
         let world = World::without_server(kind, None).await;
         let plan = world.plan("EMAIL", 1).await;

@@ -6,7 +6,7 @@ use sortie::domain::import::{Options, import_with};
 
 use crate::harness::World;
 
-const SIZES: [usize; 5] = [1, 499, 500, 501, 5_000];
+const SIZES: [usize; 5] = [1, 499, 500, 501, 2_000];
 
 /// Imports a file and returns the counts of created, updated, unchanged and bad rows.
 async fn import(world: &World, kind: &str, csv: &str) -> [i64; 4] {
