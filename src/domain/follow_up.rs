@@ -12,6 +12,7 @@ use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use serde::Serialize;
 use serde_json::json;
 
+use crate::domain::audience::record::erasure::hold_off;
 use crate::domain::message::activity;
 use crate::domain::message::reply;
 pub use crate::domain::message::reply::follow_up::FollowUpDraft;
@@ -124,7 +125,7 @@ pub async fn create(db: &WriteContext, viewer: &Viewer, draft: &FollowUpDraft) -
             Some(id) => vec![crate::domain::audience::record::must_find(tx.db(), viewer, id).await?],
             None => Vec::new(),
         };
-        about.iter().try_for_each(crate::domain::audience::record::erasure::check_not_erased)?;
+        hold_off(tx, viewer, draft.record_id).await?;
         if let Some(id) = draft.assignee {
             crate::domain::people::member::must_find(tx.db(), viewer, id).await?;
         }

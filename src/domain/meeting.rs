@@ -17,6 +17,7 @@ use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, Query
 use serde::Serialize;
 use serde_json::json;
 
+use crate::domain::audience::record::erasure::hold_off;
 use crate::domain::content::templating::Message as Text;
 use crate::domain::message::activity::{self, NewActivity};
 use crate::domain::message::communication::new_message::NewMessage;
@@ -154,8 +155,9 @@ pub struct Booking {
 }
 
 /// Books a meeting and enqueues its invitations. Overlapping meetings don't prevent it; `conflicts`
-/// lists them. Errors: NOT_FOUND; CONFLICT if the step is not in progress, has a meeting with one of
-/// the guests at the same start, or a guest is not in the audience of the campaign's run; BAD_USER_INPUT naming a guest without an address.
+/// lists them. Errors: NOT_FOUND; CONFLICT if the step is not in progress, belongs to a campaign's run, or
+/// has a meeting with one of the guests at the same start; BAD_USER_INPUT naming a guest without an
+/// address.
 pub async fn book(db: &WriteContext, viewer: &Viewer, booking: &Booking) -> Result<Model> {
     let title = validate::name("title", &booking.title)?;
     let (description, location) =
@@ -165,6 +167,8 @@ pub async fn book(db: &WriteContext, viewer: &Viewer, booking: &Booking) -> Resu
     let meeting = transact!(db, |tx| {
         let ends_at = booking.time.end(tx.now())?;
         let within = active_step::enter(tx, viewer, booking.step_id).await?;
+        guided::check_may_send(&within.run)?;
+        hold_off(tx, viewer, records.iter().map(|record| record.id)).await?;
         conflicts::reject_duplicate(tx, within.step.id, booking.time.starts_at, &attendees).await?;
         let row = ActiveModel {
             id: Set(MeetingId::new()),
@@ -285,7 +289,6 @@ async fn invite(
     let text = text(meeting);
     let action_number = send_queue::next_action_number(tx, meeting.step_id).await?;
     let (run, recipients) = guided::recipients(tx, run, records, false).await?;
-    attendees::in_audience(&run, meeting, records, &recipients)?;
     let others: Vec<String> =
         meeting.attendees.0.iter().filter(|one| one.record_id.is_none()).map(|one| one.email.clone()).collect();
     let (run, others) = guided::recipients_of_addresses(tx, run, &others).await?;

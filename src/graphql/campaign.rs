@@ -203,7 +203,7 @@ impl Campaign {
         Ok(Counted(changed.into_iter().map(FieldChange::from).collect()))
     }
 
-    /// Tags, in alphabetical order.
+    /// Tags, in the order of their code points.
     async fn tags(&self, ctx: &Context<'_>) -> Result<Counted<Vec<String>>> {
         Ok(Counted(load(ctx, Some(TagsOfCampaign(self.0.id))).await?.unwrap_or_default()))
     }

@@ -78,7 +78,7 @@ impl Step {
     }
 
     /// The result; null if there is none. Before completion also set: while it awaits approval,
-    /// after a rejection until it is done again, and with the counts of a person's actions so far. A
+    /// after a rejection until it is done again, and in guided work with the counts so far. A
     /// skipped step has the result carried over from the repeated run, if any.
     async fn result(&self) -> Option<Counted<Json<serde_json::Value>>> {
         self.0.result.clone().map(Json).map(Counted)
@@ -255,9 +255,9 @@ impl Step {
         Box::pin(guided::records(ctx, &self.0, first, after)).await
     }
 
-    /// Suggested action for each record of a person's step, by the type of the step: a draft email, the
-    /// next stage, a free slot or a follow-up. Empty for a step without records, and for a step that
-    /// no person does.
+    /// Suggested action for each record of a person's step, by the type of the step: a draft email (in
+    /// guided work), the next stage, a free slot or a follow-up. Empty for a step without records, and
+    /// for a step that no person does.
     #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
     async fn suggestions(&self, ctx: &Context<'_>, first: Option<i32>) -> Result<Counted<Vec<guided::StepSuggestion>>> {
         reject_workers(viewer(ctx))?;

@@ -1,15 +1,11 @@
 //! The attendees of a meeting: who may be invited, and at which address.
 
-use std::collections::HashMap;
-
 use entity::id::*;
-use entity::meeting::{Attendee, Model};
-use entity::{RunType, record as row, run, run_record};
-use serde_json::json;
+use entity::meeting::Attendee;
+use entity::record as row;
 
 use super::Invitee;
 use crate::domain::audience::record;
-use crate::domain::run::guided;
 use crate::kernel::db::Db;
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::viewer::Viewer;
@@ -51,27 +47,4 @@ pub(super) async fn of(db: &Db, viewer: &Viewer, guests: &[Invitee]) -> Result<(
         all.push(Attendee { name, email, record_id: guest.record_id });
     }
     Ok((all, records))
-}
-
-/// Rejects attendees that are not in the audience of a campaign's run.
-pub(super) fn in_audience(
-    run: &run::Model,
-    meeting: &Model,
-    records: &[row::Model],
-    recipients: &HashMap<RecordId, run_record::Model>,
-) -> Result<()> {
-    if run.run_type == RunType::Guided {
-        return Ok(());
-    }
-    for (i, one) in meeting.attendees.0.iter().enumerate() {
-        let Some(id) = one.record_id else {
-            let message = format!("{} is not in the run's audience: invite it from guided work", one.email);
-            return Err(Refusal::conflict(message).with("field", json!(format!("attendees[{i}].email"))).into());
-        };
-        // A record deleted since stays in the audience without an id.
-        if let Some(record) = records.iter().find(|record| record.id == id) {
-            guided::must_be_recipient(recipients, record, &format!("attendees[{i}].recordId"))?;
-        }
-    }
-    Ok(())
 }

@@ -4,7 +4,8 @@
 use async_graphql::{ID, InputObject};
 use entity::activity::{COLUMN, Column, Entity, Model};
 use entity::id::*;
-use entity::{ActivityKind, Actor, run, step};
+use entity::step::Executor;
+use entity::{ActivityKind, Actor, RunType, run, step};
 use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, Set};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -106,14 +107,18 @@ pub(crate) async fn write(
         let event = Event::new(run.org_id, "activity.recorded", actor).run(run).step(&step).record(row.record_id);
         event::append(tx, event.payload(payload));
     }
-    count(tx, step, counted).await?;
+    count(tx, run, step, counted).await?;
     Ok(rows)
 }
 
-/// Adds to the counters in a step's result: `emailsSent`, `partnershipsUpdated` … Doesn't increment
+/// Adds to the counters in the result of a step of guided work: `emailsSent`, `partnershipsUpdated` … Doesn't increment
 /// the step's revision, so that a person who is about to complete it meets no conflict.
-async fn count(tx: &Tx, step: step::Model, counted: &[(String, i64)]) -> Result<()> {
+async fn count(tx: &Tx, run: &run::Model, step: step::Model, counted: &[(String, i64)]) -> Result<()> {
     if counted.is_empty() {
+        return Ok(());
+    }
+    // The result of a person's step in a campaign's run is what the person gives; its activities count.
+    if run.run_type != RunType::Guided && step.assigned_to == Executor::Human {
         return Ok(());
     }
     let mut result = match &step.result {
@@ -129,23 +134,6 @@ async fn count(tx: &Tx, step: step::Model, counted: &[(String, i64)]) -> Result<
     let row = step::ActiveModel { id: Set(step.id), result: Set(Some(Value::Object(result))), ..Default::default() };
     row.update(tx.db()).await?;
     Ok(())
-}
-
-/// The counters of activities among the fields of a step's result, without what a person gave.
-pub(crate) fn counts_among(result: Option<&Value>) -> Option<Value> {
-    let counts = result?.as_object()?.iter().filter(|(name, value)| value.is_i64() && is_counter(name));
-    let counts: Map<String, Value> = counts.map(|(name, value)| (name.clone(), value.clone())).collect();
-    (!counts.is_empty()).then_some(Value::Object(counts))
-}
-
-/// True for the names under which activities are counted, here and by [`counter`].
-fn is_counter(name: &str) -> bool {
-    const MESSAGES: [&str; 6] =
-        ["emailsSent", "emailsFailed", "emailsSuppressed", "emailsCancelled", "invitationsSent", "notesAdded"];
-    const MEETINGS: [&str; 5] =
-        ["meetingsBooked", "meetingsMoved", "meetingsCancelled", "followUpsCreated", "followUpsDone"];
-    let of_records = || name.ends_with("sUpdated") || name.ends_with("sCreated");
-    MESSAGES.contains(&name) || MEETINGS.contains(&name) || of_records()
 }
 
 /// The name of a counter of records of a kind: `partnershipsUpdated`.

@@ -19,12 +19,13 @@ use entity::communication::{self, CommunicationStatus};
 use entity::id::*;
 use entity::meeting;
 use entity::record::Model;
+use entity::run_record;
 use entity::step;
 use entity::sweep::{self as sweeps, SweepKind};
-use sea_orm::sea_query::Expr;
+use sea_orm::sea_query::{Expr, ExprTrait, Query};
 use sea_orm::{
-    ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, QuerySelect, Set,
-    Statement,
+    ActiveModelTrait, ColumnTrait, Condition, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, QuerySelect,
+    Set, Statement,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -32,9 +33,10 @@ use serde_json::json;
 use super::{interrupt, record_change, sweep_queue};
 use crate::domain::audience::record::{self, erasure as row};
 use crate::domain::audience::suppression;
+use crate::kernel::db::batch::any_of;
 use crate::kernel::db::dialect::Dialect;
 use crate::kernel::db::{Tx, WriteContext};
-use crate::kernel::error::Result;
+use crate::kernel::error::{Error, Result};
 use crate::kernel::viewer::Viewer;
 use crate::kernel::{failpoint, limits, validate};
 use crate::transact;
@@ -54,6 +56,8 @@ struct Progress {
     after: Option<Vec<String>>,
     /// Number of chunks processed: the sweep's position.
     chunks: u64,
+    /// Ids of the meetings that name the record; none before they were looked up in this pass.
+    meetings: Option<HashSet<String>>,
 }
 
 /// Erases a record. Nothing is sent to it once this returns; other tables are emptied in chunks.
@@ -81,7 +85,7 @@ pub async fn erase(
         let (words, addresses) = known(tx, &before).await?;
         let erased = row::empty(tx, &before).await?;
         suppression::erased::close(tx, viewer, id, &addresses).await?;
-        begin(tx, viewer, Progress { record: id, words, part: 0, after: None, chunks: 0 }).await?;
+        begin(tx, viewer, Progress { record: id, words, part: 0, after: None, chunks: 0, meetings: None }).await?;
         if before.unsubscribed_at.is_none() {
             record::emit(tx, viewer, "record.unsubscribed", &erased, json!({}));
         }
@@ -148,7 +152,10 @@ pub(super) async fn chunk(db: &WriteContext, viewer: &Viewer, sweep: &sweeps::Mo
         let Some(current) = sweep_queue::lock_unmoved(tx, sweep).await? else { return Ok(()) };
         let mut progress: Progress = serde_json::from_value(current.detail.clone().unwrap_or_default())?;
         let words = Words::new(progress.record, &progress.words)?;
-        let meetings = meetings(tx, current.org_id, progress.record).await?;
+        let meetings = match progress.meetings.take() {
+            Some(known) => known,
+            None => meetings(tx, current.org_id, progress.record).await?,
+        };
         let person = Person { org_id: current.org_id, record_id: progress.record, words, meetings };
         progress.chunks += 1;
         // Rows of one table only are locked in a transaction, so that there is no order to keep.
@@ -172,6 +179,8 @@ pub(super) async fn chunk(db: &WriteContext, viewer: &Viewer, sweep: &sweeps::Mo
         }
         if in_hand {
             (progress.part, progress.after) = (0, None);
+        } else {
+            progress.meetings = Some(person.meetings);
         }
         let mut row = current.into_active_model();
         row.last_key = Set(Some(uuid::Uuid::from_u128(u128::from(progress.chunks))));
@@ -198,15 +207,36 @@ async fn meetings(tx: &Tx, org_id: OrgId, record: RecordId) -> Result<HashSet<St
     Ok(ids.iter().map(ToString::to_string).collect())
 }
 
+fn meetings_of(person: &Person) -> Result<Vec<MeetingId>> {
+    person.meetings.iter().map(|id| id.parse::<MeetingId>().map_err(Error::internal)).collect()
+}
+
 /// True if a worker or the engine has work in hand that may still write something about the person,
-/// or if earlier events have no position yet.
+/// invitations to a meeting with the person wait, or earlier events have no position yet.
 async fn is_in_hand(tx: &Tx, person: &Person, sweep: &sweeps::Model) -> Result<bool> {
+    // A single step of a run with the person may bring something, too.
+    let mut with_person = Query::select();
+    with_person
+        .column(run_record::Column::RunId)
+        .from(run_record::Entity)
+        .and_where(run_record::COLUMN.record_id.eq(person.record_id));
+    let single = step::Column::RecordId.is_null().and(step::COLUMN.run_id.in_subquery(with_person));
     let leased = step::Entity::find()
-        .filter(step::COLUMN.record_id.eq(person.record_id))
+        .filter(step::COLUMN.record_id.eq(person.record_id).or(single))
         .filter(step::COLUMN.lease_owner.is_not_null());
-    let sending = communication::Entity::find()
-        .filter(communication::COLUMN.record_id.eq(person.record_id))
-        .filter(communication::COLUMN.status.eq(CommunicationStatus::Sending));
+    let about = meetings_of(person)?;
+    let sending = communication::Entity::find().filter(
+        Condition::any()
+            .add(
+                communication::COLUMN
+                    .record_id
+                    .eq(person.record_id)
+                    .and(communication::COLUMN.status.eq(CommunicationStatus::Sending)),
+            )
+            .add(Condition::all().add(any_of(tx.dialect(), communication::COLUMN.meeting_id, about)).add(
+                communication::COLUMN.status.is_in([CommunicationStatus::Sending, CommunicationStatus::Approved]),
+            )),
+    );
     if leased.one(tx.db()).await?.is_some() || sending.one(tx.db()).await?.is_some() {
         return Ok(true);
     }

@@ -123,16 +123,13 @@ pub(crate) async fn recipients(
     Ok((run, all))
 }
 
-/// Rejects a message to a record that is not in the audience of a campaign's run.
-pub(crate) fn must_be_recipient<'a>(
-    recipients: &'a HashMap<RecordId, run_record::Model>,
-    record: &record::Model,
-    field: &str,
-) -> Result<&'a run_record::Model> {
-    recipients.get(&record.id).ok_or_else(|| {
-        let message = format!("{} is not in the run's audience: write to it from guided work", record.name);
-        Refusal::conflict(message).with("field", json!(field)).with("recordId", json!(record.id)).into()
-    })
+/// Rejects a person's mail and invitations within a campaign's run, whose messages are those of its own
+/// steps: each recipient's outcome, retries and repeats go by them. Errors: CONFLICT.
+pub(crate) fn check_may_send(run: &Model) -> Result<()> {
+    if run.run_type == RunType::Guided {
+        return Ok(());
+    }
+    Err(Refusal::conflict("the steps of a campaign's run send its messages: write and invite from guided work").into())
 }
 
 /// Finds or creates recipients for addresses without a record; guided work only. Returns the updated
@@ -142,6 +139,9 @@ pub(crate) async fn recipients_of_addresses(
     run: Model,
     addresses: &[String],
 ) -> Result<(Model, HashMap<String, run_record::Model>)> {
+    if addresses.is_empty() {
+        return Ok((run, HashMap::new()));
+    }
     let existing = run_record::Entity::find()
         .filter(run_record::COLUMN.run_id.eq(run.id))
         .filter(run_record::Column::RecordId.is_null())

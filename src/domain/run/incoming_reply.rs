@@ -59,15 +59,12 @@ pub async fn record(db: &WriteContext, viewer: &Viewer, incoming: &IncomingReply
     let external_id = incoming.external_id.as_deref().map(|id| validate::name("externalId", id)).transpose()?;
     let found = answered(db, viewer, incoming).await?;
     transact!(db, |tx| {
-        if let Some(id) = found.record_id.filter(|_| !found.test) {
-            let person = crate::domain::audience::record::find(tx.db(), viewer, id).await?;
-            person.as_ref().map_or(Ok(()), crate::domain::audience::record::erasure::check_not_erased)?;
-        }
         if !found.test {
             let answered = must_find(tx.db(), viewer, found.run_id).await?;
             Family::of(tx.db(), viewer, &answered).await?.lock(tx).await?;
         }
         let run = must_lock(tx, viewer, found.run_id, None).await?;
+        crate::domain::audience::record::erasure::hold_off(tx, viewer, found.record_id.filter(|_| !found.test)).await?;
         if let Some(id) = &external_id {
             let before =
                 Entity::find().filter(COLUMN.org_id.eq(viewer.org_id)).filter(COLUMN.external_id.eq(id.clone()));

@@ -9,7 +9,7 @@ use entity::{Channel, RunStatus, StateMachine, run};
 use sea_orm::{ActiveModelTrait, IntoActiveModel, Set};
 
 use super::{must_find, must_lock, task};
-use crate::domain::audience::record::{self, erasure::check_not_erased};
+use crate::domain::audience::record::erasure::hold_off;
 use crate::domain::content::templating;
 use crate::domain::message::communication as ledger;
 use crate::domain::plan::run_template;
@@ -133,9 +133,7 @@ pub async fn review(
         let mut row = found.clone().into_active_model();
         row.status.set_if_not_equals(to);
         if action == Action::Edit {
-            if let Some(id) = found.record_id {
-                check_not_erased(&record::must_find(tx.db(), viewer, id).await?)?;
-            }
+            hold_off(tx, viewer, found.record_id).await?;
             edited(&mut row, &found, edit)?;
             row.edited_by = Set(Some(viewer.actor()));
         } else {

@@ -311,8 +311,8 @@ impl CampaignMutation {
         Ok(CampaignPayload { campaign: campaign.into() })
     }
 
-    /// Puts a campaign aside that is a draft or has ended: it does not change until it is taken back.
-    /// Its runs, messages and figures stay. Rejected with NOT_FOUND, or CONFLICT while it is pending
+    /// Puts a campaign aside that is a draft or has ended: it does not change until it is taken back,
+    /// but for its tags, or a run of a campaign for one record is retried. Its runs, messages and figures stay. Rejected with NOT_FOUND, or CONFLICT while it is pending
     /// approval, active or paused, and if it is archived already.
     async fn archive_campaign(&self, ctx: &Context<'_>, input: ArchiveCampaignInput) -> Result<CampaignPayload> {
         archive(ctx, input, true).await

@@ -215,10 +215,10 @@ pub struct StepWorkMutation;
 impl StepWorkMutation {
     /// Sends email to one or more records, subject to the same ledger, suppression and limits as a
     /// campaign's messages. All or none are queued; the step's result counts each when it is sent.
-    /// Rejected with NOT_FOUND; CONFLICT if the step is not in progress, has already written to an
-    /// address (`recordId`, `sentBy`, `sentAt`) and `again` is not true, or, in a campaign's run, a
-    /// record is not in the audience; BAD_USER_INPUT naming the record that has no address or lacks a
-    /// value for a placeholder.
+    /// Rejected with NOT_FOUND; CONFLICT if the step is not in progress, belongs to a campaign's run
+    /// (whose own steps send its messages), or has already written to an address (`recordId`,
+    /// `sentBy`, `sentAt`) and `again` is not true; BAD_USER_INPUT naming the record that has no
+    /// address or lacks a value for a placeholder.
     async fn send_step_email(&self, ctx: &Context<'_>, input: StepEmailInput) -> Result<StepEmailPayload> {
         let letter = GuidedMail {
             step_id: validate::id("stepId", &input.step_id)?,
@@ -282,8 +282,8 @@ impl StepWorkMutation {
     /// Books a meeting and sends invitations (RFC 5545) to its attendees; `moveMeeting` and
     /// `cancelMeeting` send updates. Meetings at the same time appear in `conflicts` and are
     /// allowed; a second meeting from the same step with the same attendee and start time is
-    /// rejected with CONFLICT. Rejected with NOT_FOUND; CONFLICT if the step is not in progress, or,
-    /// in a campaign's run, an attendee is no record of the audience; BAD_USER_INPUT.
+    /// rejected with CONFLICT. Rejected with NOT_FOUND; CONFLICT if the step is not in progress, or
+    /// belongs to a campaign's run; BAD_USER_INPUT.
     async fn schedule_step_meeting(
         &self,
         ctx: &Context<'_>,

@@ -52,8 +52,7 @@ pub struct FreeSlot {
 pub struct StepSuggestion {
     /// The record.
     record: Record,
-    /// Draft from the subject and body, or the message template, of its `config`; null for a step
-    /// without.
+    /// Draft of a step of type `email`; null for others.
     mail: Option<MailDraft>,
     /// Next stage for `update_stage`; null for others, and if there is none.
     stage: Option<String>,

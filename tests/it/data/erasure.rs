@@ -171,6 +171,14 @@ async fn campaign(world: &World, id: &str) -> String {
         .await;
     world.ask(raise, json!({ "input": { "name": "payment.seen", "runId": run, "payload": { "by": EMAIL } } })).await;
     world.until_run(&run, "COMPLETED").await;
+    let note =
+        json!({ "runId": run, "belongsTo": "CAMPAIGN", "text": format!("{NAME} was glad.\nWrite to {EMAIL} again.") });
+    let noted = "mutation($input: AddRunNoteInput!) { addRunNote(input: $input) { runNote { id } } }";
+    world.ask(noted, json!({ "input": note })).await;
+    let view =
+        json!({ "page": "leads", "name": "Mine", "filter": { "search": NAME }, "settings": { "opened": [EMAIL] } });
+    let saved = "mutation($input: SaveViewInput!) { saveView(input: $input) { savedView { id } } }";
+    world.ask(saved, json!({ "input": view })).await;
     run
 }
 
@@ -180,7 +188,11 @@ async fn guided(world: &World, id: &str) {
     let step = &steps[0];
     world.step_act("startStep", step, json!({})).await;
     let at = noon() + chrono::Duration::days(1);
+    // What is written about somebody else may name the person.
+    let other = world.create("record", json!({ "kind": "contact", "name": "Somebody else" })).await;
     for (mutation, shown, input) in [
+        ("addStepNote", "step { id }", json!({ "recordIds": [id, other], "text": format!("{NAME} knows them") })),
+        ("createStepFollowUp", "followUp { id }", json!({ "recordId": other, "title": format!("Ask about {NAME}") })),
         (
             "sendStepEmail",
             "step { id }",
@@ -253,7 +265,7 @@ both! {
         let suppress = "mutation($reason: String!) { suppressAddress(input: { channel: PHONE, address: \"+4915299887766\", reason: $reason }) { suppression { id } } }";
         world.ask(suppress, json!({ "reason": format!("{NAME} asked") })).await;
         let before = found(&world, kind, &PERSONAL).await;
-        for table in ["record", "run_record", "communication", "reply", "activity", "follow_up", "meeting", "step", "event", "run", "import", "import_problem", "audit", "suppression", "idempotency_key"] {
+        for table in ["record", "run_record", "communication", "reply", "activity", "follow_up", "meeting", "step", "event", "run", "import", "import_problem", "audit", "suppression", "idempotency_key", "run_note", "saved_view"] {
             assert!(before.iter().any(|line| line.starts_with(&format!("{table}."))), "{table} has nothing to erase: {before:#?}");
         }
         let (rows, said) = (counts(&world, kind).await, reports(&world).await);

@@ -4,11 +4,12 @@
 use entity::id::*;
 use entity::record::{COLUMN, Column, Entity, Model};
 use sea_orm::sea_query::{Expr, Query};
-use sea_orm::{ColumnTrait, IntoActiveModel, Set};
+use sea_orm::{ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, Set};
 use serde_json::json;
 
 use crate::domain::audience::suppression::erased::ERASED;
 use crate::kernel::db::Tx;
+use crate::kernel::db::batch::any_of;
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::viewer::Viewer;
 
@@ -21,6 +22,23 @@ pub(crate) fn check_not_erased(record: &Model) -> Result<()> {
     let message = format!("the record was erased at {}: it can't be changed", at.to_rfc3339());
     let refusal = Refusal::conflict(message).with("reason", json!(RECORD_ERASED)).with("recordId", json!(record.id));
     Err(refusal.with("erasedAt", json!(at)).into())
+}
+
+/// Rejects writing about some records if one of them was erased; none of them is until the transaction
+/// ends. Call it after the runs are locked. Errors: CONFLICT, with the reason RECORD_ERASED.
+pub(crate) async fn hold_off(tx: &Tx, viewer: &Viewer, ids: impl IntoIterator<Item = RecordId>) -> Result<()> {
+    let ids: Vec<RecordId> = ids.into_iter().collect();
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let held = Entity::find()
+        .filter(COLUMN.org_id.eq(viewer.org_id))
+        .filter(any_of(tx.dialect(), COLUMN.id, ids))
+        .order_by_asc(COLUMN.id)
+        .lock_shared()
+        .all(tx.db())
+        .await?;
+    held.iter().try_for_each(check_not_erased)
 }
 
 /// Condition on the table `record`: the record was not erased. A subquery over an index of the few that

@@ -103,8 +103,9 @@ pub(crate) async fn recall(tx: &Tx, viewer: &Viewer, records: &[record::Model]) 
     let rows = found.into_iter().filter_map(|row| {
         let address = *addresses.get(&row.address_key)?;
         let (id, address_key) = (SuppressionId::new(), key(address));
-        let row =
-            Model { id, address: address.clone(), address_key, created_by: viewer.actor(), created_at: at, ..row };
+        // Without the erased record: its messages and runs are nobody's any more.
+        let (record_id, address, created_by) = (None, address.clone(), viewer.actor());
+        let row = Model { id, record_id, address, address_key, created_by, created_at: at, ..row };
         Some(row.into_active_model().reset_all())
     });
     insert(tx, rows.collect()).await

@@ -14,7 +14,7 @@ use crate::kernel::validate;
 use crate::kernel::viewer::Viewer;
 use crate::transact;
 
-/// Checks that a campaign may be archived, which nothing of it can run for, or taken back. Errors:
+/// Checks that a campaign may be archived, because nothing of it can run, or taken back. Errors:
 /// CONFLICT.
 pub(super) fn check_allowed(campaign: &Model, archived: bool) -> Result<()> {
     match (archived, campaign.archived_at.is_some()) {
@@ -43,8 +43,8 @@ pub(crate) fn check_not_archived(campaign: &Model, act: Option<CampaignTransitio
     Err(Refusal::conflict("the campaign is archived: take it back with unarchiveCampaign").into())
 }
 
-/// Archives a campaign, or takes it back. Errors: NOT_FOUND; CONFLICT if it is as wanted already, or
-/// while something of it can run.
+/// Archives a campaign, or takes it back. Errors: NOT_FOUND; CONFLICT if it is already in that state,
+/// or while something of it can run.
 pub async fn set(
     db: &WriteContext,
     viewer: &Viewer,

@@ -61,7 +61,7 @@ pub struct Filter {
     /// Text to find in name or description, at most 1,000 characters. Case and Unicode
     /// normalization form are ignored.
     pub search: Option<String>,
-    /// Only campaigns with at least one of these tags.
+    /// Only campaigns with at least one of these tags, at most 500.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tags: Option<Vec<String>>,
     /// True for archived campaigns only, false for those that are not. Null: both.
@@ -142,7 +142,7 @@ impl NestedFilter for Filter {
                 let message = format!("at most {}", limits::PAGE_MAX);
                 return Err(Refusal::limit_for_field(&format!("{path}.tags"), message).into());
             }
-            all = all.add(Column::Id.in_subquery(super::tags::with_any(dialect, tags)));
+            all = all.add(super::tags::has_any(dialect, tags));
         }
         if let Some(archived) = self.archived {
             all = all.add(if archived { COLUMN.archived_at.is_not_null() } else { COLUMN.archived_at.is_null() });

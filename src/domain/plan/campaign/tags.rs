@@ -3,10 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use entity::campaign::Model;
+use entity::campaign::{self, Model};
 use entity::campaign_tag::{COLUMN, Column, Entity};
 use entity::id::CampaignId;
-use sea_orm::sea_query::{Expr, Func, Order, Query, SelectStatement};
+use sea_orm::sea_query::{Expr, ExprTrait, Func, Order, Query};
 use sea_orm::{
     ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect,
     Set,
@@ -22,7 +22,7 @@ use crate::kernel::viewer::Viewer;
 use crate::kernel::{limits, validate};
 use crate::transact;
 
-/// Validates tags: trimmed, each once, in alphabetical order. Errors: BAD_USER_INPUT naming the tag;
+/// Validates tags: trimmed, each once, in the order of their code points. Errors: BAD_USER_INPUT naming the tag;
 /// LIMIT_EXCEEDED.
 pub fn check(tags: &[String]) -> Result<BTreeSet<String>> {
     let mut all = BTreeSet::new();
@@ -79,7 +79,7 @@ pub(super) async fn replace(tx: &Tx, campaign: &Model, tags: &BTreeSet<String>) 
     insert_all(tx, rows.map(|row| row.into_active_model().reset_all())).await
 }
 
-/// The tags of some campaigns, in alphabetical order; a campaign without tags is omitted.
+/// The tags of some campaigns, in the order of their code points; a campaign without tags is omitted.
 pub async fn of_all(
     db: &impl ConnectionTrait,
     viewer: &Viewer,
@@ -117,9 +117,14 @@ pub async fn in_use(db: &impl ConnectionTrait, viewer: &Viewer) -> Result<Vec<(S
     Ok(by_count.into_iter().flat_map(|(count, tags)| tags.into_iter().map(move |tag| (tag, count.0))).collect())
 }
 
-/// Subquery: the campaigns with at least one of some tags.
-pub(super) fn with_any(dialect: Dialect, tags: &[String]) -> SelectStatement {
+/// Condition on the table `campaign`: it has at least one of some tags. A look per campaign of the list's
+/// own org, by the tags' primary key.
+pub(super) fn has_any(dialect: Dialect, tags: &[String]) -> Expr {
     let mut tagged = Query::select();
-    tagged.column(Column::CampaignId).from(Entity).cond_where(any_of(dialect, COLUMN.tag, tags.iter().cloned()));
     tagged
+        .expr(Expr::val(1))
+        .from(Entity)
+        .and_where(Expr::col((Entity, Column::CampaignId)).equals((campaign::Entity, campaign::Column::Id)))
+        .cond_where(any_of(dialect, COLUMN.tag, tags.iter().cloned()));
+    Expr::exists(tagged)
 }

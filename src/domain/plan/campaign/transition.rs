@@ -227,6 +227,7 @@ pub(crate) async fn apply_transition(
 ) -> Result<Model> {
     let to = next_status(&before, act)?;
     let (from, revision, version) = (before.status, before.revision, before.version);
+    let was_archived = before.archived_at.is_some();
     let mut row = before.into_active_model();
     row.status = Set(to);
     match act {
@@ -248,6 +249,9 @@ pub(crate) async fn apply_transition(
         | CampaignTransition::Cancel => {}
     }
     let campaign = save(tx, row, revision).await?;
+    if was_archived && campaign.archived_at.is_none() {
+        emit(tx, viewer, "campaign.unarchived", &campaign, json!({ "reason": null }));
+    }
     let kind = match act {
         CampaignTransition::Submit => "campaign.submitted",
         CampaignTransition::Approve => "campaign.approved",

@@ -152,13 +152,10 @@ pub(super) const PARTS: &[Part] = &[
         context: "kind",
         ..part("event", "record_id = $1 AND org_id = $2 AND position IS NOT NULL", &[("payload", Rule::Event)])
     },
-    locked("step", runs!("AND record_id IS NULL AND run_id"), &[("result", Rule::JsonWords), ("error", Rule::Words)]),
-    locked(
-        "activity",
-        runs!("AND record_id IS NULL AND run_id"),
-        &[("summary", Rule::Words), ("details", Rule::JsonWords)],
-    ),
-    locked("follow_up", runs!("AND record_id IS NULL AND run_id"), &[("title", Rule::Words), ("note", Rule::Words)]),
+    // Also of other records: what was written about several names them all.
+    locked("step", runs!("AND run_id"), &[("result", Rule::JsonWords), ("error", Rule::Words)]),
+    locked("activity", runs!("AND run_id"), &[("summary", Rule::Words), ("details", Rule::JsonWords)]),
+    locked("follow_up", runs!("AND run_id"), &[("title", Rule::Words), ("note", Rule::Words)]),
     Part {
         keys: &[("run_id", Type::Uuid)],
         ..part(
@@ -192,6 +189,10 @@ pub(super) const PARTS: &[Part] = &[
             ("search", Rule::Words),
         ],
     ),
+    Part {
+        keys: &[("campaign_id", Type::Uuid), ("tag", Type::Text)],
+        ..part("campaign_tag", CAMPAIGN, &[("tag", Rule::DigestIfNamed)])
+    },
     part("campaign_version", CAMPAIGN, &[("changes", Rule::JsonWords)]),
     part("campaign_approval", CAMPAIGN, &[("approved", Rule::JsonWords)]),
     Part {
@@ -208,7 +209,12 @@ pub(super) const PARTS: &[Part] = &[
             ],
         )
     },
-    // An attendee without a record, and invitations that name others.
+    // An attendee without a record, and the invitations to all.
+    locked(
+        "communication",
+        "org_id = $2 AND meeting_id IS NOT NULL AND record_id IS NULL AND status <> 'SENDING'",
+        &[("to_address", Rule::BlankIfNamed), ("to_name", Rule::Words)],
+    ),
     locked(
         "run_record",
         "record_id IS NULL AND id IN (SELECT run_record_id FROM communication WHERE org_id = $2 AND meeting_id IS NOT NULL \
@@ -220,14 +226,9 @@ pub(super) const PARTS: &[Part] = &[
         context: "(SELECT CAST(m.attendees AS text) FROM meeting m WHERE m.id = communication.meeting_id)",
         ..locked(
             "communication",
-            "org_id = $2 AND meeting_id IS NOT NULL AND status <> 'SENDING'",
-            &[
-                ("to_address", Rule::BlankIfNamed),
-                ("to_name", Rule::Words),
-                ("subject", Rule::MarkOfAttendee),
-                ("body", Rule::MarkOfAttendee),
-                ("calendar", Rule::NullOfAttendee),
-            ],
+            // The others still get what waits for them.
+            "org_id = $2 AND meeting_id IS NOT NULL AND status NOT IN ('SENDING', 'APPROVED')",
+            &[("subject", Rule::MarkOfAttendee), ("body", Rule::MarkOfAttendee), ("calendar", Rule::NullOfAttendee)],
         )
     },
     Part {
@@ -255,7 +256,16 @@ pub(super) const PARTS: &[Part] = &[
     },
     part("suppression", ORG, &[("reason", Rule::Words)]),
     part("schedule", ORG, &[("name", Rule::Words)]),
-    locked("saved_view", ORG, &[("filter", Rule::JsonWords), ("settings", Rule::JsonWords)]),
+    locked(
+        "saved_view",
+        ORG,
+        &[
+            ("name", Rule::DigestIfNamed),
+            ("filter", Rule::JsonWords),
+            ("order_by", Rule::JsonWords),
+            ("settings", Rule::JsonWords),
+        ],
+    ),
     part("bulk_action", ORG, &[("filter", Rule::JsonWords), ("reason", Rule::Words)]),
     Part {
         keys: &[("bulk_action_id", Type::Uuid), ("sequence", Type::Int)],

@@ -167,7 +167,9 @@ pub(super) fn empty_result(kind: &str, value: &mut Value) {
 pub(super) fn empty_attendees(all: &mut Attendees, record: RecordId, words: &Words) -> bool {
     let mut found = false;
     for one in &mut all.0 {
-        if one.record_id == Some(record) || words.occurs_in(&one.email) {
+        // Another record may have the same address: it is invited for itself.
+        let is_named = one.record_id.is_none() && words.occurs_in(&one.email);
+        if one.record_id == Some(record) || is_named {
             (one.name, one.email, one.record_id) = (String::new(), String::new(), Some(record));
             found = true;
         }

@@ -8,6 +8,7 @@ use entity::step::{self, StepStatus};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect};
 
 use crate::domain::message::communication;
+use crate::domain::run::sweep::close;
 use crate::domain::run::{advance, early_events, interrupt, skip};
 use crate::kernel::db::Tx;
 use crate::kernel::db::batch::any_of;
@@ -44,6 +45,10 @@ pub(super) async fn stop(tx: &Tx, viewer: &Viewer, record: &Model) -> Result<()>
             // A person resolves a message with an unknown outcome.
             .filter(|step| step.status != StepStatus::AwaitingApproval || !interrupt::is_of_engine(step))
             .partition(|step| step.lease_owner.is_some());
+        // Also one that has no step yet: nothing is done for it.
+        if leased.is_empty() {
+            close::interrupted(tx, &recipients, ERASED).await?;
+        }
         if leased.is_empty() && open.is_empty() {
             continue;
         }

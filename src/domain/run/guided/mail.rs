@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::active_step;
 use super::suggestions::{self, Draft};
-use crate::domain::audience::record::erasure::check_not_erased;
+use crate::domain::audience::record::erasure::{check_not_erased, hold_off};
 use crate::domain::audience::suppression;
 use crate::domain::content::templating::{self, Message, Source};
 use crate::domain::message::communication::new_message::NewMessage;
@@ -71,14 +71,15 @@ pub async fn preview(db: &Db, viewer: &Viewer, mail: &GuidedMail) -> Result<Vec<
 }
 
 /// Approves the mails for sending; outcomes are counted on the step. All or nothing. Errors:
-/// NOT_FOUND; CONFLICT if the step is not in progress, has written to one of the addresses and
-/// `again` is not set, or a record is not in the audience of the campaign's run; BAD_USER_INPUT naming a record without an address, or with a placeholder
+/// NOT_FOUND; CONFLICT if the step is not in progress, belongs to a campaign's run, or has written to one
+/// of the addresses and `again` is not set; BAD_USER_INPUT naming a record without an address, or with a placeholder
 /// that has no value.
 pub async fn send(db: &WriteContext, viewer: &Viewer, mail: &GuidedMail) -> Result<Vec<communication::Model>> {
     // Fails before anything is rendered.
     let step = crate::domain::run::step::must_find(db.read(), viewer, mail.step_id).await?;
     let run = crate::domain::run::must_find(db.read(), viewer, step.run_id).await?;
     active_step::open(viewer, &run, &step)?;
+    super::check_may_send(&run)?;
     let (records, drafts) = render_drafts(db, viewer, mail).await?;
     for (i, (record, draft)) in records.iter().zip(&drafts).enumerate() {
         if let Some(problem) = &draft.problem {
@@ -87,6 +88,7 @@ pub async fn send(db: &WriteContext, viewer: &Viewer, mail: &GuidedMail) -> Resu
     }
     let sent = transact!(db, |tx| {
         let active = active_step::enter(tx, viewer, mail.step_id).await?;
+        hold_off(tx, viewer, mail.record_ids.iter().copied()).await?;
         // Under the run's lock: of two concurrent sends, the second sees the first one's messages.
         let earlier_messages = earlier_messages(tx.db(), active.step.id).await?;
         let mut addressed: HashMap<String, &record::Model> = HashMap::new();
@@ -104,9 +106,8 @@ pub async fn send(db: &WriteContext, viewer: &Viewer, mail: &GuidedMail) -> Resu
         let action_number = send_queue::next_action_number(tx, active.step.id).await?;
         let (run, recipients) = super::recipients(tx, active.run, &records, false).await?;
         let mut messages = Vec::new();
-        for (i, (record, draft)) in records.iter().zip(&drafts).enumerate() {
-            let recipient = super::must_be_recipient(&recipients, record, &format!("recordIds[{i}]"))?;
-            let Some(to) = &draft.to else { continue };
+        for (record, draft) in records.iter().zip(&drafts) {
+            let (Some(recipient), Some(to)) = (recipients.get(&record.id), &draft.to) else { continue };
             let fresh = NewMessage {
                 run: &run,
                 step_id: active.step.id,

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 use super::active_step;
+use crate::domain::audience::record::erasure::hold_off;
 use crate::domain::message::activity::{self, NewActivity};
 use crate::domain::plan::run_template::guided::CUSTOM;
 use crate::kernel::db::{Db, WriteContext};
@@ -34,6 +35,7 @@ pub async fn add(
     };
     transact!(db, |tx| {
         let active = active_step::enter(tx, viewer, step).await?;
+        hold_off(tx, viewer, records.iter().copied()).await?;
         let (run, _) = super::recipients(tx, active.run, &about, false).await?;
         let action = ActivityId::new();
         let note = |record: Option<&record::Model>| NewActivity {

@@ -67,6 +67,7 @@ pub async fn of(
     let ids: Vec<RecordId> = ids(&list)?;
     let mut found = crate::domain::audience::record::find_all(db.read(), viewer, &ids).await?;
     let position = |id: RecordId| ids.iter().position(|other| *other == id);
+    found.retain(|record| record.erased_at.is_none());
     found.sort_by_key(|record| position(record.id));
     Ok(Some(found))
 }
@@ -153,7 +154,11 @@ pub async fn refresh(db: &WriteContext, viewer: &Viewer, id: StepId) -> Result<M
         let active = active_step::enter(tx, viewer, id).await?;
         debug_assert_eq!(active.step.status, StepStatus::InProgress);
         let Some(count) = take(tx, viewer, &active.run, &active.step).await? else {
-            return Err(Refusal::conflict("this step is about no records").into());
+            let why = match active.step.record_id {
+                Some(_) => "this step is about its own record: there is no list to refresh",
+                None => "this step is about no records",
+            };
+            return Err(Refusal::conflict(why).into());
         };
         let payload = json!({ "key": active.step.key, "name": active.step.name, "records": count });
         let event =

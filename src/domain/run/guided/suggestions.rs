@@ -33,7 +33,7 @@ pub struct Draft {
 /// Suggestion for one record.
 #[derive(Clone, Debug, Default)]
 pub struct Suggestion {
-    /// Mail draft; steps with a text only.
+    /// Mail draft; `email` steps only.
     pub mail: Option<Draft>,
     /// Stage; `update_stage` steps only.
     pub stage: Option<String>,
@@ -54,14 +54,13 @@ pub async fn of(
     records: &[record::Model],
 ) -> Result<Vec<Suggestion>> {
     let mut all = vec![Suggestion::default(); records.len()];
-    // In a campaign's run a person's step with a text has another type: `email` is the engine's there.
-    if kind == EMAIL || guide.body.is_some() || guide.message_template.is_some() {
-        let source = source(db, viewer, guide).await?;
-        for (suggestion, draft) in all.iter_mut().zip(drafts(&source, records).await?) {
-            suggestion.mail = Some(draft);
-        }
-    }
     match kind {
+        EMAIL => {
+            let source = source(db, viewer, guide).await?;
+            for (suggestion, draft) in all.iter_mut().zip(drafts(&source, records).await?) {
+                suggestion.mail = Some(draft);
+            }
+        }
         UPDATE_STAGE => {
             let pipelines = stage::all(db.read(), viewer).await?;
             for (suggestion, record) in all.iter_mut().zip(records) {

@@ -11,6 +11,7 @@ use super::outcome::{person_reason, set_outcome};
 use super::permissions::{Action, StepContext, check_allowed, check_not_taken, transition_of};
 use super::transition::{ActionInput, apply_transition, lock_run, with_approval};
 use super::{Change, must_find};
+use crate::domain::audience::record::erasure::hold_off;
 use crate::domain::plan::run_template;
 use crate::domain::run::{self as runs, advance, guided, retry, step_messages, sweep_queue};
 use crate::kernel::db::{Tx, WriteContext};
@@ -62,6 +63,9 @@ async fn apply_judged(
         let step = must_find(tx.db(), viewer, id).await?;
         // Of two people who act at once, the later one learns of the other, not of a newer revision.
         check_not_taken(&run, &step, action)?;
+        if matches!(action, Action::Reset | Action::Restart | Action::Retry) {
+            hold_off(tx, viewer, step.record_id).await?;
+        }
         validate::expect("step", step.revision, expected)?;
         let context = StepContext::read(tx.db(), viewer, &step, run, tx.now()).await?;
         check_allowed(viewer, &step, &context, action)?;

@@ -82,7 +82,7 @@ pub struct StepContext {
     /// Key and outcome of the step that a person's skipped step waits for, unless it is open or
     /// completed.
     ended_before: Option<(String, DependencyEnd)>,
-    /// Number of messages in flight that people have sent from within the step.
+    /// Number of the step's messages in flight; guided work only.
     messages_in_flight: u64,
     /// True if the campaign is paused.
     campaign_paused: bool,
@@ -166,7 +166,7 @@ impl StepContext {
     }
 }
 
-/// Number of messages in flight that people have sent from within a step. Queries only if the run has any.
+/// Number of messages of a guided step that are in flight. Queries only if the run has any.
 async fn in_flight(db: &impl ConnectionTrait, step: &Model, run: &run::Model) -> Result<u64> {
     if run.in_flight == 0 {
         return Ok(0);
@@ -223,15 +223,6 @@ pub fn check_allowed(viewer: &Viewer, step: &Model, context: &StepContext, actio
             "{} of its messages are in flight: reset it when their outcome is known",
             context.messages_in_flight
         )),
-        // The run may end with the step, and a message's outcome is its recipient's.
-        Action::Complete | Action::Submit | Action::Fail | Action::Skip
-            if !guided && context.messages_in_flight > 0 =>
-        {
-            conflict(&format!(
-                "{} of its messages are in flight: end it when their outcome is known",
-                context.messages_in_flight
-            ))
-        }
         Action::Reset if !human => conflict("only steps done by people can be reset"),
         Action::Restart if !human => conflict("only steps done by people can be restarted"),
         Action::Reset if review => conflict("a review can't be reset: messages it approved may have been sent"),

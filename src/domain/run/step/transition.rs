@@ -9,7 +9,6 @@ use serde_json::Value;
 pub(crate) mod set;
 
 use super::{Change, record_changes};
-use crate::domain::message::activity;
 use crate::domain::run::executor_ids;
 use crate::kernel::db::Tx;
 use crate::kernel::error::{Refusal, Result};
@@ -96,8 +95,7 @@ pub(super) async fn apply_transition(
             close();
             row.error = Set(None);
             row.reason = Set(None);
-            let counted = if guided { former.clone() } else { activity::counts_among(former.as_ref()) };
-            row.result = Set(merge_results(counted, input.result.clone()));
+            row.result = Set(merge_results(former.clone().filter(|_| guided), input.result.clone()));
         }
         StepTransition::Approve => {
             close();
@@ -143,7 +141,7 @@ pub(super) async fn apply_transition(
         }
         StepTransition::Submit => {
             if input.result.is_some() {
-                row.result = Set(merge_results(activity::counts_among(former.as_ref()), input.result.clone()));
+                row.result = Set(input.result.clone());
             }
             row.error = Set(None);
             row.reason = Set(None);

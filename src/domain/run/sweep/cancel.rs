@@ -1,6 +1,7 @@
 //! Skips the open rows of a cancelled run: steps, then messages, then recipients. Each table is
 //! walked once by key: rows behind the key are closed, and a cancelled run gets no new rows.
 
+use entity::RunType;
 use entity::communication::{self, CommunicationStatus};
 use entity::id::*;
 use entity::run;
@@ -89,7 +90,7 @@ async fn cancel_messages(tx: &Tx, viewer: &Viewer, run: &run::Model, after: Opti
         let recipients: Vec<RunRecordId> = unsent.iter().map(|row| row.run_record_id).collect();
         crate::domain::message::communication::cancel_unsent(tx, viewer, run, &recipients, "the run was cancelled")
             .await?;
-        if run.in_flight > 0 {
+        if run.run_type == RunType::Guided {
             crate::domain::message::send_queue::drop_cancelled(tx, run).await?;
         }
     }
