@@ -85,6 +85,10 @@ async fn full(world: &World) -> BTreeMap<&'static str, String> {
         ("runTemplate", world.create("runTemplate", structure).await),
         ("member", member),
     ]);
+    let (run, _) = world.own_run(&[("a", "custom", json!({}))], json!({})).await;
+    let note = "mutation($id: ID!) { addRunNote(input: { runId: $id, belongsTo: EXECUTION, text: \"N\" }) { runNote { id } } }";
+    let note = world.ask(note, json!({ "id": run })).await;
+    ids.insert("runNote", note["addRunNote"]["runNote"]["id"].as_str().unwrap().to_owned());
     ids.insert("schedule", schedule["scheduleCampaign"]["schedule"]["id"].as_str().unwrap().to_owned());
     ids
 }
