@@ -10,7 +10,6 @@ use sea_orm::{
     Select,
 };
 
-use crate::domain::audience::record::erasure::not_erased;
 use crate::domain::audience::record::filter::{self, RecordFilter};
 use crate::domain::plan::run_template::guided::{GuidedConfig, OrderBy, SortBy, Source};
 use crate::kernel::db::Db;
@@ -79,7 +78,8 @@ fn select(
     source: &Source,
     segment: Option<entity::segment::Model>,
 ) -> Result<Select<Entity>> {
-    let mut all = Condition::all().add(COLUMN.org_id.eq(viewer.org_id)).add(not_erased(viewer.org_id));
+    // Its rows are read anyway, in the order of an index.
+    let mut all = Condition::all().add(COLUMN.org_id.eq(viewer.org_id)).add(Column::ErasedAt.is_null());
     if let Some(ids) = &source.ids {
         all = all.add(any_of(dialect, COLUMN.id, validate::ids::<RecordId>(ids, "config.records", "ids")?));
     }

@@ -184,7 +184,6 @@ fn run_filters(campaigns: &[Value], runs: &[Value]) -> Vec<Value> {
         times.clone().prop_map(|at| json!({ "from": at })),
         times.clone().prop_map(|at| json!({ "to": at })),
         (times.clone(), times).prop_map(|(from, to)| json!({ "from": from, "to": to })),
-        Just(json!({})),
     ];
     let template = entity::id::RunTemplateId(uuid::Uuid::nil()).to_string();
     let record = entity::id::RecordId(uuid::Uuid::nil()).to_string();
