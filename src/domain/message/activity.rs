@@ -111,8 +111,9 @@ pub(crate) async fn write(
     Ok(rows)
 }
 
-/// Adds to the counters in the result of a step of guided work: `emailsSent`, `partnershipsUpdated` … Doesn't increment
-/// the step's revision, so that a person who is about to complete it meets no conflict.
+/// Adds to the counters in a step's result, but of a person's step in a campaign's run: `emailsSent`,
+/// `partnershipsUpdated` … Doesn't increment the step's revision, so that a person who is about to
+/// complete it meets no conflict.
 async fn count(tx: &Tx, run: &run::Model, step: step::Model, counted: &[(String, i64)]) -> Result<()> {
     if counted.is_empty() {
         return Ok(());

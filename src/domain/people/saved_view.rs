@@ -46,7 +46,7 @@ pub async fn find(db: &impl ConnectionTrait, viewer: &Viewer, id: SavedViewId) -
     Ok(Entity::find_by_id(id).filter(visible(viewer)).one(db).await?)
 }
 
-/// Those of the views that the viewer sees, in no order.
+/// The views with these ids that the viewer sees, in no order.
 pub async fn find_all(db: &impl ConnectionTrait, viewer: &Viewer, ids: &[SavedViewId]) -> Result<Vec<Model>> {
     let these = any_of(db.get_database_backend(), COLUMN.id, ids.iter().copied());
     Ok(Entity::find().filter(visible(viewer)).filter(these).all(db).await?)

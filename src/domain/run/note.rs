@@ -28,9 +28,9 @@ saved!(run_note, RunNoteId, "note");
 pub enum NotesOf {
     /// All notes about a run.
     Run(RunId),
-    /// Those notes about a campaign's runs that belong to the campaign.
+    /// The notes about a campaign's runs that belong to the campaign.
     Campaign(CampaignId),
-    /// Those notes about a goal's runs that belong to the goal.
+    /// The notes about a goal's runs that belong to the goal.
     Goal(GoalId),
 }
 

@@ -1,4 +1,4 @@
-//! What a person's step is about: its records, activities per record, and suggestions.
+//! The records of a person's step, activities per record, and suggestions.
 
 use std::sync::Arc;
 

@@ -26,7 +26,7 @@ const FORMER: &str = "old.quill@private.example";
 const PHONE: &str = "+4915299887766";
 const EXTERNAL: &str = "EXT-ZQ-774411";
 
-/// What must be found nowhere afterwards, in lower case: her name, her addresses, her id, and a word
+/// The texts that must be found nowhere afterwards, in lower case: her name, her addresses, her id, and a word
 /// that every text about her contains.
 const PERSONAL: [&str; 7] =
     ["zyxandra", "quillfeather", "zyx.quill", "old.quill", "4915299887766", "ext-zq-774411", "zq-secret"];
@@ -64,7 +64,6 @@ async fn erase(world: &World, id: &str) -> Value {
 async fn erase_all(world: &World, id: &str) {
     erase(world, id).await;
     for _ in 0..100 {
-        world.sql("SELECT 1").await;
         world.tick(false).await;
         if shown(world, id).await["erasureCompletedAt"].is_string() {
             return;
@@ -121,7 +120,7 @@ async fn counts(world: &World, kind: Kind) -> BTreeMap<String, i64> {
     all
 }
 
-/// What reports say: statuses and outcomes, with their numbers.
+/// The figures of reports: statuses and outcomes, with their numbers.
 async fn reports(world: &World) -> Vec<Vec<Vec<String>>> {
     let mut all = Vec::new();
     for sql in [

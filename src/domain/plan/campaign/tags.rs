@@ -22,8 +22,8 @@ use crate::kernel::viewer::Viewer;
 use crate::kernel::{limits, validate};
 use crate::transact;
 
-/// Validates tags: trimmed, each once, in the order of their code points. Errors: BAD_USER_INPUT naming the tag;
-/// LIMIT_EXCEEDED.
+/// Validates tags: trimmed, each once, in the order of their code points. Errors: BAD_USER_INPUT
+/// naming the tag; LIMIT_EXCEEDED.
 pub fn check(tags: &[String]) -> Result<BTreeSet<String>> {
     let mut all = BTreeSet::new();
     for (i, tag) in tags.iter().enumerate() {
