@@ -42,6 +42,7 @@ pub mod run_template;
 pub mod saved_view;
 pub mod schedule;
 pub mod segment;
+pub mod shared_rows;
 pub mod stage;
 pub mod step;
 pub mod stream;
@@ -166,7 +167,7 @@ pub struct ChangeExecution(
     run::launch::LaunchMutation,
     run::change::RunMutation,
     run::note::RunNoteMutation,
-    bulk_action::BulkActionMutation,
+    bulk_action::start::BulkActionMutation,
     run::phase::PhaseMutation,
     step::change::StepMutation,
     worker::WorkerMutation,

@@ -40,6 +40,7 @@ use tracing::field::Empty;
 
 use crate::graphql::document::Checked;
 use crate::graphql::idempotent::AuditEntries;
+use crate::graphql::shared_rows::SharedRows;
 use crate::graphql::{Schema, role, with_viewer};
 use crate::kernel::audit::{self, Entry};
 use crate::kernel::cost::{self, CostOwner, Costs};
@@ -90,6 +91,8 @@ pub struct App {
     pub phone_region: Option<String>,
     /// The subscriptions that share their execution.
     pub shared_subscriptions: SharedSubscriptions,
+    /// The rows that subscriptions share.
+    pub shared_rows: SharedRows,
     /// The imports in progress.
     pub uploads: uploads::ImportQuotas,
     /// The clients with one SSE stream for all their operations.

@@ -2,7 +2,7 @@
 //! [options]`.
 //!
 //! Sections (default: all): `start`, `pages`, `detail`, `step`, `engine`, `claims`, `launch`,
-//! `guided`, `live`, `filters`. `--on URL` names a database to measure on and may be repeated; without it an
+//! `guided`, `live`, `windows`, `filters`. `--on URL` names a database to measure on and may be repeated; without it an
 //! SQLite file and a private Postgres in a temporary folder are made. An empty database is seeded
 //! first: `--runs N` (default 1,000,000). `--small` runs everything on few rows and compares
 //! nothing: CI uses it to check that the benchmark itself works.
@@ -32,7 +32,9 @@ mod pages;
 #[allow(dead_code, reason = "shared with the tests")]
 mod postgres;
 mod server;
+mod socket;
 mod step;
+mod windows;
 
 use server::Server;
 
@@ -55,6 +57,10 @@ pub struct Size {
     /// Events published to the subscribers: in a burst, and one after the other.
     pub burst: usize,
     pub paced: usize,
+    /// Clients of live lists, the seconds of changes, and changes a second.
+    pub watchers: usize,
+    pub seconds: usize,
+    pub rate: usize,
     /// True if times are compared with limits.
     pub limits: bool,
 }
@@ -70,6 +76,9 @@ const WHOLE: Size = Size {
     crowds: &[1_000, 5_000],
     burst: 200,
     paced: 50,
+    watchers: 1_000,
+    seconds: 20,
+    rate: 200,
     limits: true,
 };
 
@@ -84,11 +93,14 @@ const SMALL: Size = Size {
     crowds: &[20],
     burst: 10,
     paced: 3,
+    watchers: 40,
+    seconds: 2,
+    rate: 20,
     limits: false,
 };
 
-const SECTIONS: [&str; 10] =
-    ["start", "pages", "detail", "step", "engine", "claims", "launch", "guided", "live", "filters"];
+const SECTIONS: [&str; 11] =
+    ["start", "pages", "detail", "step", "engine", "claims", "launch", "guided", "live", "windows", "filters"];
 
 #[tokio::main]
 async fn main() {
@@ -140,6 +152,7 @@ async fn measure(place: &str, size: Size, sections: &[String]) {
             "launch" => engine::launch(&server, size).await,
             "guided" => guided::guided(&server, size).await,
             "live" => live::live(&server, size).await,
+            "windows" => windows::windows(&server, size).await,
             "filters" => filters::filters(&server, size).await,
             _ => {}
         }

@@ -1,8 +1,10 @@
-//! A bulk action, which applies one verb to many runs or steps, and the state machine of its status.
+//! A bulk action, which applies one verb to many objects of one noun, and the state machine of its
+//! status.
 
 use sea_orm::entity::prelude::*;
 
 use crate::actor::Actor;
+use crate::communication::Resolution;
 use crate::id::*;
 use crate::member::Role;
 use crate::state_machine::StateMachine;
@@ -38,15 +40,34 @@ text_enum! {
         AssignSteps,
         /// Skips steps, as `skipStep` does.
         SkipSteps,
+        /// Resolves messages whose outcome is UNKNOWN, as `resolveCommunication` does.
+        ResolveCommunications,
+        /// Archives campaigns, as `archiveCampaign` does.
+        ArchiveCampaigns,
     }
 }
 
+/// The noun of a bulk action's targets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BulkNoun {
+    /// Runs.
+    Runs,
+    /// Steps.
+    Steps,
+    /// Messages.
+    Communications,
+    /// Campaigns.
+    Campaigns,
+}
+
 impl BulkVerb {
-    /// Returns true if the targets are runs; otherwise they are steps.
-    pub fn is_for_runs(self) -> bool {
+    /// Returns the noun of the targets.
+    pub fn noun(self) -> BulkNoun {
         match self {
-            Self::CancelRuns | Self::RetryRuns | Self::PauseRuns | Self::ResumeRuns => true,
-            Self::ApproveSteps | Self::RejectSteps | Self::AssignSteps | Self::SkipSteps => false,
+            Self::CancelRuns | Self::RetryRuns | Self::PauseRuns | Self::ResumeRuns => BulkNoun::Runs,
+            Self::ApproveSteps | Self::RejectSteps | Self::AssignSteps | Self::SkipSteps => BulkNoun::Steps,
+            Self::ResolveCommunications => BulkNoun::Communications,
+            Self::ArchiveCampaigns => BulkNoun::Campaigns,
         }
     }
 }
@@ -113,6 +134,8 @@ pub struct Model {
     pub reason: Option<String>,
     /// The member to assign steps to; null for other verbs, and to assign them to nobody.
     pub assignee_id: Option<MemberId>,
+    /// The outcome of the messages to resolve; null for other verbs.
+    pub resolution: Option<Resolution>,
     /// Number of targets.
     pub matched: i32,
     /// Number of targets that the action was applied to.

@@ -31,7 +31,7 @@ pub struct Model {
     pub sequence: i32,
     /// The tenant.
     pub org_id: OrgId,
-    /// Id of the run or step. Refers to no row: the ids that a client gives need not exist.
+    /// Id of the target. Refers to no row: the ids that a client gives need not exist.
     pub target_id: Uuid,
     /// Current status.
     pub status: BulkResultStatus,

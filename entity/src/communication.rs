@@ -8,6 +8,16 @@ use crate::id::*;
 use crate::state_machine::StateMachine;
 
 text_enum! {
+    /// A person's report on a message whose outcome is UNKNOWN.
+    pub enum Resolution {
+        /// The message was sent: its step is completed.
+        Sent,
+        /// Send the message again: its step is queued.
+        SendAgain,
+        /// The message was not sent and shall not be: its step fails.
+        NotSent,
+    }
+
     /// Status of a message.
     pub enum CommunicationStatus {
         /// Drafted, not approved yet.

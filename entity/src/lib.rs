@@ -72,7 +72,7 @@ pub use activity::ActivityKind;
 pub use actor::{Actor, ActorKind};
 pub use agent::AgentKind;
 pub use audit::AuditOutcome;
-pub use bulk_action::{BulkStatus, BulkVerb};
+pub use bulk_action::{BulkNoun, BulkStatus, BulkVerb};
 pub use bulk_result::BulkResultStatus;
 pub use campaign::CampaignStatus;
 pub use communication::CommunicationStatus;

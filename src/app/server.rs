@@ -91,6 +91,7 @@ impl Server {
             ping: config.ping(),
             phone_region: config.phone_region.clone(),
             shared_subscriptions: Default::default(),
+            shared_rows: Default::default(),
             uploads: Default::default(),
             sessions: Default::default(),
             stop: stop.subscribe(),

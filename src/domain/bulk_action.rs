@@ -1,9 +1,10 @@
-//! Bulk actions: one verb applied to many runs or steps. `start` fixes the targets; the engine applies
+//! Bulk actions: one verb applied to many objects of a noun. `start` fixes the targets; the engine applies
 //! the verb to one after the other (`apply`), each in a transaction of its own that also stores the
 //! target's result.
 
 pub mod apply;
 pub mod dry_run;
+pub mod expiry;
 pub mod start;
 
 use async_graphql::Enum;
@@ -114,8 +115,10 @@ pub fn needed_role(verb: BulkVerb) -> Role {
         | BulkVerb::PauseRuns
         | BulkVerb::ResumeRuns
         | BulkVerb::AssignSteps
-        | BulkVerb::SkipSteps => Role::Operator,
+        | BulkVerb::SkipSteps
+        | BulkVerb::ResolveCommunications => Role::Operator,
         BulkVerb::ApproveSteps | BulkVerb::RejectSteps => Role::Reviewer,
+        BulkVerb::ArchiveCampaigns => Role::Manager,
     }
 }
 

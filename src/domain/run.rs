@@ -25,6 +25,7 @@ pub mod note;
 pub mod occurrence;
 pub mod overdue;
 pub(crate) mod overlap;
+pub mod past_occurrences;
 pub mod permissions;
 pub mod phase;
 pub mod progress;

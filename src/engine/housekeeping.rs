@@ -4,6 +4,7 @@
 use chrono::{DateTime, Utc};
 
 use super::{EngineContext, Wake};
+use crate::domain::bulk_action;
 use crate::domain::import::report;
 use crate::domain::run::erasure;
 use crate::kernel::db::dialect::Dialect;
@@ -46,6 +47,9 @@ pub async fn tick(context: &EngineContext, last_seen: Option<DateTime<Utc>>) {
     }
     if let Err(err) = erasure::resume(&context.db).await {
         log_failure!(error, err, "erasures that wait for work in hand could not be continued");
+    }
+    if let Err(err) = bulk_action::expiry::delete_expired(&context.db).await {
+        log_failure!(error, err, "expired bulk actions could not be deleted");
     }
     if let Err(err) = stuck::delete_expired(&context.db).await {
         log_failure!(error, err, "abandoned stuck work could not be deleted");

@@ -9,11 +9,11 @@ use super::batch_loader::Loader;
 use super::campaign::Campaign;
 use super::connection::Connection;
 use super::list::args;
-use super::loader::{EventsOf, Rows, load, must_load};
+use super::loader::{EventsOf, Rows, must_load};
 use super::record::Record;
 use super::run::Run;
 use super::step::Step;
-use super::{Actor, db, viewer};
+use super::{Actor, db, shared_rows, viewer};
 use crate::graphql::counted::{Counted, Node};
 use crate::graphql::selection::{Row, RowFields, text};
 use crate::kernel::event::{self as noun, EventSelector, Filter, LogRange};
@@ -86,22 +86,22 @@ impl Event {
 
     /// The campaign concerned; null if there is none, or it has been deleted.
     async fn campaign(&self, ctx: &Context<'_>) -> Result<Option<Row<Campaign>>> {
-        Ok(load(ctx, self.0.campaign_id).await?.map(Campaign::from).map(Row))
+        Ok(shared_rows::load(ctx, self.0.campaign_id).await?.map(Campaign::from).map(Row))
     }
 
     /// The run concerned; null if there is none.
     async fn run(&self, ctx: &Context<'_>) -> Result<Option<Row<Run>>> {
-        Ok(load(ctx, self.0.run_id).await?.map(Run::from).map(Row))
+        Ok(shared_rows::load(ctx, self.0.run_id).await?.map(Run::from).map(Row))
     }
 
     /// The step concerned; null if there is none.
     async fn step(&self, ctx: &Context<'_>) -> Result<Option<Row<Step>>> {
-        Ok(load(ctx, self.0.step_id).await?.map(Step).map(Row))
+        Ok(shared_rows::load(ctx, self.0.step_id).await?.map(Step).map(Row))
     }
 
     /// The record concerned; null if there is none, or it has been deleted.
     async fn record(&self, ctx: &Context<'_>) -> Result<Option<Row<Record>>> {
-        Ok(load(ctx, self.0.record_id).await?.map(Record).map(Row))
+        Ok(shared_rows::load(ctx, self.0.record_id).await?.map(Record).map(Row))
     }
 
     /// The actor that caused it.

@@ -117,6 +117,8 @@ pub enum Totals {
     FilteredSchedules(Box<crate::domain::plan::schedule::list::Filter>),
     /// A schedule's stretches of missed occurrences.
     Unfired(ScheduleId),
+    /// A schedule's past occurrences.
+    Occurrences(ScheduleId),
     /// Bulk actions by status.
     BulkActions(Option<Vec<BulkStatus>>),
     /// A bulk action's results by status.
@@ -202,6 +204,7 @@ impl Totals {
             Self::Unfired(id) => {
                 nested_count(ctx, crate::domain::plan::schedule::missed::window(viewer, *id, Args::default())?).await
             }
+            Self::Occurrences(id) => Box::pin(crate::graphql::schedule::occurrences::count(ctx, *id)).await,
             Self::BulkActions(statuses) => {
                 let (of, all) = (statuses.as_deref(), Args::default());
                 nested_count(ctx, crate::domain::bulk_action::window(db.dialect(), viewer, of, all)?).await

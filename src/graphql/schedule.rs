@@ -4,6 +4,7 @@ mod act;
 mod change;
 mod fire_time;
 mod list;
+pub mod occurrences;
 mod upcoming;
 
 use std::time::Instant;
@@ -192,6 +193,18 @@ impl Schedule {
         let window = noun::missed::window(viewer(ctx), self.0.id, args(first, after, None, None))?;
         let page = nested_page(ctx, window, false).await?;
         Ok(list(page, Totals::Unfired(self.0.id), MissedOccurrences))
+    }
+
+    /// The occurrences that are over, latest first: those that started, with their runs, and those
+    /// that did not, in stretches with a reason. Runs of `triggerSchedule` stand for no occurrence.
+    #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity).saturating_add(40)")]
+    async fn occurrences(
+        &self,
+        ctx: &Context<'_>,
+        first: Option<i32>,
+        after: Option<String>,
+    ) -> Result<List<occurrences::PastOccurrence>> {
+        occurrences::past(ctx, self.0.id, first, after).await
     }
 
     /// The next occurrences in the order of their starts, skipped ones among them; empty after its

@@ -23,7 +23,7 @@ use super::reply::{Reply, of_step};
 use super::role::reject_workers;
 use super::run::Run;
 use super::run::phase::Task;
-use super::{Actor, AvailableAction, db, viewer};
+use super::{Actor, AvailableAction, db, shared_rows, viewer};
 use crate::domain::run::step::{self as noun, Action};
 use crate::graphql::counted::Counted;
 use crate::graphql::selection::Row;
@@ -209,13 +209,13 @@ impl Step {
     /// The run that it belongs to.
     async fn run(&self, ctx: &Context<'_>) -> Result<Row<Run>> {
         reject_workers(viewer(ctx))?;
-        Ok(Row(must_load(ctx, self.0.run_id).await?.into()))
+        Ok(Row(shared_rows::must_load(ctx, self.0.run_id).await?.into()))
     }
 
     /// The task that it belongs to.
     async fn task(&self, ctx: &Context<'_>) -> Result<Task> {
         reject_workers(viewer(ctx))?;
-        Ok(Task(must_load(ctx, self.0.task_id).await?))
+        Ok(Task(shared_rows::must_load(ctx, self.0.task_id).await?))
     }
 
     /// The record that it is about; null if it is about none, or about a test recipient without a
@@ -223,8 +223,8 @@ impl Step {
     /// of its own, and no other address, so that nobody contacts a real one by mistake.
     async fn record(&self, ctx: &Context<'_>) -> Result<Option<Record>> {
         reject_workers(viewer(ctx))?;
-        let Some(mut record) = load(ctx, self.0.record_id).await? else { return Ok(None) };
-        let run = must_load(ctx, self.0.run_id).await?;
+        let Some(mut record) = shared_rows::load(ctx, self.0.record_id).await? else { return Ok(None) };
+        let run = shared_rows::must_load(ctx, self.0.run_id).await?;
         if run.run_type == entity::RunType::TestRun {
             let address = load(ctx, self.0.run_record_id).await?.and_then(|row| row.address);
             crate::domain::run::recipients::use_test_address(&mut record, run.channel, address);

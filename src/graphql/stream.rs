@@ -21,9 +21,9 @@ use futures_util::{Stream, StreamExt};
 use serde::de::DeserializeOwned;
 
 use super::event::Event;
-use super::loader::load;
 use super::run::Run;
 use super::run::progress::RunProgress;
+use super::shared_rows::load;
 use super::step::Step;
 use super::worker::{self, WorkQueued};
 use super::{Actor, db, viewer};

@@ -6,6 +6,9 @@ use crate::kernel::db::dialect::{self, Dialect};
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::limits;
 
+/// Message for a filter that selects the objects of a change and would match all of them.
+pub(crate) const NO_CONDITION: &str = "has no condition and would match everything: give at least one";
+
 /// A filter with filters nested in it.
 pub trait NestedFilter: Sized {
     /// The filter's own conditions, without those of nested filters. Errors: BAD_USER_INPUT, LIMIT_EXCEEDED.

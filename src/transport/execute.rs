@@ -191,9 +191,9 @@ impl Item {
     }
 }
 
-/// Executes a subscription without sharing it. `scope`, which the request carries, tracks its log
-/// position. Each item costs as much as a request, charged to the payer.
+/// Executes a subscription without sharing it. `scope` tracks its log position. Each item costs as much as a request, charged to the payer.
 pub(super) fn alone(app: &App, request: Request, scope: &LogScope, payer: CostAccount) -> BoxStream<'static, Item> {
+    let request = request.data(scope.clone()).data(app.shared_rows.clone());
     let responses = batching::stream(&app.schema, request);
     let (costs, live) = (app.costs.clone(), app.costs.live(payer.clone()));
     stream::unfold(Some((responses, scope.clone(), costs, live, payer)), move |state| async move {

@@ -89,7 +89,7 @@ impl SharedSubscriptions {
         shared.input.get_or_init(|| input).hold_input(bytes)?;
         all.insert(share.key, Arc::downgrade(&shared));
         let (app, key) = (app.clone(), share.key);
-        let request = share.parts.request(&app, &share.parsed).data(scope.clone());
+        let request = share.parts.request(&app, &share.parsed);
         let items = alone(&app, request, &scope, account);
         tokio::spawn(run(app, key, shared, items));
         Ok(membership)
@@ -184,13 +184,13 @@ fn begin(app: &App, admitted: Admitted, share: Option<(ShareKey, Option<i64>)>) 
     let Some((share, after)) = share else {
         let scope = admitted.resume.map_or_else(LogScope::default, |from| LogScope::between(from, None));
         let owner = admitted.cost.owner();
-        return alone(app, admitted.request.data(scope.clone()), &scope, CostAccount::of(owner));
+        return alone(app, admitted.request, &scope, CostAccount::of(owner));
     };
     let after = admitted.resume.or(after);
     let first = (share.kind == StreamKind::Newest && after.is_none()).then(|| {
         let scope = LogScope::default();
         // The current state is the first item, which is not shared.
-        (alone(app, admitted.request.data(scope.clone()), &scope, share.payer()), None)
+        (alone(app, admitted.request, &scope, share.payer()), None)
     });
     let (app, input) = (app.clone(), admitted.cost);
     let subscriber = Subscriber {
@@ -317,7 +317,7 @@ impl Subscriber {
                 // The executor's copy of both, as long as this lasts.
                 let copy = self.app.costs.item(&self.share.payer());
                 copy.hold_input(self.share.parsed.weight().saturating_add(self.share.parts.checked.bytes()))?;
-                let request = self.share.parts.request(&self.app, &self.share.parsed).data(scope.clone());
+                let request = self.share.parts.request(&self.app, &self.share.parsed);
                 let counted = move |item| {
                     let _ = &copy;
                     item

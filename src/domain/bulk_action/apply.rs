@@ -21,8 +21,9 @@ use serde_json::json;
 
 use super::{apply_transition, check_role, emit};
 use crate::domain::people::member;
+use crate::domain::plan::campaign::archive;
 use crate::domain::run::step::{self as steps, ActionInput};
-use crate::domain::run::{control, retry};
+use crate::domain::run::{control, resolve, retry};
 use crate::kernel::db::{Db, Tx, WriteContext, fair};
 use crate::kernel::error::{Code, Error, Refusal, Result};
 use crate::kernel::viewer::Viewer;
@@ -126,6 +127,14 @@ pub async fn apply(db: &WriteContext, action: &Model, target: &bulk_result::Mode
         BulkVerb::SkipSteps => act(steps::Action::Skip).await,
         BulkVerb::AssignSteps => {
             Box::pin(steps::assign::assign(db, viewer, step, None, action.assignee_id)).await.map(drop)
+        }
+        BulkVerb::ResolveCommunications => {
+            let missing = || Error::internal("a bulk action that resolves messages without a resolution");
+            let (id, resolution) = (CommunicationId(target.target_id), action.resolution.ok_or_else(missing)?);
+            Box::pin(resolve::resolve(db, viewer, id, None, resolution)).await.map(drop)
+        }
+        BulkVerb::ArchiveCampaigns => {
+            Box::pin(archive::set(db, viewer, CampaignId(target.target_id), None, true, reason)).await.map(drop)
         }
     }
 }

@@ -3,17 +3,19 @@
 
 use std::collections::{HashMap, HashSet};
 
+use entity::communication::Resolution;
 use entity::id::*;
-use entity::{BulkVerb, run, step};
+use entity::{BulkNoun, BulkVerb, run, step};
 use sea_orm::ConnectionTrait;
 use sea_orm::sea_query::Order;
 use uuid::Uuid;
 
 use super::start::{BulkRequest, Targets, check, count};
-use crate::domain::plan::campaign;
+use crate::domain::message::communication;
+use crate::domain::plan::campaign::{self, archive};
 use crate::domain::run::permissions::{self, CampaignFacts, RunContext};
 use crate::domain::run::step::{self as steps, StepContext, StepRows, assign};
-use crate::domain::run::{self as runs, phase, snapshot, task, unreached};
+use crate::domain::run::{self as runs, phase, resolve, snapshot, task, unreached};
 use crate::kernel::db::Db;
 use crate::kernel::error::{Error, Refusal, Result};
 use crate::kernel::limits;
@@ -39,9 +41,11 @@ pub async fn dry_run(db: &Db, viewer: &Viewer, request: &BulkRequest) -> Result<
     let targets = check(db, viewer, request).await?;
     let mut result = DryRun { matched: count(db, &targets).await?, ..DryRun::default() };
     let ids = first(db, &targets).await?;
-    let verdicts = match request.verb.is_for_runs() {
-        true => of_runs(db, viewer, request.verb, &ids).await?,
-        false => of_steps(db, viewer, request.verb, &ids).await?,
+    let verdicts = match request.verb.noun() {
+        BulkNoun::Runs => of_runs(db, viewer, request.verb, &ids).await?,
+        BulkNoun::Steps => of_steps(db, viewer, request.verb, &ids).await?,
+        BulkNoun::Communications => of_communications(db, viewer, request.resolution, &ids).await?,
+        BulkNoun::Campaigns => of_campaigns(db, viewer, &ids).await?,
     };
     for (id, verdict) in ids.into_iter().zip(verdicts) {
         result.checked += 1;
@@ -64,7 +68,7 @@ async fn first(db: &Db, targets: &Targets) -> Result<Vec<Uuid>> {
     match targets {
         Targets::Ids(ids) => Ok(ids.iter().copied().take(limits::BULK_CHECKED as usize).collect()),
         Targets::Query(query) => {
-            // The columns of runs and of steps have the same name.
+            // The column has the same name for every noun.
             let mut query = query.as_ref().clone();
             let query = query.order_by(run::Column::Id, Order::Asc).limit(limits::BULK_CHECKED).take();
             let rows = db.read().query_all(&query).await?;
@@ -126,6 +130,35 @@ async fn of_steps(db: &Db, viewer: &Viewer, verb: BulkVerb, ids: &[Uuid]) -> Res
     }
     let missing = |id: StepId| Err(Refusal::not_found("step", id).into());
     Ok(step_ids.into_iter().map(|id| verdicts.remove(&id).unwrap_or_else(|| missing(id))).collect())
+}
+
+async fn of_communications(
+    db: &Db,
+    viewer: &Viewer,
+    resolution: Option<Resolution>,
+    ids: &[Uuid],
+) -> Result<Vec<Result<()>>> {
+    let resolution = resolution.ok_or_else(|| Error::internal("a dry run that resolves without a resolution"))?;
+    let ids: Vec<CommunicationId> = ids.iter().copied().map(CommunicationId).collect();
+    let found = communication::find_all(db.read(), viewer, &ids).await?;
+    let run_ids: HashSet<RunId> = found.iter().map(|message| message.run_id).collect();
+    let runs = runs::find_all(db.read(), viewer, &run_ids.into_iter().collect::<Vec<_>>()).await?;
+    let runs: HashMap<RunId, run::Model> = runs.into_iter().map(|run| (run.id, run)).collect();
+    let mut verdicts = HashMap::new();
+    for message in &found {
+        let run = runs.get(&message.run_id).ok_or_else(|| Error::internal("a message without its run"))?;
+        verdicts.insert(message.id, resolve::check_resolvable(run, message, resolution));
+    }
+    let missing = |id: CommunicationId| Err(Refusal::not_found("communication", id).into());
+    Ok(ids.into_iter().map(|id| verdicts.remove(&id).unwrap_or_else(|| missing(id))).collect())
+}
+
+async fn of_campaigns(db: &Db, viewer: &Viewer, ids: &[Uuid]) -> Result<Vec<Result<()>>> {
+    let ids: Vec<CampaignId> = ids.iter().copied().map(CampaignId).collect();
+    let found = campaign::find_all(db.read(), viewer, &ids).await?;
+    let mut verdicts: HashMap<_, _> = found.iter().map(|row| (row.id, archive::check_allowed(row, true))).collect();
+    let missing = |id: CampaignId| Err(Refusal::not_found("campaign", id).into());
+    Ok(ids.into_iter().map(|id| verdicts.remove(&id).unwrap_or_else(|| missing(id))).collect())
 }
 
 /// The runs of some steps, with their parts.

@@ -3,8 +3,9 @@
 
 use async_graphql::ID;
 use entity::bulk_action::{COLUMN, Entity, Model};
+use entity::communication::Resolution;
 use entity::id::*;
-use entity::{BulkResultStatus, BulkStatus, BulkVerb, bulk_result, run, step};
+use entity::{BulkNoun, BulkResultStatus, BulkStatus, BulkVerb, bulk_result, campaign, communication, run, step};
 use sea_orm::sea_query::{Asterisk, Expr, Func, Query, SelectStatement};
 use sea_orm::{
     ActiveEnum, ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, PaginatorTrait,
@@ -14,7 +15,9 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{check_role, emit};
+use crate::domain::message::communication as messages;
 use crate::domain::people::member;
+use crate::domain::plan::campaign::list as campaigns;
 use crate::domain::run::list::{self, RunFilter};
 use crate::domain::run::step::{self as steps, StepFilter};
 use crate::kernel::db::batch::insert_all;
@@ -37,6 +40,8 @@ pub struct BulkRequest {
     pub reason: Option<String>,
     /// The member to assign steps to, or nobody; none if it was not given.
     pub assignee: Option<Option<MemberId>>,
+    /// The outcome of the messages to resolve.
+    pub resolution: Option<Resolution>,
 }
 
 /// The selection of a bulk action's targets.
@@ -48,6 +53,34 @@ pub enum Selection {
     Runs(RunFilter),
     /// Steps that match a filter.
     Steps(StepFilter),
+    /// Messages that match a filter.
+    Communications(messages::Filter),
+    /// Campaigns that match a filter.
+    Campaigns(Box<campaigns::Filter>),
+}
+
+impl Selection {
+    /// The input field of the filter, and the noun that it selects; none for ids.
+    fn filter(&self) -> Option<(&'static str, BulkNoun)> {
+        match self {
+            Self::Ids(_) => None,
+            Self::Runs(_) => Some(filter_of(BulkNoun::Runs)),
+            Self::Steps(_) => Some(filter_of(BulkNoun::Steps)),
+            Self::Communications(_) => Some(filter_of(BulkNoun::Communications)),
+            Self::Campaigns(_) => Some(filter_of(BulkNoun::Campaigns)),
+        }
+    }
+}
+
+/// The input field with the filter of a noun.
+fn filter_of(noun: BulkNoun) -> (&'static str, BulkNoun) {
+    let field = match noun {
+        BulkNoun::Runs => "runFilter",
+        BulkNoun::Steps => "stepFilter",
+        BulkNoun::Communications => "communicationFilter",
+        BulkNoun::Campaigns => "campaignFilter",
+    };
+    (field, noun)
 }
 
 /// The targets of a request that was checked.
@@ -79,6 +112,7 @@ pub async fn start(db: &WriteContext, viewer: &Viewer, request: &BulkRequest) ->
             filter: filter.cloned(),
             reason: request.reason.clone(),
             assignee_id: request.assignee.flatten(),
+            resolution: request.resolution,
             matched: 0,
             done: 0,
             refused: 0,
@@ -122,13 +156,22 @@ pub(super) async fn check(db: &Db, viewer: &Viewer, request: &BulkRequest) -> Re
         (BulkVerb::AssignSteps, Some(None)) | (_, None | Some(None)) => {}
         (_, Some(Some(_))) => return Err(Refusal::input("assigneeId", format!("{verb} takes no assignee")).into()),
     }
-    let misfit = |field: &str, noun: &str, other: &str| -> Refusal {
-        Refusal::input(field, format!("{verb} acts on {noun}: give `{other}` or `ids`"))
-    };
+    match (verb, request.resolution) {
+        (BulkVerb::ResolveCommunications, None) => {
+            return Err(Refusal::input("resolution", "is required: give the outcome of the messages").into());
+        }
+        (BulkVerb::ResolveCommunications, Some(_)) | (_, None) => {}
+        (_, Some(_)) => return Err(Refusal::input("resolution", format!("{verb} takes no resolution")).into()),
+    }
+    if let Some((given, noun)) = request.selection.filter()
+        && noun != verb.noun()
+    {
+        let (field, noun) = filter_of(verb.noun());
+        let noun = format!("{noun:?}").to_lowercase();
+        return Err(Refusal::input(given, format!("{verb} acts on {noun}: give `{field}` or `ids`")).into());
+    }
     Ok(match &request.selection {
         Selection::Ids(given) => Targets::Ids(parse(verb, given)?),
-        Selection::Runs(_) if !verb.is_for_runs() => return Err(misfit("runFilter", "steps", "stepFilter").into()),
-        Selection::Steps(_) if verb.is_for_runs() => return Err(misfit("stepFilter", "runs", "runFilter").into()),
         Selection::Runs(filter) => {
             filter.require("runFilter")?;
             let met = list::condition_at(db.dialect(), viewer, filter, "runFilter")?;
@@ -140,6 +183,16 @@ pub(super) async fn check(db: &Db, viewer: &Viewer, request: &BulkRequest) -> Re
             let met = steps::select(db, viewer, filter, db.now(), "stepFilter")?;
             Targets::Query(Box::new(met.select_only().column(step::Column::Id).into_query()))
         }
+        Selection::Communications(filter) => {
+            filter.require("communicationFilter")?;
+            let met = messages::select_at(db, viewer, filter, "communicationFilter")?;
+            Targets::Query(Box::new(met.select_only().column(communication::Column::Id).into_query()))
+        }
+        Selection::Campaigns(filter) => {
+            filter.require("campaignFilter")?;
+            let met = campaigns::select_at(db.dialect(), viewer, filter, "campaignFilter")?;
+            Targets::Query(Box::new(met.select_only().column(campaign::Column::Id).into_query()))
+        }
     })
 }
 
@@ -148,9 +201,11 @@ fn parse(verb: BulkVerb, given: &[ID]) -> Result<Vec<Uuid>> {
     if given.len() > limits::LIST_ITEMS {
         return Err(Refusal::limit_for_field("ids", format!("at most {}", limits::LIST_ITEMS)).into());
     }
-    let each = given.iter().map(|id| match verb.is_for_runs() {
-        true => validate::id::<RunId>("ids", id).map(Id::uuid),
-        false => validate::id::<StepId>("ids", id).map(Id::uuid),
+    let each = given.iter().map(|id| match verb.noun() {
+        BulkNoun::Runs => validate::id::<RunId>("ids", id).map(Id::uuid),
+        BulkNoun::Steps => validate::id::<StepId>("ids", id).map(Id::uuid),
+        BulkNoun::Communications => validate::id::<CommunicationId>("ids", id).map(Id::uuid),
+        BulkNoun::Campaigns => validate::id::<CampaignId>("ids", id).map(Id::uuid),
     });
     let mut ids = each.collect::<Result<Vec<Uuid>>>()?;
     ids.sort_unstable();

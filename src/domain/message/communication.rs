@@ -17,7 +17,8 @@ use serde::Serialize;
 use crate::domain::audience::suppression;
 use crate::kernel::db::batch::any_of;
 use crate::kernel::db::{Db, Tx};
-use crate::kernel::error::Result;
+use crate::kernel::error::{Refusal, Result};
+use crate::kernel::nested_filter::NO_CONDITION;
 use crate::kernel::page::{self, Args, Window};
 use crate::kernel::validate;
 use crate::kernel::viewer::Viewer;
@@ -39,6 +40,18 @@ pub struct Filter {
     pub statuses: Option<Vec<CommunicationStatus>>,
     /// Communications about one of these meetings.
     pub meeting_ids: Option<Vec<ID>>,
+}
+
+impl Filter {
+    /// Rejects a filter that selects messages for a change if it has no condition. Errors:
+    /// BAD_USER_INPUT.
+    pub(crate) fn require(&self, path: &str) -> Result<()> {
+        let ids = [&self.run_ids, &self.campaign_ids, &self.record_ids, &self.meeting_ids];
+        if ids.into_iter().any(Option::is_some) || self.statuses.is_some() {
+            return Ok(());
+        }
+        Err(Refusal::input(path, NO_CONDITION).into())
+    }
 }
 
 /// A window of the matching communications, oldest first.
@@ -68,20 +81,25 @@ pub fn of_meeting(viewer: &Viewer, meeting: MeetingId, args: Args) -> Result<Win
 }
 
 fn select(db: &Db, viewer: &Viewer, filter: &Filter) -> Result<sea_orm::Select<Entity>> {
+    select_at(db, viewer, filter, "filter")
+}
+
+/// The matching communications; errors name the filter's fields below `path`.
+pub(crate) fn select_at(db: &Db, viewer: &Viewer, filter: &Filter, path: &str) -> Result<sea_orm::Select<Entity>> {
     let mut select = Entity::find().filter(COLUMN.org_id.eq(viewer.org_id));
     if let Some(given) = &filter.run_ids {
-        select = select.filter(any_of(db.dialect(), COLUMN.run_id, validate::ids::<RunId>(given, "filter", "runIds")?));
+        select = select.filter(any_of(db.dialect(), COLUMN.run_id, validate::ids::<RunId>(given, path, "runIds")?));
     }
     if let Some(given) = &filter.campaign_ids {
-        let given = validate::ids::<CampaignId>(given, "filter", "campaignIds")?;
+        let given = validate::ids::<CampaignId>(given, path, "campaignIds")?;
         select = select.filter(any_of(db.dialect(), COLUMN.campaign_id, given));
     }
     if let Some(given) = &filter.record_ids {
-        let given = validate::ids::<RecordId>(given, "filter", "recordIds")?;
+        let given = validate::ids::<RecordId>(given, path, "recordIds")?;
         select = select.filter(any_of(db.dialect(), Column::RecordId, given));
     }
     if let Some(given) = &filter.meeting_ids {
-        let given = validate::ids::<MeetingId>(given, "filter", "meetingIds")?;
+        let given = validate::ids::<MeetingId>(given, path, "meetingIds")?;
         select = select.filter(any_of(db.dialect(), Column::MeetingId, given));
     }
     if let Some(statuses) = &filter.statuses {

@@ -1,6 +1,6 @@
 //! Resolves messages whose outcome is UNKNOWN, on a person's report.
 
-use async_graphql::Enum;
+pub use entity::communication::Resolution;
 use entity::communication::{CommunicationStatus, CommunicationTransition, Model};
 use entity::id::*;
 use entity::run_record::{self, Outcome, RecipientReason};
@@ -9,7 +9,7 @@ use entity::{RunStatus, StateMachine, run, step};
 use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, Set};
 use serde_json::json;
 
-use super::review::{Action, check_allowed, context_of};
+use super::review::check_unknown;
 use super::step::{self as steps, ActionInput, Change};
 use super::sweep::close;
 use super::{advance, dependents, must_lock, snapshot};
@@ -21,17 +21,6 @@ use crate::kernel::error::{Refusal, Result};
 use crate::kernel::viewer::Viewer;
 use crate::transact;
 
-/// A person's report on a message whose outcome is UNKNOWN.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
-pub enum Resolution {
-    /// The message was sent: its step is completed.
-    Sent,
-    /// Send the message again: its step is queued.
-    SendAgain,
-    /// The message was not sent and shall not be: its step fails.
-    NotSent,
-}
-
 /// True if the run still sends this message. Messages that a person released from guided work, such
 /// as a meeting's, are also sent after the run is completed.
 fn sends(run: &run::Model, message: &Model) -> bool {
@@ -40,6 +29,18 @@ fn sends(run: &run::Model, message: &Model) -> bool {
         RunStatus::Completed => message.action_number > 0,
         RunStatus::Scheduled | RunStatus::Queued | RunStatus::Failed | RunStatus::Cancelled => false,
     }
+}
+
+/// Checks that a message of this run can be resolved in this way; the error says why not. Errors:
+/// INVALID_TRANSITION; CONFLICT for SEND_AGAIN if the run no longer sends.
+pub(crate) fn check_resolvable(run: &run::Model, found: &Model, resolution: Resolution) -> Result<()> {
+    check_unknown(found)?;
+    if resolution == Resolution::SendAgain && !sends(run, found) {
+        let status = run.status;
+        let message = format!("its run is {status} and sends no more messages: resolve it as SENT or NOT_SENT");
+        return Err(Refusal::conflict(message).with("allowed", json!(["SENT", "NOT_SENT"])).into());
+    }
+    Ok(())
 }
 
 /// Settles an UNKNOWN outcome, also of a run that has ended. Errors: NOT_FOUND, INVALID_TRANSITION;
@@ -55,12 +56,7 @@ pub async fn resolve(
     transact!(db, |tx| {
         let run = must_lock(tx, viewer, run_id, None).await?;
         let found = ledger::must_lock(tx, viewer, id, expected).await?;
-        check_allowed(&found, &context_of(tx, viewer, &found).await?, Action::Resolve)?;
-        if resolution == Resolution::SendAgain && !sends(&run, &found) {
-            let status = run.status;
-            let message = format!("its run is {status} and sends no more messages: resolve it as SENT or NOT_SENT");
-            return Err(Refusal::conflict(message).with("allowed", json!(["SENT", "NOT_SENT"])).into());
-        }
+        check_resolvable(&run, &found, resolution)?;
         let (from, revision, recipient_id) = (found.status, found.revision, found.run_record_id);
         let (transition, step_transition, outcome) = match resolution {
             Resolution::Sent => (CommunicationTransition::ResolveSent, StepTransition::Approve, Some(Outcome::Sent)),

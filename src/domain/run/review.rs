@@ -62,23 +62,20 @@ impl MessageContext {
     }
 }
 
-pub(super) async fn context_of(tx: &Tx, viewer: &Viewer, communication: &Model) -> Result<MessageContext> {
+async fn context_of(tx: &Tx, viewer: &Viewer, communication: &Model) -> Result<MessageContext> {
     let run = must_find(tx.db(), viewer, communication.run_id).await?;
     Ok(MessageContext::of(run, &task::of_runs(tx.db(), viewer, &[communication.run_id]).await?))
 }
 
 /// Checks if an action is allowed now; the error says why not. The mutations use the same check.
 pub fn check_allowed(communication: &Model, context: &MessageContext, action: Action) -> Result<()> {
-    let transition = action.transition();
-    if communication.status.next(transition).is_none() && action == Action::Resolve {
-        return Err(refused(communication, transition).into());
-    }
-    if communication.status.next(transition).is_none() {
-        return Err(Refusal::transition("communication", communication.status, transition).into());
-    }
     // An unknown outcome can be resolved in any status of the run.
     if action == Action::Resolve {
-        return Ok(());
+        return check_unknown(communication);
+    }
+    let transition = action.transition();
+    if communication.status.next(transition).is_none() {
+        return Err(Refusal::transition("communication", communication.status, transition).into());
     }
     if context.run.status != RunStatus::InProgress {
         let status = context.run.status;
@@ -93,10 +90,15 @@ pub fn check_allowed(communication: &Model, context: &MessageContext, action: Ac
     Ok(())
 }
 
-/// The error for resolving a message whose outcome is known.
-fn refused(message: &Model, act: CommunicationTransition) -> Refusal {
+/// Checks that the outcome of a message is unknown, so that it can be resolved. Errors:
+/// INVALID_TRANSITION.
+pub(super) fn check_unknown(message: &Model) -> Result<()> {
+    let act = CommunicationTransition::ResolveSent;
+    if message.status.next(act).is_some() {
+        return Ok(());
+    }
     let text = format!("the message is {}: only a message that is UNKNOWN can be resolved", message.status);
-    Refusal { message: text, ..Refusal::transition("communication", message.status, act) }
+    Err(Refusal { message: text, ..Refusal::transition("communication", message.status, act) }.into())
 }
 
 /// A reviewer's changes to a message.

@@ -10,14 +10,14 @@ use entity::id::{CampaignId, RunId};
 use super::{Fetched, Run};
 use crate::domain::plan::campaign;
 use crate::graphql::campaign::Campaign;
-use crate::graphql::loader::{PartsOfRun, RunParts, load, must_load};
-use crate::graphql::{db, selection, viewer};
+use crate::graphql::loader::{PartsOfRun, RunParts, must_load};
+use crate::graphql::{db, selection, shared_rows, viewer};
 
 impl Run {
     pub(super) async fn plan(&self, ctx: &Context<'_>) -> Result<Option<Arc<entity::campaign::Model>>> {
         match &self.fetched.campaign {
             Some(campaign) => Ok(Some(campaign.clone())),
-            None => Ok(load(ctx, self.row.campaign_id).await?.map(Arc::new)),
+            None => Ok(shared_rows::load(ctx, self.row.campaign_id).await?.map(Arc::new)),
         }
     }
 

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use async_graphql::{Context, ID, Result, SimpleObject};
 use chrono::{DateTime, Utc};
-use entity::step;
+use entity::{record, step};
+use futures_util::future::try_join_all;
 
 use crate::domain::plan::run_template::guided::GuidedConfig;
 use crate::domain::run::guided::suggestions::{self, Draft, Suggestion};
@@ -65,7 +66,7 @@ pub struct StepSuggestion {
 }
 
 impl StepSuggestion {
-    fn of(record: entity::record::Model, found: Suggestion) -> Self {
+    fn of(record: record::Model, found: Suggestion) -> Self {
         let slot =
             found.slot.map(|(starts_at, ends_at, zone)| FreeSlot { starts_at, ends_at, timezone: zone.to_string() });
         Self {
@@ -118,6 +119,24 @@ async fn guide(ctx: &Context<'_>, step: &step::Model) -> Result<Option<(entity::
     Ok(Some((run, guide.unwrap_or_default())))
 }
 
+/// Returns the guided config of a step and its records as they are now: the list fixed when it was
+/// started, in its order, or before that the list as it is evaluated, or its own record. None if it
+/// is about no records. Steps of a list share all statements but those of evaluated lists.
+async fn about(ctx: &Context<'_>, step: &step::Model) -> Result<Option<(GuidedConfig, Vec<record::Model>)>> {
+    let Some((run, guide)) = guide(ctx, step).await? else { return Ok(None) };
+    let found = match load(ctx, Some(StepRecordsOfStep(step.id))).await? {
+        Some(list) => {
+            let ids = noun::step_records::ids(&list)?;
+            let rows = try_join_all(ids.into_iter().map(|id| load(ctx, Some(id)))).await?;
+            Some(rows.into_iter().flatten().filter(|record| record.erased_at.is_none()).collect())
+        }
+        // A step that exists once per record is about that one unless its settings say otherwise.
+        None if guide.records.is_none() => load(ctx, step.record_id).await?.map(|record| vec![record]),
+        None => Box::pin(noun::records::of(db(ctx), viewer(ctx), &run, &guide)).await?,
+    };
+    Ok(found.map(|records| (guide, records)))
+}
+
 /// Returns the step's current records; none if it is not about records.
 pub(super) async fn records(
     ctx: &Context<'_>,
@@ -125,10 +144,7 @@ pub(super) async fn records(
     first: Option<i32>,
     after: Option<String>,
 ) -> Result<Option<List<Record>>> {
-    let Some((run, guide)) = guide(ctx, step).await? else { return Ok(None) };
-    let Some(found) = Box::pin(noun::step_records::of(db(ctx), viewer(ctx), &run, step, &guide)).await? else {
-        return Ok(None);
-    };
+    let Some((_, found)) = about(ctx, step).await? else { return Ok(None) };
     let (count, _) = page::count(&Args { first, ..Args::default() })?;
     let fingerprint: Arc<str> = page::fingerprint(&("step.records", step.id))?.into();
     // The list is small, and evaluated anew until the step starts: a cursor's record that is no
@@ -157,9 +173,7 @@ pub(super) async fn suggestions(
     step: &step::Model,
     first: Option<i32>,
 ) -> Result<Vec<StepSuggestion>> {
-    let Some((run, guide)) = guide(ctx, step).await? else { return Ok(Vec::new()) };
-    let found = Box::pin(noun::step_records::of(db(ctx), viewer(ctx), &run, step, &guide)).await?;
-    let Some(mut records) = found else { return Ok(Vec::new()) };
+    let Some((guide, mut records)) = about(ctx, step).await? else { return Ok(Vec::new()) };
     let (count, _) = page::count(&Args { first, ..Args::default() })?;
     records.truncate(count);
     let all = Box::pin(suggestions::of(db(ctx), viewer(ctx), &step.kind, &guide, &records)).await?;

@@ -1,7 +1,7 @@
 //! The part of the log that a subscription covers, and the position that it has reached.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use tokio::sync::Notify;
 
@@ -23,6 +23,9 @@ pub(super) struct Span {
     request: Notify,
     is_list: AtomicBool,
     is_snapshot: AtomicBool,
+    /// Number of reads of shared rows (`shared_rows`) before the newest item, and until now.
+    reads_before: AtomicU64,
+    reads: AtomicU64,
 }
 
 impl Default for Span {
@@ -38,6 +41,8 @@ impl Default for Span {
             request: Notify::new(),
             is_list: AtomicBool::new(false),
             is_snapshot: AtomicBool::new(false),
+            reads_before: AtomicU64::new(0),
+            reads: AtomicU64::new(0),
         }
     }
 }
@@ -52,6 +57,17 @@ impl LogScope {
     pub fn set(&self, position: i64) {
         let before = self.0.now.swap(position, Ordering::Relaxed);
         self.0.before.store(before, Ordering::Relaxed);
+        self.0.reads_before.store(self.0.reads.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+
+    /// The number of reads that had begun when the rows of all earlier items were there.
+    pub(in crate::graphql) fn reads_before(&self) -> u64 {
+        self.0.reads_before.load(Ordering::Relaxed)
+    }
+
+    /// Notes a row of the newest item, which was there when this many reads had begun.
+    pub(in crate::graphql) fn has_read(&self, reads: u64) {
+        self.0.reads.fetch_max(reads, Ordering::Relaxed);
     }
 
     /// Forgets the start: before the first item, the current state, nothing can be resumed.

@@ -10,12 +10,11 @@ use crate::harness::{Kind, World};
 
 /// Analyses of a single object, priced as such and not meant for lists: each reads and renders, or
 /// counts, for that object alone.
-const ANALYSES: [(&str, &str); 9] = [
+const ANALYSES: [(&str, &str); 8] = [
     ("Campaign", "availableActions"),
     ("Campaign", "changedSinceApproval"),
     ("Campaign", "resolvedDefinition"),
     ("RunTemplate", "resolvedDefinition"),
-    ("Step", "records"),
     ("Step", "suggestions"),
     ("Run", "findings"),
     ("Run", "drift"),

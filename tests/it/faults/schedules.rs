@@ -9,6 +9,7 @@ mod held;
 mod kill;
 mod life;
 mod overlap;
+mod past;
 mod patterns;
 mod random;
 mod ranges;

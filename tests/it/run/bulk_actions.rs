@@ -16,6 +16,7 @@ use sortie::kernel::error::Error;
 use sortie::kernel::viewer::Viewer;
 
 use crate::harness::life::Home;
+use crate::harness::sink::{Sink, Stage};
 use crate::harness::socket::Socket;
 use crate::harness::{World, noon};
 
@@ -207,6 +208,15 @@ both! {
             (json!({ "verb": "ASSIGN_STEPS", "stepFilter": { "overdue": true } }), "BAD_USER_INPUT", "assigneeId: is required"),
             (json!({ "verb": "ASSIGN_STEPS", "stepFilter": { "overdue": true }, "assigneeId": member }), "NOT_FOUND", "there is no member"),
             (json!({ "verb": "SKIP_STEPS", "stepFilter": { "overdue": true }, "assigneeId": world.viewer.member_id().unwrap().to_string() }), "BAD_USER_INPUT", "assigneeId: SKIP_STEPS takes no assignee"),
+            (json!({ "verb": "RESOLVE_COMMUNICATIONS", "communicationFilter": { "statuses": ["UNKNOWN"] } }), "BAD_USER_INPUT", "resolution: is required"),
+            (json!({ "verb": "RESOLVE_COMMUNICATIONS", "resolution": "SENT", "communicationFilter": {} }), "BAD_USER_INPUT", "communicationFilter: has no condition"),
+            (json!({ "verb": "RESOLVE_COMMUNICATIONS", "resolution": "SENT", "communicationFilter": { "runIds": ["x"] } }), "BAD_USER_INPUT", "communicationFilter.runIds: "),
+            (json!({ "verb": "RESOLVE_COMMUNICATIONS", "resolution": "SENT", "runFilter": { "all": true } }), "BAD_USER_INPUT", "runFilter: RESOLVE_COMMUNICATIONS acts on communications: give `communicationFilter`"),
+            (json!({ "verb": "CANCEL_RUNS", "resolution": "SENT", "runFilter": { "all": true } }), "BAD_USER_INPUT", "resolution: CANCEL_RUNS takes no resolution"),
+            (json!({ "verb": "ARCHIVE_CAMPAIGNS", "campaignFilter": {} }), "BAD_USER_INPUT", "campaignFilter: has no condition"),
+            (json!({ "verb": "ARCHIVE_CAMPAIGNS", "campaignFilter": { "or": [{ "archived": false }, {}] } }), "BAD_USER_INPUT", "campaignFilter.or[1]: has no condition"),
+            (json!({ "verb": "ARCHIVE_CAMPAIGNS", "campaignFilter": { "statuses": ["DRAFT"], "createdAt": {} } }), "BAD_USER_INPUT", "campaignFilter.createdAt: "),
+            (json!({ "verb": "ARCHIVE_CAMPAIGNS", "campaignFilter": { "tags": ["a"] }, "ids": [] }), "BAD_USER_INPUT", "ids: give exactly one"),
             (json!({ "verb": "CANCEL_RUNS", "ids": vec![&runs[0]; 10_001] }), "BAD_USER_INPUT", "ids: at most 10000"),
         ] {
             for dry_run in [false, true] {
@@ -225,6 +235,89 @@ both! {
         world.tick(false).await;
         assert_eq!(world.number("SELECT COUNT(*) FROM bulk_action WHERE status = 'COMPLETED' AND done + refused = 1").await, 100);
         assert_eq!(world.number("SELECT COUNT(*) FROM bulk_action WHERE done = 1").await, 1);
+        world.end().await;
+    }
+}
+
+both! {
+    async fn campaigns_are_archived(kind) {
+        let world = World::without_server(kind, None).await;
+        let mut ids = Vec::new();
+        for i in 0..25 {
+            let tags = if i % 2 == 0 { json!(["old"]) } else { json!([]) };
+            let id = world.create("campaign", json!({ "name": format!("Campaign {i}"), "channel": "EMAIL" })).await;
+            world.ask("mutation($id: ID!, $tags: [String!]!) { setCampaignTags(input: { id: $id, tags: $tags }) { campaign { id } } }", json!({ "id": id, "tags": tags })).await;
+            ids.push(id);
+        }
+        let plan = world.plan("EMAIL", 1).await;
+        world.activate(&plan).await;
+        // No campaign, one of two, and an unknown one.
+        let (none, _) = finish(&world, json!({ "verb": "ARCHIVE_CAMPAIGNS", "campaignFilter": { "tags": [] } })).await;
+        assert_eq!(none["matched"], 0);
+        let unknown = "campaign_01h455vb4pex5vsknk084sn02q";
+        let (found, results) = finish(&world, json!({ "verb": "ARCHIVE_CAMPAIGNS", "ids": [ids[0], plan.campaign, unknown], "reason": "over" })).await;
+        assert_eq!((&found["done"], &found["refused"], &found["reason"]), (&json!(1), &json!(2), &json!("over")));
+        let codes: BTreeSet<_> = results.iter().filter_map(|one| one["code"].as_str()).collect();
+        assert_eq!(codes, BTreeSet::from(["CONFLICT", "NOT_FOUND"]));
+        let (found, _) = finish(&world, json!({ "verb": "ARCHIVE_CAMPAIGNS", "campaignFilter": { "tags": ["old"] } })).await;
+        assert_eq!((&found["done"], &found["refused"]), (&json!(12), &json!(1)), "one was archived already");
+        let targets = "query($id: ID!) { bulkAction(id: $id) { filter results(statuses: [DONE]) { nodes { targetId campaign { id archivedAt } run { id } step { id } communication { id } } } } }";
+        let id = start(&world, json!({ "verb": "ARCHIVE_CAMPAIGNS", "campaignFilter": { "archived": false, "statuses": ["DRAFT"] } })).await;
+        world.tick(false).await;
+        let shown = world.ask(targets, json!({ "id": id })).await["bulkAction"].clone();
+        assert_eq!(shown["filter"], json!({ "archived": false, "statuses": ["DRAFT"] }));
+        let nodes = shown["results"]["nodes"].as_array().unwrap();
+        assert_eq!(nodes.len(), 12);
+        for node in nodes {
+            assert!(node["campaign"]["id"] == node["targetId"] && node["campaign"]["archivedAt"].is_string(), "{node}");
+            assert_eq!((&node["run"], &node["step"], &node["communication"]), (&Value::Null, &Value::Null, &Value::Null));
+        }
+        assert_eq!(world.number("SELECT COUNT(*) FROM campaign WHERE archived_at IS NULL").await, 1);
+        // After ninety days they are forgotten, a running one is not.
+        let open = start(&world, json!({ "verb": "ARCHIVE_CAMPAIGNS", "ids": [ids[0]] })).await;
+        world.clock.set(noon() + chrono::Duration::days(90) + chrono::Duration::minutes(1));
+        sortie::engine::housekeeping::tick(world.engine_context(), None).await;
+        assert_eq!(world.ask("{ bulkActions { nodes { id } } }", json!({})).await["bulkActions"]["nodes"], json!([{ "id": open }]));
+        assert_eq!(world.number("SELECT COUNT(*) FROM bulk_result").await, 1);
+        world.end().await;
+    }
+}
+
+both! {
+    /// Messages whose outcome the mail server left open.
+    async fn messages_are_resolved(kind) {
+        let sink = Sink::start().await;
+        let world = World::with(kind, Some(sink.url())).await;
+        let plan = world.plan("EMAIL", 3).await;
+        world.activate(&plan).await;
+        let run = world.launch(&plan).await;
+        let review = world.until_review(&run).await;
+        let trapped = sink.trap(Stage::Dot, 1);
+        world.act("approveStep", "step", json!({ "id": review })).await;
+        trapped.await.unwrap();
+        let query = "query($id: ID!) { run(id: $id) { status communications { nodes { id status } } } }";
+        let has = |status: &'static str, count: usize| move |data: &Value| {
+            let nodes = data["run"]["communications"]["nodes"].as_array().unwrap();
+            nodes.iter().filter(|one| one["status"] == status).count() == count
+        };
+        world.until("two are sent", query, json!({ "id": run }), has("SENT", 2)).await;
+        sink.let_go(false);
+        world.until("one is unknown", query, json!({ "id": run }), has("UNKNOWN", 1)).await;
+        let input = json!({ "verb": "RESOLVE_COMMUNICATIONS", "communicationFilter": { "runIds": [run] }, "resolution": "NOT_SENT" });
+        let expected = dry(&world, input.clone()).await;
+        assert_eq!((&expected["matched"], &expected["wouldDo"], &expected["refused"]), (&json!(3), &json!(1), &json!(2)), "{expected:#}");
+        let id = start(&world, input).await;
+        let shown = "query($id: ID!) { bulkAction(id: $id) { status done refused resolution results { nodes { status code communication { status } } } } }";
+        let done = world.until("resolved", shown, json!({ "id": id }), |data: &Value| data["bulkAction"]["status"] == "COMPLETED").await["bulkAction"].clone();
+        assert_eq!((&done["done"], &done["refused"], &done["resolution"]), (&json!(1), &json!(2), &json!("NOT_SENT")));
+        for one in done["results"]["nodes"].as_array().unwrap() {
+            let wanted = if one["status"] == "DONE" { (Value::Null, json!("FAILED")) } else { (json!("INVALID_TRANSITION"), json!("SENT")) };
+            assert_eq!((one["code"].clone(), one["communication"]["status"].clone()), wanted);
+        }
+        assert_eq!(world.until_run(&run, "COMPLETED").await["outcome"], "2 of 3 sent, 1 failed, 0 skipped");
+        // Its run has ended: nothing can be sent again.
+        let input = json!({ "verb": "RESOLVE_COMMUNICATIONS", "communicationFilter": { "runIds": [run] }, "resolution": "SEND_AGAIN" });
+        assert_eq!(dry(&world, input).await["wouldDo"], 0);
         world.end().await;
     }
 }
@@ -328,6 +421,8 @@ fn the_roles_of_the_single_mutations() {
         (BulkVerb::RejectSteps, "rejectStep"),
         (BulkVerb::AssignSteps, "assignStep"),
         (BulkVerb::SkipSteps, "skipStep"),
+        (BulkVerb::ResolveCommunications, "resolveCommunication"),
+        (BulkVerb::ArchiveCampaigns, "archiveCampaign"),
     ] {
         assert_eq!(role::required_role(OperationType::Mutation, mutation), Some(needed_role(verb)), "{mutation}");
     }

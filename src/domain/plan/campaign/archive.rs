@@ -16,7 +16,7 @@ use crate::transact;
 
 /// Checks that a campaign may be archived, because nothing of it can run, or taken back. Errors:
 /// CONFLICT.
-pub(super) fn check_allowed(campaign: &Model, archived: bool) -> Result<()> {
+pub(crate) fn check_allowed(campaign: &Model, archived: bool) -> Result<()> {
     match (archived, campaign.archived_at.is_some()) {
         (true, true) => return Err(Refusal::conflict("the campaign is archived already").into()),
         (false, false) => return Err(Refusal::conflict("the campaign is not archived").into()),

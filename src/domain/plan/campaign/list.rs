@@ -12,7 +12,7 @@ use crate::kernel::db::Db;
 use crate::kernel::db::batch::any_of;
 use crate::kernel::db::dialect::{self, Dialect};
 use crate::kernel::error::{Refusal, Result};
-use crate::kernel::nested_filter::{self, NestedFilter};
+use crate::kernel::nested_filter::{self, NO_CONDITION, NestedFilter};
 use crate::kernel::page::{self, Args, Key, Window};
 use crate::kernel::period::DateTimeRange;
 use crate::kernel::viewer::Viewer;
@@ -116,8 +116,41 @@ pub async fn count(db: &Db, viewer: &Viewer, filter: &Filter) -> Result<u64> {
 }
 
 fn select(dialect: Dialect, viewer: &Viewer, filter: &Filter) -> Result<Select<Entity>> {
-    let met = nested_filter::condition(filter, dialect, "filter")?;
+    select_at(dialect, viewer, filter, "filter")
+}
+
+/// Returns the matching campaigns; errors name the filter's fields below `path`.
+pub(crate) fn select_at(dialect: Dialect, viewer: &Viewer, filter: &Filter, path: &str) -> Result<Select<Entity>> {
+    let met = nested_filter::condition(filter, dialect, path)?;
     Ok(Entity::find().filter(Condition::all().add(COLUMN.org_id.eq(viewer.org_id)).add(met)))
+}
+
+impl Filter {
+    /// Rejects a filter that selects campaigns for a change if it, or a filter nested in it, has no
+    /// condition. Errors: BAD_USER_INPUT.
+    pub(crate) fn require(&self, path: &str) -> Result<()> {
+        if !self.asks() {
+            return Err(Refusal::input(path, NO_CONDITION).into());
+        }
+        for (i, one) in self.or.iter().flatten().enumerate() {
+            one.require(&format!("{path}.or[{i}]"))?;
+        }
+        self.not.as_ref().map_or(Ok(()), |not| not.require(&format!("{path}.not")))
+    }
+
+    /// True if the filter has a condition that is not empty.
+    fn asks(&self) -> bool {
+        let ids = [&self.ids, &self.goal_ids, &self.segment_ids, &self.writer_ids, &self.reviewer_ids];
+        ids.into_iter().chain([&self.message_template_ids, &self.record_ids]).any(Option::is_some)
+            || self.statuses.is_some()
+            || self.channels.is_some()
+            || self.tags.is_some()
+            || self.archived.is_some()
+            || [&self.created_at, &self.updated_at].into_iter().flatten().any(DateTimeRange::has_end)
+            || self.search.as_ref().is_some_and(|text| !text.trim().is_empty())
+            || self.not.as_ref().is_some_and(|not| not.asks())
+            || self.or.iter().flatten().any(Self::asks)
+    }
 }
 
 impl NestedFilter for Filter {

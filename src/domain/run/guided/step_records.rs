@@ -8,15 +8,14 @@ use entity::activity::{self, Entity as Activities};
 use entity::id::*;
 use entity::step::{Executor, Model, StepStatus};
 use entity::step_record_list::{self, COLUMN, Entity};
-use entity::{ActivityKind, record, run};
+use entity::{ActivityKind, run};
 use sea_orm::{ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, Set};
 use serde_json::json;
 
 use super::{active_step, records};
-use crate::domain::plan::run_template::guided::GuidedConfig;
 use crate::domain::run::step::Action;
 use crate::kernel::db::batch::any_of;
-use crate::kernel::db::{Db, Tx, WriteContext};
+use crate::kernel::db::{Tx, WriteContext};
 use crate::kernel::error::{Error, Refusal, Result};
 use crate::kernel::event::{self, Event};
 use crate::kernel::viewer::Viewer;
@@ -48,31 +47,8 @@ pub async fn taken_of(
     Ok(Entity::find().filter(COLUMN.org_id.eq(viewer.org_id)).filter(of).all(db).await?)
 }
 
-/// Returns a step's records as they are now: its fixed list, in its order, or the live list before
-/// it was started, or its own record. None if it is about no records.
-pub async fn of(
-    db: &Db,
-    viewer: &Viewer,
-    run: &run::Model,
-    step: &Model,
-    guide: &GuidedConfig,
-) -> Result<Option<Vec<record::Model>>> {
-    let Some(list) = taken(db.read(), viewer, step.id).await? else {
-        return match (records::of(db, viewer, run, guide).await?, step.record_id) {
-            // A step that exists once per record is about that one unless its settings say otherwise.
-            (None, Some(id)) => Ok(Some(crate::domain::audience::record::find_all(db.read(), viewer, &[id]).await?)),
-            (found, _) => Ok(found),
-        };
-    };
-    let ids: Vec<RecordId> = ids(&list)?;
-    let mut found = crate::domain::audience::record::find_all(db.read(), viewer, &ids).await?;
-    let position = |id: RecordId| ids.iter().position(|other| *other == id);
-    found.retain(|record| record.erased_at.is_none());
-    found.sort_by_key(|record| position(record.id));
-    Ok(Some(found))
-}
-
-fn ids(list: &step_record_list::Model) -> Result<Vec<RecordId>> {
+/// The ids of the records of a fixed list, in its order.
+pub fn ids(list: &step_record_list::Model) -> Result<Vec<RecordId>> {
     let texts: Vec<String> = serde_json::from_value(list.records.clone())?;
     texts.iter().map(|text| text.parse::<RecordId>().map_err(Error::internal)).collect()
 }
