@@ -88,6 +88,7 @@ pub struct Definitions(
     agent::AgentQuery,
     manifest::ManifestQuery,
     record::list::RecordQuery,
+    record::link::RecordLinkQuery,
     suppression::SuppressionQuery,
     api_key::ApiKeyQuery,
     saved_view::SavedViewQuery,
@@ -136,6 +137,7 @@ pub struct ChangeDefinitions(
     message_template::MessageTemplateMutation,
     segment::SegmentMutation,
     record::RecordMutation,
+    record::link::RecordLinkMutation,
     suppression::SuppressionMutation,
     api_key::ApiKeyMutation,
     saved_view::SavedViewMutation,
@@ -183,6 +185,7 @@ pub struct ChangeExecution(
 pub struct ChangeGuided(
     run::guided::GuidedMutation,
     step::act::StepWorkMutation,
+    step::new_records::StepRecordsMutation,
     follow_up::FollowUpMutation,
     meeting::MeetingMutation,
     stage::StageMutation,

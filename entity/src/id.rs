@@ -155,6 +155,8 @@ ids! {
     SegmentId = "segment";
     /// A record, the object of the work.
     RecordId = "record";
+    /// A link from one record to another.
+    RecordLinkId = "record_link";
     /// A campaign.
     CampaignId = "campaign";
     /// One version of a campaign.

@@ -47,6 +47,7 @@ pub mod org;
 pub mod phase;
 pub mod queued_message;
 pub mod record;
+pub mod record_link;
 pub mod reply;
 pub mod reviewer;
 pub mod run;

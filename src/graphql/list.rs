@@ -101,6 +101,8 @@ pub enum Totals {
     Audience(RunId, crate::domain::run::recipients::Filter),
     /// Notes about a run, or those that belong to a campaign or a goal.
     RunNotes(crate::domain::run::note::NotesOf),
+    /// A record's links.
+    RecordLinks(crate::domain::audience::record::link::LinksOf),
     /// Activities by filter.
     Activities(crate::domain::message::activity::Filter),
     /// Follow-ups by filter.
@@ -181,6 +183,10 @@ impl Totals {
             }
             Self::RunNotes(of) => {
                 nested_count(ctx, crate::domain::run::note::window(viewer, *of, Args::default())?).await
+            }
+            Self::RecordLinks(of) => {
+                let all = Args::default();
+                nested_count(ctx, crate::domain::audience::record::link::window(db.dialect(), viewer, of, all)?).await
             }
             Self::Activities(filter) => {
                 nested_count(ctx, crate::domain::message::activity::window(db, viewer, filter, Args::default())?).await

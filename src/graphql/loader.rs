@@ -50,6 +50,7 @@ by_id! {
     MessageTemplateId => crate::domain::content::message_template, message_template;
     SegmentId => crate::domain::audience::segment, segment;
     RecordId => crate::domain::audience::record, record;
+    RecordLinkId => crate::domain::audience::record::link, record_link;
     CampaignId => crate::domain::plan::campaign, campaign;
     RunId => crate::domain::run, run;
     RunNoteId => crate::domain::run::note, run_note;

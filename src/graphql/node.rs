@@ -20,6 +20,7 @@ use super::meeting::Meeting;
 use super::member::Member;
 use super::message_template::MessageTemplate;
 use super::record::Record;
+use super::record::link::RecordLink;
 use super::reply::Reply;
 use super::reviewer::Reviewer;
 use super::role;
@@ -78,6 +79,7 @@ pub enum Node {
     BulkAction(BulkAction),
     SavedView(SavedView),
     RunNote(RunNote),
+    RecordLink(RecordLink),
 }
 
 // A macro because a conversion can't be implemented for a list of types.
@@ -98,6 +100,7 @@ from_row! {
     follow_up as FollowUp, meeting as Meeting, reply as Reply, import as Import, api_key as ApiKey, audit as AuditEntry,
     campaign_version as CampaignVersion, message_template_version as MessageTemplateVersion,
     writer_version as WriterVersion, bulk_action as BulkAction, saved_view as SavedView, run_note as RunNote,
+    record_link as RecordLink,
 }
 
 /// The principal that sends the request.
@@ -210,6 +213,6 @@ async fn find(ctx: &Context<'_>, given: &ID) -> Result<Option<Node>> {
         ActivityId => Activity, FollowUpId => FollowUp, MeetingId => Meeting, ReplyId => Reply, ImportId => Import,
         ApiKeyId => ApiKey, AuditId => AuditEntry, CampaignVersionId => CampaignVersion,
         MessageTemplateVersionId => MessageTemplateVersion, WriterVersionId => WriterVersion, BulkActionId => BulkAction,
-        SavedViewId => SavedView, RunNoteId => RunNote,
+        SavedViewId => SavedView, RunNoteId => RunNote, RecordLinkId => RecordLink,
     })
 }

@@ -1,6 +1,7 @@
 //! Records: the objects of the work, and their mutations.
 
 pub mod erase;
+pub mod link;
 pub mod list;
 mod row_fields;
 pub mod timeline;
@@ -17,9 +18,11 @@ use super::loader::nested_page;
 use super::reply::{Reply, ReplyTotals, replies};
 use super::{db, viewer};
 use crate::domain::audience::record as noun;
+use crate::domain::audience::record::link::{LinkDirection, LinksOf};
 use crate::domain::message::reply::Filter as ReplyFilter;
 use crate::graphql::counted::Counted;
 use crate::kernel::validate;
+use link::RecordLink;
 
 /// The object of the work: a lead, contact, partnership, order or ticket.
 pub struct Record(pub entity::record::Model);
@@ -155,6 +158,22 @@ impl Record {
             ..crate::domain::follow_up::Filter::default()
         };
         Box::pin(follow_ups(ctx, filter, args(first, after, None, None), false)).await
+    }
+
+    /// Links with other records, newest first; empty if there is none. `records` finds the linked
+    /// records themselves, by `linkedFrom` and `linkedTo`.
+    #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
+    async fn links(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "FROM: links that go from the record; TO: links that lead to it. Null: FROM.")]
+        direction: Option<LinkDirection>,
+        #[graphql(desc = "Only links with one of these roles. Null: with any role.")] roles: Option<Vec<String>>,
+        first: Option<i32>,
+        after: Option<String>,
+    ) -> Result<List<RecordLink>> {
+        let of = LinksOf { record_id: self.0.id, direction: direction.unwrap_or(LinkDirection::From), roles };
+        Box::pin(link::links(ctx, of, args(first, after, None, None))).await
     }
 
     /// Time at which it unsubscribed; null if it is subscribed.

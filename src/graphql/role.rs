@@ -74,6 +74,8 @@ pub const MUTATIONS: &[(Role, &[&str])] = &[
             "createStepFollowUp",
             "addStepNote",
             "createStepRecords",
+            "linkRecords",
+            "unlinkRecords",
             "completeFollowUp",
             "cancelFollowUp",
             "reopenFollowUp",

@@ -4,6 +4,7 @@ pub mod act;
 pub mod change;
 pub mod guided;
 pub mod list;
+pub mod new_records;
 pub mod preview;
 mod row_fields;
 

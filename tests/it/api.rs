@@ -11,6 +11,7 @@ mod keys;
 mod log;
 mod looking_back;
 mod pages;
+mod record_links;
 mod replies;
 mod saved_views;
 mod schema;

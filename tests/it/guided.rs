@@ -6,6 +6,7 @@ mod begin;
 mod doing;
 mod in_campaigns;
 mod kills;
+mod linked;
 mod mail;
 mod meetings;
 mod pipeline;

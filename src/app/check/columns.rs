@@ -67,6 +67,12 @@ const RULES: &[Rule] = &[
          WHERE n.campaign_id IS DISTINCT FROM r.campaign_id OR n.goal_id IS DISTINCT FROM r.goal_id",
     ),
     (
+        "a link joins two records that are not erased",
+        "SELECT COUNT(*) FROM record_link",
+        "SELECT l.role FROM record_link l JOIN record f ON f.id = l.from_id JOIN record t ON t.id = l.to_id \
+         WHERE f.erased_at IS NOT NULL OR t.erased_at IS NOT NULL",
+    ),
+    (
         "the audience of a run, once it is complete, has as many recipients as the run says",
         "SELECT COUNT(*) FROM run WHERE audience_done",
         "SELECT r.name, r.id FROM run r WHERE r.audience_done \

@@ -5,6 +5,7 @@ pub mod erasure;
 pub(crate) mod external_ids;
 pub mod filter;
 pub(crate) mod kept;
+pub mod link;
 pub mod timeline;
 pub mod unsubscribe;
 
@@ -39,7 +40,7 @@ deleted!(record, RecordId, "record";
     used by campaign as "campaign" where |id: RecordId| is(entity::campaign::Column::RecordId, id),
         segment as "segment" where |id: RecordId| on_list(entity::segment::Column::Id, OnList, Listed::SegmentId, Listed::RecordId, id),
         run as "run" where |id: RecordId| on_list(entity::run::Column::Id, InRun, Place::RunId, Place::RecordId, id);
-    with;
+    with record_link.FromId, record_link.ToId;
     before erasure::keep_erased);
 
 /// Sort key of a list of records.

@@ -31,7 +31,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{interrupt, record_change, sweep_queue};
-use crate::domain::audience::record::{self, erasure as row};
+use crate::domain::audience::record::{self, erasure as row, link};
 use crate::domain::audience::suppression;
 use crate::kernel::db::batch::any_of;
 use crate::kernel::db::dialect::Dialect;
@@ -85,6 +85,7 @@ pub async fn erase(
         let (words, addresses) = known(tx, &before).await?;
         let erased = row::empty(tx, &before).await?;
         suppression::erased::close(tx, viewer, id, &addresses).await?;
+        link::forget(tx, id).await?;
         begin(tx, viewer, Progress { record: id, words, part: 0, after: None, chunks: 0, meetings: None }).await?;
         if before.unsubscribed_at.is_none() {
             record::emit(tx, viewer, "record.unsubscribed", &erased, json!({}));

@@ -1,7 +1,6 @@
-//! Mutations within a person's step that is in progress: email, stages, meetings, follow-ups, notes,
-//! records.
+//! Mutations within a person's step that is in progress: email, stages, meetings, follow-ups, notes.
 
-use async_graphql::{Context, ID, InputObject, Json, Object, Result, SimpleObject};
+use async_graphql::{Context, ID, InputObject, Object, Result, SimpleObject};
 use chrono::{DateTime, Utc};
 use entity::id::{RecordId, StepId};
 
@@ -91,9 +90,9 @@ pub struct UpdateStepStageInput {
 #[derive(SimpleObject)]
 pub struct StepRecordsPayload {
     /// The step after the change.
-    step: Step,
+    pub(super) step: Step,
     /// The records after the change.
-    records: Vec<Record>,
+    pub(super) records: Vec<Record>,
 }
 
 /// An attendee: a record, or a person by address.
@@ -172,39 +171,6 @@ pub struct StepNotePayload {
     step: Step,
     /// The notes: one per record, or a single one without a record.
     activities: Vec<Activity>,
-}
-
-/// A record to create.
-#[derive(InputObject)]
-pub struct StepRecordInput {
-    /// `lead`, `partnership` …; the kind that the step creates by default.
-    kind: Option<String>,
-    /// Id in the source system; unique per kind.
-    external_id: Option<String>,
-    /// The name.
-    name: String,
-    /// The email address.
-    email: Option<String>,
-    /// The telephone number, E.164.
-    phone: Option<String>,
-    /// The IANA time zone.
-    time_zone: Option<String>,
-    /// Stage in its pipeline.
-    stage: Option<String>,
-    /// Custom attributes, a flat object.
-    attributes: Option<Json<serde_json::Value>>,
-}
-
-/// The records to create.
-#[derive(InputObject)]
-pub struct CreateStepRecordsInput {
-    /// Id of the step, which is of type `custom` and in progress.
-    step_id: ID,
-    /// The records, at most 100.
-    records: Vec<StepRecordInput>,
-    /// Idempotency key. Repeating the request with the same key within seven days returns the
-    /// original result.
-    idempotency_key: Option<String>,
 }
 
 /// Mutations within people's steps.
@@ -348,36 +314,8 @@ impl StepWorkMutation {
         );
         Ok(StepNotePayload { step: step(ctx, id).await?, activities: rows.into_iter().map(Activity).collect() })
     }
-
-    /// Creates records within a step of type `custom`. All or none. Rejected with NOT_FOUND;
-    /// CONFLICT if the step is not in progress or not `custom`, or if a record exists;
-    /// BAD_USER_INPUT naming the record and the field.
-    async fn create_step_records(
-        &self,
-        ctx: &Context<'_>,
-        input: CreateStepRecordsInput,
-    ) -> Result<StepRecordsPayload> {
-        let id = validate::id::<StepId>("stepId", &input.step_id)?;
-        let fields = input.records.into_iter().map(|given| record::Fields {
-            kind: given.kind,
-            external_id: given.external_id,
-            name: Some(given.name),
-            email: given.email.map(Some),
-            phone: given.phone.map(Some),
-            time_zone: given.time_zone.map(Some),
-            stage: given.stage.map(Some),
-            attributes: given.attributes.map(|attributes| attributes.0),
-            ..record::Fields::default()
-        });
-        let fields: Vec<record::Fields> = fields.collect();
-        let records =
-            idempotent!(ctx, input.idempotency_key, |db| Box::pin(notes::create(db, viewer(ctx), id, &fields)), |id| {
-                Box::pin(notes::created(db, viewer(ctx), id))
-            });
-        Ok(StepRecordsPayload { step: step(ctx, id).await?, records: records.into_iter().map(Record).collect() })
-    }
 }
 
-async fn step(ctx: &Context<'_>, id: StepId) -> Result<Step> {
+pub(super) async fn step(ctx: &Context<'_>, id: StepId) -> Result<Step> {
     Ok(Step(Box::pin(steps::must_find(db(ctx).read(), viewer(ctx), id)).await?))
 }

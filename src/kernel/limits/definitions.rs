@@ -71,3 +71,9 @@ pub const SAVED_VIEWS_OF_ORG: u64 = 20_000;
 pub const SAVED_VIEW_BYTES: usize = 16 * 1024;
 /// Maximum number of notes about one run.
 pub const NOTES_OF_RUN: u64 = 2_000;
+/// Maximum number of links from one record, and of links to it.
+pub const LINKS_OF_RECORD: u64 = 2_000;
+/// Maximum number of links created with a step's new records at once.
+pub const STEP_LINKS: usize = 500;
+/// Maximum length of a link's role, in characters.
+pub const LINK_ROLE_CHARS: usize = 40;

@@ -111,9 +111,9 @@ both! {
 const VIEWER: &str = "node nodes campaign campaigns campaignTags preflight previewMessages run runs step steps communication communications reply \
     replies record records segment segments previewSegment goal goals writer writers reviewer reviewers messageTemplate \
     messageTemplates runTemplate runTemplates agent agents member members schedule schedules nextFireTimes events import imports suppression suppressions \
-    runStatusChanged stepStatusChanged runProgress runList campaignList stepList communicationList replyList workQueued manifest activities followUp followUps meeting meetings stages previewStepEmail runActivity bulkAction bulkActions bulkActionProgress savedView savedViews saveView deleteView runNote";
+    runStatusChanged stepStatusChanged runProgress runList campaignList stepList communicationList replyList workQueued manifest activities followUp followUps meeting meetings stages previewStepEmail runActivity bulkAction bulkActions bulkActionProgress savedView savedViews saveView deleteView runNote recordLink";
 const OPERATOR: &str = "testRunCampaign runCampaign pauseRun resumeRun cancelRun retryRun refreshRun rescheduleRun releasePhase startStep \
-    completeStep failStep skipStep resetStep restartStep retryStep resolveCommunication recordReply handleReply ignoreReply reopenReply assignReply addRunNote updateRunNote deleteRunNote raiseEvent claimSteps renewSteps settleSteps submitStep assignStep repeatRun cancelRuns retryRuns startBulkAction stopBulkAction unsubscribeRecords suppressAddress startGuidedRun completeRun sendStepEmail refreshStepRecords updateStepStage scheduleStepMeeting createStepFollowUp addStepNote createStepRecords completeFollowUp cancelFollowUp reopenFollowUp moveMeeting cancelMeeting";
+    completeStep failStep skipStep resetStep restartStep retryStep resolveCommunication recordReply handleReply ignoreReply reopenReply assignReply addRunNote updateRunNote deleteRunNote raiseEvent claimSteps renewSteps settleSteps submitStep assignStep repeatRun cancelRuns retryRuns startBulkAction stopBulkAction unsubscribeRecords suppressAddress startGuidedRun completeRun sendStepEmail refreshStepRecords updateStepStage scheduleStepMeeting createStepFollowUp addStepNote createStepRecords linkRecords unlinkRecords completeFollowUp cancelFollowUp reopenFollowUp moveMeeting cancelMeeting";
 const REVIEWER: &str = "approveStep rejectStep approveCommunication rejectCommunication editCommunication";
 const MANAGER: &str = "createGoal updateGoal deleteGoal createWriter updateWriter deleteWriter createReviewer updateReviewer deleteReviewer \
     createMessageTemplate updateMessageTemplate deleteMessageTemplate createSegment updateSegment deleteSegment createRecord updateRecord \
@@ -212,7 +212,7 @@ both! {
 }
 
 /// Number of types with fields in the schema.
-const OBJECTS: usize = 222;
+const OBJECTS: usize = 226;
 
 both! {
     async fn every_mutation_is_in_the_audit(kind) {

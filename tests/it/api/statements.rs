@@ -79,7 +79,11 @@ impl Schema {
 /// Creates a world with `count` objects of every kind.
 async fn filled(kind: Kind, count: usize) -> World {
     let world = World::without_server(kind, None).await;
-    world.leads(count).await;
+    let leads = world.leads(count).await;
+    for (from, to) in leads.iter().zip(leads.iter().cycle().skip(1)) {
+        let link = "mutation($from: ID!, $to: ID!) { linkRecords(input: { fromId: $from, toId: $to, role: \"friend\" }) { recordLink { id } } }";
+        world.ask(link, json!({ "from": from, "to": to })).await;
+    }
     for i in 0..count {
         let name = |what: &str| format!("{what} {i}");
         let template = json!({ "name": name("Hello"), "subject": "Hi", "body": "Dear {{ first_name }}" });

@@ -190,6 +190,8 @@ async fn guided(world: &World, id: &str) {
     // What is written about somebody else may name the person.
     let other = world.create("record", json!({ "kind": "contact", "name": "Somebody else" })).await;
     for (mutation, shown, input) in [
+        ("linkRecords", "recordLink { id }", json!({ "fromId": id, "toId": other, "role": "zyxandra" })),
+        ("linkRecords", "recordLink { id }", json!({ "fromId": other, "toId": id, "role": "zyxandra" })),
         ("addStepNote", "step { id }", json!({ "recordIds": [id, other], "text": format!("{NAME} knows them") })),
         ("createStepFollowUp", "followUp { id }", json!({ "recordId": other, "title": format!("Ask about {NAME}") })),
         (
@@ -219,7 +221,9 @@ async fn guided(world: &World, id: &str) {
         ),
     ] {
         let mut input = input;
-        input["stepId"] = json!(step);
+        if mutation != "linkRecords" {
+            input["stepId"] = json!(step);
+        }
         let kind = input_of(world, mutation).await;
         let query = format!("mutation($input: {kind}!) {{ {mutation}(input: $input) {{ {shown} }} }}");
         world.ask(&query, json!({ "input": input })).await;
@@ -264,7 +268,7 @@ both! {
         let suppress = "mutation($reason: String!) { suppressAddress(input: { channel: PHONE, address: \"+4915299887766\", reason: $reason }) { suppression { id } } }";
         world.ask(suppress, json!({ "reason": format!("{NAME} asked") })).await;
         let before = found(&world, kind, &PERSONAL).await;
-        for table in ["record", "run_record", "communication", "reply", "activity", "follow_up", "meeting", "step", "event", "run", "import", "import_problem", "audit", "suppression", "idempotency_key", "run_note", "saved_view"] {
+        for table in ["record", "run_record", "communication", "reply", "activity", "follow_up", "meeting", "step", "event", "run", "import", "import_problem", "audit", "suppression", "idempotency_key", "run_note", "saved_view", "record_link"] {
             assert!(before.iter().any(|line| line.starts_with(&format!("{table}."))), "{table} has nothing to erase: {before:#?}");
         }
         let (rows, said) = (counts(&world, kind).await, reports(&world).await);
@@ -283,7 +287,7 @@ both! {
 
         // The counts, the reports and the log stay.
         let mut after = counts(&world, kind).await;
-        for changed in ["event", "audit", "suppression", "sweep", "idempotency_key", "stuck"] {
+        for changed in ["event", "audit", "suppression", "sweep", "idempotency_key", "stuck", "record_link"] {
             after.insert(changed.into(), rows[changed]);
         }
         assert_eq!(after, rows);

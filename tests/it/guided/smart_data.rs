@@ -136,14 +136,15 @@ both! {
 both! {
     async fn new_lead_intake_process_new_introductions_and_create_partnership_records(kind) {
         let world = World::without_server(kind, None).await;
-        for (name, ago) in [("Late", 9), ("Early", 2), ("Fresh", 0)] {
+        let mut leads = Vec::new();
+        for (name, ago) in [("Late", 9), ("Early", 2), ("Other", 1), ("Fresh", 0)] {
             world.clock.set(noon() - Duration::days(ago));
-            world.create("record", json!({ "kind": "lead", "name": name, "email": format!("{name}@leads.example") })).await;
+            leads.push(world.create("record", json!({ "kind": "lead", "name": name, "email": format!("{name}@leads.example") })).await);
         }
         world.clock.set(noon());
         let run = world.guided("new-lead-intake", json!({})).await;
         let review = world.guided_step(&run, "review_introductions").await;
-        assert_eq!(shown(&world, &review).await, ["Fresh", "Early"], "those of a week, the newest first");
+        assert_eq!(shown(&world, &review).await, ["Fresh", "Other", "Early"], "those of a week, the newest first");
         world.step_act("startStep", &review, json!({})).await;
         world.step_act("completeStep", &review, json!({})).await;
 
@@ -152,25 +153,42 @@ both! {
         world.step_act("startStep", &custom, json!({})).await;
         let create = "mutation($step: ID!, $records: [StepRecordInput!]!, $key: String) { createStepRecords(input: { stepId: $step, records: $records, idempotencyKey: $key }) { records { id kind name stage lastContactedAt } step { result } } }";
         let orgs = json!([
-            { "name": "Mill & Sons", "externalId": "mill", "email": "mill@orgs.example", "stage": "New Lead", "attributes": { "contact": "Ann Mill", "priority": 4 } },
+            { "name": "Mill & Sons", "externalId": "mill", "email": "mill@orgs.example", "stage": "New Lead", "attributes": { "contact": "Ann Mill", "priority": 4 }, "fromIds": [leads[1], leads[3], leads[1]] },
             { "name": "Harbour Trust", "externalId": "harbour", "email": "harbour@orgs.example", "stage": "New Lead" },
         ]);
         let made = world.ask(create, json!({ "step": custom, "records": orgs, "key": "orgs" })).await["createStepRecords"].clone();
         let again = world.ask(create, json!({ "step": custom, "records": orgs, "key": "orgs" })).await["createStepRecords"].clone();
         assert_eq!(made, again);
         assert_eq!((made["records"].as_array().unwrap().len(), &made["records"][0]["kind"], &made["step"]["result"]), (2, &json!("partnership"), &json!({ "partnershipsCreated": 2 })));
+        // "Process new introductions": each lead is linked to the partnership that it became, and those without one are left.
+        let partnership = "query($id: ID!) { record(id: $id) { links { nodes { role to { name links(direction: TO) { totalCount } } } } } }";
+        for (lead, name) in [(&leads[1], Some("Mill & Sons")), (&leads[2], None), (&leads[3], Some("Mill & Sons"))] {
+            let links = world.ask(partnership, json!({ "id": lead })).await["record"]["links"]["nodes"].clone();
+            let expected = name.map(|name| json!({ "role": "partnership", "to": { "name": name, "links": { "totalCount": 2 } } }));
+            assert_eq!(links, json!(expected.as_slice()), "{name:?}");
+        }
+        assert_eq!(shown(&world, &custom).await, ["Fresh", "Other", "Early"], "the list is fixed while the step is done");
+        world.ask("mutation($id: ID!) { refreshStepRecords(input: { stepId: $id }) { step { id } } }", json!({ "id": custom })).await;
+        assert_eq!(shown(&world, &custom).await, ["Other"]);
+        let next = world.guided("new-lead-intake", json!({})).await;
+        let left = world.guided_step(&next, "create_partnerships").await;
+        assert_eq!(shown(&world, &left).await, ["Other"], "nor are they in tomorrow's run");
         // All or none; errors are reported with their index.
         for (records, field) in [
             (json!([{ "name": "Good" }, { "name": " " }]), "records[1].name"),
             (json!([{ "name": "Good" }, { "name": "Bad", "email": "nobody" }]), "records[1].email"),
             (json!([{ "name": "Good" }, { "name": "Bad", "kind": "no kind!" }]), "records[1].kind"),
+            (json!([{ "name": "Good", "fromIds": [leads[2]] }, { "name": "Bad", "fromIds": ["x"] }]), "records[1].fromIds"),
         ] {
             let answer = world.post(create, json!({ "step": custom, "records": records })).await;
             assert_eq!((&answer["errors"][0]["extensions"]["code"], &answer["errors"][0]["extensions"]["field"]), (&json!("BAD_USER_INPUT"), &json!(field)), "{answer:#}");
         }
         let (code, told) = world.refused(create, json!({ "step": custom, "records": [{ "name": "Good" }, { "name": "Mill again", "externalId": "mill" }] })).await;
         assert!(code == "CONFLICT" && told.starts_with("records[1]"), "{code}: {told}");
+        let unknown = "record_01h455vb4pex5vsknk084sn02q";
+        assert_eq!(world.refused(create, json!({ "step": custom, "records": [{ "name": "Good", "fromIds": [leads[2], unknown] }] })).await.0, "NOT_FOUND");
         assert_eq!(world.number("SELECT COUNT(*) FROM record WHERE kind = 'partnership'").await, 2);
+        assert_eq!(world.number("SELECT COUNT(*) FROM record_link").await, 2);
         // A free-form result, with the step's counts.
         let done = world.step_act("completeStep", &custom, json!({ "result": { "refused": "one, out of our region" } })).await;
         assert_eq!(done["result"], json!({ "partnershipsCreated": 2, "refused": "one, out of our region" }));
@@ -256,8 +274,9 @@ both! {
 both! {
     async fn seasonal_planning_check_review_okr_progress_and_adjust_priorities(kind) {
         let world = World::without_server(kind, None).await;
+        let mut old = String::new();
         for (name, stage, priority) in [("Ten signed MOUs", "On Track", 3), ("Two new regions", "At Risk", 8), ("Old goal", "Achieved", 1)] {
-            world.create("record", json!({ "kind": "objective", "name": name, "stage": stage, "attributes": { "priority": priority, "progress": 0.4 } })).await;
+            old = world.create("record", json!({ "kind": "objective", "name": name, "stage": stage, "attributes": { "priority": priority, "progress": 0.4 } })).await;
         }
         let run = world.guided("seasonal-planning-check", json!({})).await;
         let review = world.guided_step(&run, "review_okrs").await;
@@ -273,10 +292,15 @@ both! {
         assert_eq!(changed["updateStepStage"]["step"]["result"], json!({ "objectivesUpdated": 1 }));
         let adjust = world.guided_step(&run, "adjust_priorities").await;
         world.step_act("startStep", &adjust, json!({})).await;
-        let create = "mutation($step: ID!) { createStepRecords(input: { stepId: $step, records: [{ name: \"Keep all partners\", stage: \"Planned\", attributes: { priority: 9 } }] }) { records { kind priority } } }";
-        let made = world.ask(create, json!({ "step": adjust })).await["createStepRecords"]["records"][0].clone();
-        assert_eq!(made, json!({ "kind": "objective", "priority": 9 }));
-        assert_eq!(shown(&world, &review).await[0], "Keep all partners");
+        let create = "mutation($step: ID!, $from: [ID!]) { createStepRecords(input: { stepId: $step, records: [{ name: \"Keep all partners\", stage: \"Planned\", attributes: { priority: 9 }, fromIds: $from }] }) {
+            records { kind priority links(direction: TO) { nodes { role from { name } } } } } }";
+        let made = world.ask(create, json!({ "step": adjust, "from": [old] })).await["createStepRecords"]["records"][0].clone();
+        let linked = json!({ "nodes": [{ "role": "successor", "from": { "name": "Old goal" } }] });
+        assert_eq!(made, json!({ "kind": "objective", "priority": 9, "links": linked }));
+        // The objective that was given up for another is no longer one of the season's.
+        assert_eq!(shown(&world, &review).await, ["Keep all partners", "Two new regions", "Ten signed MOUs"]);
+        let tasks = world.guided_step(&run, "set_tasks").await;
+        assert_eq!(shown(&world, &tasks).await, ["Keep all partners", "Two new regions", "Ten signed MOUs"]);
         world.end().await;
     }
 }

@@ -38,6 +38,10 @@ both! {
         let world = World::without_server(kind, None).await;
         fill(&world, MANY).await;
         world.force("UPDATE record SET last_replied_at = last_contacted_at WHERE priority < 100").await;
+        // Every other lead has become a partnership.
+        world.force("INSERT INTO record_link (id, org_id, from_id, to_id, role, created_by, created_at) \
+            SELECT l.id, l.org_id, l.id, p.id, 'partnership', '{}', l.created_at FROM record l JOIN record p ON p.org_id = l.org_id \
+            AND p.kind = 'partnership' AND p.external_id = l.external_id WHERE l.kind = 'lead' AND l.priority < 500").await;
         // Postgres maintains its statistics itself; SQLite has none without ANALYZE.
         if kind == Kind::Postgres {
             world.force("ANALYZE").await;
@@ -53,7 +57,7 @@ both! {
                     Kind::Sqlite => (plan.contains("USING INDEX record_of_kind_"), plan.contains("TEMP B-TREE")),
                     Kind::Postgres => (plan.contains("using record_of_kind_") || plan.contains("on record_of_kind_"), plan.contains("Sort Key")),
                 };
-                assert!(through && !plan.contains("Seq Scan"), "{} {}: {plan}", template.key, step.key);
+                assert!(through && !plan.contains("Seq Scan on record "), "{} {}: {plan}", template.key, step.key);
                 assert!(!sorted, "{} {}: {plan}", template.key, step.key);
                 looked += 1;
             }

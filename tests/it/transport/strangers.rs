@@ -28,6 +28,10 @@ fn noun(field: &str, arg: &str) -> String {
         })
     };
     let named = snake(arg.trim_end_matches("Ids").trim_end_matches("Id"));
+    // The ends of a link.
+    if ["from", "to"].contains(&named.as_str()) && arg != named {
+        return "record".to_owned();
+    }
     if arg != "id" && arg != "ids" {
         return named;
     }
@@ -35,6 +39,7 @@ fn noun(field: &str, arg: &str) -> String {
         "bulkAction",
         "savedView",
         "runNote",
+        "recordLink",
         "messageTemplate",
         "runTemplate",
         "followUp",
@@ -114,6 +119,8 @@ async fn fill(world: &World) -> BTreeMap<String, Vec<String>> {
     world.ask(pause, json!({ "id": run })).await;
     let note = "mutation($id: ID!) { addRunNote(input: { runId: $id, belongsTo: GOAL, text: \"A lesson\" }) { runNote { id } } }";
     world.ask(note, json!({ "id": run })).await;
+    let link = "mutation($from: ID!, $to: ID!) { linkRecords(input: { fromId: $from, toId: $to, role: \"friend\" }) { recordLink { id } } }";
+    world.ask(link, json!({ "from": plan.records[0], "to": plan.records[1] })).await;
     let save = "mutation { saveView(input: { page: \"runs\", name: \"View\", filter: {}, shared: true }) { savedView { id } } }";
     world.ask(save, json!({})).await;
     let shown = world.shown.lock().unwrap().clone().unwrap();
@@ -125,7 +132,7 @@ async fn fill(world: &World) -> BTreeMap<String, Vec<String>> {
         200
     );
     let all = "{ goals { nodes { id } } writers { nodes { id versions { nodes { id } } } } reviewers { nodes { id } } messageTemplates { nodes { id versions { nodes { id } } } } \
-        segments { nodes { id } } records { nodes { id } } campaigns { nodes { id versions { nodes { id } } } } runs { nodes { id notes { nodes { id } } phases { id tasks { id } } } } \
+        segments { nodes { id } } records { nodes { id links { nodes { id } } } } campaigns { nodes { id versions { nodes { id } } } } runs { nodes { id notes { nodes { id } } phases { id tasks { id } } } } \
         communications { nodes { id } } replies { nodes { id } } schedules { nodes { id } } suppressions { nodes { id } } members { nodes { id } } apiKeys { nodes { id } } \
         imports { nodes { id } } runTemplates { nodes { id builtIn } } agents { nodes { id } } activities { nodes { id } } followUps { nodes { id } } meetings { nodes { id } } bulkActions { nodes { id } } savedViews { nodes { id } } audit { nodes { id } } viewer { orgId } }";
     let mut found = BTreeSet::new();

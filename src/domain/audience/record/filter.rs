@@ -3,6 +3,7 @@
 
 mod attribute;
 mod condition;
+mod links;
 mod nothing;
 mod segments;
 mod written;
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use condition::{condition, in_segment, of_stored, stored};
+pub use links::LinkFilter;
 pub(crate) use nothing::{NO_CONDITION, NOT_ALONE};
 pub use segments::ResolvedFilter;
 pub use written::FilterError;
@@ -112,6 +114,12 @@ pub struct RecordFilter {
     /// Priority: the attribute `priority` if that is a number or a numeric string, else 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub priority: Option<PriorityFilter>,
+    /// Conditions on links that lead to the record from others: the partnerships of some leads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub linked_from: Option<LinkFilter>,
+    /// Conditions on links that go from the record to others: the leads of some partnerships.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub linked_to: Option<LinkFilter>,
     /// True for records that have opted out of all messages, false for the others.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unsubscribed: Option<bool>,

@@ -60,6 +60,9 @@ pub struct GuidedConfig {
     pub due_in: Option<Span>,
     /// The kind of records that a `custom` step creates.
     pub create: Option<String>,
+    /// The role of the links that lead to the records that a `custom` step creates, from those that
+    /// they come from.
+    pub link_role: Option<String>,
 }
 
 /// Selection of the records that a step shows: by ids, segment, filter, or link to the run. A
@@ -149,7 +152,7 @@ impl GuidedConfig {
     }
 
     /// Lists each setting: its name, true if it is set, and the kinds that it is for.
-    fn settings_by_kind(&self) -> [(&'static str, bool, &'static [&'static str]); 11] {
+    fn settings_by_kind(&self) -> [(&'static str, bool, &'static [&'static str]); 12] {
         [
             ("subject", self.subject.is_some(), &[EMAIL]),
             ("body", self.body.is_some(), &[EMAIL]),
@@ -162,6 +165,7 @@ impl GuidedConfig {
             ("timezone", self.timezone.is_some(), &[SCHEDULE]),
             ("dueIn", self.due_in.is_some(), &[CREATE_TASK]),
             ("create", self.create.is_some(), &[CUSTOM]),
+            ("linkRole", self.link_role.is_some(), &[CUSTOM]),
         ]
     }
 
@@ -201,6 +205,10 @@ impl GuidedConfig {
         }
         if let Some(Err(err)) = self.create.as_ref().map(|kind| audience::kind::check("create", kind)) {
             push_problem("create", err.to_string());
+        }
+        if let Some(Err(err)) = self.link_role.as_ref().map(|role| audience::record::link::check_role("linkRole", role))
+        {
+            push_problem("linkRole", err.to_string());
         }
         let Some(source) = &self.records else { return all };
         let mut push_problem = |field: &str, why: String| all.push((format!("records.{field}"), why));

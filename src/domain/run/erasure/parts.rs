@@ -177,6 +177,8 @@ pub(super) const PARTS: &[Part] = &[
         ],
     ),
     locked("run_note", runs!("AND run_id"), &[("text", Rule::Words)]),
+    // Links of others: the person's own were removed at once.
+    part("record_link", ORG, &[("role", Rule::DigestIfNamed)]),
     locked(
         "campaign",
         RECORD,

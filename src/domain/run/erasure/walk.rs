@@ -17,6 +17,9 @@ use crate::kernel::db::dialect::{Dialect, Type};
 use crate::kernel::error::{Error, Result};
 use crate::kernel::limits;
 
+/// The kinds of events about a link, whose record is the one that the link goes from.
+const LINKS: [&str; 2] = ["record.linked", "record.unlinked"];
+
 /// The person that is erased.
 #[derive(Debug)]
 pub(super) struct Person {
@@ -202,6 +205,10 @@ fn replaced(person: &Person, rule: Rule, context: &str, before: &str) -> Result<
         Rule::Empty => scrub::empty(&mut value, ""),
         Rule::Result => scrub::empty_result(context, &mut value),
         Rule::Event => scrub::empty_event(context, &mut value, words),
+        // The role says what the person was to the other record.
+        Rule::OtherEvent if LINKS.contains(&context) && value["toId"] == words.record => {
+            scrub::empty_event(context, &mut value, words);
+        }
         // Its title was written about those who attend.
         Rule::OtherEvent if value["meetingId"].as_str().is_some_and(|id| person.meetings.contains(id)) => {
             scrub::empty_event(context, &mut value, words);

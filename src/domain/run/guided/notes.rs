@@ -1,15 +1,18 @@
 //! Implements `addStepNote` and `createStepRecords`: notes and new records from within a step.
 
 use entity::id::*;
-use entity::{ActivityKind, activity as row, record};
+use entity::{ActivityKind, RunType, activity as row, record, run_record};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::active_step;
+use super::active_step::{self, ActiveStep};
+use crate::domain::audience;
 use crate::domain::audience::record::erasure::hold_off;
+use crate::domain::audience::record::{Fields, link};
 use crate::domain::message::activity::{self, NewActivity};
 use crate::domain::plan::run_template::guided::CUSTOM;
-use crate::kernel::db::{Db, WriteContext};
+use crate::kernel::db::{Db, Tx, WriteContext};
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::viewer::Viewer;
 use crate::kernel::{limits, quote, validate};
@@ -57,16 +60,33 @@ pub async fn add(
     })
 }
 
-/// Creates records from within a `custom` step. All or nothing. Errors: NOT_FOUND; CONFLICT if the
-/// step is not in progress, or such a record exists; BAD_USER_INPUT naming record and field.
+/// A record to create within a step.
+#[derive(Clone, Debug, Default)]
+pub struct NewRecord {
+    /// Its fields.
+    pub fields: Fields,
+    /// The records that it comes from; `None`: the step's own record, or the one that the run was
+    /// started with.
+    pub from: Option<BTreeSet<RecordId>>,
+}
+
+/// Creates records from within a `custom` step, each linked from those that it comes from, with the
+/// given role or the step's. All or nothing. Errors: NOT_FOUND; CONFLICT if the step is not in
+/// progress, such a record exists, or one that it comes from was erased; LIMIT_EXCEEDED;
+/// BAD_USER_INPUT naming record and field.
 pub async fn create(
     db: &WriteContext,
     viewer: &Viewer,
     step: StepId,
-    records: &[crate::domain::audience::record::Fields],
+    records: &[NewRecord],
+    link_role: Option<&str>,
 ) -> Result<Vec<record::Model>> {
     if records.is_empty() || records.len() > limits::NODES {
         return Err(Refusal::input("records", format!("1 to {}", limits::NODES)).into());
+    }
+    let most = limits::STEP_LINKS;
+    if records.iter().map(|record| record.from.as_ref().map_or(0, BTreeSet::len)).sum::<usize>() > most {
+        return Err(Refusal::limit_for_field("records", format!("at most {most} `fromIds` in all records")).into());
     }
     transact!(db, |tx| {
         let active = active_step::enter(tx, viewer, step).await?;
@@ -75,23 +95,36 @@ pub async fn create(
                 format!("records are created only in a step of the type custom; this one is {}", active.step.kind);
             return Err(Refusal::conflict(message).into());
         }
+        let role = link_role.or(active.guide.link_role.as_deref());
+        let role = role.map(|role| link::check_role("linkRole", role)).transpose()?;
+        let sources = sources(tx, viewer, &active, records, role.is_some()).await?;
+        // Records are locked before those of the new records' addresses.
+        link::hold(tx, viewer, &sources.iter().flatten().copied().collect()).await?;
         let mut created = Vec::new();
-        for (i, fields) in records.iter().enumerate() {
-            let mut fields = fields.clone();
+        for (i, (new, from)) in records.iter().zip(&sources).enumerate() {
+            let mut fields = new.fields.clone();
             fields.kind = fields.kind.or_else(|| active.guide.create.clone());
-            created
-                .push(crate::domain::audience::record::create_in(tx, viewer, &fields).await.map_err(|err| at(err, i))?);
+            let record = audience::record::create_in(tx, viewer, &fields).await.map_err(|err| at(err, i))?;
+            if let Some(role) = role.as_ref().filter(|_| !from.is_empty()) {
+                let fields = ("fromIds", "fromIds");
+                link::insert(tx, viewer, from, record.id, role, fields).await.map_err(|err| at(err, i))?;
+            }
+            created.push(record);
         }
         let (run, _) = super::recipients(tx, active.run, &created, false).await?;
         let mut counted: BTreeMap<String, i64> = BTreeMap::new();
         let action = ActivityId::new();
-        let done = created.iter().map(|record| {
+        let done = created.iter().zip(&sources).map(|(record, from)| {
             *counted.entry(activity::counter(&record.kind, "Created")).or_default() += 1;
+            let mut details = json!({ "kind": record.kind, "name": record.name, "action": action });
+            if !from.is_empty() {
+                details["linkedFrom"] = json!(from);
+            }
             NewActivity {
                 record_id: Some(record.id),
                 kind: ActivityKind::RecordCreated,
                 summary: format!("Made the {} {}", record.kind, record.name),
-                details: json!({ "kind": record.kind, "name": record.name, "action": action }),
+                details,
             }
         });
         let done: Vec<NewActivity> = done.collect();
@@ -106,18 +139,60 @@ pub async fn create(
     })
 }
 
+/// The records that each new record is linked from; none without a role. Errors: BAD_USER_INPUT if some
+/// are given without a role.
+async fn sources(
+    tx: &Tx,
+    viewer: &Viewer,
+    active: &ActiveStep,
+    records: &[NewRecord],
+    has_role: bool,
+) -> Result<Vec<BTreeSet<RecordId>>> {
+    if !has_role {
+        if records.iter().any(|record| record.from.as_ref().is_some_and(|from| !from.is_empty())) {
+            let message = "is required with `fromIds`: the step's config has no `linkRole`";
+            return Err(Refusal::input("linkRole", message).into());
+        }
+        return Ok(vec![BTreeSet::new(); records.len()]);
+    }
+    let usual = match records.iter().any(|record| record.from.is_none()) {
+        true => usual_source(tx, viewer, active).await?,
+        false => None,
+    };
+    let from = |record: &NewRecord| record.from.clone().unwrap_or_else(|| usual.into_iter().collect());
+    Ok(records.iter().map(from).collect())
+}
+
+/// The step's own record, or the only one that guided work was started with, unless it was erased.
+async fn usual_source(tx: &Tx, viewer: &Viewer, active: &ActiveStep) -> Result<Option<RecordId>> {
+    let found = match active.step.record_id {
+        Some(id) => vec![id],
+        None if active.run.run_type == RunType::Guided => {
+            let linked = run_record::Entity::find()
+                .filter(run_record::COLUMN.run_id.eq(active.run.id))
+                .filter(run_record::COLUMN.linked.eq(true));
+            let linked = linked.limit(2).all(tx.db()).await?;
+            linked.into_iter().filter_map(|recipient| recipient.record_id).collect()
+        }
+        None => Vec::new(),
+    };
+    let [id] = found[..] else { return Ok(None) };
+    let record = audience::record::find(tx.db(), viewer, id).await?;
+    Ok(record.filter(|record| record.erased_at.is_none()).map(|record| record.id))
+}
+
 /// Reloads the records that an earlier request created, given the first of its activities.
 pub async fn created(db: &Db, viewer: &Viewer, id: ActivityId) -> Result<Vec<record::Model>> {
     let rows = noted(db, viewer, id).await?;
     let ids: Vec<RecordId> = rows.iter().filter_map(|row| row.record_id).collect();
-    let mut found = crate::domain::audience::record::find_all(db.read(), viewer, &ids).await?;
+    let mut found = audience::record::find_all(db.read(), viewer, &ids).await?;
     found.sort_by_key(|record| record.id);
     Ok(found)
 }
 
 /// Reloads the activities that an earlier request wrote, given the first of them.
 pub async fn noted(db: &Db, viewer: &Viewer, id: ActivityId) -> Result<Vec<row::Model>> {
-    use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder};
+    use sea_orm::QueryOrder;
     let first = activity::must_find(db.read(), viewer, id).await?;
     let mut all = row::Entity::find()
         .filter(row::COLUMN.org_id.eq(viewer.org_id))

@@ -19,6 +19,8 @@ fn shown(mutation: &str) -> &'static str {
         "updateStepStage" => "step { id } records { id stage }",
         "refreshStepRecords" => "step { id revision }",
         "createStepRecords" => "records { id name } step { id }",
+        "linkRecords" => "recordLink { id role }",
+        "unlinkRecords" => "deletedId",
         "addStepNote" => "activities { id kind } step { id }",
         "scheduleStepMeeting" | "moveMeeting" | "cancelMeeting" => "meeting { id status startsAt revision }",
         "recordReply" => "reply { id body }",
@@ -338,6 +340,9 @@ both! {
         let step = found["run"]["steps"]["nodes"][0]["id"].clone();
         all.twice("startStep", json!({ "id": step })).await;
         let oak = world.create("record", json!({ "kind": "partnership", "name": "Oak", "email": "oak@p.example" })).await;
+        let link = json!({ "fromId": plan.records[0], "toId": oak, "role": "partnership" });
+        all.twice("linkRecords", link.clone()).await;
+        all.twice("unlinkRecords", link).await;
         all.twice("sendStepEmail", json!({ "stepId": step, "recordIds": [oak], "subject": "s", "body": "b" })).await;
         all.twice("updateStepStage", json!({ "stepId": step, "changes": [{ "recordId": oak, "stage": "MOU Sent" }] })).await;
         let at = crate::harness::noon() + chrono::Duration::days(1);

@@ -6,6 +6,7 @@ use async_graphql::ID;
 use chrono::{DateTime, Utc};
 use entity::id::{RecordId, SegmentId};
 use entity::record::{Column, Entity};
+use entity::record_link::Column as Link;
 use entity::{segment, segment_record};
 use sea_orm::sea_query::{Expr, ExprTrait, Func, Query};
 use sea_orm::{ColumnTrait, Condition};
@@ -13,7 +14,7 @@ use serde_json::Value;
 
 use super::attribute::{Attribute, column};
 use super::nothing::{MaybeEmpty, NO_VALUE, NOT_ALONE, NOT_HERE};
-use super::{AttributeFilter, Number, RecordFilter, TextFilter, TimeFilter};
+use super::{AttributeFilter, LinkFilter, Number, RecordFilter, TextFilter, TimeFilter};
 use crate::kernel::db::batch::any_of;
 use crate::kernel::db::dialect::{self, Dialect};
 use crate::kernel::error::{Error, Refusal, Result};
@@ -129,6 +130,14 @@ impl<'a> Reader<'a> {
                 }
             }
         }
+        for (name, ends, links) in [
+            ("linkedFrom", (Link::ToId, Link::FromId), &filter.linked_from),
+            ("linkedTo", (Link::FromId, Link::ToId), &filter.linked_to),
+        ] {
+            if let Some(links) = links {
+                all = all.add(self.links(links, ends, &format!("{path}.{name}"))?);
+            }
+        }
         if let Some(unsubscribed) = filter.unsubscribed {
             let column = Column::UnsubscribedAt;
             all = all.add(if unsubscribed { column.is_not_null() } else { column.is_null() });
@@ -173,6 +182,13 @@ impl<'a> Reader<'a> {
             }
         }
         Ok(any)
+    }
+
+    fn links(&mut self, filter: &LinkFilter, ends: (Link, Link), path: &str) -> Result<Expr> {
+        self.count(path)?;
+        self.require_value(filter, path)?;
+        self.set(&format!("{path}.recordIds"), filter.record_ids.as_ref().map_or(0, Vec::len))?;
+        filter.condition(self.dialect, ends, path)
     }
 
     fn count(&mut self, path: &str) -> Result<()> {

@@ -84,6 +84,7 @@ impl RecordFilter {
             || self.texts().iter().flatten().any(text)
             || self.times().into_iter().flatten().any(MaybeEmpty::has_value)
             || self.priority.as_ref().is_some_and(MaybeEmpty::has_value)
+            || [&self.linked_from, &self.linked_to].into_iter().flatten().any(MaybeEmpty::has_value)
             || self.unsubscribed.is_some()
             || self.attributes.iter().flatten().any(MaybeEmpty::has_value)
             || self.search.as_ref().is_some_and(|text| !text.trim().is_empty())
@@ -128,6 +129,9 @@ impl RecordFilter {
             time.take_if(|time| !time.has_value());
         }
         self.priority.take_if(|priority| !priority.has_value());
+        for links in [&mut self.linked_from, &mut self.linked_to] {
+            links.take_if(|links| !links.has_value());
+        }
         if let Some(attributes) = &mut self.attributes {
             attributes.retain(MaybeEmpty::has_value);
         }

@@ -164,8 +164,16 @@ fn mou_sprint() -> BuiltIn {
     )
 }
 
+/// The role of the partnership that a lead became.
+const PARTNERSHIP: &str = "partnership";
+/// The role of the objective that takes another one's place.
+const SUCCESSOR: &str = "successor";
+
 fn new_lead_intake() -> BuiltIn {
     let fresh = json!({ "kind": { "eq": "lead" }, "createdAt": { "newerThan": "7d" } });
+    let open = json!({
+        "kind": { "eq": "lead" }, "createdAt": { "newerThan": "7d" }, "linkedTo": { "roles": [PARTNERSHIP], "exists": false },
+    });
     template(
         "new-lead-intake",
         "New Lead Intake",
@@ -181,11 +189,12 @@ fn new_lead_intake() -> BuiltIn {
             step(
                 "create_partnerships",
                 "Create partnership records",
-                "A partnership for each new organisation that is worth one.",
+                "The new leads that have no partnership yet: one for each organisation that is worth it, linked from the leads \
+                 that it comes from.",
                 CUSTOM,
                 json!({
-                    "records": { "filter": fresh, "orderBy": { "field": "CREATED_AT", "descending": true }, "limit": 100 },
-                    "create": "partnership",
+                    "records": { "filter": open, "orderBy": { "field": "CREATED_AT", "descending": true }, "limit": 100 },
+                    "create": "partnership", "linkRole": PARTNERSHIP,
                 }),
             ),
             step(
@@ -228,6 +237,10 @@ fn new_lead_intake() -> BuiltIn {
 }
 
 fn seasonal_planning_check() -> BuiltIn {
+    // Without those that were given up for others.
+    let current = json!({ "kind": { "eq": "objective" }, "linkedTo": { "roles": [SUCCESSOR], "exists": false } });
+    let mut open = current.clone();
+    open["stage"] = json!({ "ne": "Achieved" });
     template(
         "seasonal-planning-check",
         "Seasonal Planning Check",
@@ -238,14 +251,14 @@ fn seasonal_planning_check() -> BuiltIn {
                 "Review OKR progress",
                 "The objectives of the season, the most urgent first.",
                 REVIEW,
-                json!({ "records": { "filter": { "kind": { "eq": "objective" } }, "limit": 50 } }),
+                json!({ "records": { "filter": current, "limit": 50 } }),
             ),
             step(
                 "update_okrs",
                 "Update OKR status",
                 "Where each objective stands now.",
                 UPDATE_STAGE,
-                json!({ "records": { "filter": { "kind": { "eq": "objective" }, "stage": { "ne": "Achieved" } }, "limit": 50 } }),
+                json!({ "records": { "filter": open, "limit": 50 } }),
             ),
             step(
                 "review_partnerships",
@@ -257,9 +270,10 @@ fn seasonal_planning_check() -> BuiltIn {
             step(
                 "adjust_priorities",
                 "Adjust priorities",
-                "New objectives for the season, and what is given up: records of kind `objective`, and a result in your own words.",
+                "New objectives for the season, each linked from those whose place it takes, and what is given up: records of kind \
+                 `objective`, and a result in your own words.",
                 CUSTOM,
-                json!({ "records": { "filter": { "kind": { "eq": "objective" } }, "limit": 50 }, "create": "objective" }),
+                json!({ "records": { "filter": current, "limit": 50 }, "create": "objective", "linkRole": SUCCESSOR }),
             ),
             step(
                 "set_tasks",
@@ -267,7 +281,7 @@ fn seasonal_planning_check() -> BuiltIn {
                 "What follows from it, with a date and somebody to do it.",
                 CREATE_TASK,
                 json!({
-                    "records": { "filter": { "kind": { "eq": "objective" }, "stage": { "ne": "Achieved" } }, "limit": 50 },
+                    "records": { "filter": open, "limit": 50 },
                     "title": "Next step for {{ name }}", "dueIn": "14d",
                 }),
             ),
