@@ -31,9 +31,9 @@ pub struct RecordErasure;
 impl RecordErasure {
     /// Erases a person: empties what is personal of a record in all tables, for good, and keeps ids,
     /// statuses, times and counts. When the mutation returns, the record is empty and opted out, its
-    /// addresses are suppressed by one-way digests, and its open steps are skipped; messages, replies,
-    /// activities, events and all else are emptied in the background until `erasureCompletedAt` is
-    /// set. Rejected with NOT_FOUND or BAD_USER_INPUT, and with CONFLICT if the revision has changed
+    /// addresses are suppressed by one-way digests, its open steps are skipped, and its links are
+    /// removed; messages, replies, activities, events and all else are emptied in the background until
+    /// `erasureCompletedAt` is set. Rejected with NOT_FOUND or BAD_USER_INPUT, and with CONFLICT if the revision has changed
     /// or the record was erased before.
     async fn erase_record(&self, ctx: &Context<'_>, input: EraseRecordInput) -> Result<RecordPayload> {
         let id = validate::id::<RecordId>("id", &input.id)?;

@@ -81,7 +81,7 @@ pub struct LinkRecordsInput {
     /// Id of the record that the link leads to; another one.
     to_id: ID,
     /// Role of the second record for the first, for example `partnership`: 1 to 40 lower-case letters
-    /// or `_`.
+    /// or `_`, the first a letter.
     role: String,
     /// Idempotency key. Repeating the request with the same key within seven days returns the
     /// original result.

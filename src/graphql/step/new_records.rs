@@ -60,8 +60,9 @@ pub struct CreateStepRecordsInput {
     step_id: ID,
     /// The records, at most 100.
     records: Vec<StepRecordInput>,
-    /// Role of the links that lead to the records: 1 to 40 lower-case letters or `_`. Null: the
-    /// `linkRole` of the step's `config`; without any there are no links, and `fromIds` is rejected.
+    /// Role of the links that lead to the records: 1 to 40 lower-case letters or `_`, the first a
+    /// letter. Null: the `linkRole` of the step's `config`; without any there are no links, and
+    /// `fromIds` is rejected.
     link_role: Option<String>,
     /// Idempotency key. Repeating the request with the same key within seven days returns the
     /// original result.

@@ -111,7 +111,7 @@ both! {
         let (a, b) = (record(&world, "lead", "A").await, record(&world, "lead", "B").await);
         let nobody = "record_01h455vb4pex5vsknk084sn02q";
         let long = "x".repeat(41);
-        for role in ["", " ", "__", "Partner", "lead → partnership", "två", "a b", "a\u{0}b", "a1", "\u{200b}", &long] {
+        for role in ["", " ", "__", "_a", "Partner", "lead → partnership", "två", "a b", "a\u{0}b", "a1", "\u{200b}", &long] {
             for query in [LINK, UNLINK] {
                 let told = refused(&world, query, json!({ "fromId": a, "toId": b, "role": role })).await;
                 assert_eq!((&told["code"], &told["field"]), (&json!("BAD_USER_INPUT"), &json!("role")), "{role:?}");

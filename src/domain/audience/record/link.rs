@@ -65,17 +65,16 @@ pub fn window(dialect: Dialect, viewer: &Viewer, of: &LinksOf, args: Args) -> Re
     Ok(Window { select, order: NEWEST_FIRST, fingerprint, args, part: None })
 }
 
-/// Validates a role: at most [`limits::LINK_ROLE_CHARS`] lower-case letters and `_`.
+/// Validates a role: at most [`limits::LINK_ROLE_CHARS`] lower-case letters and `_`, the first a letter.
 pub fn check_role(field: &str, role: &str) -> Result<String> {
-    let fits = !role.is_empty()
+    let fits = role.starts_with(|c: char| c.is_ascii_lowercase())
         && role.len() <= limits::LINK_ROLE_CHARS
-        && role.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
-        && role.bytes().any(|b| b != b'_');
+        && role.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
     if fits {
         return Ok(role.to_owned());
     }
     let most = limits::LINK_ROLE_CHARS;
-    let message = format!("must be 1 to {most} lower-case letters or `_`, for example `partnership`");
+    let message = format!("must be 1 to {most} lower-case letters or `_`, the first a letter, like `partnership`");
     Err(Refusal::input(field, message).into())
 }
 
