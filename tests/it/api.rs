@@ -4,6 +4,7 @@
 mod actions;
 mod campaign_filters;
 mod campaign_tags;
+mod dashboard;
 mod filters;
 mod first_light;
 mod idempotency;

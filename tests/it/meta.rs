@@ -5,6 +5,7 @@ mod demo;
 mod examples;
 mod fault_tables;
 mod operator;
+mod questions;
 mod state_machines;
 mod tidy;
 mod words;
