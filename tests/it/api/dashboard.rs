@@ -14,7 +14,7 @@ use crate::harness::{Kind, World};
 /// The one part of the page that is read run by run: see `ANALYSES` in statements.rs.
 const FINDINGS: &str = "findings { code severity message count }";
 /// Maximum number of statements for the findings of one run.
-const OF_A_RUN: u64 = 28;
+const OF_A_RUN: u64 = 22;
 /// Numbers of runs on the page.
 const SIZES: [usize; 4] = [1, 10, 50, 200];
 
@@ -103,8 +103,8 @@ both! {
                 let (with, runs) = cost(&world, &whole, &filter, first).await;
                 assert!(runs.iter().all(|run| run["findings"][0]["code"] == "DRIFT"), "{:#}", runs[0]);
                 let without = cost(&world, &page, &filter, first).await.0;
-                let of_each = (with - without) as f64 / first as f64;
-                assert!(of_each <= OF_A_RUN as f64, "{of_each} statements for each of {first} runs {status}");
+                let most = OF_A_RUN * u64::try_from(first).unwrap();
+                assert!(with - without <= most, "{with} and {without} statements for {first} runs {status}");
             }
         }
         world.drop_unchecked().await;
@@ -116,7 +116,7 @@ struct Followed(Pin<Box<dyn Stream<Item = Response> + Send>>);
 
 impl Followed {
     fn open(world: &World, document: &str, first: usize) -> Self {
-        let variables = json!({ "filter": { "statuses": ["PAUSED", "IN_PROGRESS"] }, "first": first });
+        let variables = json!({ "filter": { "statuses": ["PAUSED"] }, "first": first });
         let request = Request::new(document).variables(Variables::from_json(variables));
         let request = sortie::graphql::with_viewer(request, &world.db, &world.viewer);
         let schema = sortie::graphql::schema(Some(world.db.clone()));
@@ -130,47 +130,54 @@ impl Followed {
         item["data"]["runList"].clone()
     }
 
-    /// Reads items until one shows a run in a status.
-    async fn until(&mut self, run: &Value, status: &str) -> Value {
-        loop {
-            let item = self.next().await;
-            let nodes = item["nodes"].as_array().unwrap();
-            if nodes.iter().any(|node| node["id"] == *run && node["status"] == status) {
-                return item;
-            }
-        }
+    /// The item that an event of a run causes, and the number of statements for both.
+    async fn after_event(&mut self, world: &World, run: &Value) -> (u64, Value) {
+        let note = "mutation($id: ID!) { addRunNote(input: { runId: $id, belongsTo: EXECUTION, text: \"n\" }) { runNote { id } } }";
+        let before = world.db.statements();
+        world.ask(note, json!({ "id": run })).await;
+        let item = self.next().await;
+        assert_eq!(item["kind"], "CHANGED");
+        (world.db.statements() - before, item)
     }
+}
+
+/// Fails if numbers of statements differ by more than the log's reader may cause, which is a task of
+/// its own and looks into the log once more or less.
+fn check_equal(costs: &[u64], what: &str) {
+    let (least, most) = (costs.iter().min().unwrap(), costs.iter().max().unwrap());
+    assert!(most - least <= 2, "{costs:?} statements for {what} of {SIZES:?} runs");
 }
 
 both! {
     async fn a_live_page_costs_the_same_however_many_change(kind) {
         let world = many_runs(kind).await;
         let page = document("subscription DashboardLive").replace(FINDINGS, "");
-        let (mut snapshots, mut changes) = (Vec::new(), Vec::new());
+        let (mut snapshots, mut single, mut all) = (Vec::new(), Vec::new(), Vec::new());
         for first in SIZES {
-            let (mut snapshot, mut change) = (u64::MAX, u64::MAX);
-            for nth in 0..tries(&world) {
+            let mut least = [u64::MAX; 3];
+            for nth in 0..5 {
                 let before = world.db.statements();
                 let mut followed = Followed::open(&world, &page, first);
                 let item = followed.next().await;
-                snapshot = snapshot.min(world.db.statements() - before);
+                least[0] = least[0].min(world.db.statements() - before);
                 assert_eq!((&item["kind"], item["nodes"].as_array().unwrap().len()), (&json!("SNAPSHOT"), first));
                 let run = item["nodes"][0]["id"].clone();
-                world.act("resumeRun", "run", json!({ "id": run })).await;
-                followed.until(&run, "IN_PROGRESS").await;
+                let (cost, item) = followed.after_event(&world, &run).await;
+                least[1] = least[1].min(cost);
+                assert_eq!((item["nodes"].as_array().unwrap().len(), &item["nodes"][0]["id"]), (1, &run));
                 // All runs of the page have changed when the next event comes.
                 world.force(&format!("UPDATE run SET outcome = '{nth} of {first}' WHERE status = 'PAUSED'")).await;
-                let before = world.db.statements();
-                world.act("pauseRun", "run", json!({ "id": run })).await;
-                let item = followed.until(&run, "PAUSED").await;
-                change = change.min(world.db.statements() - before);
-                assert_eq!((&item["kind"], item["nodes"].as_array().unwrap().len()), (&json!("CHANGED"), first));
+                let (cost, item) = followed.after_event(&world, &run).await;
+                least[2] = least[2].min(cost);
+                assert_eq!(item["nodes"].as_array().unwrap().len(), first);
             }
-            snapshots.push(snapshot);
-            changes.push(change);
+            for (costs, least) in [&mut snapshots, &mut single, &mut all].into_iter().zip(least) {
+                costs.push(least);
+            }
         }
-        assert!(snapshots.iter().all(|cost| *cost == snapshots[0]), "{snapshots:?} statements for snapshots of {SIZES:?} runs");
-        assert!(changes.iter().all(|cost| *cost == changes[0]), "{changes:?} statements for changes of {SIZES:?} runs");
+        check_equal(&snapshots, "snapshots");
+        check_equal(&single, "a change in lists");
+        check_equal(&all, "changes");
         world.drop_unchecked().await;
     }
 }

@@ -62,9 +62,12 @@ fn questions(page: &str, part: &str) -> Vec<Question> {
                 let sentences = std::mem::take(&mut sentences);
                 all.push(Question { sentences, document: document.take().unwrap() });
             }
-            Some(text) => *text += &format!("{line}\n"),
+            Some(text) => {
+                text.push_str(line);
+                text.push('\n');
+            }
             None if line == "```graphql" => document = Some(String::new()),
-            None => sentences.extend(line.strip_prefix("> ").map(str::to_owned)),
+            None => sentences.extend(line.strip_prefix("> - ").map(str::to_owned)),
         }
     }
     assert!(sentences.is_empty() && document.is_none(), "{part}: sentences without a document: {sentences:#?}");
