@@ -26,6 +26,8 @@ mod detail;
 mod engine;
 mod filters;
 mod guided;
+#[path = "../../tests/it/harness/lists.rs"]
+mod lists;
 mod live;
 mod pages;
 #[path = "../../tests/it/harness/postgres.rs"]

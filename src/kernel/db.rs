@@ -14,12 +14,13 @@ mod reader;
 mod row_size;
 mod schema;
 mod state;
+mod statements;
 mod transaction;
 mod write_context;
 mod write_priority;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use chrono::{DateTime, Utc};
@@ -39,6 +40,7 @@ use pools::Pools;
 use reachability::Reachability;
 pub use reader::Reader;
 pub use schema::display_name;
+use statements::Statements;
 pub use transaction::Tx;
 pub use write_context::WriteContext;
 use write_priority::WritePriority;
@@ -59,7 +61,7 @@ pub struct Db {
     write_priority: WritePriority,
     /// The changes that each org has in flight.
     org_writers: Arc<Mutex<HashMap<OrgId, Arc<Semaphore>>>>,
-    statements: Arc<AtomicU64>,
+    statements: Arc<Statements>,
     watermark: Arc<sequencer::Watermark>,
     has_model: Arc<AtomicBool>,
     has_tokens: Arc<AtomicBool>,
@@ -84,7 +86,7 @@ impl Db {
     async fn open(url: &str, clock: Clock, to_write: bool) -> Result<Self> {
         address::check(url)?;
         let dialect = Dialect::of(url)?;
-        let statements = Arc::new(AtomicU64::new(0));
+        let statements = Arc::new(Statements::default());
         let reach = Reachability::default();
         let pools = Pools::open(url, dialect, to_write, &statements, &reach).await;
         let pools = pools.map_err(|err| schema::unopened(url, err))?;

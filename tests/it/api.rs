@@ -9,6 +9,7 @@ mod filters;
 mod first_light;
 mod idempotency;
 mod keys;
+mod list_plans;
 mod log;
 mod looking_back;
 mod pages;

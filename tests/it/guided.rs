@@ -2,6 +2,7 @@
 //! kills.
 
 mod action_types;
+mod agents;
 mod begin;
 mod doing;
 mod in_campaigns;

@@ -6,6 +6,7 @@ pub mod check;
 pub mod cursor;
 mod gone;
 pub mod life;
+pub mod lists;
 pub mod plan;
 pub mod postgres;
 pub mod sink;

@@ -2,8 +2,8 @@
 //! lanes for requests' reads. None of the first three waits for the last.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, atomic::AtomicU64};
 use std::time::Duration;
 
 use sea_orm::sqlx::{self, SqliteConnection};
@@ -14,6 +14,7 @@ use super::file::{self, lock, sqlite};
 use super::postgres;
 use super::reachability::Reachability;
 use super::reader::{Interrupt, ReadConnection, Reader};
+use super::statements::Statements;
 use crate::kernel::error::Result;
 use crate::kernel::limits;
 
@@ -41,7 +42,7 @@ impl Pools {
         url: &str,
         dialect: Dialect,
         to_write: bool,
-        statements: &Arc<AtomicU64>,
+        statements: &Arc<Statements>,
         reach: &Reachability,
     ) -> Result<Self> {
         match dialect {
@@ -50,7 +51,7 @@ impl Pools {
         }
     }
 
-    async fn of_file(url: &str, to_write: bool, statements: &Arc<AtomicU64>) -> Result<Self> {
+    async fn of_file(url: &str, to_write: bool, statements: &Arc<Statements>) -> Result<Self> {
         let path = Path::new(url.trim_start_matches("sqlite://").split('?').next().unwrap_or_default());
         if !to_write {
             file::check_readable(path)?;
@@ -76,7 +77,7 @@ impl Pools {
         Ok(Self { writer, engine, front, reader, _lock: Some(lock) })
     }
 
-    async fn of_server(url: &str, to_write: bool, statements: &Arc<AtomicU64>, reach: &Reachability) -> Result<Self> {
+    async fn of_server(url: &str, to_write: bool, statements: &Arc<Statements>, reach: &Reachability) -> Result<Self> {
         postgres::reach(url, postgres::PATIENCE).await?;
         if !to_write {
             return Ok(Self::read_only(connect(postgres::options(url, 2, None), statements).await?));
@@ -134,12 +135,10 @@ impl Pools {
     }
 }
 
-async fn connect(options: ConnectOptions, statements: &Arc<AtomicU64>) -> Result<DatabaseConnection> {
+async fn connect(options: ConnectOptions, statements: &Arc<Statements>) -> Result<DatabaseConnection> {
     let mut connection = Database::connect(options).await?;
     let statements = statements.clone();
-    connection.set_metric_callback(move |_| {
-        statements.fetch_add(1, Ordering::Relaxed);
-    });
+    connection.set_metric_callback(move |info| statements.sent(info.statement));
     Ok(connection)
 }
 

@@ -11,11 +11,6 @@ use crate::kernel::error::Result;
 use crate::kernel::limits;
 
 impl Db {
-    /// Number of statements sent by this process, without BEGIN, COMMIT and ROLLBACK.
-    pub fn statements(&self) -> u64 {
-        self.statements.load(Ordering::Relaxed)
-    }
-
     /// Raises the watermark and returns it, as the sequencer does every second (Postgres only).
     pub async fn raise_watermark(&self) -> Result<i64> {
         self.watermark.raise(&self.pools.engine).await?;

@@ -77,7 +77,7 @@ impl Schema {
 }
 
 /// Creates a world with `count` objects of every kind.
-async fn filled(kind: Kind, count: usize) -> World {
+pub(super) async fn filled(kind: Kind, count: usize) -> World {
     let world = World::without_server(kind, None).await;
     let leads = world.leads(count).await;
     for (from, to) in leads.iter().zip(leads.iter().cycle().skip(1)) {

@@ -288,13 +288,30 @@ pub fn problems(definition: &Definition) -> Vec<Problem> {
     all
 }
 
+/// Checks a step of guided work that an agent does: its settings are for the agent alone.
+fn agent_problems(step: &StepDef, mut push_problem: impl FnMut(&str, String)) {
+    if step.kind != CUSTOM && KINDS.contains(&step.kind.as_str()) {
+        push_problem("assignedTo", format!("must be HUMAN: agents do steps of the type {CUSTOM}"));
+    }
+    if step.trigger != Trigger::Immediate {
+        push_problem("trigger", "must be `immediate`: an agent's step of guided work begins with its run".into());
+    }
+    if step.when.is_some() {
+        push_problem("when", "not allowed in guided work: a person decides which steps are skipped".into());
+    }
+}
+
 fn step_problems(step: &StepDef, at: &str, all: &mut Vec<Problem>) {
     let mut push_problem = |field: &str, why: String| all.push(Problem::new(format!("{at}.{field}"), why));
     if !KINDS.contains(&step.kind.as_str()) {
         push_problem("type", format!("must be one of {}", KINDS.join(", ")));
     }
-    if step.assigned_to != Executor::Human {
-        push_problem("assignedTo", "must be HUMAN: guided work is done by people".into());
+    match step.assigned_to {
+        Executor::Human => {}
+        Executor::Agent => return agent_problems(step, push_problem),
+        Executor::Workflow => {
+            push_problem("assignedTo", "must be HUMAN or AGENT: people and agents do the steps of guided work".into());
+        }
     }
     if !matches!(step.trigger, Trigger::Immediate | Trigger::Manual) {
         push_problem("trigger", "must be `manual` or `immediate`: a person starts the steps of guided work".into());
