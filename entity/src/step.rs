@@ -327,6 +327,8 @@ pub struct Model {
     pub key: String,
     /// Display name.
     pub name: String,
+    /// The name, case-folded for searches; null if that is the name in lower case, all ASCII.
+    pub search: Option<String>,
     /// Type of work.
     pub kind: String,
     /// Display order, from 0.
@@ -389,7 +391,7 @@ pub struct Model {
 }
 
 partial_model! {
-    id, org_id, run_id, phase_id, task_id, run_record_id, record_id, key, name, kind, sequence, status, trigger, content_source, assigned_to, result, error, reason, available_at, attempt_count, failure_count, max_attempts, lapse_count, lease_owner, lease_expires_at, lease_token, started_at, started_by, completed_at, completed_by, assignee_id, assignee_role, outside, due_at, overdue_at, approval, created_at, revision,
+    id, org_id, run_id, phase_id, task_id, run_record_id, record_id, key, name, search, kind, sequence, status, trigger, content_source, assigned_to, result, error, reason, available_at, attempt_count, failure_count, max_attempts, lapse_count, lease_owner, lease_expires_at, lease_token, started_at, started_by, completed_at, completed_by, assignee_id, assignee_role, outside, due_at, overdue_at, approval, created_at, revision,
 }
 
 impl ActiveModelBehavior for ActiveModel {}

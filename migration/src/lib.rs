@@ -51,6 +51,7 @@ mod m0043_saved_views;
 mod m0044_run_notes;
 mod m0045_erasure;
 mod m0046_campaign_archive;
+mod m0047_work_list;
 mod m0049_record_links;
 mod m0050_more_bulk_verbs;
 mod m0051_past_occurrences;
@@ -107,6 +108,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0044_run_notes::Migration),
             Box::new(m0045_erasure::Migration),
             Box::new(m0046_campaign_archive::Migration),
+            Box::new(m0047_work_list::Migration),
             Box::new(m0049_record_links::Migration),
             Box::new(m0050_more_bulk_verbs::Migration),
             Box::new(m0051_past_occurrences::Migration),

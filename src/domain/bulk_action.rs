@@ -61,6 +61,7 @@ pub fn results(
         id: bulk_result::Column::TargetId,
         id_of: |row: &bulk_result::Model| row.target_id,
         descending: false,
+        nulls_apart: false,
     };
     let fingerprint = page::fingerprint(&("bulk_result", id, statuses))?;
     Ok(Window { select, order, fingerprint, args, part: None })

@@ -96,7 +96,7 @@ pub enum Totals {
     /// A writer's versions.
     WriterVersions(WriterId),
     /// Steps by filter.
-    Steps(StepFilter),
+    Steps(Box<StepFilter>),
     /// A run's audience by filter.
     Audience(RunId, crate::domain::run::recipients::Filter),
     /// Notes about a run, or those that belong to a campaign or a goal.
@@ -174,8 +174,8 @@ impl Totals {
                 nested_count(ctx, crate::domain::content::writer::version::window(viewer, *id, Args::default())?).await
             }
             Self::Steps(filter) => {
-                nested_count(ctx, crate::domain::run::step::window(db, viewer, filter, Args::default(), db.now())?)
-                    .await
+                let (sort, all) = (crate::domain::run::step::list::Sort::default(), Args::default());
+                nested_count(ctx, crate::domain::run::step::window(db, viewer, filter, sort, all, db.now())?).await
             }
             Self::Audience(run, filter) => {
                 nested_count(ctx, crate::domain::run::recipients::window(db, viewer, *run, filter, Args::default())?)

@@ -163,6 +163,11 @@ impl Db {
         self.clock.now()
     }
 
+    /// The clock of the timestamps.
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
     /// The tails of the log with followers in this process.
     pub(crate) fn tails(&self) -> &Tails {
         &self.tails

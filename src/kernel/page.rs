@@ -5,6 +5,7 @@
 //! was created for: it is rejected under another one.
 
 mod alike;
+mod apart;
 mod difference;
 mod part;
 mod window;
@@ -108,6 +109,8 @@ pub struct Order<E: EntityTrait> {
     pub id_of: fn(&E::Model) -> Uuid,
     /// True for descending order.
     pub descending: bool,
+    /// True if the rows without a value in a nullable column are read by a statement of their own.
+    pub nulls_apart: bool,
 }
 
 impl<E: EntityTrait> Clone for Order<E> {

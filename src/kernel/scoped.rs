@@ -63,6 +63,7 @@ macro_rules! scoped {
             id: entity::$table::Column::Id,
             id_of: |row| row.id.0,
             descending: true,
+            nulls_apart: false,
         };
     };
 }

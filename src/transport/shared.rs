@@ -115,7 +115,7 @@ async fn run(app: App, key: Key, shared: Arc<SharedStream>, mut items: BoxStream
             let mut buffer = shared.buffer.write().unwrap_or_else(PoisonError::into_inner);
             match item.map(kept) {
                 Some(Item { payload: Ok(payload), position: Some(position), held, snapshot, .. }) => {
-                    let item = SharedItem { position, payload, held };
+                    let item = SharedItem { position, number: 0, payload, held };
                     if snapshot { buffer.set_snapshot(item) } else { buffer.push(item) }
                 }
                 Some(Item { payload: Err(error), held, .. }) => {
@@ -198,6 +198,7 @@ fn begin(app: &App, admitted: Admitted, share: Option<(ShareKey, Option<i64>)>) 
         share,
         input,
         position: after,
+        number: None,
         membership: None,
         own: first,
         snapshot_from: None,
@@ -215,6 +216,8 @@ struct Subscriber {
     input: Arc<cost::Request>,
     /// The position of the last delivered item; `None` until the starting position is known.
     position: Option<i64>,
+    /// The number of the last delivered item of a list in the shared stream; `None` before.
+    number: Option<u64>,
     membership: Option<Membership>,
     /// An execution of its own, up to a position; without one, for a single item.
     own: Option<(BoxStream<'static, Item>, Option<i64>)>,
@@ -247,7 +250,8 @@ impl Subscriber {
             }
             match self.read().await {
                 Ok(None) => {}
-                Ok(Some(SharedItem { position, payload, held })) => {
+                Ok(Some(SharedItem { position, number, payload, held })) => {
+                    self.number = (self.share.kind == StreamKind::List).then_some(number);
                     let resume = self.position.replace(position);
                     let payload = Ok(payload);
                     return Some(Item {
@@ -303,7 +307,7 @@ impl Subscriber {
         membership.wake.mark_unchanged();
         let lookup = {
             let buffer = membership.shared.buffer.read().unwrap_or_else(PoisonError::into_inner);
-            self.snapshot_from.map_or_else(|| buffer.after(position), |from| buffer.snapshot(from))
+            self.snapshot_from.map_or_else(|| buffer.after(position, self.number), |from| buffer.snapshot(from))
         };
         match lookup {
             Lookup::Item(item) => {

@@ -180,7 +180,7 @@ pub(super) async fn check(db: &Db, viewer: &Viewer, request: &BulkRequest) -> Re
         }
         Selection::Steps(filter) => {
             filter.require("stepFilter")?;
-            let met = steps::select(db, viewer, filter, db.now(), "stepFilter")?;
+            let met = steps::list::select(db, viewer, filter, db.now(), "stepFilter")?;
             Targets::Query(Box::new(met.select_only().column(step::Column::Id).into_query()))
         }
         Selection::Communications(filter) => {

@@ -32,6 +32,7 @@ pub const BY_NAME: Order<Entity> = Order {
     id: Column::Id,
     id_of: |row| row.id.0,
     descending: false,
+    nulls_apart: false,
 };
 
 /// The views that the viewer sees: the org's shared ones and the viewer's own.

@@ -58,7 +58,7 @@ deleted!(run_template, RunTemplateId, "run template";
 
 /// Orders by id, newest first.
 pub const NEWEST_FIRST: page::Order<Entity> =
-    page::Order { by: None, id: Column::Id, id_of: |row| row.id.0, descending: true };
+    page::Order { by: None, id: Column::Id, id_of: |row| row.id.0, descending: true, nulls_apart: false };
 
 /// A problem in the structure of a run template.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, SimpleObject)]

@@ -7,7 +7,7 @@ use entity::{Actor, run, task};
 use sea_orm::{ActiveModelTrait, IntoActiveModel};
 
 use super::executor_ids::ExecutorIds;
-use super::step::{Change, record_changes};
+use super::step::{Change, list, record_changes};
 use crate::domain::plan::run_template::kind;
 use crate::kernel::db::Tx;
 use crate::kernel::db::batch::insert_all;
@@ -44,6 +44,7 @@ impl StepBatch<'_> {
             record_id: recipient.and_then(|recipient| recipient.1),
             key: declared.key.clone(),
             name: declared.name.clone(),
+            search: list::folded(&declared.name),
             kind: declared.kind.clone(),
             sequence: i32::try_from(sequence).unwrap_or(i32::MAX),
             status: StepStatus::Pending,

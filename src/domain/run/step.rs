@@ -6,160 +6,32 @@ pub mod assign;
 mod call;
 pub(crate) mod judge;
 pub(crate) mod lease;
+pub mod list;
 mod neighbours;
 mod outcome;
 pub mod permissions;
+mod ready;
 pub mod transition;
 
-use async_graphql::{ID, InputObject};
-use chrono::{DateTime, Utc};
 use entity::id::*;
-use entity::member::Role;
-use entity::step::{COLUMN, Column, Entity, Executor, Model, StepReason, StepStatus};
+use entity::step::{Model, StepReason, StepStatus};
 use entity::{Actor, run};
-use sea_orm::sea_query::Expr;
-use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter};
-use serde::Serialize;
 use serde_json::json;
 
 use super::task::Counting;
 use crate::domain::message::reply::{self, ON_REPLY};
-use crate::kernel::db::batch::any_of;
-use crate::kernel::db::{Db, Tx};
-use crate::kernel::error::{Refusal, Result};
+use crate::kernel::db::Tx;
+use crate::kernel::error::Result;
 use crate::kernel::event::{self, Event};
-use crate::kernel::page::{self, Args, Window};
-use crate::kernel::viewer::Viewer;
-use crate::kernel::{limits, validate};
+use crate::kernel::limits;
 
 scoped!(step, StepId, "step");
 
+pub use list::{StepFilter, window};
 pub use permissions::{Action, StepContext, StepRows, check_allowed};
 pub use transition::ActionInput;
 pub(crate) use transition::apply;
 pub(crate) use transition::set::{SetTransition, skip_open};
-
-/// Filter for steps. All given conditions must hold.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, InputObject)]
-#[graphql(name = "StepFilter")]
-pub struct StepFilter {
-    /// Only steps of these runs.
-    pub run_ids: Option<Vec<ID>>,
-    /// Only steps of these tasks.
-    pub task_ids: Option<Vec<ID>>,
-    /// Only steps in one of these statuses.
-    pub statuses: Option<Vec<StepStatus>>,
-    /// Only steps of these types, e.g. `draft_message`, `send_message`, `call`; any type is
-    /// accepted.
-    pub types: Option<Vec<String>>,
-    /// Only steps for these kinds of executor.
-    pub assigned_to: Option<Vec<Executor>>,
-    /// Only steps assigned to one of these members or agents.
-    pub assignee_ids: Option<Vec<ID>>,
-    /// True: only steps assigned to the viewer; with an agent's key, to that agent.
-    pub mine: Option<bool>,
-    /// Only steps whose `assigneeRole` is one of these; a step with the default role, whose
-    /// `assigneeRole` is null, never matches.
-    pub roles: Option<Vec<Role>>,
-    /// Only steps about one of these records.
-    pub record_ids: Option<Vec<ID>>,
-    /// True: only open steps past their due time. False: all other steps.
-    pub overdue: Option<bool>,
-}
-
-/// Returns a window of the steps that match the filter, oldest first.
-pub fn window(db: &Db, viewer: &Viewer, filter: &StepFilter, args: Args, now: DateTime<Utc>) -> Result<Window<Entity>> {
-    let mut order = NEWEST_FIRST;
-    order.descending = false;
-    let fingerprint = page::fingerprint(&("step", filter))?;
-    Ok(Window { select: select(db, viewer, filter, now, "filter")?, order, fingerprint, args, part: None })
-}
-
-impl StepFilter {
-    /// Rejects a filter that selects steps for a change if it has no condition. Errors: BAD_USER_INPUT.
-    pub(crate) fn require(&self, path: &str) -> Result<()> {
-        let ids = [&self.run_ids, &self.task_ids, &self.assignee_ids, &self.record_ids];
-        let has_condition = ids.into_iter().any(Option::is_some)
-            || self.statuses.is_some()
-            || self.types.is_some()
-            || self.assigned_to.is_some()
-            || self.roles.is_some()
-            || self.mine == Some(true)
-            || self.overdue.is_some();
-        if has_condition {
-            return Ok(());
-        }
-        Err(Refusal::input(path, "has no condition and would match everything: give at least one").into())
-    }
-}
-
-/// The steps that match a filter; errors name its fields below `path`.
-pub(crate) fn select(
-    db: &Db,
-    viewer: &Viewer,
-    filter: &StepFilter,
-    now: DateTime<Utc>,
-    path: &str,
-) -> Result<sea_orm::Select<Entity>> {
-    let mut select = Entity::find().filter(COLUMN.org_id.eq(viewer.org_id));
-    if let Some(ids) = &filter.run_ids {
-        select = select.filter(any_of(db.dialect(), COLUMN.run_id, validate::ids::<RunId>(ids, path, "runIds")?));
-    }
-    if let Some(ids) = &filter.task_ids {
-        select = select.filter(any_of(db.dialect(), COLUMN.task_id, validate::ids::<TaskId>(ids, path, "taskIds")?));
-    }
-    if let Some(statuses) = &filter.statuses {
-        select = select.filter(any_of(db.dialect(), COLUMN.status, statuses.clone()));
-    }
-    if let Some(types) = &filter.types {
-        select = select.filter(any_of(db.dialect(), Column::Kind, types.clone()));
-    }
-    if let Some(executors) = &filter.assigned_to {
-        select = select.filter(any_of(db.dialect(), COLUMN.assigned_to, executors.clone()));
-        if !executors.contains(&Executor::Workflow) {
-            select = select.filter(Expr::cust(NOT_BY_WORKFLOW));
-        }
-    }
-    if let Some(ids) = &filter.assignee_ids {
-        select = select.filter(any_of(db.dialect(), Column::AssigneeId, assignees(ids, path)?));
-    }
-    if filter.mine == Some(true) {
-        let me = viewer.actor.agent_id.map(|id| id.0).or(viewer.member_id().map(|id| id.0));
-        select = select.filter(Column::AssigneeId.eq(me.unwrap_or_default()));
-    }
-    if let Some(roles) = &filter.roles {
-        select = select.filter(any_of(db.dialect(), Column::AssigneeRole, roles.clone()));
-    }
-    if let Some(ids) = &filter.record_ids {
-        select =
-            select.filter(any_of(db.dialect(), COLUMN.record_id, validate::ids::<RecordId>(ids, path, "recordIds")?));
-    }
-    if let Some(overdue) = filter.overdue {
-        let late = Condition::all().add(COLUMN.due_at.lt(now)).add(Expr::cust(OPEN));
-        let late = if overdue { late } else { late.add(COLUMN.due_at.is_not_null()).not() };
-        select = select.filter(late);
-    }
-    Ok(select)
-}
-
-/// The condition of the index `step_by_executor`. Planners use an index of some rows only where they
-/// see its condition in the text.
-const NOT_BY_WORKFLOW: &str = r#""step"."assigned_to" <> 'WORKFLOW'"#;
-/// The condition of the index `step_open_due`: `StepStatus::OPEN`.
-const OPEN: &str = r#""step"."status" IN ('PENDING', 'QUEUED', 'IN_PROGRESS', 'AWAITING_APPROVAL')"#;
-
-/// Parses ids of members and agents.
-fn assignees(ids: &[ID], path: &str) -> Result<Vec<uuid::Uuid>> {
-    let field = format!("{path}.assigneeIds");
-    if ids.len() > limits::PAGE_MAX {
-        return Err(Refusal::limit_for_field(&field, format!("at most {}", limits::PAGE_MAX)).into());
-    }
-    let each = ids.iter().map(|given| match given.parse::<MemberId>() {
-        Ok(id) => Ok(id.0),
-        Err(_) => validate::id::<AgentId>(&field, given).map(|id| id.0),
-    });
-    each.collect()
-}
 
 /// Reason for a step's status: a code for programs and a sentence for people.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

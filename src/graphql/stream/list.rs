@@ -14,6 +14,7 @@ use std::hash::{DefaultHasher, Hasher};
 use std::io::Write;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_graphql::{Context, Result};
 use futures_util::{Stream, StreamExt, stream};
@@ -37,6 +38,10 @@ use noun::{Noun, Touch};
 /// The subscriptions that are live lists.
 pub const FIELDS: [&str; 5] = ["runList", "campaignList", "stepList", "communicationList", "replyList"];
 
+/// The time after which a list is read again without an event, if rows come or leave by the passing of
+/// time.
+const RECHECK_EVERY: Duration = Duration::from_secs(15);
+
 /// The state of a live list, as its last item left it.
 struct Follower<N: Noun> {
     db: Arc<Db>,
@@ -57,6 +62,8 @@ struct Follower<N: Noun> {
     is_due: bool,
     /// The time until the list may be read again.
     pause: Option<Pin<Box<Sleep>>>,
+    /// The time until the list is read again without an event; none if time alone changes nothing.
+    recheck: Option<Pin<Box<Sleep>>>,
     begun: bool,
     over: bool,
 }
@@ -88,6 +95,7 @@ pub(super) async fn follow<N: Noun>(
         touched: HashSet::new(),
         is_due: false,
         pause: None,
+        recheck: None,
         begun: false,
         over: false,
     };
@@ -137,6 +145,10 @@ impl<N: Noun> Follower<N> {
                 },
                 () = self.scope.snapshot_requested() => {}
                 () = elapsed(&mut self.pause) => self.pause = None,
+                () = passed(&mut self.recheck, &self.db) => {
+                    self.recheck = None;
+                    self.is_due = true;
+                }
             }
         }
     }
@@ -224,6 +236,7 @@ impl<N: Noun> Follower<N> {
         self.counts = Counts::of(counts);
         // Events that arrive during the pause are one read: this coalesces them.
         self.pause = Some(Box::pin(tokio::time::sleep(limits::LIST_EVERY)));
+        self.recheck = self.noun.depends_on_time().then(|| Box::pin(tokio::time::sleep(RECHECK_EVERY)));
         self.is_due = false;
         Ok(())
     }
@@ -265,6 +278,17 @@ async fn elapsed(pause: &mut Option<Pin<Box<Sleep>>>) {
     match pause {
         Some(pause) => pause.as_mut().await,
         None => std::future::pending().await,
+    }
+}
+
+/// Waits until time has passed by which the list may have changed, or the clock was moved.
+async fn passed(recheck: &mut Option<Pin<Box<Sleep>>>, db: &Db) {
+    if recheck.is_none() {
+        return std::future::pending().await;
+    }
+    tokio::select! {
+        () = elapsed(recheck) => {}
+        () = db.clock().moved() => {}
     }
 }
 

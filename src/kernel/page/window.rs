@@ -8,7 +8,7 @@ use sea_orm::{ConnectionTrait, EntityTrait, QueryResult, QueryTrait, Select};
 
 use super::alike::{number_of_each, rows_of_each};
 use super::part::{Part, model};
-use super::{Args, Order, Page, page, plan, to_page, window};
+use super::{Args, Order, Page, apart, page, plan, to_page, window};
 use crate::kernel::db::dialect::Dialect;
 use crate::kernel::db::error_codes;
 use crate::kernel::error::{Error, Result};
@@ -68,6 +68,9 @@ impl<E: EntityTrait> Window<E> {
 
     /// Reads the window.
     pub async fn read(self, db: &impl ConnectionTrait) -> Result<Page<E::Model>> {
+        if self.order.nulls_apart {
+            return apart::read(db, self).await;
+        }
         let Some(part) = self.part else {
             return page(db, self.select, &self.order, &self.fingerprint, &self.args).await;
         };
@@ -80,6 +83,9 @@ impl<E: EntityTrait> Window<E> {
 
     /// The database's query plan for the window. Tests use it to require an index.
     pub async fn plan(self, db: &impl ConnectionTrait) -> Result<String> {
+        if self.order.nulls_apart {
+            return apart::plan(db, &self).await;
+        }
         plan(db, self.select, &self.order, &self.fingerprint, &self.args).await
     }
 
@@ -87,6 +93,12 @@ impl<E: EntityTrait> Window<E> {
     /// for that one.
     pub async fn read_all(db: &impl ConnectionTrait, all: &[Self]) -> Result<Vec<Result<Page<E::Model>>>> {
         let mut pages = Vec::with_capacity(all.len());
+        if all.iter().any(|one| one.order.nulls_apart) {
+            for one in all {
+                pages.push(one.clone().read(db).await);
+            }
+            return Ok(pages);
+        }
         for chunk in all.chunks(AT_ONCE) {
             let backend = db.get_database_backend();
             let statement = |one: &Self| {

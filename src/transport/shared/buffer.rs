@@ -13,8 +13,10 @@ use crate::transport::execute::Payload;
 /// One item, shared by the buffer and its readers.
 #[derive(Clone, Debug)]
 pub(super) struct SharedItem {
-    /// The item's log position.
+    /// The item's log position; two items of a list have the same if it changed by time alone.
     pub(super) position: i64,
+    /// Number of the item in its buffer, from 1; of a snapshot that of the item before it.
+    pub(super) number: u64,
     pub(super) payload: Payload,
     /// The cost of its bytes.
     pub(super) held: Option<Arc<cost::Request>>,
@@ -25,6 +27,10 @@ pub(super) struct SharedItem {
 pub(super) struct Buffer {
     /// The log position after which all items are in `items`.
     before: i64,
+    /// Number of the newest item that was dropped.
+    dropped: u64,
+    /// Number of the newest item.
+    newest: u64,
     items: VecDeque<SharedItem>,
     /// Total size of the items.
     bytes: usize,
@@ -50,7 +56,8 @@ pub(super) enum Lookup {
 impl Buffer {
     /// An empty buffer of the items after a position.
     pub(super) fn new(before: i64, kind: StreamKind) -> Self {
-        Self { before, items: VecDeque::new(), bytes: 0, over: None, kind, snapshot: None }
+        let items = VecDeque::new();
+        Self { before, dropped: 0, newest: 0, items, bytes: 0, over: None, kind, snapshot: None }
     }
 
     /// The snapshot of a list, for a reader that needs one that has reached a position.
@@ -64,18 +71,20 @@ impl Buffer {
 
     /// Replaces the snapshot. Its readers continue with the items after it.
     pub(super) fn set_snapshot(&mut self, snapshot: SharedItem) {
-        self.snapshot = Some(snapshot);
+        self.snapshot = Some(SharedItem { number: self.newest, ..snapshot });
     }
 
-    /// The next item after a position. A reader takes one at a time, so that it holds only what it
-    /// is about to write.
-    pub(super) fn after(&self, position: i64) -> Lookup {
-        let next = self.items.partition_point(|item| item.position <= position);
+    /// The next item after a position, or after the item with a number, if the reader has one of this
+    /// buffer. A reader takes one at a time, so that it holds only what it is about to write.
+    pub(super) fn after(&self, position: i64, number: Option<u64>) -> Lookup {
+        let is_known = |item: &SharedItem| number.map_or(item.position <= position, |number| item.number <= number);
+        let is_behind = number.map_or(position < self.before, |number| number < self.dropped);
+        let next = self.items.partition_point(is_known);
         match (self.items.get(next), &self.over) {
             (Some(next), _) if self.kind == StreamKind::Newest => {
                 Lookup::Item(self.items.back().unwrap_or(next).clone())
             }
-            _ if position < self.before => Lookup::More(self.before),
+            _ if is_behind => Lookup::More(self.before),
             (Some(next), _) => Lookup::Item(next.clone()),
             (None, Some(why)) => Lookup::Over(why.clone()),
             (None, None) => Lookup::Nothing,
@@ -86,14 +95,15 @@ impl Buffer {
     /// readers have been woken, and it is counted.
     pub(super) fn push(&mut self, item: SharedItem) {
         self.bytes += item.payload.len();
-        self.items.push_back(item);
+        self.newest += 1;
+        self.items.push_back(SharedItem { number: self.newest, ..item });
         while self.items.len() > 1 && self.is_full() {
             if let Some(removed) = self.items.pop_front() {
                 self.bytes -= removed.payload.len();
-                self.before = removed.position;
+                (self.before, self.dropped) = (removed.position, removed.number);
             }
         }
-        self.snapshot.take_if(|snapshot| snapshot.position < self.before);
+        self.snapshot.take_if(|snapshot| snapshot.number < self.dropped);
     }
 
     fn is_full(&self) -> bool {

@@ -14,6 +14,7 @@ use crate::domain::run::step::StepFilter;
 use crate::graphql::campaign::list::CampaignOrder;
 use crate::graphql::reply::ReplyOrder;
 use crate::graphql::run::list::RunOrder;
+use crate::graphql::step::list::StepOrder;
 use crate::kernel::page::Args;
 
 /// Live lists.
@@ -61,18 +62,19 @@ impl ListSubscription {
         follow(ctx, Campaigns::new(filter.unwrap_or_default(), order_by, head(first)), after).await
     }
 
-    /// Live work list: the first rows of `steps` with the same filter; else as `runList`. The
-    /// renewal of a lease alone sends no item. With `overdue` in the filter, a step that becomes
-    /// late comes with the event `step.overdue`; the passing of time alone sends no item.
+    /// Live work list: the first rows of `steps` with the same filter and order; else as `runList`.
+    /// The renewal of a lease alone sends no item. With `ready` or `overdue` in the filter, steps
+    /// that come or leave by the passing of time alone do so within 15 seconds.
     #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
     async fn step_list(
         &self,
         ctx: &Context<'_>,
         filter: Option<StepFilter>,
+        order_by: Option<StepOrder>,
         first: Option<i32>,
         after: Option<String>,
     ) -> Result<impl Stream<Item = Result<ListChange<Steps>>> + use<>> {
-        follow(ctx, Steps::new(filter.unwrap_or_default(), head(first))?, after).await
+        follow(ctx, Steps::new(filter.unwrap_or_default(), order_by, head(first))?, after).await
     }
 
     /// Live list of messages: the first rows of `communications` with the same filter; else as

@@ -64,6 +64,11 @@ pub trait Noun: Sized + Send + Sync + 'static {
     /// The effect of an event.
     fn touch(&self, event: &event::Model) -> Touch;
 
+    /// True if rows may come or leave by the passing of time alone.
+    fn depends_on_time(&self) -> bool {
+        false
+    }
+
     /// The column with the status; none if the noun has none.
     fn status() -> Option<<Self::Entity as EntityTrait>::Column>;
 

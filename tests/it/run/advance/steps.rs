@@ -17,6 +17,7 @@ fn a_step(task: &task::Model, key: &str, trigger: &str) -> step::Model {
         record_id: None,
         key: key.into(),
         name: key.into(),
+        search: None,
         kind: "look".into(),
         sequence: 1,
         status: StepStatus::Pending,

@@ -1,14 +1,16 @@
 //! Steps as a live list: the work list.
 
 use async_graphql::{Context, ID, Result};
-use entity::id::{RunId, StepId, TaskId};
+use entity::id::{CampaignId, RunId, StepId, TaskId};
 use entity::{StepStatus, event, step};
 use futures_util::future::BoxFuture;
 use uuid::Uuid;
 
 use super::{Noun, Touch, excludes, noun_of};
+use crate::domain::run::step::list::Sort;
 use crate::domain::run::step::{self as noun, StepFilter};
 use crate::graphql::step::Step;
+use crate::graphql::step::list::StepOrder;
 use crate::graphql::stream::list::change::StatusTotals;
 use crate::kernel::db::Db;
 use crate::kernel::page::{Args, Window};
@@ -18,17 +20,21 @@ use crate::kernel::{error, validate};
 /// The list of `steps`.
 pub struct Steps {
     filter: StepFilter,
+    sort: Sort,
     args: Args,
+    campaigns: Option<Vec<CampaignId>>,
     runs: Option<Vec<RunId>>,
     tasks: Option<Vec<TaskId>>,
 }
 
 impl Steps {
-    /// The list with a filter. Errors: BAD_USER_INPUT.
-    pub fn new(filter: StepFilter, args: Args) -> error::Result<Self> {
+    /// The list with a filter and an order. Errors: BAD_USER_INPUT.
+    pub fn new(filter: StepFilter, order: Option<StepOrder>, args: Args) -> error::Result<Self> {
+        let campaigns = filter.campaign_ids.as_ref();
+        let campaigns = campaigns.map(|ids| validate::ids(ids, "filter", "campaignIds")).transpose()?;
         let runs = filter.run_ids.as_ref().map(|ids| validate::ids(ids, "filter", "runIds")).transpose()?;
         let tasks = filter.task_ids.as_ref().map(|ids| validate::ids(ids, "filter", "taskIds")).transpose()?;
-        Ok(Self { filter, args, runs, tasks })
+        Ok(Self { filter, sort: StepOrder::of(order), args, campaigns, runs, tasks })
     }
 }
 
@@ -39,7 +45,7 @@ impl Noun for Steps {
     const CHANGE: &'static str = "StepListChange";
 
     fn window(&self, db: &Db, viewer: &Viewer) -> error::Result<Window<Self::Entity>> {
-        noun::window(db, viewer, &self.filter, self.args.clone(), db.now())
+        noun::window(db, viewer, &self.filter, self.sort, self.args.clone(), db.now())
     }
 
     fn facets(&self, db: &Db, viewer: &Viewer) -> error::Result<Option<Window<Self::Entity>>> {
@@ -47,14 +53,19 @@ impl Noun for Steps {
             return Ok(None);
         }
         let filter = StepFilter { statuses: None, ..self.filter.clone() };
-        noun::window(db, viewer, &filter, self.args.clone(), db.now()).map(Some)
+        noun::window(db, viewer, &filter, self.sort, self.args.clone(), db.now()).map(Some)
     }
 
     /// Steps are created PENDING and get their due time without an event of their own, together with
     /// events of their run, phase or task (`task.steps_created` in a fan-out), or of other steps; a reply
-    /// marks steps as interrupted.
+    /// marks steps as interrupted. While a campaign is paused, no step of it can be begun.
     fn touch(&self, event: &event::Model) -> Touch {
         match (noun_of(event), event.step_id) {
+            _ if excludes(&self.campaigns, event.campaign_id) => Touch::Nothing,
+            ("campaign", _) if self.filter.ready.is_some() => match event.kind.as_str() {
+                "campaign.paused" | "campaign.resumed" => Touch::Anything,
+                _ => Touch::Nothing,
+            },
             _ if excludes(&self.runs, event.run_id) => Touch::Nothing,
             ("step" | "task", _) if excludes(&self.tasks, event.task_id) => Touch::Nothing,
             ("step", Some(id)) => Touch::Place(id.0),
@@ -62,6 +73,10 @@ impl Noun for Steps {
             (_, Some(id)) => Touch::Content(id.0),
             _ => Touch::Nothing,
         }
+    }
+
+    fn depends_on_time(&self) -> bool {
+        self.filter.depends_on_time()
     }
 
     fn status() -> Option<step::Column> {

@@ -1,0 +1,86 @@
+//! Orders by a nullable column in which the rows without a value have a statement of their own.
+//!
+//! That statement reads them in the order of their ids, by the indexes that the filter has anyway.
+//! One index of the rows with a value serves both directions, however many rows have none.
+
+use std::collections::HashSet;
+
+use sea_orm::{ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, QueryFilter, QuerySelect, QueryTrait, Select};
+
+use super::part::model;
+use super::{Args, Key, Order, Page, Window, count, explain, to_page, window};
+use crate::kernel::error::{Refusal, Result};
+
+/// Reads a window of such an order.
+pub(super) async fn read<E: EntityTrait>(db: &impl ConnectionTrait, of: Window<E>) -> Result<Page<E::Model>> {
+    let backend = db.get_database_backend();
+    let (count, backward) = count(&of.args)?;
+    let mut rows: Vec<E::Model> = Vec::new();
+    for select in statements(&of, backend)? {
+        let Some(missing) = (count + 1).checked_sub(rows.len()).filter(|missing| *missing > 0) else { break };
+        let select = select.limit(missing as u64);
+        let found = match of.part {
+            None => select.all(db).await?,
+            Some(part) => {
+                let found = db.query_all_raw(part.narrow(select).build(backend)).await?;
+                found.iter().map(|row| model::<E>(row, Some(part), 0)).collect::<Result<Vec<_>>>()?
+            }
+        };
+        // A row may have lost its value between the two statements.
+        let known: HashSet<_> = rows.iter().map(of.order.id_of).collect();
+        rows.extend(found.into_iter().filter(|row| !known.contains(&(of.order.id_of)(row))));
+    }
+    to_page(rows, count, backward, &of.order, &of.fingerprint, &of.args)
+}
+
+/// The database's query plans for the statements of a window.
+pub(super) async fn plan<E: EntityTrait>(db: &impl ConnectionTrait, of: &Window<E>) -> Result<String> {
+    let mut plans = Vec::new();
+    for select in statements(of, db.get_database_backend())? {
+        plans.push(explain(db, select.into_query()).await?);
+    }
+    Ok(plans.join("\n"))
+}
+
+/// The statements of a window, in the order in which they are read: rows without a value come last.
+/// A cursor may exclude one of them.
+fn statements<E: EntityTrait>(of: &Window<E>, backend: DbBackend) -> Result<Vec<Select<E>>> {
+    let (count, backward) = count(&of.args)?;
+    let (after, before) = (has_value(of, "after", &of.args.after)?, has_value(of, "before", &of.args.before)?);
+    let statement = |select: Select<E>, by, takes_after: bool, takes_before: bool| {
+        let number = i32::try_from(count).ok();
+        let args = Args {
+            first: number.filter(|_| !backward),
+            last: number.filter(|_| backward),
+            after: of.args.after.clone().filter(|_| takes_after),
+            before: of.args.before.clone().filter(|_| takes_before),
+        };
+        let order = Order { by, nulls_apart: false, ..of.order };
+        Ok::<_, crate::kernel::error::Error>(window(select, &order, &of.fingerprint, &args, backend)?.0)
+    };
+    let select = || of.select.clone();
+    let Some((column, key, _)) = of.order.by else { return Ok(vec![statement(select(), None, true, true)?]) };
+    let mut all = Vec::with_capacity(2);
+    if after != Some(false) {
+        let by = Some((column, key, false));
+        all.push(statement(select().filter(column.is_not_null()), by, true, before == Some(true))?);
+    }
+    if before != Some(true) {
+        all.push(statement(select().filter(column.is_null()), None, after == Some(false), true)?);
+    }
+    if backward {
+        all.reverse();
+    }
+    Ok(all)
+}
+
+/// True if the row of a cursor has a value; none without a cursor. Errors: BAD_USER_INPUT.
+fn has_value<E: EntityTrait>(of: &Window<E>, field: &str, cursor: &Option<String>) -> Result<Option<bool>> {
+    let Some(text) = cursor else { return Ok(None) };
+    let cursor = super::read(field, text, &of.fingerprint)?;
+    // Clients can forge cursors.
+    if !of.order.has(&cursor.k) {
+        return Err(Refusal::input(field, "not a cursor of this list").into());
+    }
+    Ok(Some(!matches!(cursor.k, Key::None)))
+}
