@@ -14,4 +14,5 @@ mod preflight;
 mod repeated_settles;
 mod schedules;
 mod structures;
+mod work_list;
 mod workers;

@@ -102,6 +102,8 @@ both! {
             ("replies", "receivedAt"),
             ("events", "at"),
             ("schedules", "nextAt"),
+            ("steps", "dueAt"),
+            ("steps", "createdAt"),
         ] {
             let query = format!("query($from: DateTime, $to: DateTime) {{ {list}(filter: {{ {field}: {{ from: $from, to: $to }} }}) {{ totalCount }} }}");
             for variables in [json!({}), json!({ "from": null, "to": null })] {

@@ -50,9 +50,9 @@ const CAMPAIGNS: Noun = Noun {
 const STEPS: Noun = Noun {
     list: "stepList",
     query: "steps",
-    variables: "$filter: StepFilter, $first: Int",
-    arguments: "filter: $filter, first: $first",
-    nodes: "id key type status error reasonCode result completedAt",
+    variables: "$filter: StepFilter, $orderBy: StepOrder, $first: Int",
+    arguments: "filter: $filter, orderBy: $orderBy, first: $first",
+    nodes: "id key type status dueAt error reasonCode result completedAt assignee { memberId }",
     totals: "totalCount",
 };
 
@@ -135,7 +135,13 @@ impl Client {
         let item = message["payload"]["data"][self.noun.list].clone();
         apply(&mut self.list, &item);
         let now = item["cursor"].as_str().unwrap().to_owned();
-        let is_newer = self.cursor.is_empty() || cursor::position(&now) > cursor::position(&self.cursor);
+        // A list that depends on the time may change without an event.
+        let by_time =
+            self.variables["filter"]["ready"].is_boolean() || self.variables["filter"]["overdue"].is_boolean();
+        let position = cursor::position;
+        let is_newer = self.cursor.is_empty()
+            || position(&now) > position(&self.cursor)
+            || (by_time && position(&now) == position(&self.cursor));
         assert!(is_newer || item["kind"] == "SNAPSHOT", "{now} after {}", self.cursor);
         self.cursor = now;
         self.totals = json!({ "totalCount": item["totalCount"], "countsByStatus": item["countsByStatus"] });

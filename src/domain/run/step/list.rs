@@ -107,8 +107,9 @@ pub fn window(
         Sort { by, descending } => page::fingerprint(&("step", by, descending, filter))?,
     };
     if sort.by == SortBy::DueAt {
-        order.by = Some((Column::DueAt, |row| row.due_at.into(), true));
-        order.nulls_apart = true;
+        let may_lack_it = filter.overdue != Some(true) && filter.due_at.is_none();
+        order.by = Some((Column::DueAt, |row| row.due_at.into(), may_lack_it));
+        order.nulls_apart = may_lack_it;
         let are_open = |statuses: &Vec<StepStatus>| statuses.iter().all(|status| StepStatus::OPEN.contains(status));
         if filter.statuses.as_ref().is_some_and(are_open) {
             select = select.filter(Expr::cust(OPEN));

@@ -1,6 +1,7 @@
 //! A campaign by mail beside the lists of its objects.
 
 use super::*;
+use crate::harness::noon;
 
 both! {
     async fn a_campaign_by_mail_in_all_lists(kind) {
@@ -108,6 +109,86 @@ both! {
             work.next().await;
         }
         work.until_current(&world).await;
+        world.end().await;
+    }
+}
+
+both! {
+    async fn steps_that_can_be_begun_come_and_leave(kind) {
+        let world = World::new(kind).await;
+        let leads = world.leads(1).await;
+        let human = |key: &str, trigger: &str| json!({ "key": key, "type": key, "assignedTo": "HUMAN", "trigger": trigger });
+        let mut visit = human("visit", "manual");
+        visit["dueIn"] = json!("2d");
+        let mut report = human("report", "after:visit");
+        report["dueIn"] = json!("1d");
+        let phases = json!([{ "key": "one", "autonomous": false, "tasks": [
+            { "key": "first", "steps": [visit, report, human("note", "manual")] },
+            { "key": "second", "dependsOn": ["first"], "steps": [human("close", "manual")] },
+            { "key": "later", "steps": [human("call", "delay:1h")] },
+        ] }]);
+        world.apply(&json!({ "runTemplates": [{ "key": "visits", "name": "Visits", "phases": phases }] }).to_string()).await;
+        let order = json!({ "field": "DUE_AT", "direction": "ASC" });
+        let mut work = Client::open(&world, &STEPS, json!({ "filter": { "ready": true }, "orderBy": order })).await;
+        let mut rest = Client::open(&world, &STEPS, json!({ "filter": { "ready": false }, "orderBy": { "field": "DUE_AT", "direction": "DESC" } })).await;
+        let run = world.fly("visits", json!({ "recordId": leads[0] })).await;
+        world.until_step(&run, "visit", "PENDING").await;
+        let campaign = world.ask("query($id: ID!) { run(id: $id) { campaign { id } } }", json!({ "id": run })).await["run"]["campaign"]["id"].clone();
+        let mut of_campaign = Client::open(&world, &STEPS, json!({ "filter": { "ready": true, "campaignIds": [campaign] }, "first": 2 })).await;
+        let steps = world.steps(&run).await;
+        let id = |key: &str| steps[key]["id"].as_str().unwrap().to_owned();
+        let keys = |client: &Client| client.list.iter().map(|step| step["key"].as_str().unwrap().to_owned()).collect::<Vec<_>>().join(" ");
+        work.until_current(&world).await;
+        assert_eq!(keys(&work), "visit note");
+        // While the run or its campaign is paused, nothing can be begun.
+        for (noun, object, pause, resume) in [("run", json!(run), "pauseRun", "resumeRun"), ("campaign", campaign.clone(), "pauseCampaign", "resumeCampaign")] {
+            world.act(pause, noun, json!({ "id": object })).await;
+            for client in [&mut work, &mut rest, &mut of_campaign] {
+                client.until_current(&world).await;
+            }
+            assert_eq!((keys(&work), keys(&of_campaign), rest.list.len()), (String::new(), String::new(), 5), "{pause}");
+            world.act(resume, noun, json!({ "id": object })).await;
+            for client in [&mut work, &mut rest, &mut of_campaign] {
+                client.until_current(&world).await;
+            }
+            assert_eq!((keys(&work), keys(&of_campaign)), ("visit note".to_owned(), "visit note".to_owned()), "{resume}");
+        }
+        // What follows it is due before what has no due time.
+        world.step_act("startStep", &id("visit"), json!({})).await;
+        assert!(left(&work.until_current(&world).await, &id("visit")));
+        world.step_act("completeStep", &id("visit"), json!({})).await;
+        let items = work.until_current(&world).await;
+        assert_eq!(places(&items, &id("report")).first(), Some(&json!(null)), "{items:#?}");
+        assert_eq!(keys(&work), "report note");
+        // The assignee's own list.
+        let me = world.viewer.member_id().unwrap().to_string();
+        let mut own = Client::open(&world, &STEPS, json!({ "filter": { "ready": true, "assigneeIds": [me] }, "orderBy": order })).await;
+        let assign = "mutation($id: ID!, $me: ID) { assignStep(input: { id: $id, memberId: $me }) { step { id } } }";
+        world.ask(assign, json!({ "id": id("note"), "me": me })).await;
+        own.until_current(&world).await;
+        assert_eq!(keys(&own), "note");
+        world.ask(assign, json!({ "id": id("note"), "me": null })).await;
+        assert!(left(&own.until_current(&world).await, &id("note")));
+        // A task that is done lets the next one begin.
+        for key in ["report", "note"] {
+            world.step_act("startStep", &id(key), json!({})).await;
+            world.step_act("completeStep", &id(key), json!({})).await;
+        }
+        work.until_current(&world).await;
+        assert_eq!(keys(&work), "close");
+        // The passing of time, without an event.
+        world.clock.set(noon() + chrono::Duration::hours(1));
+        for client in [&mut work, &mut rest, &mut of_campaign] {
+            client.until_current(&world).await;
+        }
+        assert!(work.ids().contains(&id("call").as_str()) && work.list.len() == 2 && !rest.ids().contains(&id("call").as_str()));
+        work.reconnect(&world).await;
+        assert!(work.is_current(&world).await);
+        world.act("cancelRun", "run", json!({ "id": run })).await;
+        for client in [&mut work, &mut rest, &mut of_campaign] {
+            client.until_current(&world).await;
+        }
+        assert!(work.list.is_empty() && of_campaign.list.is_empty());
         world.end().await;
     }
 }

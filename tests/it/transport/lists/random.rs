@@ -24,7 +24,7 @@ async fn change(world: &World, random: &mut StdRng, plan: &crate::harness::plan:
         let document = format!("mutation {{ {verb}(input: {{ id: \"{id}\" {more} }}) {{ {result} {{ id }} }} }}");
         world.post(&document, json!({})).await;
     };
-    match random.random_range(0..12) {
+    match random.random_range(0..13) {
         0 | 1 => {
             let count = world.ask("{ runs { totalCount } }", json!({})).await["runs"]["totalCount"].as_u64().unwrap();
             if count < RUNS_AT_MOST as u64 {
@@ -47,7 +47,11 @@ async fn change(world: &World, random: &mut StdRng, plan: &crate::harness::plan:
         7 => {
             world.create("campaign", json!({ "name": format!("New {number}") })).await;
         }
-        8 | 9 => {
+        8 => {
+            let verb = ["pauseCampaign", "resumeCampaign", "resumeCampaign"][random.random_range(0..3)];
+            act(verb, Some(plan.campaign.clone()), "", "campaign").await;
+        }
+        9 | 10 => {
             let waiting = "{ steps(filter: { statuses: [AWAITING_APPROVAL] }) { nodes { id } } }";
             let step = one_of(world, random, waiting, "steps").await;
             act("approveStep", step, "", "step").await;
@@ -67,7 +71,7 @@ both! {
         let plan = world.plan("EMAIL", 3).await;
         world.activate(&plan).await;
         let by = |field: &str, direction: &str| json!({ "field": field, "direction": direction });
-        let windows: [(&'static Noun, Value); 12] = [
+        let windows: [(&'static Noun, Value); 15] = [
             (&RUNS, json!({})),
             (&RUNS, json!({ "first": 3, "orderBy": by("STATUS", "ASC") })),
             (&RUNS, json!({ "first": 4, "orderBy": by("STARTED_AT", "DESC"), "filter": { "statuses": ["PAUSED", "IN_PROGRESS"] } })),
@@ -76,6 +80,9 @@ both! {
             (&CAMPAIGNS, json!({ "filter": { "statuses": ["DRAFT"], "search": "a" } })),
             (&STEPS, json!({ "first": 7 })),
             (&STEPS, json!({ "first": 5, "filter": { "statuses": ["AWAITING_APPROVAL", "QUEUED", "PENDING"] } })),
+            (&STEPS, json!({ "first": 5, "orderBy": by("DUE_AT", "ASC"), "filter": { "ready": true } })),
+            (&STEPS, json!({ "first": 6, "orderBy": by("DUE_AT", "DESC"), "filter": { "campaignIds": [plan.campaign] } })),
+            (&STEPS, json!({ "first": 4, "orderBy": by("CREATED_AT", "DESC"), "filter": { "ready": false, "search": "e" } })),
             (&COMMUNICATIONS, json!({ "first": 5, "filter": { "statuses": ["DRAFT", "APPROVED"] } })),
             (&COMMUNICATIONS, json!({ "filter": { "recordIds": [plan.records[0]] } })),
             (&REPLIES, json!({ "first": 3 })),
