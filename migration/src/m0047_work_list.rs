@@ -41,9 +41,12 @@ CREATE INDEX step_of_assignee_by_due ON step (assignee_id, due_at, id)
     WHERE assignee_id IS NOT NULL AND due_at IS NOT NULL;
 CREATE INDEX step_to_begin ON step (org_id, id)
     WHERE status = 'QUEUED' OR (status = 'PENDING' AND assigned_to = 'HUMAN');
+CREATE INDEX step_to_begin_by_others ON step (org_id, id)
+    WHERE assigned_to <> 'WORKFLOW' AND (status = 'QUEUED' OR (status = 'PENDING' AND assigned_to = 'HUMAN'));
 ";
 
 const DOWN: &str = "
+DROP INDEX step_to_begin_by_others;
 DROP INDEX step_to_begin;
 DROP INDEX step_of_assignee_by_due;
 DROP INDEX step_open_by_due;

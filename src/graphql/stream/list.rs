@@ -38,8 +38,8 @@ use noun::{Noun, Touch};
 /// The subscriptions that are live lists.
 pub const FIELDS: [&str; 5] = ["runList", "campaignList", "stepList", "communicationList", "replyList"];
 
-/// The time after which a list is read again without an event, if rows come or leave by the passing of
-/// time.
+/// The time after which a list is read again without an event, if rows come or leave by the passing
+/// of time.
 const RECHECK_EVERY: Duration = Duration::from_secs(15);
 
 /// The state of a live list, as its last item left it.

@@ -74,8 +74,8 @@ impl Buffer {
         self.snapshot = Some(SharedItem { number: self.newest, ..snapshot });
     }
 
-    /// The next item after a position, or after the item with a number, if the reader has one of this
-    /// buffer. A reader takes one at a time, so that it holds only what it is about to write.
+    /// The next item after a position, or after the item with a number, if the reader has one of
+    /// this buffer. A reader takes one at a time, so that it holds only what it is about to write.
     pub(super) fn after(&self, position: i64, number: Option<u64>) -> Lookup {
         let is_known = |item: &SharedItem| number.map_or(item.position <= position, |number| item.number <= number);
         let is_behind = number.map_or(position < self.before, |number| number < self.dropped);

@@ -229,7 +229,7 @@ both! {
         let run = with_due_times(&world).await;
         let due = json!({ "dueAt": { "from": "2026-12-01T00:00:00Z" } });
         for (field, direction) in [("DUE_AT", "ASC"), ("DUE_AT", "DESC"), ("CREATED_AT", "ASC"), ("CREATED_AT", "DESC")] {
-            for (filter, count) in [(json!({}), 12), (json!({ "ready": true, "runIds": [run] }), 12), (due.clone(), 8), (json!({ "mine": true }), 12), (json!({ "ready": false }), 0)] {
+            for (filter, count) in [(json!({}), 12), (json!({ "ready": true, "runIds": [run] }), 12), (due.clone(), 8), (json!({ "mine": true }), 12), (json!({ "createdAt": { "from": noon() } }), 12), (json!({ "ready": false }), 0)] {
                 let whole = world.ask(LIST, json!({ "filter": filter, "by": by(field, direction), "first": 100 })).await["steps"].clone();
                 let whole = whole["nodes"].as_array().unwrap();
                 let mut wanted = whole.clone();
@@ -247,7 +247,7 @@ both! {
                     });
                 }
                 assert_eq!((whole, whole.len()), (&wanted, count), "{field} {direction} {filter}");
-                for size in [1, 3, 5, 8, 13] {
+                for size in [1, 3, 8, 13] {
                     for back in [false, true] {
                         let (mut walked, mut cursor) = (Vec::new(), Value::Null);
                         loop {

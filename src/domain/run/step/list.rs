@@ -16,7 +16,7 @@ use crate::kernel::db::Db;
 use crate::kernel::db::batch::any_of;
 use crate::kernel::db::dialect;
 use crate::kernel::error::{Refusal, Result};
-use crate::kernel::page::{self, Args, Window};
+use crate::kernel::page::{self, Args, Key, Window};
 use crate::kernel::period::DateTimeRange;
 use crate::kernel::viewer::Viewer;
 use crate::kernel::{limits, storable, validate};
@@ -106,13 +106,20 @@ pub fn window(
         Sort { by: SortBy::CreatedAt, descending: false } => page::fingerprint(&("step", filter))?,
         Sort { by, descending } => page::fingerprint(&("step", by, descending, filter))?,
     };
-    if sort.by == SortBy::DueAt {
-        let may_lack_it = filter.overdue != Some(true) && filter.due_at.is_none();
-        order.by = Some((Column::DueAt, |row| row.due_at.into(), may_lack_it));
-        order.nulls_apart = may_lack_it;
-        let are_open = |statuses: &Vec<StepStatus>| statuses.iter().all(|status| StepStatus::OPEN.contains(status));
-        if filter.statuses.as_ref().is_some_and(are_open) {
-            select = select.filter(Expr::cust(OPEN));
+    match sort.by {
+        // Ids are in the order of creation; a period is read from an index of the times.
+        SortBy::CreatedAt if filter.created_at.is_some() => {
+            order.by = Some((Column::CreatedAt, |row| Key::Time(row.created_at), false));
+        }
+        SortBy::CreatedAt => {}
+        SortBy::DueAt => {
+            let may_lack_it = filter.overdue != Some(true) && filter.due_at.is_none();
+            order.by = Some((Column::DueAt, |row| row.due_at.into(), may_lack_it));
+            order.nulls_apart = may_lack_it;
+            let are_open = |statuses: &Vec<StepStatus>| statuses.iter().all(|one| StepStatus::OPEN.contains(one));
+            if filter.ready == Some(true) || filter.statuses.as_ref().is_some_and(are_open) {
+                select = select.filter(Expr::cust(OPEN));
+            }
         }
     }
     Ok(Window { select, order, fingerprint, args, part: None })
@@ -148,7 +155,7 @@ fn condition(db: &Db, viewer: &Viewer, filter: &StepFilter, now: DateTime<Utc>, 
         all = all.add(any_of(dialect, Column::AssigneeRole, roles.clone()));
     }
     match filter.ready {
-        Some(true) => all = all.add(can_begin(now)).add(Expr::cust(OPEN)),
+        Some(true) => all = all.add(can_begin(now)),
         Some(false) => all = all.add(dialect::unmet(can_begin(now))),
         None => {}
     }
@@ -203,8 +210,8 @@ fn objects(db: &Db, viewer: &Viewer, filter: &StepFilter, path: &str) -> Result<
     Ok(all)
 }
 
-/// The condition of the index `step_by_executor`. Planners use an index of some rows only where they
-/// see its condition in the text.
+/// The condition of the index `step_by_executor`, and a part of that of `step_to_begin_by_others`.
+/// Planners use an index of some rows only where they see its condition in the text.
 const NOT_BY_WORKFLOW: &str = r#""step"."assigned_to" <> 'WORKFLOW'"#;
 /// The condition of the indexes `step_open_due` and `step_open_by_due`: `StepStatus::OPEN`.
 const OPEN: &str = r#""step"."status" IN ('PENDING', 'QUEUED', 'IN_PROGRESS', 'AWAITING_APPROVAL')"#;
