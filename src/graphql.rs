@@ -184,6 +184,7 @@ pub struct ChangeExecution(
 #[doc(hidden)]
 pub struct ChangeGuided(
     run::guided::GuidedMutation,
+    run::mend::MendMutation,
     step::act::StepWorkMutation,
     step::new_records::StepRecordsMutation,
     follow_up::FollowUpMutation,

@@ -6,6 +6,7 @@ mod derived;
 mod history;
 mod rows;
 mod schedules;
+mod structures;
 mod stuck_work;
 
 use std::collections::HashSet;
@@ -70,6 +71,7 @@ pub async fn check(db: &Db) -> Result<Vec<Violations>> {
     all.extend(rows::check(&snapshot).await?);
     all.extend(columns::check(&snapshot).await?);
     all.extend(schedules::check(&snapshot).await?);
+    all.push(structures::check(&snapshot).await?);
     all.extend(stuck_work::check(&snapshot).await?);
     if !snapshot.seeded.is_empty() {
         let mut found =

@@ -52,6 +52,7 @@ pub mod task;
 pub(crate) mod unhandled_replies;
 pub mod unreached;
 pub mod upcoming;
+pub mod update;
 pub mod values;
 pub mod waiting;
 

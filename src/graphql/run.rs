@@ -7,6 +7,7 @@ pub mod guided;
 pub mod instructions;
 pub mod launch;
 pub mod list;
+pub mod mend;
 pub mod note;
 pub mod phase;
 pub mod progress;
@@ -80,7 +81,7 @@ impl Run {
         self.row.id.to_string().into()
     }
 
-    /// The name given at launch; the campaign's name by default.
+    /// The name given at launch, or since by `updateRun`; the campaign's name by default.
     async fn name(&self) -> &str {
         &self.row.name
     }
@@ -167,8 +168,9 @@ impl Run {
         Ok(noun::snapshot::instructions(&snapshot).map(RunInstructions))
     }
 
-    /// The structure that it started with and keeps; while it is only scheduled, the structure at
-    /// the time of scheduling, replaced when it is queued.
+    /// The structure that it started with and keeps, but for the steps that were added to guided work
+    /// and their order; while it is only scheduled, the structure at the time of scheduling, replaced
+    /// when it is queued.
     async fn definition(&self, ctx: &Context<'_>) -> Result<Counted<entity::Definition>> {
         Ok(Counted(must_load(ctx, SnapshotOfRun(self.row.id)).await?.definition))
     }
@@ -323,7 +325,7 @@ impl Run {
     }
 
     /// The outcome in a sentence, from its `summarise` step; for guided work, the text given at
-    /// completion. Null before, and if there is neither.
+    /// completion, or by `updateRunOutcome` since. Null before, and if there is neither.
     async fn outcome(&self) -> Option<&str> {
         self.row.outcome.as_deref()
     }

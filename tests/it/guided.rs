@@ -10,5 +10,6 @@ mod kills;
 mod linked;
 mod mail;
 mod meetings;
+mod mending;
 mod pipeline;
 mod smart_data;

@@ -12,7 +12,8 @@ use serde_json::json;
 
 use crate::domain::run::guided;
 use crate::domain::run::guided::mail::{self, GuidedMail};
-use crate::domain::run::guided::start::{self, GuidedStepDraft, Start};
+use crate::domain::run::guided::start::{self, Start};
+use crate::domain::run::guided::structure::GuidedStepDraft;
 use crate::domain::run::incoming_reply::{self, IncomingReply};
 use crate::domain::run::step::{self as steps, Action, ActionInput};
 use crate::kernel::db::{Db, WriteContext};

@@ -3,12 +3,16 @@
 //! the actions within a person's step, which campaign runs have, too.
 
 pub mod active_step;
+pub mod add_step;
 pub mod mail;
 pub mod notes;
+pub mod outcome;
 pub mod records;
+pub mod reorder_steps;
 pub mod stages;
 pub mod start;
 pub mod step_records;
+pub mod structure;
 pub mod suggestions;
 pub mod summary;
 

@@ -33,11 +33,19 @@ pub enum Action {
     RepeatFailed,
     /// Completes guided work.
     Complete,
+    /// Changes the name or the description (`updateRun`).
+    Update,
+    /// Adds a step to guided work (`addRunStep`).
+    AddStep,
+    /// Reorders the steps of guided work that have not begun (`reorderRunSteps`).
+    ReorderSteps,
+    /// Corrects the outcome of guided work that has ended (`updateRunOutcome`).
+    UpdateOutcome,
 }
 
 impl Action {
     /// All actions.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 13] = [
         Self::Reschedule,
         Self::Pause,
         Self::Resume,
@@ -47,9 +55,13 @@ impl Action {
         Self::Repeat,
         Self::RepeatFailed,
         Self::Complete,
+        Self::Update,
+        Self::AddStep,
+        Self::ReorderSteps,
+        Self::UpdateOutcome,
     ];
 
-    /// Transition of the run; none for a refresh or a repeat.
+    /// Transition of the run; none for a refresh, a repeat or a mend.
     fn act(self) -> Option<RunTransition> {
         match self {
             Self::Reschedule => Some(RunTransition::Reschedule),
@@ -58,7 +70,13 @@ impl Action {
             Self::Cancel => Some(RunTransition::Cancel),
             Self::Retry => Some(RunTransition::Retry),
             Self::Complete => Some(RunTransition::Complete),
-            Self::Refresh | Self::Repeat | Self::RepeatFailed => None,
+            Self::Refresh
+            | Self::Repeat
+            | Self::RepeatFailed
+            | Self::Update
+            | Self::AddStep
+            | Self::ReorderSteps
+            | Self::UpdateOutcome => None,
         }
     }
 }
@@ -154,6 +172,9 @@ fn check_status(run: &Model, campaign: Option<CampaignFacts>, action: Action) ->
         return Ok(());
     }
     match (action, campaign) {
+        (Action::Update, _) => return Ok(()),
+        (Action::AddStep | Action::ReorderSteps, _) => return check_mendable(run, campaign.is_some()),
+        (Action::UpdateOutcome, _) => return check_outcome_correctable(run, campaign.is_some()),
         (Action::Repeat | Action::RepeatFailed, Some(campaign)) => return check_repeat_allowed(run, campaign.status),
         (Action::Repeat | Action::RepeatFailed, None) => {
             return Err(Refusal::conflict("guided work can't be repeated: start it anew with startGuidedRun").into());
@@ -176,6 +197,35 @@ fn check_status(run: &Model, campaign: Option<CampaignFacts>, action: Action) ->
         (Action::Retry, Some(campaign)) => check_retry_allowed(run, campaign),
         _ => Ok(()),
     }
+}
+
+/// Checks that steps can be added to the run, and reordered.
+fn check_mendable(run: &Model, has_campaign: bool) -> Result<()> {
+    let why = match run.status {
+        _ if has_campaign => "a campaign's run keeps the structure that it started with: change the campaign's \
+                              run template, or its overrides, for later runs"
+            .to_owned(),
+        RunStatus::InProgress | RunStatus::Paused => return Ok(()),
+        RunStatus::Scheduled | RunStatus::Queued => {
+            "it has not begun: its steps come from its template when it begins".to_owned()
+        }
+        RunStatus::Completed | RunStatus::Cancelled | RunStatus::Failed => {
+            format!("it has ended: it is {}; start other work with startGuidedRun", run.status)
+        }
+    };
+    Err(Refusal::conflict(why).into())
+}
+
+/// Checks that the outcome of the run can be corrected.
+fn check_outcome_correctable(run: &Model, has_campaign: bool) -> Result<()> {
+    let why = if has_campaign {
+        "the outcome of a campaign's run is the result of its `summarise` step: add a note with addRunNote".to_owned()
+    } else if run.status.is_open() {
+        format!("it has not ended: it is {}; completeRun takes its outcome", run.status)
+    } else {
+        return Ok(());
+    };
+    Err(Refusal::conflict(why).into())
 }
 
 /// Checks that the run can be retried, apart from its state machine.

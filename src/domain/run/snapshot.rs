@@ -1,5 +1,6 @@
 //! Run snapshots: the structure, the instructions and the test target that a run started with.
-//! Immutable once the run is launched, so each is read once and cached in memory.
+//! Those of campaigns' runs are immutable once the run is launched, so each is read once and cached in
+//! memory. The structure of guided work can be mended, on any node, so its snapshots are not cached.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
@@ -8,7 +9,7 @@ use entity::definition::{Definition, StepDef, TaskDef};
 use entity::id::{MemberId, OrgId, RecordId, RunId};
 use entity::run_snapshot::{ActiveModel, COLUMN, Entity, Model};
 use entity::writer::WriterKind;
-use entity::{RunStatus, run, run_note};
+use entity::{RunStatus, RunType, run, run_note};
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use sea_orm::sea_query::{Expr, ExprTrait};
@@ -94,7 +95,7 @@ pub fn step<'a>(definition: &'a Definition, key: &str) -> Option<&'a StepDef> {
     all_steps(definition).map(|(_, step)| step).find(|step| step.key == key)
 }
 
-/// Cached snapshots by run id, bounded in bytes; an id is never reused.
+/// Cached snapshots of campaigns' runs by run id, bounded in bytes; an id is never reused.
 type Snapshots = Cache<RunId, Arc<RunSnapshot>, Bytes>;
 
 static CACHE: LazyLock<Snapshots> =
@@ -122,7 +123,7 @@ pub(crate) async fn of(db: &impl ConnectionTrait, run: &run::Model) -> Result<Ar
     let row = Entity::find_by_id(run.id).one(db).await?;
     let row = row.ok_or_else(|| Error::internal(format!("{} has no snapshot", run.id)))?;
     let snapshot = read(row);
-    if run.status != RunStatus::Scheduled {
+    if run.status != RunStatus::Scheduled && run.run_type != RunType::Guided {
         CACHE.insert(run.id, snapshot.clone());
     }
     Ok(snapshot)
@@ -139,7 +140,9 @@ pub async fn of_begun(
     if !missing.is_empty() {
         for row in of_runs(db, viewer, &missing).await? {
             let (id, snapshot) = (row.run_id, read(row));
-            CACHE.insert(id, snapshot.clone());
+            if snapshot.guided.is_none() {
+                CACHE.insert(id, snapshot.clone());
+            }
             all.insert(id, snapshot);
         }
     }
@@ -237,6 +240,21 @@ pub(super) async fn emit(
         row.instructions = Set(instructions);
         row.definition = Set(definition);
     }
+    row.update(tx.db()).await?;
+    Ok(())
+}
+
+/// Replaces the structure of guided work, with the ids of members that it names now and did not name
+/// before.
+pub(super) async fn mend(tx: &Tx, run: &run::Model, definition: Definition, executors: ExecutorIds) -> Result<()> {
+    debug_assert_eq!(run.run_type, RunType::Guided, "the structure of a campaign's run is cached");
+    let executors = serde_json::to_value(executors)?;
+    let row = ActiveModel {
+        run_id: Set(run.id),
+        definition: Set(definition),
+        executors: Set(Some(executors)),
+        ..Default::default()
+    };
     row.update(tx.db()).await?;
     Ok(())
 }

@@ -12,7 +12,8 @@ use crate::domain::plan::schedule::timing::Bounds;
 use crate::domain::plan::schedule::{SchedulePolicies, ScheduleTime};
 use crate::domain::run as noun;
 use crate::domain::run::guided;
-use crate::domain::run::guided::start::{self, GuidedStepDraft, Start};
+use crate::domain::run::guided::start::{self, Start};
+use crate::domain::run::guided::structure::GuidedStepDraft;
 use crate::graphql::schedule::Schedule;
 use crate::graphql::{db, viewer};
 use crate::kernel::error::{Error, Refusal};
@@ -136,7 +137,7 @@ impl GuidedMutation {
         let start = Start {
             template_id: input.template_id.map(|id| validate::id("templateId", &id)).transpose()?,
             template_key: input.template_key,
-            steps: input.steps.map(|steps| steps.into_iter().enumerate().map(step_draft).collect()).transpose()?,
+            steps: input.steps.map(step_drafts).transpose()?,
             name: input.name,
             description: input.description,
             linked: validate::ids(&input.linked_record_ids.unwrap_or_default(), "input", "linkedRecordIds")?,
@@ -219,12 +220,15 @@ impl GuidedMutation {
     }
 }
 
-fn step_draft((i, given): (usize, GuidedStepInput)) -> Result<GuidedStepDraft> {
+fn step_drafts(given: Vec<GuidedStepInput>) -> Result<Vec<GuidedStepDraft>> {
+    given.into_iter().enumerate().map(|(i, one)| step_draft(one, &format!("steps[{i}]"))).collect()
+}
+
+/// Reads a step of a request; errors name it by its path in the input.
+pub(super) fn step_draft(given: GuidedStepInput, path: &str) -> Result<GuidedStepDraft> {
     match (given.template_id, given.step_key, given.definition) {
-        (Some(id), Some(key), None) => {
-            Ok(GuidedStepDraft::Of(validate::id(&format!("steps[{i}].templateId"), &id)?, key))
-        }
+        (Some(id), Some(key), None) => Ok(GuidedStepDraft::Of(validate::id(&format!("{path}.templateId"), &id)?, key)),
         (None, None, Some(definition)) => Ok(GuidedStepDraft::Own(Box::new(definition))),
-        _ => Err(Refusal::input(&format!("steps[{i}]"), "give either templateId and stepKey, or definition").into()),
+        _ => Err(Refusal::input(path, "give either templateId and stepKey, or definition").into()),
     }
 }

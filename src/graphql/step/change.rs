@@ -52,7 +52,7 @@ pub struct AssignStepInput {
 #[derive(SimpleObject)]
 pub struct StepPayload {
     /// The step after the change.
-    step: Step,
+    pub(in crate::graphql) step: Step,
 }
 
 /// Mutations for steps.

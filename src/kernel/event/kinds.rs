@@ -132,6 +132,7 @@ pub const KINDS: &[&str] = &[
     "run.completed",
     "run.created",
     "run.failed",
+    "run.outcome_corrected",
     "run.paused",
     "run.queued",
     "run.rescheduled",
@@ -158,6 +159,7 @@ pub const KINDS: &[&str] = &[
     "segment.updated",
     "sortie.demo_made",
     "stage.set",
+    "step.added",
     "step.approval_given",
     "step.approved",
     "step.assigned",
@@ -182,6 +184,7 @@ pub const KINDS: &[&str] = &[
     "task.skipped",
     "task.started",
     "task.steps_created",
+    "task.steps_reordered",
     "writer.created",
     "writer.updated",
 ];

@@ -17,6 +17,8 @@ pub const LIVE_LOOK: Duration = Duration::from_millis(250);
 pub const RAISED_BYTES: usize = 256 * 1024;
 /// Maximum number of phases, tasks and steps in a structure.
 pub const DEFINITION_PARTS: usize = 1_000;
+/// Maximum length of the key of a phase, task or step, in characters.
+pub const KEY_CHARS: usize = 60;
 /// Maximum size of a run's structure as text, in bytes.
 pub const DEFINITION_BYTES: usize = 512 * 1024;
 /// Maximum number of changes that one layer makes to a structure.

@@ -25,13 +25,19 @@ const CAMPAIGN: [(&str, &str); 13] = [
     ("UNARCHIVE", "unarchiveCampaign(input: { id: $id }) { campaign { id } }"),
 ];
 
-const RUN: [(&str, &str); 6] = [
+const RUN: [(&str, &str); 9] = [
     ("RESCHEDULE", "rescheduleRun(input: { id: $id, at: \"2027-01-02T00:00:00Z\" }) { run { id } }"),
     ("PAUSE", "pauseRun(input: { id: $id }) { run { id } }"),
     ("RESUME", "resumeRun(input: { id: $id }) { run { id } }"),
     ("CANCEL", "cancelRun(input: { id: $id }) { run { id } }"),
     ("RETRY", "retryRun(input: { id: $id }) { run { id } }"),
     ("REFRESH", "refreshRun(input: { id: $id }) { run { id } }"),
+    ("UPDATE", "updateRun(input: { id: $id, description: \"other\" }) { run { id } }"),
+    (
+        "ADD_STEP",
+        "addRunStep(input: { runId: $id, step: { definition: { key: \"s\", name: \"S\", type: \"note\", assignedTo: HUMAN } } }) { step { id } }",
+    ),
+    ("UPDATE_OUTCOME", "updateRunOutcome(input: { runId: $id, outcome: \"o\", reason: \"r\" }) { run { id } }"),
 ];
 
 const STEP: [(&str, &str); 9] = [
@@ -165,9 +171,10 @@ both! {
             }
         }
         assert_eq!(done, [
-            "SCHEDULED RESCHEDULE", "SCHEDULED CANCEL", "SCHEDULED REFRESH", "QUEUED CANCEL", "QUEUED REFRESH",
-            "IN_PROGRESS PAUSE", "IN_PROGRESS CANCEL", "IN_PROGRESS REFRESH", "PAUSED RESUME", "PAUSED CANCEL",
-            "PAUSED REFRESH", "FAILED RETRY", "CANCELLED CANCEL",
+            "SCHEDULED RESCHEDULE", "SCHEDULED CANCEL", "SCHEDULED REFRESH", "SCHEDULED UPDATE", "QUEUED CANCEL",
+            "QUEUED REFRESH", "QUEUED UPDATE", "IN_PROGRESS PAUSE", "IN_PROGRESS CANCEL", "IN_PROGRESS REFRESH",
+            "IN_PROGRESS UPDATE", "PAUSED RESUME", "PAUSED CANCEL", "PAUSED REFRESH", "PAUSED UPDATE",
+            "COMPLETED UPDATE", "FAILED RETRY", "FAILED UPDATE", "CANCELLED CANCEL", "CANCELLED UPDATE",
         ]);
         // A second cancel has no effect.
         let id = run_in(&world, &plan, "CANCELLED").await;

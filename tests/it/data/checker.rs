@@ -29,6 +29,7 @@ both! {
         world.ask("mutation($id: ID!) { startBulkAction(input: { verb: PAUSE_RUNS, ids: [$id] }) { bulkAction { id } } }", json!({ "id": run })).await;
         world.ask("mutation($id: ID!) { addRunNote(input: { runId: $id, belongsTo: GOAL, text: \"n\" }) { runNote { id } } }", json!({ "id": run })).await;
         world.ask("mutation($a: ID!, $b: ID!) { linkRecords(input: { fromId: $a, toId: $b, role: \"friend\" }) { recordLink { id } } }", json!({ "a": plan.records[0], "b": plan.records[1] })).await;
+        world.own_run(&[("own", "note", json!({}))], json!({})).await;
         world.tick(true).await;
         assert_eq!(wrong(&world).await, Vec::<&str>::new());
         let payload = |from: &str, to: &str| match kind {
@@ -58,6 +59,7 @@ both! {
             ("DELETE FROM event WHERE kind = 'run.created'".to_owned(), "positions of each org"),
             ("INSERT INTO sweep (id, org_id, run_id, kind, actor, created_at, held) SELECT id, org_id, id, 'CLOSE', created_by, created_at, TRUE FROM run WHERE status = 'COMPLETED'".to_owned(), "a sweep is held"),
             ("UPDATE bulk_action SET done = 1, refused = 0".to_owned(), "the counts of a bulk action"),
+            ("UPDATE step SET sequence = 1 WHERE key = 'own'".to_owned(), "the steps of guided work"),
             ("UPDATE run_note SET goal_id = NULL".to_owned(), "a note carries the campaign and the goal"),
             ("UPDATE record_link SET role = 'enemy'".to_owned(), "a link joins two records that are not erased"),
         ];

@@ -277,14 +277,16 @@ impl<'a> Part<'a> {
         }
         let key = key.unwrap_or_else(|| key_of(name.as_deref().unwrap_or_default()));
         let name = name.unwrap_or_else(|| key.clone());
-        let fits =
-            !key.is_empty() && key.len() <= 60 && key.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b));
+        let fits = !key.is_empty()
+            && key.len() <= limits::KEY_CHARS
+            && key.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b));
         if !fits {
             self.report(
                 "key",
                 format!(
-                    "`{}`: only letters, digits, _ and - are allowed, at most 60 of them",
-                    validate::printable(&key)
+                    "`{}`: only letters, digits, _ and - are allowed, at most {} of them",
+                    validate::printable(&key),
+                    limits::KEY_CHARS
                 ),
             );
         }

@@ -1,18 +1,16 @@
 //! Starts guided work: from a template or from a list of steps, now or by a schedule.
 
-use std::collections::{HashMap, HashSet};
-
-use entity::definition::{Definition, Overrides, StepDef};
+use entity::definition::Definition;
 use entity::id::*;
 use entity::run::{ActiveModel, Model, RunTransition};
 use entity::run_snapshot;
 use entity::schedule;
-use entity::{Channel, RunStatus, RunType, TemplateKind, run_template as template};
+use entity::{Channel, RunStatus, RunType, run_template as template};
 use sea_orm::{ActiveModelTrait, ConnectionTrait, Set};
 use serde_json::json;
 
-use crate::domain::plan::run_template::layer::Resolved;
-use crate::domain::plan::run_template::{self, Chain, Executors, Problem, built_in, problems_of};
+use super::structure::{GuidedStepDraft, PreparedStructure, ad_hoc_structure, resolved};
+use crate::domain::plan::run_template::{self, Problem};
 use crate::domain::plan::schedule::{SchedulePolicies, ScheduleTime};
 use crate::domain::run::launch::RunTimes;
 use crate::domain::run::snapshot::GuidedSnapshot;
@@ -40,15 +38,6 @@ pub struct Start {
     pub linked: Vec<RecordId>,
     /// Assignee.
     pub assignee: Option<MemberId>,
-}
-
-/// Step of an ad hoc structure.
-#[derive(Clone, Debug)]
-pub enum GuidedStepDraft {
-    /// A template's step, by its key.
-    Of(RunTemplateId, String),
-    /// A step defined in the request.
-    Own(Box<StepDef>),
 }
 
 /// Parts of a new run of guided work.
@@ -211,31 +200,6 @@ async fn insert(tx: &Tx, row: ActiveModel, definition: Definition, guided: &Guid
     Ok(run)
 }
 
-/// Structure to be started, with the context of its validation.
-#[derive(Clone)]
-struct PreparedStructure {
-    /// Input field for error messages.
-    field: &'static str,
-    definition: Definition,
-    executors: Executors,
-    /// Problems of form.
-    problems: Vec<Problem>,
-}
-
-impl PreparedStructure {
-    async fn of(db: &impl ConnectionTrait, viewer: &Viewer, field: &'static str, resolved: Resolved) -> Result<Self> {
-        let executors = Executors::of(db, viewer, &resolved.definition).await?;
-        Ok(Self { field, definition: resolved.definition, executors, problems: resolved.problems })
-    }
-
-    /// All problems of the structure.
-    fn problems(&self) -> Vec<Problem> {
-        let mut all = self.problems.clone();
-        all.extend(problems_of(TemplateKind::Guided, &self.definition, Some(&self.executors)));
-        all
-    }
-}
-
 /// Validates the structure before the transaction that starts it, and reports all problems.
 async fn check_start(db: &Db, viewer: &Viewer, start: &Start) -> Result<()> {
     let (prepared, _) = load_structure(db.read(), viewer, start).await?;
@@ -277,71 +241,6 @@ async fn load_structure(
     };
     let (resolved, template) = resolved(db, viewer, Some(template.id)).await?;
     Ok((PreparedStructure::of(db, viewer, "templateId", resolved).await?, Some(template)))
-}
-
-/// Resolves a template's structure.
-async fn resolved(
-    db: &impl ConnectionTrait,
-    viewer: &Viewer,
-    id: Option<RunTemplateId>,
-) -> Result<(Resolved, template::Model)> {
-    let id = id.ok_or_else(|| Error::internal("scheduled work has a template"))?;
-    let template = run_template::must_find(db, viewer, id).await?;
-    if template.kind != TemplateKind::Guided {
-        let message = "this template is for campaigns: launch a campaign that uses it";
-        return Err(Refusal::input("templateId", message).into());
-    }
-    let chain = Chain::of(db, template).await?;
-    Ok((chain.resolve(&Overrides::default()), chain.template))
-}
-
-/// Builds a structure from templates' steps and new steps; duplicate keys get a number.
-async fn ad_hoc_structure(
-    db: &impl ConnectionTrait,
-    viewer: &Viewer,
-    name: &str,
-    drafts: &[GuidedStepDraft],
-) -> Result<PreparedStructure> {
-    if drafts.is_empty() || drafts.len() > limits::DEFINITION_PARTS {
-        return Err(Refusal::input("steps", format!("1 to {}", limits::DEFINITION_PARTS)).into());
-    }
-    let mut known: HashMap<RunTemplateId, Definition> = HashMap::new();
-    let mut steps: Vec<StepDef> = Vec::new();
-    let (mut keys, mut numbers) = (HashSet::new(), HashMap::<String, usize>::new());
-    for (i, one) in drafts.iter().enumerate() {
-        let mut step = match one {
-            GuidedStepDraft::Own(step) => step.as_ref().clone(),
-            GuidedStepDraft::Of(id, key) => {
-                if !known.contains_key(id) {
-                    if known.len() == limits::START_TEMPLATES {
-                        let message = format!("steps from at most {} templates", limits::START_TEMPLATES);
-                        return Err(Refusal::input("steps", message).into());
-                    }
-                    known.insert(*id, resolved(db, viewer, Some(*id)).await?.0.definition);
-                }
-                let found = runs::snapshot::step(&known[id], key).cloned();
-                found.ok_or_else(|| {
-                    Refusal::input(
-                        &format!("steps[{i}].stepKey"),
-                        format!("{id} has no step `{}`", validate::printable(key)),
-                    )
-                })?
-            }
-        };
-        let base_key = step.key.clone();
-        let number = numbers.entry(base_key.clone()).or_insert(1);
-        while !keys.insert(step.key.clone()) {
-            *number += 1;
-            step.key = format!("{base_key}_{number}");
-        }
-        steps.push(step);
-    }
-    let definition = built_in::guided::definition(name, steps);
-    // Validated like a written structure: keys, names, bounds.
-    let (read, problems) = run_template::written(&serde_json::to_value(&definition)?);
-    let executors = Executors::of(db, viewer, &read).await?;
-    let definition = Definition { template: String::new(), ..definition };
-    Ok(PreparedStructure { field: "steps", definition, executors, problems })
 }
 
 async fn guided_snapshot(tx: &Tx, viewer: &Viewer, start: &Start) -> Result<GuidedSnapshot> {

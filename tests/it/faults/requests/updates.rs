@@ -85,7 +85,8 @@ async fn full(world: &World) -> BTreeMap<&'static str, String> {
         ("runTemplate", world.create("runTemplate", structure).await),
         ("member", member),
     ]);
-    let (run, _) = world.own_run(&[("a", "custom", json!({}))], json!({})).await;
+    let (run, _) = world.own_run(&[("a", "custom", json!({}))], json!({ "description": "D" })).await;
+    ids.insert("run", run.clone());
     let note = "mutation($id: ID!) { addRunNote(input: { runId: $id, belongsTo: EXECUTION, text: \"N\" }) { runNote { id } } }";
     let note = world.ask(note, json!({ "id": run })).await;
     ids.insert("runNote", note["addRunNote"]["runNote"]["id"].as_str().unwrap().to_owned());

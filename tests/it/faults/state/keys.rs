@@ -32,6 +32,7 @@ fn shown(mutation: &str) -> &'static str {
         // The engine works on it meanwhile.
         "startBulkAction" | "stopBulkAction" => "bulkAction { id verb matched }",
         "addRunNote" | "updateRunNote" => "runNote { id belongsTo text revision }",
+        "reorderRunSteps" | "updateRunOutcome" => "run { id name outcome revision }",
         "saveView" => "savedView { id name shared revision }",
         name if name.ends_with("Reply") => "reply { id status revision }",
         name if name.ends_with("Schedule") => "schedule { id status revision }",
@@ -266,8 +267,15 @@ both! {
         all.twice("deleteRunNote", json!({ "id": note["id"] })).await;
         let again = text(&all.twice("repeatRun", json!({ "id": run })).await["id"]);
         over(&world, &again).await;
-        let (guided, _) = world.own_run(&[("a", "custom", json!({}))], json!({})).await;
+        let (guided, steps) = world.own_run(&[("a", "custom", json!({}))], json!({})).await;
+        all.twice("updateRun", json!({ "id": guided, "name": "Mended", "description": "d" })).await;
+        let step = json!({ "definition": { "key": "b", "name": "B", "type": "note", "assignedTo": "HUMAN" } });
+        let added = all.twice("addRunStep", json!({ "runId": guided, "step": step })).await;
+        let tasks = world.ask("query($id: ID!) { run(id: $id) { phases { tasks { id } } } }", json!({ "id": guided })).await;
+        let task = tasks["run"]["phases"][0]["tasks"][0]["id"].clone();
+        all.twice("reorderRunSteps", json!({ "runId": guided, "taskId": task, "stepIds": [added["id"], steps[0]] })).await;
         all.twice("cancelRun", json!({ "id": guided })).await;
+        all.twice("updateRunOutcome", json!({ "runId": guided, "outcome": "Nothing came of it", "reason": "r" })).await;
         all.twice("raiseEvent", json!({ "name": "payment.received", "recordIds": [plan.records[0]] })).await;
         all.twice("raiseEvent", json!({ "name": "payment.received", "runId": run })).await;
         all.twice("completeCampaign", json!({ "id": plan.campaign })).await;

@@ -1,0 +1,192 @@
+//! Structures of guided work before they are stored: those of templates, and steps that a request
+//! takes from templates or declares.
+
+use std::collections::{HashMap, HashSet};
+
+use entity::definition::{Definition, Overrides, StepDef};
+use entity::id::*;
+use entity::{TemplateKind, run_template as template};
+use sea_orm::ConnectionTrait;
+use serde_json::json;
+
+use crate::domain::plan::run_template::layer::Resolved;
+use crate::domain::plan::run_template::{self, Chain, Executors, Problem, built_in, problems_of};
+use crate::domain::run::snapshot;
+use crate::kernel::error::{Error, Refusal, Result};
+use crate::kernel::viewer::Viewer;
+use crate::kernel::{limits, validate};
+
+/// Step that a request gives.
+#[derive(Clone, Debug)]
+pub enum GuidedStepDraft {
+    /// A template's step, by its key.
+    Of(RunTemplateId, String),
+    /// A step defined in the request.
+    Own(Box<StepDef>),
+}
+
+/// Structure to be started, with the context of its validation.
+#[derive(Clone, Debug)]
+pub(super) struct PreparedStructure {
+    /// Input field for error messages.
+    pub(super) field: &'static str,
+    pub(super) definition: Definition,
+    executors: Executors,
+    /// Problems of form.
+    pub(super) problems: Vec<Problem>,
+}
+
+impl PreparedStructure {
+    pub(super) async fn of(
+        db: &impl ConnectionTrait,
+        viewer: &Viewer,
+        field: &'static str,
+        resolved: Resolved,
+    ) -> Result<Self> {
+        let executors = Executors::of(db, viewer, &resolved.definition).await?;
+        Ok(Self { field, definition: resolved.definition, executors, problems: resolved.problems })
+    }
+
+    /// All problems of the structure.
+    pub(super) fn problems(&self) -> Vec<Problem> {
+        let mut all = self.problems.clone();
+        all.extend(problems_of(TemplateKind::Guided, &self.definition, Some(&self.executors)));
+        all
+    }
+}
+
+/// Resolves a template's structure.
+pub(super) async fn resolved(
+    db: &impl ConnectionTrait,
+    viewer: &Viewer,
+    id: Option<RunTemplateId>,
+) -> Result<(Resolved, template::Model)> {
+    let id = id.ok_or_else(|| Error::internal("scheduled work has a template"))?;
+    let template = run_template::must_find(db, viewer, id).await?;
+    if template.kind != TemplateKind::Guided {
+        let message = "this template is for campaigns: launch a campaign that uses it";
+        return Err(Refusal::input("templateId", message).into());
+    }
+    let chain = Chain::of(db, template).await?;
+    Ok((chain.resolve(&Overrides::default()), chain.template))
+}
+
+/// Definitions of the templates that a request takes steps from.
+#[derive(Default)]
+struct Templates(HashMap<RunTemplateId, Definition>);
+
+impl Templates {
+    /// Returns the step of a draft; errors name the draft by its path in the input.
+    async fn declared(
+        &mut self,
+        db: &impl ConnectionTrait,
+        viewer: &Viewer,
+        draft: &GuidedStepDraft,
+        path: &str,
+    ) -> Result<StepDef> {
+        let (id, key) = match draft {
+            GuidedStepDraft::Own(step) => return Ok(step.as_ref().clone()),
+            GuidedStepDraft::Of(id, key) => (id, key),
+        };
+        if !self.0.contains_key(id) {
+            if self.0.len() == limits::START_TEMPLATES {
+                let message = format!("steps from at most {} templates", limits::START_TEMPLATES);
+                return Err(Refusal::input("steps", message).into());
+            }
+            self.0.insert(*id, resolved(db, viewer, Some(*id)).await?.0.definition);
+        }
+        let found = snapshot::step(&self.0[id], key).cloned();
+        found.ok_or_else(|| {
+            let message = format!("{id} has no step `{}`", validate::printable(key));
+            Refusal::input(&format!("{path}.stepKey"), message).into()
+        })
+    }
+}
+
+/// Builds a structure from templates' steps and new steps; duplicate keys get a number.
+pub(super) async fn ad_hoc_structure(
+    db: &impl ConnectionTrait,
+    viewer: &Viewer,
+    name: &str,
+    drafts: &[GuidedStepDraft],
+) -> Result<PreparedStructure> {
+    if drafts.is_empty() || drafts.len() > limits::DEFINITION_PARTS {
+        return Err(Refusal::input("steps", format!("1 to {}", limits::DEFINITION_PARTS)).into());
+    }
+    let mut templates = Templates::default();
+    let mut steps: Vec<StepDef> = Vec::new();
+    let (mut keys, mut numbers) = (HashSet::new(), HashMap::<String, usize>::new());
+    for (i, one) in drafts.iter().enumerate() {
+        let mut step = templates.declared(db, viewer, one, &format!("steps[{i}]")).await?;
+        let base_key = step.key.clone();
+        let number = numbers.entry(base_key.clone()).or_insert(1);
+        while !keys.insert(step.key.clone()) {
+            *number += 1;
+            step.key = format!("{base_key}_{number}");
+        }
+        steps.push(step);
+    }
+    let definition = built_in::guided::definition(name, steps);
+    // Validated like a written structure: keys, names, bounds.
+    let (read, problems) = run_template::written(&serde_json::to_value(&definition)?);
+    let executors = Executors::of(db, viewer, &read).await?;
+    let definition = Definition { template: String::new(), ..definition };
+    Ok(PreparedStructure { field: "steps", definition, executors, problems })
+}
+
+/// Number of further problems of a step in the error's message; its `problems` has all.
+const SHOWN: usize = 19;
+
+/// Step to be added to a run, validated.
+#[derive(Debug)]
+pub(super) struct PreparedStep {
+    pub(super) declared: StepDef,
+    /// Structure of the step alone, in which its executors are looked up.
+    pub(super) alone: Definition,
+}
+
+/// Reads the step of a draft and what its validation depends on.
+pub(super) async fn load_step(
+    db: &impl ConnectionTrait,
+    viewer: &Viewer,
+    draft: &GuidedStepDraft,
+) -> Result<PreparedStructure> {
+    let declared = Templates::default().declared(db, viewer, draft, "step").await?;
+    let definition = built_in::guided::definition("step", vec![declared]);
+    let (read, problems) = run_template::written(&serde_json::to_value(&definition)?);
+    let executors = Executors::of(db, viewer, &read).await?;
+    let field = match draft {
+        GuidedStepDraft::Own(_) => "step.definition",
+        GuidedStepDraft::Of(..) => "step",
+    };
+    Ok(PreparedStructure { field, definition, executors, problems })
+}
+
+impl PreparedStep {
+    /// Rejects a step with problems: the error names the first field, and has all problems, each with
+    /// its path within the step. Errors: BAD_USER_INPUT; LIMIT_EXCEEDED if the validation ran out of
+    /// time.
+    pub(super) fn of(structure: PreparedStructure, problems: &[Problem]) -> Result<Self> {
+        let PreparedStructure { field, definition: alone, .. } = structure;
+        let steps = alone.phases.iter().flat_map(|phase| &phase.tasks).flat_map(|task| &task.steps);
+        let declared = steps.cloned().next().ok_or_else(|| Error::internal("a step is missing"))?;
+        let problems: Vec<Problem> = problems.iter().map(|problem| within_step(problem, &declared.key)).collect();
+        run_template::check_not_late(field, &problems)?;
+        let Some(first) = problems.first() else { return Ok(Self { declared, alone }) };
+        let at = if first.path.is_empty() { field.to_owned() } else { format!("{field}.{}", first.path) };
+        let more = problems.iter().skip(1).take(SHOWN).map(|problem| format!("; {problem}"));
+        let message = format!("{}{}", first.message, more.collect::<String>());
+        Err(Refusal::input(&at, message).with("problems", json!(problems)).into())
+    }
+}
+
+/// The problem with its path within the step.
+fn within_step(problem: &Problem, key: &str) -> Problem {
+    let written = validate::printable(&crate::domain::content::yaml::key_of(key));
+    let below = problem.path.strip_prefix("phases.work.tasks.steps.steps.");
+    let path = below.and_then(|below| {
+        let field = below.strip_prefix(key).or_else(|| below.strip_prefix(written.as_str()))?;
+        if field.is_empty() { Some("") } else { field.strip_prefix('.') }
+    });
+    Problem { path: path.unwrap_or(&problem.path).to_owned(), message: problem.message.clone() }
+}
