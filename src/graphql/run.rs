@@ -200,7 +200,7 @@ impl Run {
         Ok(parts.phases.iter().find(|phase| phase.status == PhaseStatus::Active).cloned().map(Phase))
     }
 
-    /// The steps, in order of creation; `filter.runIds` is ignored.
+    /// The steps, in order of creation (`Task.steps`: by place); `filter.runIds` is ignored.
     #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
     async fn steps(
         &self,

@@ -28,7 +28,7 @@ use super::{Actor, AvailableAction, db, shared_rows, viewer};
 use crate::domain::run::step::{self as noun, Action};
 use crate::graphql::counted::Counted;
 use crate::graphql::selection::Row;
-pub(super) use list::steps;
+pub(super) use list::{steps, steps_of_task};
 
 /// The atomic unit of work, done by a person, an agent or a workflow.
 pub struct Step(pub entity::step::Model);
@@ -57,7 +57,8 @@ impl Step {
         &self.0.kind
     }
 
-    /// Display order, starting at 0.
+    /// Place among the steps of its task, starting at 0; of a step of guided work that has not begun,
+    /// `reorderRunSteps` changes it.
     async fn sequence(&self) -> i32 {
         self.0.sequence
     }
@@ -336,8 +337,8 @@ impl Step {
         self.0.created_at
     }
 
-    /// Incremented by every change except the counts in `result`, `overdueAt`, and interruptions of
-    /// a step in progress; pass it back as `expectedRevision` to detect conflicts.
+    /// Incremented by every change except the counts in `result`, `overdueAt`, `sequence`, and
+    /// interruptions of a step in progress; pass it back as `expectedRevision` to detect conflicts.
     async fn revision(&self) -> i32 {
         self.0.revision
     }

@@ -202,8 +202,8 @@ fn check_status(run: &Model, campaign: Option<CampaignFacts>, action: Action) ->
 /// Checks that steps can be added to the run, and reordered.
 fn check_mendable(run: &Model, has_campaign: bool) -> Result<()> {
     let why = match run.status {
-        _ if has_campaign => "a campaign's run keeps the structure that it started with: change the campaign's \
-                              run template, or its overrides, for later runs"
+        _ if has_campaign => "a campaign's run keeps the structure that it started with: change that of later \
+                              runs with updateRunTemplate or updateCampaign"
             .to_owned(),
         RunStatus::InProgress | RunStatus::Paused => return Ok(()),
         RunStatus::Scheduled | RunStatus::Queued => {

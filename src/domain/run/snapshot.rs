@@ -123,7 +123,7 @@ pub(crate) async fn of(db: &impl ConnectionTrait, run: &run::Model) -> Result<Ar
     let row = Entity::find_by_id(run.id).one(db).await?;
     let row = row.ok_or_else(|| Error::internal(format!("{} has no snapshot", run.id)))?;
     let snapshot = read(row);
-    if run.status != RunStatus::Scheduled && run.run_type != RunType::Guided {
+    if run.status != RunStatus::Scheduled && snapshot.guided.is_none() {
         CACHE.insert(run.id, snapshot.clone());
     }
     Ok(snapshot)

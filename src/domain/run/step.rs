@@ -27,7 +27,7 @@ use crate::kernel::limits;
 
 scoped!(step, StepId, "step");
 
-pub use list::{StepFilter, window};
+pub use list::{StepFilter, window, window_in_order};
 pub use permissions::{Action, StepContext, StepRows, check_allowed};
 pub use transition::ActionInput;
 pub(crate) use transition::apply;

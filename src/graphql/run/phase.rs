@@ -11,7 +11,7 @@ use crate::domain::run::step::StepFilter;
 use crate::graphql::counted::{self, Counted};
 use crate::graphql::list::{List, args};
 use crate::graphql::loader::{PartsOfRun, must_load};
-use crate::graphql::step::{self, Step};
+use crate::graphql::step::{Step, steps_of_task};
 use crate::graphql::{Actor, AvailableAction, viewer};
 use crate::kernel::validate;
 
@@ -159,7 +159,8 @@ impl Task {
         self.0.completed_at
     }
 
-    /// Steps in order of creation; `filter.taskIds` is ignored. Page with `first` and `after`.
+    /// Steps by `sequence`; those of a fan-out in order of creation. `filter.taskIds` is ignored. Page
+    /// with `first` and `after`.
     #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
     async fn steps(
         &self,
@@ -168,9 +169,7 @@ impl Task {
         first: Option<i32>,
         after: Option<String>,
     ) -> Result<List<Step>> {
-        let mut filter = filter.unwrap_or_default();
-        filter.task_ids = Some(vec![self.0.id.to_string().into()]);
-        step::steps(ctx, filter, args(first, after, None, None), false).await
+        Box::pin(steps_of_task(ctx, &self.0, filter.unwrap_or_default(), args(first, after, None, None))).await
     }
 
     /// Number of its steps per status.

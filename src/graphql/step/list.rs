@@ -48,6 +48,22 @@ async fn sorted(ctx: &Context<'_>, filter: StepFilter, sort: Sort, args: Args, a
     Ok(list(page, Totals::Steps(Box::new(filter)), Step))
 }
 
+/// Returns one page of a task's steps: single ones in display order, those of a fan-out, which may be
+/// many, in order of creation.
+pub(in crate::graphql) async fn steps_of_task(
+    ctx: &Context<'_>,
+    task: &entity::task::Model,
+    mut filter: StepFilter,
+    args: Args,
+) -> Result<List<Step>> {
+    filter.task_ids = Some(vec![task.id.to_string().into()]);
+    if task.fan_out {
+        return steps(ctx, filter, args, false).await;
+    }
+    let window = noun::window_in_order(db(ctx), viewer(ctx), &filter, args, db(ctx).now())?;
+    Ok(list(nodes_page::<Step, _>(ctx, window, false).await?, Totals::Steps(Box::new(filter)), Step))
+}
+
 /// Query fields for steps.
 #[derive(Default)]
 pub struct StepQuery;

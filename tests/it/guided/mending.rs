@@ -28,9 +28,9 @@ const REORDER: &str =
 const OUTCOME: &str = "mutation($input: UpdateRunOutcomeInput!) { updateRunOutcome(input: $input) { run { id status outcome revision } } }";
 const RUN: &str =
     "query($id: ID!) { run(id: $id) { status revision outcome definition { phases { tasks { key steps { key } } } }
-    phases { tasks { id key status progress { total pending completed } } } progress { fraction }
+    phases { tasks { id key status progress { total pending completed } steps(first: 100) { nodes { key } } } } progress { fraction }
     availableActions { action allowed blockedBecause }
-    steps(first: 500) { nodes { id key sequence status revision task { key } } } } }";
+    steps(first: 100) { nodes { id key sequence status revision task { key } } } } }";
 
 /// A step as a request declares it.
 fn declared(key: &str, kind: &str, more: Value) -> Value {
@@ -64,6 +64,10 @@ async fn order(world: &World, run: &str) -> Vec<String> {
         let structure: Vec<&str> =
             task["steps"].as_array().unwrap().iter().map(|step| step["key"].as_str().unwrap()).collect();
         assert_eq!(mine, structure);
+        let tasks = run["phases"][0]["tasks"].as_array().unwrap();
+        let listed = tasks.iter().find(|one| one["key"] == task["key"]).unwrap()["steps"]["nodes"].as_array().unwrap();
+        let listed: Vec<&str> = listed.iter().map(|step| step["key"].as_str().unwrap()).collect();
+        assert_eq!(mine, listed, "the task's list is in its order");
         all.extend(mine.into_iter().map(str::to_owned));
     }
     all
@@ -488,9 +492,22 @@ both! {
         assert_eq!(added["sequence"], 1);
         let told = refused(&world, ADD, json!({ "runId": run, "step": declared("more", "note", json!({})) })).await;
         assert_eq!((&told["code"], &told["field"]), (&json!("LIMIT_EXCEEDED"), &json!("step")), "{told}");
+        // Pages of the task's steps are in its order.
+        let task = task(&world, &run).await;
+        let page = "query($id: ID!, $after: String) { node(id: $id) { ... on Run { phases { tasks { steps(first: 400, after: $after) { totalCount nodes { key sequence } pageInfo { hasNextPage endCursor } } } } } } }";
+        let (mut seen, mut after) = (Vec::new(), Value::Null);
+        loop {
+            let found = world.ask(page, json!({ "id": run, "after": after })).await["node"]["phases"][0]["tasks"][0]["steps"].clone();
+            assert_eq!(found["totalCount"], 998);
+            seen.extend(found["nodes"].as_array().unwrap().iter().map(|step| step["sequence"].as_i64().unwrap()));
+            after = found["pageInfo"]["endCursor"].clone();
+            if found["pageInfo"]["hasNextPage"] == false {
+                break;
+            }
+        }
+        assert!(seen.into_iter().eq(0..998));
         ids.push(added["id"].clone());
         ids.reverse();
-        let task = task(&world, &run).await;
         world.ask(REORDER, json!({ "input": { "runId": run, "taskId": task, "stepIds": ids } })).await;
         assert_eq!(world.number("SELECT sequence FROM step WHERE key = 'last'").await, 0);
         assert_eq!(world.number("SELECT sequence FROM step WHERE key = 's0'").await, 997);

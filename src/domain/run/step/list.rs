@@ -125,6 +125,22 @@ pub fn window(
     Ok(Window { select, order, fingerprint, args, part: None })
 }
 
+/// Returns a window of the steps that match the filter, in display order; for the steps of one task
+/// without a fan-out: those are so few that they are sorted without an index.
+pub fn window_in_order(
+    db: &Db,
+    viewer: &Viewer,
+    filter: &StepFilter,
+    args: Args,
+    now: DateTime<Utc>,
+) -> Result<Window<Entity>> {
+    let mut order = NEWEST_FIRST;
+    order.descending = false;
+    order.by = Some((Column::Sequence, |row| Key::Count(row.sequence), false));
+    let fingerprint = page::fingerprint(&("step in order", filter))?;
+    Ok(Window { select: select(db, viewer, filter, now, "filter")?, order, fingerprint, args, part: None })
+}
+
 /// The steps that match a filter; errors name its fields below `path`.
 pub(crate) fn select(
     db: &Db,

@@ -32,7 +32,7 @@ fn shown(mutation: &str) -> &'static str {
         // The engine works on it meanwhile.
         "startBulkAction" | "stopBulkAction" => "bulkAction { id verb matched }",
         "addRunNote" | "updateRunNote" => "runNote { id belongsTo text revision }",
-        "reorderRunSteps" | "updateRunOutcome" => "run { id name outcome revision }",
+        "reorderRunSteps" | "updateRunOutcome" => "run { id name outcome }",
         "saveView" => "savedView { id name shared revision }",
         name if name.ends_with("Reply") => "reply { id status revision }",
         name if name.ends_with("Schedule") => "schedule { id status revision }",
