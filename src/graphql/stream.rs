@@ -252,8 +252,8 @@ impl LogSubscription {
     }
 
     /// Changes of steps' statuses, and other events of steps, with `to: null`: assignments,
-    /// approvals after which more are needed, steps that are overdue. In commit order; after the
-    /// cursor `after`, or from now on.
+    /// approvals after which more are needed, steps that are overdue, steps added to guided work. In
+    /// commit order; after the cursor `after`, or from now on.
     async fn step_status_changed(
         &self,
         ctx: &Context<'_>,

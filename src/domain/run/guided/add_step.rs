@@ -254,7 +254,7 @@ pub(super) async fn mark_changed(tx: &Tx, run: run::Model) -> Result<run::Model>
 
 fn emit(tx: &Tx, viewer: &Viewer, run: &run::Model, added: &step::Model, before: Option<&step::Model>) {
     let payload = json!({
-        "key": added.key, "name": added.name, "type": added.kind, "sequence": added.sequence,
+        "key": added.key, "name": added.name, "type": added.kind, "assignedTo": added.assigned_to, "sequence": added.sequence,
         "afterStepId": before.map(|before| before.id), "dueAt": added.due_at, "memberId": added.assignee_id.map(MemberId),
     });
     let event = Event::new(run.org_id, "step.added", &viewer.actor()).run(run).step(added);
