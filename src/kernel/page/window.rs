@@ -4,7 +4,7 @@ use std::hash::{Hash, Hasher};
 
 use entity::columns::{Columns, PartialModel};
 use sea_orm::sea_query::{Asterisk, Expr, Func, IntoColumnRef, Query, SelectStatement, UnionType};
-use sea_orm::{ConnectionTrait, EntityTrait, QueryResult, QueryTrait, Select};
+use sea_orm::{ConnectionTrait, EntityTrait, IdenStatic, QueryResult, QueryTrait, Select};
 
 use super::alike::{number_of_each, rows_of_each};
 use super::part::{Part, model};
@@ -89,9 +89,31 @@ impl<E: EntityTrait> Window<E> {
         plan(db, self.select, &self.order, &self.fingerprint, &self.args).await
     }
 
-    /// Reads many windows in one statement, for the nodes of a list. An error in one is returned
-    /// for that one.
+    /// Reads many windows in one statement, or in two if they have different orders, for the nodes of a
+    /// list. An error in one is returned for that one.
     pub async fn read_all(db: &impl ConnectionTrait, all: &[Self]) -> Result<Vec<Result<Page<E::Model>>>> {
+        let is_like_first = |one: &Self| all.first().is_none_or(|first| first.sorted_by() == one.sorted_by());
+        if all.iter().all(is_like_first) {
+            return Self::read_alike(db, all).await;
+        }
+        // Statements in different orders share no text.
+        let mut pages: Vec<Option<Result<Page<E::Model>>>> = all.iter().map(|_| None).collect();
+        let (like_first, others): (Vec<_>, Vec<_>) = all.iter().enumerate().partition(|(_, one)| is_like_first(one));
+        for part in [like_first, others] {
+            let windows: Vec<Self> = part.iter().map(|(_, one)| (*one).clone()).collect();
+            for ((at, _), page) in part.into_iter().zip(Self::read_alike(db, &windows).await?) {
+                pages[at] = Some(page);
+            }
+        }
+        Ok(pages.into_iter().flatten().collect())
+    }
+
+    /// The column that the rows are sorted by, before their ids.
+    fn sorted_by(&self) -> Option<&str> {
+        self.order.by.as_ref().map(|(column, ..)| column.as_str())
+    }
+
+    async fn read_alike(db: &impl ConnectionTrait, all: &[Self]) -> Result<Vec<Result<Page<E::Model>>>> {
         let mut pages = Vec::with_capacity(all.len());
         if all.iter().any(|one| one.order.nulls_apart) {
             for one in all {

@@ -474,6 +474,46 @@ both! {
 }
 
 both! {
+    async fn tasks_of_all_runs_list_their_steps_beside_each_other(kind) {
+        let world = World::without_server(kind, None).await;
+        let plan = world.plan("EMAIL", 3).await;
+        world.activate(&plan).await;
+        let launched = world.launch(&plan).await;
+        world.tick(true).await;
+        let mut mended = Vec::new();
+        for _ in 0..3 {
+            let (run, ids) = world.own_run(&[("a", "note", json!({})), ("b", "note", json!({}))], json!({})).await;
+            let task = task(&world, &run).await;
+            world.ask(REORDER, json!({ "input": { "runId": run, "taskId": task, "stepIds": [ids[1], ids[0]] } })).await;
+            mended.push(run);
+        }
+        let query = "{ runs(first: 10) { nodes { id phases { tasks { fanOut progress { total } steps(first: 2) { totalCount nodes { key sequence } pageInfo { hasNextPage } } } } } } }";
+        let found = world.ask(query, json!({})).await;
+        let (mut fans, mut singles) = (0, 0);
+        for run in found["runs"]["nodes"].as_array().unwrap() {
+            for task in run["phases"].as_array().unwrap().iter().flat_map(|phase| phase["tasks"].as_array().unwrap()) {
+                let (steps, total) = (&task["steps"], task["progress"]["total"].as_u64().unwrap());
+                let nodes = steps["nodes"].as_array().unwrap();
+                assert_eq!((steps["totalCount"].as_u64().unwrap(), nodes.len() as u64), (total, total.min(2)), "{task:#}");
+                assert_eq!(steps["pageInfo"]["hasNextPage"], total > 2, "{task:#}");
+                if task["fanOut"] == true {
+                    fans += nodes.len();
+                    continue;
+                }
+                singles += nodes.len();
+                assert!(nodes.iter().enumerate().all(|(place, step)| step["sequence"] == place), "{task:#}");
+                if mended.iter().any(|id| run["id"] == id.as_str()) {
+                    assert_eq!((&nodes[0]["key"], &nodes[1]["key"]), (&json!("b"), &json!("a")));
+                }
+            }
+        }
+        assert!(fans > 1 && singles > 6, "{found:#}");
+        assert!(found["runs"]["nodes"].as_array().unwrap().iter().any(|run| run["id"] == launched.as_str()));
+        world.end().await;
+    }
+}
+
+both! {
     async fn as_many_steps_as_a_run_may_have(kind) {
         let world = World::without_server(kind, None).await;
         let all: Vec<Value> = (0..997).map(|i| declared(&format!("s{i}"), "note", json!({}))).collect();
