@@ -549,8 +549,8 @@ both! {
         ids.push(added["id"].clone());
         ids.reverse();
         world.ask(REORDER, json!({ "input": { "runId": run, "taskId": task, "stepIds": ids } })).await;
-        assert_eq!(world.number("SELECT sequence FROM step WHERE key = 'last'").await, 0);
-        assert_eq!(world.number("SELECT sequence FROM step WHERE key = 's0'").await, 997);
+        assert_eq!(world.number("SELECT CAST(sequence AS bigint) FROM step WHERE key = 'last'").await, 0);
+        assert_eq!(world.number("SELECT CAST(sequence AS bigint) FROM step WHERE key = 's0'").await, 997);
         assert_eq!(world.number("SELECT COUNT(DISTINCT sequence) FROM step").await, 998);
         world.end().await;
     }
