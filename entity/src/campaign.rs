@@ -91,6 +91,13 @@ impl StateMachine for CampaignStatus {
     }
 }
 
+impl CampaignStatus {
+    /// Returns true if the campaign has ended.
+    pub fn is_over(self) -> bool {
+        matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
+    }
+}
+
 /// One campaign.
 #[sea_orm::model]
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
@@ -139,6 +146,10 @@ pub struct Model {
     pub approved_at: Option<DateTimeUtc>,
     /// The last approved version; null before the first approval.
     pub approved_version: Option<i32>,
+    /// Time at which it first became ACTIVE; null before.
+    pub started_at: Option<DateTimeUtc>,
+    /// Time at which it became COMPLETED, FAILED or CANCELLED; null while it has none of them.
+    pub completed_at: Option<DateTimeUtc>,
     /// Time at which it was archived; null if it is not.
     pub archived_at: Option<DateTimeUtc>,
     /// The actor that archived it.
@@ -156,7 +167,7 @@ pub struct Model {
 }
 
 partial_model! {
-    id, org_id, name, description, channel, status, goal_id, writer_id, reviewer_id, message_template_id, segment_id, record_id, instructions, variables, run_template_id, overrides, version, rejected_because, approved_by, approved_at, approved_version, archived_at, archived_by, created_by, search, created_at, updated_at, revision,
+    id, org_id, name, description, channel, status, goal_id, writer_id, reviewer_id, message_template_id, segment_id, record_id, instructions, variables, run_template_id, overrides, version, rejected_because, approved_by, approved_at, approved_version, started_at, completed_at, archived_at, archived_by, created_by, search, created_at, updated_at, revision,
 }
 
 impl ActiveModelBehavior for ActiveModel {}

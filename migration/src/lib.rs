@@ -55,6 +55,7 @@ mod m0047_work_list;
 mod m0049_record_links;
 mod m0050_more_bulk_verbs;
 mod m0051_past_occurrences;
+mod m0052_campaign_times;
 
 /// All migrations, in order.
 #[derive(Debug)]
@@ -112,6 +113,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0049_record_links::Migration),
             Box::new(m0050_more_bulk_verbs::Migration),
             Box::new(m0051_past_occurrences::Migration),
+            Box::new(m0052_campaign_times::Migration),
         ]
     }
 }

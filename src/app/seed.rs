@@ -190,9 +190,9 @@ impl Expressions {
             (self.id(Kind::Campaign, "n.i - 100000", "n.i"), self.at("n.i - 100000", 0), self.digits("n.i", 5));
         format!(
             "INSERT INTO campaign (id, org_id, name, description, channel, status, goal_id, writer_id, reviewer_id, \
-             message_template_id, segment_id, instructions, variables, version, created_by, search, created_at, updated_at, revision) \
+             message_template_id, segment_id, instructions, variables, version, started_at, created_by, search, created_at, updated_at, revision) \
              SELECT {id}, c.org_id, 'Campaign ' || {name}, c.description, c.channel, 'ACTIVE', c.goal_id, c.writer_id, c.reviewer_id, \
-             c.message_template_id, c.segment_id, c.instructions, c.variables, 1, {}, 'campaign ' || {name}, {at}, {at}, 1 \
+             c.message_template_id, c.segment_id, c.instructions, c.variables, 1, {at}, {}, 'campaign ' || {name}, {at}, {at}, 1 \
              FROM campaign c CROSS JOIN {} WHERE c.id = {}",
             self.json(ENGINE),
             self.numbers(0, size.campaigns),

@@ -4,3 +4,4 @@ pub mod activity;
 pub mod communication;
 pub mod reply;
 pub mod send_queue;
+pub mod sms;

@@ -1,6 +1,7 @@
 //! Campaigns: the reusable plan and its lifecycle.
 
 pub mod change;
+mod latest;
 pub mod list;
 pub mod preview;
 
@@ -56,12 +57,16 @@ row_fields! {
     "rejectedBecause" [RejectedBecause] => row.rejected_because.to_value(),
     "approvedAt" [ApprovedAt] => row.approved_at.to_value(),
     "approvedVersion" [ApprovedVersion] => row.approved_version.to_value(),
+    "startedAt" [StartedAt] => row.started_at.to_value(),
+    "completedAt" [CompletedAt] => row.completed_at.to_value(),
     "createdAt" [CreatedAt] => row.created_at.to_value(),
     "updatedAt" [UpdatedAt] => row.updated_at.to_value(),
     "revision" [Revision] => row.revision.to_value(),
     "archivedAt" [ArchivedAt] => row.archived_at.to_value(),
     resolved from:
     "tags" [Id],
+    "lastRun" [Id],
+    "nextFireAt" [Id, Status],
 }
 
 impl From<entity::campaign::Model> for Campaign {
@@ -193,6 +198,17 @@ impl Campaign {
         self.0.approved_version
     }
 
+    /// Time at which it first became ACTIVE, with its first approval; null before.
+    async fn started_at(&self) -> Option<DateTime<Utc>> {
+        self.0.started_at
+    }
+
+    /// Time of its end: at which it became COMPLETED, FAILED or CANCELLED. Null before, and again
+    /// once a retry of its run has reopened it.
+    async fn completed_at(&self) -> Option<DateTime<Utc>> {
+        self.0.completed_at
+    }
+
     /// Relevant changes since the last approval: to the campaign's own fields except name and
     /// description, and to the content of its parts. While there are any, RUN and SCHEDULE fail
     /// their preflight (APPROVED_VERSION) until `approveCampaign`. Empty before the first approval.
@@ -295,6 +311,16 @@ impl Campaign {
         Ok(self.open_run(ctx).await?.map(Run::from))
     }
 
+    /// The run that began last, open or ended, without test runs; null if none has begun.
+    async fn last_run(&self, ctx: &Context<'_>) -> Result<Option<Run>> {
+        Ok(self.last_begun(ctx).await?.map(Run::from))
+    }
+
+    /// The earliest `nextAt` of its active schedules; null if it has none, and unless it is ACTIVE.
+    async fn next_fire_at(&self, ctx: &Context<'_>) -> Result<Option<DateTime<Utc>>> {
+        self.next_fire(ctx).await
+    }
+
     /// The messages of its runs, in order of creation.
     #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
     async fn communications(
@@ -361,20 +387,5 @@ impl Campaign {
         let window = crate::domain::plan::schedule::window(viewer(ctx), of, args(first, after, None, None))?;
         let page = nested_page(ctx, window, false).await?;
         Ok(list(page, Totals::Schedules(of), Schedule))
-    }
-}
-
-impl Campaign {
-    async fn open_run(&self, ctx: &Context<'_>) -> Result<Option<entity::run::Model>> {
-        use entity::RunStatus;
-        let filter = RunFilter {
-            campaign_ids: Some(vec![self.0.id.to_string().into()]),
-            statuses: Some(vec![RunStatus::Queued, RunStatus::InProgress, RunStatus::Paused]),
-            ..RunFilter::default()
-        };
-        let (by, one) = (crate::domain::run::list::SortBy::CreatedAt, args(Some(1), None, None, None));
-        let window = crate::domain::run::list::window(db(ctx), viewer(ctx), &filter, by, true, one)?;
-        let page = nested_page(ctx, window, false).await?;
-        Ok(page.rows.into_iter().next().map(|(_, row)| row))
     }
 }

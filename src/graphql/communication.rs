@@ -33,6 +33,7 @@ row_fields! {
     "subject" [Subject] => row.subject.to_value(),
     "status" [Status] => row.status.to_value(),
     "test" [Test] => row.test.to_value(),
+    "segments" [Channel, Body] => segments(row).to_value(),
     "messageId" [MessageId] => row.message_id.to_value(),
     "rejectedBecause" [RejectedBecause] => row.rejected_because.to_value(),
     "error" [Error] => row.error.to_value(),
@@ -96,6 +97,12 @@ impl Communication {
     /// True for a test message, which is sent to a test address only.
     async fn test(&self) -> bool {
         self.0.test
+    }
+
+    /// Number of parts in which the text is sent as SMS: of 160 characters of the GSM alphabet, or
+    /// 70 if the text has others; 153 or 67 if there are several. Null for other channels.
+    async fn segments(&self) -> Option<i32> {
+        segments(&self.0)
     }
 
     /// The email's Message-ID, without angle brackets; never changes.
@@ -175,6 +182,11 @@ impl Communication {
             .map(|action| AvailableAction::of_verdict(action, check_allowed(&self.0, &context, action)))
             .collect()
     }
+}
+
+/// The number of parts of a message by SMS.
+fn segments(row: &entity::communication::Model) -> Option<i32> {
+    (row.channel == Channel::Sms).then(|| crate::domain::message::sms::segments(&row.body))
 }
 
 /// Returns one page of messages, in order of creation.

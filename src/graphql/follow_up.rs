@@ -10,6 +10,7 @@ use super::list::{List, Totals, args, list};
 use super::loader::{load, must_load, nested_page};
 use super::member::Member;
 use super::record::Record;
+use super::reply::{Reply, of_follow_up};
 use super::run::Run;
 use super::step::Step;
 use super::{Actor, AvailableAction, db, viewer};
@@ -81,6 +82,11 @@ impl FollowUp {
     /// The record that it is about; null if it is about none.
     async fn record(&self, ctx: &Context<'_>) -> Result<Option<Record>> {
         Ok(load(ctx, self.0.record_id).await?.map(Record))
+    }
+
+    /// The reply that it was created for; null if it was created within a step.
+    async fn reply(&self, ctx: &Context<'_>) -> Result<Option<Reply>> {
+        of_follow_up(ctx, self.0.id).await
     }
 
     /// Time at which it was done or cancelled; null while it is open.

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use async_graphql::{Context, ID, InputObject, InputType, Object, Result, Value};
 use chrono::{DateTime, Utc};
-use entity::id::{ReplyId, StepId};
+use entity::id::{FollowUpId, ReplyId, StepId};
 use entity::{Channel, ReplyStatus};
 
 use super::batch_loader::Loader;
@@ -225,6 +225,25 @@ impl Loader<ReplyOfStep> for Rows {
 pub(in crate::graphql) async fn of_step(ctx: &Context<'_>, step: StepId) -> Result<Option<Reply>> {
     reject_workers(viewer(ctx))?;
     Ok(load(ctx, Some(ReplyOfStep(step))).await?.map(Reply))
+}
+
+/// Loader key for the reply that a follow-up was created for; absent if there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct ReplyOfFollowUp(FollowUpId);
+
+impl Loader<ReplyOfFollowUp> for Rows {
+    type Value = entity::reply::Model;
+
+    async fn load(&self, follow_ups: &[ReplyOfFollowUp]) -> error::Result<HashMap<ReplyOfFollowUp, Self::Value>> {
+        let ids: Vec<FollowUpId> = follow_ups.iter().map(|of| of.0).collect();
+        let found = noun::of_follow_ups(&self.db, &self.viewer, &ids).await?;
+        Ok(found.into_iter().map(|(id, reply)| (ReplyOfFollowUp(id), reply)).collect())
+    }
+}
+
+/// Returns the reply that a follow-up was created for.
+pub(in crate::graphql) async fn of_follow_up(ctx: &Context<'_>, id: FollowUpId) -> Result<Option<Reply>> {
+    Ok(load(ctx, Some(ReplyOfFollowUp(id))).await?.map(Reply))
 }
 
 /// Query fields for replies.

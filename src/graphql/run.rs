@@ -6,6 +6,7 @@ mod fetch;
 pub mod guided;
 pub mod instructions;
 pub mod launch;
+mod linked;
 pub mod list;
 pub mod mend;
 pub mod note;
@@ -27,7 +28,8 @@ use super::campaign::Campaign;
 use super::communication::{Communication, communications};
 use super::event::{Events, events};
 use super::list::{CommunicationTotals, List, Totals, args, list};
-use super::loader::{Channels, RunParts, SnapshotOfRun, StepWaitsOfRun, UnreachedOfRun, load, must_load, nested_page};
+use super::loader::{RunParts, SnapshotOfRun, UnreachedOfRun, load, must_load, nested_page};
+use super::record::Record;
 use super::reply::{Reply, ReplyTotals, replies};
 use super::run_template::RunTemplate;
 use super::schedule::Schedule;
@@ -40,7 +42,6 @@ use crate::domain::run::findings::Finding;
 use crate::domain::run::note::NotesOf;
 use crate::domain::run::permissions::{Action, CampaignFacts, RunContext, check_allowed};
 use crate::domain::run::step::StepFilter;
-use crate::domain::run::waiting::{WaitContext, reasons};
 use crate::graphql::counted::{self, Counted};
 use crate::graphql::selection::Row;
 use audience::RunRecord;
@@ -245,6 +246,19 @@ impl Run {
         Ok(list(page, Totals::Audience(self.row.id, filter), RunRecord))
     }
 
+    /// The records that it was started with (`linkedRecordIds` of `startGuidedRun` and
+    /// `scheduleGuidedRun`), newest first; empty if it was started without any, and for runs of
+    /// campaigns. Records deleted since are left out.
+    #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
+    async fn linked_records(
+        &self,
+        ctx: &Context<'_>,
+        first: Option<i32>,
+        after: Option<String>,
+    ) -> Result<List<Record>> {
+        Box::pin(self.linked(ctx, args(first, after, None, None))).await
+    }
+
     /// Explanations of its behaviour in plain language; empty if there is nothing unusual.
     #[graphql(complexity = "20 + child_complexity")]
     async fn findings(&self, ctx: &Context<'_>) -> Result<Vec<Finding>> {
@@ -348,25 +362,7 @@ impl Run {
 
     /// Reasons for which it can't proceed by itself now; empty if it proceeds or has ended.
     async fn waiting_for(&self, ctx: &Context<'_>) -> Result<Vec<Constraint>> {
-        if !self.row.status.is_open() {
-            return Ok(Vec::new());
-        }
-        let (campaign, parts) = (self.plan(ctx).await?, self.parts(ctx).await?);
-        let (channels, found) = (must_load(ctx, Channels).await?, must_load(ctx, StepWaitsOfRun(self.row.id)).await?);
-        let definition = must_load(ctx, SnapshotOfRun(self.row.id)).await?.definition;
-        let waiting = self.row.schedule_id.filter(|_| self.row.status == RunStatus::Scheduled);
-        let schedule: Option<entity::schedule::Model> = load(ctx, waiting).await?;
-        let context = WaitContext {
-            schedule: schedule.as_ref(),
-            run: &self.row,
-            campaign: campaign.as_deref(),
-            phases: &parts.phases,
-            tasks: &parts.tasks,
-            definition: &definition,
-            channel: channels.get(&Channel::Email),
-            found: &found,
-        };
-        Ok(reasons(&context).into_iter().map(Constraint).collect())
+        self.waiting(ctx).await
     }
 
     /// All actions on the run: allowed now, or blocked with the reason.

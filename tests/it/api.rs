@@ -5,6 +5,7 @@ mod actions;
 mod campaign_filters;
 mod campaign_tags;
 mod dashboard;
+mod fields;
 mod filters;
 mod first_light;
 mod idempotency;

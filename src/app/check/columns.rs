@@ -28,6 +28,13 @@ const RULES: &[Rule] = &[
         "SELECT name, id FROM campaign WHERE status = 'ACTIVE' AND (approved_version IS NULL OR approved_version > version)",
     ),
     (
+        "a campaign has the time at which it first became active, and the time of its end if it has ended",
+        "SELECT COUNT(*) FROM campaign",
+        "SELECT name, id FROM campaign WHERE (status IN ('ACTIVE', 'PAUSED', 'COMPLETED', 'FAILED') AND started_at IS NULL) \
+         OR (status IN ('DRAFT', 'PENDING_APPROVAL') AND started_at IS NOT NULL) \
+         OR (status IN ('COMPLETED', 'FAILED', 'CANCELLED')) <> (completed_at IS NOT NULL)",
+    ),
+    (
         "a sent message has the time at which it was sent",
         "SELECT COUNT(*) FROM communication WHERE status = 'SENT'",
         "SELECT to_address, run_id FROM communication WHERE status = 'SENT' AND sent_at IS NULL",

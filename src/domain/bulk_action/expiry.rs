@@ -28,7 +28,7 @@ pub async fn delete_expired(db: &WriteContext) -> Result<usize> {
             results.exec(tx.db()).await?;
             // Another process may have deleted it in the meantime.
             if Entity::delete_by_id(row.id).exec(tx.db()).await?.rows_affected > 0 {
-                emit(tx, &Actor::engine(), "bulk_action.deleted", row, json!({}));
+                emit(tx, &Actor::engine(), "bulk_action.deleted", row, json!({ "id": row.id }));
             }
             Ok(())
         })?;

@@ -9,7 +9,7 @@ pub(crate) use events::{emit, emit_readdressed};
 use async_graphql::{ID, InputObject};
 use entity::communication::{COLUMN, Column, CommunicationStatus, Entity};
 use entity::id::*;
-use entity::run;
+use entity::{Channel, run};
 use sea_orm::sea_query::{Expr, ExprTrait, Func};
 use sea_orm::{ActiveEnum, ColumnTrait, Condition, EntityTrait, QueryFilter};
 use serde::Serialize;
@@ -20,6 +20,7 @@ use crate::kernel::db::{Db, Tx};
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::nested_filter::NO_CONDITION;
 use crate::kernel::page::{self, Args, Window};
+use crate::kernel::period::DateTimeRange;
 use crate::kernel::validate;
 use crate::kernel::viewer::Viewer;
 
@@ -30,6 +31,9 @@ saved!(communication, CommunicationId, "communication");
 #[derive(Clone, Debug, Default, PartialEq, Serialize, InputObject)]
 #[graphql(name = "CommunicationFilter")]
 pub struct Filter {
+    /// Only these communications.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ids: Option<Vec<ID>>,
     /// Communications of one of these runs.
     pub run_ids: Option<Vec<ID>>,
     /// Communications of one of these campaigns.
@@ -38,19 +42,33 @@ pub struct Filter {
     pub record_ids: Option<Vec<ID>>,
     /// Communications with one of these statuses.
     pub statuses: Option<Vec<CommunicationStatus>>,
+    /// Communications on one of these channels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub channels: Option<Vec<Channel>>,
     /// Communications about one of these meetings.
     pub meeting_ids: Option<Vec<ID>>,
+    /// True for test messages, false for all others. Null matches all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub test: Option<bool>,
+    /// Communications drafted in this period.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub created_at: Option<DateTimeRange>,
 }
 
 impl Filter {
-    /// Rejects a filter that selects messages for a change if it has no condition. Errors:
-    /// BAD_USER_INPUT.
+    /// Rejects a filter that selects messages for a change if it has no condition, or a period without
+    /// an end. Errors: BAD_USER_INPUT.
     pub(crate) fn require(&self, path: &str) -> Result<()> {
-        let ids = [&self.run_ids, &self.campaign_ids, &self.record_ids, &self.meeting_ids];
-        if ids.into_iter().any(Option::is_some) || self.statuses.is_some() {
-            return Ok(());
+        if let Some(range) = &self.created_at {
+            range.require_end(&format!("{path}.createdAt"))?;
         }
-        Err(Refusal::input(path, NO_CONDITION).into())
+        let ids = [&self.ids, &self.run_ids, &self.campaign_ids, &self.record_ids, &self.meeting_ids];
+        let has_condition = ids.into_iter().any(Option::is_some)
+            || self.statuses.is_some()
+            || self.channels.is_some()
+            || self.test.is_some()
+            || self.created_at.is_some();
+        if has_condition { Ok(()) } else { Err(Refusal::input(path, NO_CONDITION).into()) }
     }
 }
 
@@ -87,6 +105,9 @@ fn select(db: &Db, viewer: &Viewer, filter: &Filter) -> Result<sea_orm::Select<E
 /// The matching communications; errors name the filter's fields below `path`.
 pub(crate) fn select_at(db: &Db, viewer: &Viewer, filter: &Filter, path: &str) -> Result<sea_orm::Select<Entity>> {
     let mut select = Entity::find().filter(COLUMN.org_id.eq(viewer.org_id));
+    if let Some(given) = &filter.ids {
+        select = select.filter(any_of(db.dialect(), COLUMN.id, validate::ids::<CommunicationId>(given, path, "ids")?));
+    }
     if let Some(given) = &filter.run_ids {
         select = select.filter(any_of(db.dialect(), COLUMN.run_id, validate::ids::<RunId>(given, path, "runIds")?));
     }
@@ -104,6 +125,18 @@ pub(crate) fn select_at(db: &Db, viewer: &Viewer, filter: &Filter, path: &str) -
     }
     if let Some(statuses) = &filter.statuses {
         select = select.filter(any_of(db.dialect(), COLUMN.status, statuses.clone()));
+    }
+    if let Some(channels) = &filter.channels {
+        select = select.filter(any_of(db.dialect(), COLUMN.channel, channels.clone()));
+    }
+    if let Some(test) = filter.test {
+        // The column itself: the index of test messages has it as its condition.
+        let column = Expr::col((Entity, Column::Test));
+        select = select.filter(if test { column } else { column.not() });
+    }
+    if let Some(range) = &filter.created_at {
+        let within = range.narrow(Condition::all(), Column::CreatedAt, &format!("{path}.createdAt"))?;
+        select = select.filter(within);
     }
     Ok(select)
 }

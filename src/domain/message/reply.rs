@@ -170,3 +170,13 @@ pub async fn of_steps(db: &Db, viewer: &Viewer, steps: &[StepId]) -> Result<Hash
         .await?;
     Ok(found.into_iter().filter_map(|row| Some((row.step_id?, row))).collect())
 }
+
+/// The reply that each of these follow-ups was created for.
+pub async fn of_follow_ups(db: &Db, viewer: &Viewer, follow_ups: &[FollowUpId]) -> Result<HashMap<FollowUpId, Model>> {
+    let found = Entity::find()
+        .filter(COLUMN.org_id.eq(viewer.org_id))
+        .filter(any_of(db.dialect(), Column::FollowUpId, follow_ups.iter().copied()))
+        .all(db.read())
+        .await?;
+    Ok(found.into_iter().filter_map(|row| Some((row.follow_up_id?, row))).collect())
+}

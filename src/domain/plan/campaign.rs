@@ -107,6 +107,8 @@ pub async fn create(db: &WriteContext, viewer: &Viewer, fields: &Fields) -> Resu
             approved_by: Set(None),
             approved_at: Set(None),
             approved_version: Set(None),
+            started_at: Set(None),
+            completed_at: Set(None),
             archived_at: Set(None),
             archived_by: Set(None),
             created_by: Set(viewer.actor()),

@@ -93,6 +93,19 @@ pub fn window(
     Ok(Window { select, order, fingerprint, args, part: None })
 }
 
+/// Returns a window with the run of a campaign that began last; test runs do not count.
+pub fn last_begun(viewer: &Viewer, campaign: CampaignId) -> Result<Window<Entity>> {
+    let mut order = super::NEWEST_FIRST;
+    order.by = Some((Column::StartedAt, |row| row.started_at.into(), false));
+    // The literals are those of the index.
+    let select = Entity::find()
+        .filter(COLUMN.org_id.eq(viewer.org_id))
+        .filter(COLUMN.campaign_id.eq(campaign))
+        .filter(Expr::cust("run.started_at IS NOT NULL AND run.type <> 'TEST_RUN'"));
+    let args = Args { first: Some(1), ..Args::default() };
+    Ok(Window { select, order, fingerprint: page::fingerprint(&("run", "last", campaign))?, args, part: None })
+}
+
 /// Query plan of a page, for tests and for diagnosing slow pages.
 pub async fn plan(
     db: &impl ConnectionTrait,

@@ -179,6 +179,11 @@ pub fn instructions(row: &Model) -> Option<CampaignSnapshot> {
     serde_json::from_value(row.instructions.clone()).ok()
 }
 
+/// Records that guided work was started with; none for a run of a campaign.
+pub fn linked(row: &Model) -> Vec<RecordId> {
+    serde_json::from_value::<GuidedSnapshot>(row.instructions.clone()).map(|guided| guided.linked).unwrap_or_default()
+}
+
 /// Stores the snapshot of a run that has just been created.
 pub(super) async fn insert(tx: &Tx, run: &run::Model, mut row: ActiveModel) -> Result<()> {
     row.run_id = Set(run.id);

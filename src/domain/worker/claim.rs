@@ -202,7 +202,8 @@ impl Search<'_> {
         let runs: Vec<sea_orm::Value> = self.request.runs.iter().flatten().map(|id| (*id).into()).collect();
         fit += &one_of("kind", "", types.clone());
         fit += &one_of("run_id", "", runs.clone());
-        let mut admitted = "r.status = 'IN_PROGRESS' AND c.status <> 'PAUSED' AND p.status = 'ACTIVE'".to_owned();
+        let mut admitted =
+            "r.status = 'IN_PROGRESS' AND (c.id IS NULL OR c.status <> 'PAUSED') AND p.status = 'ACTIVE'".to_owned();
         admitted += &one_of("q.kind", "", types);
         admitted += &one_of("q.run_id", "", runs);
         let page = if per_record { limits::CLAIM_MAX.max(most) } else { most };
@@ -215,7 +216,7 @@ impl Search<'_> {
             group: &["kind", "phase_id"],
             fit: &fit,
             columns: "id, org_id, run_id, phase_id, task_id, key, name, kind, assigned_to, record_id, attempt_count, available_at",
-            joins: "JOIN run r ON r.id = q.run_id JOIN campaign c ON c.id = r.campaign_id JOIN phase p ON p.id = q.phase_id",
+            joins: "JOIN run r ON r.id = q.run_id LEFT JOIN campaign c ON c.id = r.campaign_id JOIN phase p ON p.id = q.phase_id",
             admitted: &admitted,
             wanted: "q.id, q.run_id, q.task_id, q.key, q.name, q.kind, q.assigned_to, q.record_id, q.attempt_count, p.key AS phase_key, \
                      p.name AS phase_name, r.name AS run_name, r.type AS run_type, r.campaign_name, q.org_id AS org_id",

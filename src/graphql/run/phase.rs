@@ -3,14 +3,14 @@
 use async_graphql::{Context, ID, InputObject, Object, Result, SimpleObject};
 use chrono::{DateTime, Utc};
 use entity::id::PhaseId;
-use entity::{PhaseStatus, TaskStatus, task};
+use entity::{Executor, PhaseStatus, TaskStatus, task};
 
 use super::Run;
 use crate::domain::run as noun;
 use crate::domain::run::step::StepFilter;
 use crate::graphql::counted::{self, Counted};
 use crate::graphql::list::{List, args};
-use crate::graphql::loader::{PartsOfRun, must_load};
+use crate::graphql::loader::{PartsOfRun, StartedSnapshotOfRun, must_load};
 use crate::graphql::step::{Step, steps_of_task};
 use crate::graphql::{Actor, AvailableAction, viewer};
 use crate::kernel::validate;
@@ -34,6 +34,13 @@ impl Phase {
     /// The name.
     async fn name(&self) -> &str {
         &self.0.name
+    }
+
+    /// Description from the run's structure; null if it has none.
+    async fn description(&self, ctx: &Context<'_>) -> Result<Option<String>> {
+        let snapshot = must_load(ctx, StartedSnapshotOfRun(self.0.run_id)).await?;
+        let declared = snapshot.definition.phases.iter().find(|declared| declared.key == self.0.key);
+        Ok(declared.and_then(|declared| declared.description.clone()))
     }
 
     /// Order in the run, starting at 0.
@@ -93,6 +100,12 @@ impl Phase {
         let verdict = noun::phase::check_release_allowed(&run, &self.0);
         Ok(vec![AvailableAction::of_verdict(noun::phase::Action::Release, verdict)?])
     }
+
+    /// Incremented by every change of its status, and by its release; pass it back as
+    /// `expectedRevision` to detect conflicts.
+    async fn revision(&self) -> i32 {
+        self.0.revision
+    }
 }
 
 /// A unit of work within a phase; its status is derived from its steps.
@@ -114,6 +127,20 @@ impl Task {
     /// The name.
     async fn name(&self) -> &str {
         &self.0.name
+    }
+
+    /// Description from the run's structure; null if it has none.
+    async fn description(&self, ctx: &Context<'_>) -> Result<Option<String>> {
+        let snapshot = must_load(ctx, StartedSnapshotOfRun(self.0.run_id)).await?;
+        Ok(snapshot.task(&self.0.key).and_then(|declared| declared.description.clone()))
+    }
+
+    /// The kind of actor that does all of its steps, by the run's structure; null if its steps are
+    /// for actors of several kinds. The assignee is that of each step.
+    async fn assigned_to(&self, ctx: &Context<'_>) -> Result<Option<Executor>> {
+        let snapshot = must_load(ctx, StartedSnapshotOfRun(self.0.run_id)).await?;
+        let mut executors = snapshot.task(&self.0.key).into_iter().flat_map(|task| &task.steps).map(|s| s.assigned_to);
+        Ok(executors.next().filter(|first| executors.all(|other| other == *first)))
     }
 
     /// Display order, starting at 1.

@@ -3,10 +3,12 @@
 use async_graphql::{Context, Object, Result};
 use chrono::{DateTime, Utc};
 use entity::member::Role;
+use entity::{Channel, RunStatus};
 
-use crate::domain::run::waiting::Reason;
+use super::Run;
+use crate::domain::run::waiting::{Reason, WaitContext, reasons};
 use crate::graphql::Actor;
-use crate::graphql::loader::load;
+use crate::graphql::loader::{Channels, SnapshotOfRun, StepWaitsOfRun, load, must_load};
 use crate::graphql::step::Step;
 
 /// A reason why a run does not advance by itself.
@@ -57,5 +59,30 @@ impl Constraint {
     /// The step; null if it is about several steps or none.
     async fn step(&self, ctx: &Context<'_>) -> Result<Option<Step>> {
         Ok(load(ctx, self.0.step).await?.map(Step))
+    }
+}
+
+impl Run {
+    /// The reasons; none if it has ended.
+    pub(super) async fn waiting(&self, ctx: &Context<'_>) -> Result<Vec<Constraint>> {
+        if !self.row.status.is_open() {
+            return Ok(Vec::new());
+        }
+        let (campaign, parts) = (self.plan(ctx).await?, self.parts(ctx).await?);
+        let (channels, found) = (must_load(ctx, Channels).await?, must_load(ctx, StepWaitsOfRun(self.row.id)).await?);
+        let definition = must_load(ctx, SnapshotOfRun(self.row.id)).await?.definition;
+        let waiting = self.row.schedule_id.filter(|_| self.row.status == RunStatus::Scheduled);
+        let schedule: Option<entity::schedule::Model> = load(ctx, waiting).await?;
+        let context = WaitContext {
+            schedule: schedule.as_ref(),
+            run: &self.row,
+            campaign: campaign.as_deref(),
+            phases: &parts.phases,
+            tasks: &parts.tasks,
+            definition: &definition,
+            channel: channels.get(&Channel::Email),
+            found: &found,
+        };
+        Ok(reasons(&context).into_iter().map(Constraint).collect())
     }
 }

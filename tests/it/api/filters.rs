@@ -100,6 +100,7 @@ both! {
             ("campaigns", "createdAt"),
             ("campaigns", "updatedAt"),
             ("replies", "receivedAt"),
+            ("communications", "createdAt"),
             ("events", "at"),
             ("schedules", "nextAt"),
             ("steps", "dueAt"),

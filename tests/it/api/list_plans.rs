@@ -17,7 +17,7 @@ fn faults(kind: Kind, document: &str, plan: &str) -> Vec<String> {
         return Vec::new();
     }
     // SQLite reads a period from its index, and sorts what lies in it; and the few members of an org.
-    let period = ["from:", "to:", "since:", "before:", "Than:"].iter().any(|end| document.contains(end));
+    let period = ["from:", "to:", "since:", "before:", "Than:", "overdue:"].iter().any(|end| document.contains(end));
     let may_sort = kind == Kind::Sqlite && (period || document.starts_with("{ members("));
     let bad = |line: &&str| match kind {
         Kind::Postgres => {

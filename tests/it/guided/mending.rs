@@ -638,11 +638,12 @@ both! {
 
 both! {
     async fn the_outcome_is_corrected(kind) {
-        let world = World::without_server(kind, None).await;
+        let world = World::new(kind).await;
         let (run, _) = world.own_run(&[("a", "note", json!({}))], json!({})).await;
         let plan = world.plan("EMAIL", 1).await;
         world.activate(&plan).await;
-        world.launch(&plan).await;
+        let launched = world.launch(&plan).await;
+        world.until_review(&launched).await;
         let goals = async || world.ask("{ goals { nodes { id outcomes { runsByStatus { status count } recipientsByOutcome { outcome count } } } } }", json!({})).await;
         finish(&world, &run, "Three signed").await;
         let (before, goals_before) = (read(&world, &run).await, goals().await);

@@ -10,10 +10,10 @@ use crate::harness::{World, cursor, noon};
 
 /// The page's parts, each with its number of sentences and of documents: none disappears unnoticed.
 const PARTS: [(&str, usize, usize); 5] =
-    [("A dashboard's page", 2, 2), ("Runs", 93, 30), ("Replies", 7, 4), ("Goals", 5, 2), ("Segments", 4, 3)];
+    [("A dashboard's page", 2, 2), ("Runs", 95, 32), ("Replies", 7, 4), ("Goals", 5, 2), ("Segments", 4, 3)];
 
 /// The sentences in the table of what can't be answered.
-const UNANSWERED: usize = 7;
+const UNANSWERED: usize = 5;
 
 /// Parts of product.md that are quoted word for word, from these words up to the next ones.
 const WHOLE: [(&str, &str); 3] = [
@@ -301,7 +301,7 @@ async fn guided(world: &World) -> (String, String, String) {
         let input = json!({ "kind": "partnership", "name": name, "stage": stage, "email": format!("{name}@partners.example"), "lastContactedAt": contacted });
         partners.push(world.create("record", input).await);
     }
-    let run = world.guided("weekly-pipeline-review", json!({ "name": "This week" })).await;
+    let run = world.guided("weekly-pipeline-review", json!({ "name": "This week", "linkedRecordIds": partners })).await;
     let review = world.guided_step(&run, "review_at_risk").await;
     for verb in ["startStep", "completeStep", "resetStep", "startStep"] {
         world.step_act(verb, &review, json!({})).await;

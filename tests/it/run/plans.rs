@@ -113,7 +113,7 @@ both! {
                 let plan = window.plan(world.db.read()).await.unwrap();
                 let without = match kind {
                     Kind::Sqlite => plan.lines().any(|line| line.starts_with("SCAN")) || plan.contains("USING INDEX step_by_org"),
-                    Kind::Postgres => plan.contains("Seq Scan on step") || plan.contains("step_by_org") || (plan.contains("step_pkey") && !by_id),
+                    Kind::Postgres => plan.contains("Seq Scan on step") || ((plan.contains("step_by_org") || plan.contains("step_pkey")) && !by_id),
                 };
                 assert!(!without, "{kind:?} {condition}: {plan}");
             }

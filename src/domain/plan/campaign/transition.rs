@@ -227,9 +227,13 @@ pub(crate) async fn apply_transition(
 ) -> Result<Model> {
     let to = next_status(&before, act)?;
     let (from, revision, version) = (before.status, before.revision, before.version);
-    let was_archived = before.archived_at.is_some();
+    let (was_archived, began) = (before.archived_at.is_some(), before.started_at.is_some());
     let mut row = before.into_active_model();
     row.status = Set(to);
+    if to == CampaignStatus::Active && !began {
+        row.started_at = Set(Some(tx.now()));
+    }
+    row.completed_at = Set(to.is_over().then(|| tx.now()));
     match act {
         CampaignTransition::Approve => {
             row.approved_by = Set(Some(viewer.actor()));

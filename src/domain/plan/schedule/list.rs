@@ -1,11 +1,14 @@
 //! Lists of schedules with their filter and order.
 
+use std::collections::HashMap;
+
 use async_graphql::{Enum, ID, InputObject};
+use chrono::{DateTime, Utc};
 use entity::id::{CampaignId, RunTemplateId, ScheduleId};
 use entity::run;
 use entity::schedule::{COLUMN, Column, Entity, ScheduleStatus};
 use sea_orm::sea_query::{Expr, ExprTrait, Query};
-use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter};
+use sea_orm::{ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, QuerySelect};
 use serde::Serialize;
 
 use crate::kernel::db::batch::any_of;
@@ -97,4 +100,26 @@ fn condition(db: &Db, filter: &Filter) -> Result<Condition> {
         all = all.add(Expr::exists(runs));
     }
     Ok(all)
+}
+
+/// The earliest next start of the active schedules of each of these campaigns; none for a campaign
+/// without one.
+pub async fn next_of(
+    db: &impl ConnectionTrait,
+    viewer: &Viewer,
+    campaigns: &[CampaignId],
+) -> Result<HashMap<CampaignId, DateTime<Utc>>> {
+    let found: Vec<(CampaignId, Option<DateTime<Utc>>)> = Entity::find()
+        .select_only()
+        .column(Column::CampaignId)
+        .column_as(Column::NextAt.min(), "next")
+        .filter(COLUMN.org_id.eq(viewer.org_id))
+        .filter(any_of(db.get_database_backend(), Column::CampaignId, campaigns.iter().copied()))
+        // A literal, which the index's own condition is matched against.
+        .filter(Expr::cust("schedule.status = 'ACTIVE'"))
+        .group_by(Column::CampaignId)
+        .into_tuple()
+        .all(db)
+        .await?;
+    Ok(found.into_iter().filter_map(|(id, next)| Some((id, next?))).collect())
 }

@@ -109,6 +109,7 @@ both! {
         assert_eq!(wrong(&world).await, []);
         let completed = "run_id IN (SELECT id FROM run WHERE status = 'COMPLETED')";
         let (outcome, step, active, kinds) = ("the outcome of a recipient", "each step belongs", "an active campaign", "the kind of each event");
+        let begun = "a campaign has the time at which it first became active";
         let broken = [
             ("UPDATE event SET kind = 'note.made' WHERE kind = 'follow_up.created'".to_owned(), "folding the log", "follow_up"),
             ("UPDATE event SET kind = 'note.made' WHERE kind = 'meeting.booked'".to_owned(), "folding the log", "meeting"),
@@ -121,6 +122,8 @@ both! {
             ("UPDATE communication SET run_id = (SELECT id FROM run WHERE run.id <> communication.run_id LIMIT 1) WHERE status = 'SENT'".to_owned(), "each message belongs", "@"),
             ("UPDATE campaign SET approved_version = NULL WHERE status = 'ACTIVE'".to_owned(), active, ""),
             ("UPDATE campaign SET approved_version = 99 WHERE status = 'ACTIVE'".to_owned(), active, ""),
+            ("UPDATE campaign SET started_at = NULL WHERE status = 'ACTIVE'".to_owned(), begun, ""),
+            ("UPDATE campaign SET completed_at = updated_at WHERE status = 'ACTIVE'".to_owned(), begun, ""),
             ("UPDATE event SET kind = 'step.skipped' WHERE kind = 'step.completed'".to_owned(), kinds, "says COMPLETED"),
             ("UPDATE event SET kind = 'goal.held' WHERE kind = 'record.created'".to_owned(), kinds, "goal.held"),
             ("UPDATE communication SET sent_at = NULL WHERE status = 'SENT'".to_owned(), "a sent message has the time", "@"),

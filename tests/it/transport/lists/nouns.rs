@@ -125,7 +125,7 @@ both! {
         let phases = json!([{ "key": "one", "autonomous": false, "tasks": [
             { "key": "first", "steps": [visit, report, human("note", "manual")] },
             { "key": "second", "dependsOn": ["first"], "steps": [human("close", "manual")] },
-            { "key": "later", "steps": [human("call", "delay:1h")] },
+            { "key": "later", "steps": [human("ring", "delay:1h")] },
         ] }]);
         world.apply(&json!({ "runTemplates": [{ "key": "visits", "name": "Visits", "phases": phases }] }).to_string()).await;
         let order = json!({ "field": "DUE_AT", "direction": "ASC" });
@@ -181,7 +181,7 @@ both! {
         for client in [&mut work, &mut rest, &mut of_campaign] {
             client.until_current(&world).await;
         }
-        assert!(work.ids().contains(&id("call").as_str()) && work.list.len() == 2 && !rest.ids().contains(&id("call").as_str()));
+        assert!(work.ids().contains(&id("ring").as_str()) && work.list.len() == 2 && !rest.ids().contains(&id("ring").as_str()));
         work.reconnect(&world).await;
         assert!(work.is_current(&world).await);
         world.act("cancelRun", "run", json!({ "id": run })).await;
