@@ -200,6 +200,45 @@ both! {
     }
 }
 
+/// A campaign that is over, one that was cancelled, and a draft, beside the active one.
+const ENDED: &str = "
+INSERT INTO campaign (id, org_id, name, description, channel, status, instructions, variables, version, created_by, search, created_at, updated_at, revision) VALUES (#0c, #01, 'd', '', 'EMAIL', 'COMPLETED', '', '{}', 1, '{}', '', '2026-01-01T00:00:00+00:00', '2026-04-01T00:00:00+00:00', 1);
+INSERT INTO campaign (id, org_id, name, description, channel, status, instructions, variables, version, created_by, search, created_at, updated_at, revision) VALUES (#0d, #01, 'e', '', 'EMAIL', 'CANCELLED', '', '{}', 1, '{}', '', '2026-01-01T00:00:00+00:00', '2026-03-01T00:00:00+00:00', 1);
+INSERT INTO campaign (id, org_id, name, description, channel, status, instructions, variables, version, created_by, search, created_at, updated_at, revision) VALUES (#0e, #01, 'f', '', 'EMAIL', 'DRAFT', '', '{}', 1, '{}', '', '2026-01-01T00:00:00+00:00', '2026-01-01T00:00:00+00:00', 1);
+";
+
+both! {
+    async fn campaigns_from_before_get_the_times_of_their_events(kind) {
+        let (folder, url) = place(kind).await;
+        let url = if kind == Kind::Sqlite { format!("{url}?mode=rwc") } else { url };
+        let db = Database::connect(&url).await.unwrap();
+        Migrator::up(&db, Some(1)).await.unwrap();
+        insert(&db, kind, LIFE).await;
+        insert(&db, kind, ENDED).await;
+        let before = Migrator::migrations().iter().position(|one| one.name() == "m0052_campaign_times").unwrap();
+        Migrator::up(&db, Some(u32::try_from(before).unwrap() - 1)).await.unwrap();
+        // The active one was approved twice, and was reopened after its run had failed.
+        for (position, (campaign, verb, on)) in [
+            ("#02", "approved", "2026-01-02"), ("#02", "failed", "2026-01-03"), ("#02", "approved", "2026-01-05"),
+            ("#0c", "approved", "2026-01-02"), ("#0c", "failed", "2026-01-20"), ("#0c", "completed", "2026-02-01"),
+        ].into_iter().enumerate() {
+            insert(&db, kind, &format!("INSERT INTO event (org_id, position, kind, campaign_id, actor, payload, at) VALUES (#01, {}, 'campaign.{verb}', {campaign}, '{{}}', '{{}}', '{on}T00:00:00+00:00')", position + 1)).await;
+        }
+        let day = |column: &str| format!("COALESCE(SUBSTR(CAST({column} AS text), 1, 10), '-')");
+        let shown = format!("SELECT name || ' ' || {} || ' ' || {} FROM campaign ORDER BY id", day("started_at"), day("completed_at"));
+        for _ in 0..2 {
+            Migrator::up(&db, None).await.unwrap();
+            let rows = db.query_all_raw(Statement::from_string(db.get_database_backend(), shown.as_str())).await.unwrap();
+            let found: Vec<String> = rows.iter().map(|row| row.try_get_by_index(0).unwrap()).collect();
+            assert_eq!(found, ["c 2026-01-02 -", "d 2026-01-02 2026-02-01", "e - 2026-03-01", "f - -"]);
+            let later = Migrator::migrations().len() - before;
+            Migrator::down(&db, Some(u32::try_from(later).unwrap())).await.unwrap();
+        }
+        db.close().await.unwrap();
+        let _ = std::fs::remove_dir_all(folder);
+    }
+}
+
 /// One row in each table of a run's life, as the first step of the schema has them; `#07` is an id.
 const LIFE: &str = "
 INSERT INTO org VALUES (#01, 'o', '2026-01-01T00:00:00+00:00');
