@@ -52,6 +52,7 @@ mod m0044_run_notes;
 mod m0045_erasure;
 mod m0046_campaign_archive;
 mod m0047_work_list;
+// There is no m0048.
 mod m0049_record_links;
 mod m0050_more_bulk_verbs;
 mod m0051_past_occurrences;

@@ -1,8 +1,6 @@
 //! Indexes the work list: steps by their due time, by their creation, and those that may be begun.
 //! Adds the text that searches compare, where a step's name in lower case is not that text.
 
-use std::collections::HashMap;
-
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::sea_orm::{DatabaseBackend, Statement, Value};
 
@@ -60,31 +58,26 @@ async fn fold_names(manager: &SchemaManager<'_>) -> Result<(), DbErr> {
     let (db, backend) = (manager.get_connection(), manager.get_database_backend());
     let (id, beyond_ascii, between) = match backend {
         DatabaseBackend::Postgres => {
-            ("id::text", "name ~ '[^\\x01-\\x7f]'", ["id > CAST($1 AS uuid)", "id <= CAST($2 AS uuid)"])
+            ("id::text", "name ~ '[^\\x01-\\x7f]'", ["id > CAST($1 AS uuid)", "id = CAST($1 AS uuid)"])
         }
         _ => {
-            ("hex(id)", "name GLOB '*[^' || char(1) || '-' || char(127) || ']*'", ["id > unhex($1)", "id <= unhex($2)"])
+            ("hex(id)", "name GLOB '*[^' || char(1) || '-' || char(127) || ']*'", ["id > unhex($1)", "id = unhex($1)"])
         }
     };
-    let [behind, up_to] = between;
+    let [behind, this] = between;
     let mut last = "0".repeat(32);
     loop {
         let sql =
             format!("SELECT {id}, name FROM step WHERE {beyond_ascii} AND {behind} ORDER BY step.id LIMIT {ROWS}");
         let rows = db.query_all_raw(Statement::from_sql_and_values(backend, sql, [last.as_str().into()])).await?;
-        let (before, mut names) = (last.clone(), HashMap::new());
-        for row in &rows {
-            last = row.try_get_by_index::<String>(0)?.replace('-', "");
-            let name: String = row.try_get_by_index(1)?;
-            let search = folded(&name);
-            names.insert(name, search);
-        }
         if rows.is_empty() {
             return Ok(());
         }
-        for (name, search) in names {
-            let values: [Value; 4] = [before.as_str().into(), last.as_str().into(), name.into(), search.into()];
-            let sql = format!("UPDATE step SET search = $4 WHERE {behind} AND {up_to} AND name = $3");
+        for row in &rows {
+            last = row.try_get_by_index::<String>(0)?.replace('-', "");
+            let name: String = row.try_get_by_index(1)?;
+            let values: [Value; 2] = [last.as_str().into(), folded(&name).into()];
+            let sql = format!("UPDATE step SET search = $2 WHERE {this}");
             db.execute_raw(Statement::from_sql_and_values(backend, sql, values)).await?;
         }
     }

@@ -29,6 +29,7 @@ CREATE TABLE record_link (
     CHECK (from_id <> to_id)
 );
 CREATE UNIQUE INDEX record_link_once ON record_link (from_id, to_id, role);
+CREATE INDEX record_link_by_org ON record_link (org_id, id);
 CREATE INDEX record_link_of_from ON record_link (from_id, id);
 CREATE INDEX record_link_of_to ON record_link (to_id, id);
 ";

@@ -9,7 +9,7 @@
 use std::any::{Any, TypeId};
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use async_graphql::Context;
@@ -93,11 +93,10 @@ impl SharedRows {
         Rows: Loader<K>,
     {
         let mut places = self.0.places.lock().unwrap_or_else(PoisonError::into_inner);
-        while places.front().is_some_and(|place| place.begun.elapsed() > SHARED_FOR) || places.len() > PLACES {
-            places.pop_front();
-        }
+        drop_expired(&mut places);
         let at = places.iter().rposition(|place| place.of == of).unwrap_or_else(|| {
             places.push_back(Place { of, begun: Instant::now(), count: 0, rows: HashMap::new() });
+            tokio::spawn(expire(Arc::downgrade(&self.0)));
             places.len() - 1
         });
         let place = places.get_mut(at)?;
@@ -113,6 +112,21 @@ impl SharedRows {
         let (sender, receiver) = oneshot::channel();
         all.insert(id.clone(), Read { number, row: receiver.shared() });
         Some(Part::Reads(sender))
+    }
+}
+
+/// Drops the items whose rows are no longer shared, and the oldest beyond the maximum.
+fn drop_expired(places: &mut VecDeque<Place>) {
+    while places.front().is_some_and(|place| place.begun.elapsed() >= SHARED_FOR) || places.len() > PLACES {
+        places.pop_front();
+    }
+}
+
+/// Drops a new item's rows when its time is over, also if nothing is read after it.
+async fn expire(shared: Weak<Inner>) {
+    tokio::time::sleep(SHARED_FOR).await;
+    if let Some(shared) = shared.upgrade() {
+        drop_expired(&mut shared.places.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }
 

@@ -7,7 +7,7 @@ pub(crate) mod new_message;
 pub(crate) use events::{emit, emit_readdressed};
 
 use async_graphql::{ID, InputObject};
-use entity::communication::{COLUMN, Column, CommunicationStatus, Entity};
+use entity::communication::{COLUMN, Column, CommunicationStatus, Entity, Model};
 use entity::id::*;
 use entity::{Channel, run};
 use sea_orm::sea_query::{Expr, ExprTrait, Func};
@@ -19,7 +19,7 @@ use crate::kernel::db::batch::any_of;
 use crate::kernel::db::{Db, Tx};
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::nested_filter::NO_CONDITION;
-use crate::kernel::page::{self, Args, Window};
+use crate::kernel::page::{self, Args, Key, Order, Window};
 use crate::kernel::period::DateTimeRange;
 use crate::kernel::validate;
 use crate::kernel::viewer::Viewer;
@@ -74,16 +74,23 @@ impl Filter {
 
 /// A window of the matching communications, oldest first.
 pub fn window(db: &Db, viewer: &Viewer, filter: &Filter, args: Args) -> Result<Window<Entity>> {
-    let mut order = NEWEST_FIRST;
-    order.descending = false;
     let fingerprint = page::fingerprint(&("communication", filter))?;
-    Ok(Window { select: select(db, viewer, filter)?, order, fingerprint, args, part: None })
+    Ok(Window { select: select(db, viewer, filter)?, order: by_creation(filter, false), fingerprint, args, part: None })
+}
+
+/// The order of creation. That of the ids is the same; a period is read from an index of the times.
+fn by_creation(filter: &Filter, descending: bool) -> Order<Entity> {
+    let mut order = Order { descending, ..NEWEST_FIRST };
+    if filter.created_at.is_some() {
+        order.by = Some((Column::CreatedAt, |row| Key::Time(row.created_at), false));
+    }
+    order
 }
 
 /// A window of the matching communications, newest first.
 pub fn latest(db: &Db, viewer: &Viewer, filter: &Filter, args: Args) -> Result<Window<Entity>> {
     let fingerprint = page::fingerprint(&("communication", "latest", filter))?;
-    Ok(Window { select: select(db, viewer, filter)?, order: NEWEST_FIRST, fingerprint, args, part: None })
+    Ok(Window { select: select(db, viewer, filter)?, order: by_creation(filter, true), fingerprint, args, part: None })
 }
 
 /// A window of the messages about one meeting, ordered by the action that wrote them and then by

@@ -3,7 +3,7 @@
 use entity::definition::StepDef;
 use entity::id::*;
 use entity::step::{self, StepStatus};
-use entity::{Actor, run, task};
+use entity::{Actor, Executor, run, task};
 use sea_orm::{ActiveModelTrait, IntoActiveModel};
 
 use super::executor_ids::ExecutorIds;
@@ -66,7 +66,11 @@ impl StepBatch<'_> {
             started_by: None,
             completed_at: None,
             completed_by: None,
-            assignee_id: self.executors.of_step(declared).or(self.assignee.map(|id| id.0)),
+            // The run's member does the steps of people.
+            assignee_id: self
+                .executors
+                .of_step(declared)
+                .or_else(|| self.assignee.filter(|_| declared.assigned_to == Executor::Human).map(|id| id.0)),
             assignee_role: declared.role,
             outside: kind::is_external(declared),
             due_at: None,

@@ -5,6 +5,7 @@
 use async_graphql::Enum;
 use async_graphql::connection::CursorType;
 use chrono::{DateTime, Utc};
+use entity::RunStatus;
 use entity::id::ScheduleId;
 use entity::missed_occurrence::{self, UnfiredReason};
 use entity::run::{self, COLUMN, Column, Entity};
@@ -19,7 +20,7 @@ use crate::kernel::viewer::Viewer;
 /// What became of an occurrence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
 pub enum OccurrenceStatus {
-    /// It started a run.
+    /// It started a run, which failed at once if its preflight did.
     Fired,
     /// A person had a run started for it later, with `backfillSchedule`.
     Backfilled,
@@ -80,7 +81,8 @@ fn runs(
         .filter(COLUMN.schedule_id.eq(id))
         .filter(time.is_not_null())
         // Runs that wait for their time are to come; those called off before it are among the stretches.
-        .filter(COLUMN.queued_at.is_not_null());
+        // One whose preflight failed was never queued.
+        .filter(COLUMN.queued_at.is_not_null().or(COLUMN.status.eq(RunStatus::Failed)));
     let order = Order { by: Some((time, key, false)), ..super::NEWEST_FIRST };
     let fingerprint = page::fingerprint(&("occurrences", time.as_str(), id))?;
     Ok(Window { select, order, args: page.of(&fingerprint), fingerprint, part: None })

@@ -104,6 +104,8 @@ pub struct RunContext {
     campaign: Option<CampaignFacts>,
     /// Number of the run's open steps.
     pub(super) open_steps: i64,
+    /// Number of the run's failed steps.
+    failed_steps: i64,
     /// Verdicts on the run's unreached recipients; none while it is open.
     unreached: Option<UnreachedVerdicts>,
 }
@@ -112,7 +114,8 @@ impl RunContext {
     /// Builds the context from the run's tasks and, if it has ended, the verdicts on its unreached
     /// recipients.
     pub fn of(campaign: Option<CampaignFacts>, tasks: &[task::Model], unreached: Option<UnreachedVerdicts>) -> Self {
-        Self { campaign, open_steps: tasks.iter().map(|task| task.counts().open()).sum(), unreached }
+        let open_steps = tasks.iter().map(|task| task.counts().open()).sum();
+        Self { campaign, open_steps, failed_steps: tasks.iter().map(|task| task.failed).sum(), unreached }
     }
 
     /// Loads the part of the context that an action depends on.
@@ -147,14 +150,19 @@ pub fn check_allowed(run: &Model, context: &RunContext, action: Action) -> Resul
     match (action, &context.unreached) {
         (Action::Retry, Some(verdicts)) => Ok(verdicts.retry.clone().map(|_| ())?),
         (Action::RepeatFailed, Some(verdicts)) => Ok(verdicts.repeat.clone()?),
-        (Action::Complete, _) => check_closed(run, context.open_steps),
+        (Action::Complete, _) => check_closed(run, context),
         _ => Ok(()),
     }
 }
 
-/// Checks that no step of guided work is open and no message in flight; the error counts those that
-/// are.
-fn check_closed(run: &Model, open_steps: i64) -> Result<()> {
+/// Checks that no step of guided work is open or has failed, and that no message is in flight; the
+/// error counts those that are.
+fn check_closed(run: &Model, context: &RunContext) -> Result<()> {
+    let (open_steps, failed_steps) = (context.open_steps, context.failed_steps);
+    if failed_steps > 0 && open_steps == 0 {
+        let message = format!("{failed_steps} of its steps have failed: retry or skip them");
+        return Err(Refusal::conflict(message).with("failedSteps", json!(failed_steps)).into());
+    }
     if open_steps > 0 {
         return Err(Refusal::conflict(format!("{open_steps} of its steps are open: complete or skip them")).into());
     }

@@ -80,7 +80,7 @@ pub struct ReorderRunStepsInput {
 pub struct UpdateRunOutcomeInput {
     /// Id of the run, which has ended.
     run_id: ID,
-    /// The outcome in a few sentences, at most 10,000 characters; null removes it. Required.
+    /// The outcome in a few sentences, at most 10,000 characters; null or a blank text removes it. Required.
     outcome: MaybeUndefined<String>,
     /// Reason for the correction, stored in the event `run.outcome_corrected`.
     reason: String,

@@ -42,6 +42,9 @@ pub const FIELDS: [&str; 5] = ["runList", "campaignList", "stepList", "communica
 /// of time.
 const RECHECK_EVERY: Duration = Duration::from_secs(15);
 
+/// The same for a list with counts, which are taken over all matching rows.
+const RECOUNT_EVERY: Duration = Duration::from_secs(60);
+
 /// The state of a live list, as its last item left it.
 struct Follower<N: Noun> {
     db: Arc<Db>,
@@ -236,7 +239,8 @@ impl<N: Noun> Follower<N> {
         self.counts = Counts::of(counts);
         // Events that arrive during the pause are one read: this coalesces them.
         self.pause = Some(Box::pin(tokio::time::sleep(limits::LIST_EVERY)));
-        self.recheck = self.noun.depends_on_time().then(|| Box::pin(tokio::time::sleep(RECHECK_EVERY)));
+        let every = if self.counting { RECOUNT_EVERY } else { RECHECK_EVERY };
+        self.recheck = self.noun.depends_on_time().then(|| Box::pin(tokio::time::sleep(every)));
         self.is_due = false;
         Ok(())
     }

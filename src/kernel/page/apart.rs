@@ -26,7 +26,8 @@ pub(super) async fn read<E: EntityTrait>(db: &impl ConnectionTrait, of: Window<E
                 found.iter().map(|row| model::<E>(row, Some(part), 0)).collect::<Result<Vec<_>>>()?
             }
         };
-        // A row may have lost its value between the two statements.
+        // A row may have lost its value between the two statements. One that got one is missing from this
+        // page, as a row that moves before the cursor is.
         let known: HashSet<_> = rows.iter().map(of.order.id_of).collect();
         rows.extend(found.into_iter().filter(|row| !known.contains(&(of.order.id_of)(row))));
     }

@@ -1,5 +1,6 @@
 //! Windows of many lists in one statement, for the nodes of a list.
 
+use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
 
 use entity::columns::{Columns, PartialModel};
@@ -89,20 +90,24 @@ impl<E: EntityTrait> Window<E> {
         plan(db, self.select, &self.order, &self.fingerprint, &self.args).await
     }
 
-    /// Reads many windows in one statement, or in two if they have different orders, for the nodes of a
-    /// list. An error in one is returned for that one.
+    /// Reads many windows in one statement for each order that they have, for the nodes of a list. An
+    /// error in one is returned for that one.
     pub async fn read_all(db: &impl ConnectionTrait, all: &[Self]) -> Result<Vec<Result<Page<E::Model>>>> {
-        let is_like_first = |one: &Self| all.first().is_none_or(|first| first.sorted_by() == one.sorted_by());
-        if all.iter().all(is_like_first) {
+        // Statements in different orders share no text.
+        let mut parts: BTreeMap<Option<&str>, Vec<usize>> = BTreeMap::new();
+        for (at, one) in all.iter().enumerate() {
+            parts.entry(one.sorted_by()).or_default().push(at);
+        }
+        if parts.len() <= 1 {
             return Self::read_alike(db, all).await;
         }
-        // Statements in different orders share no text.
         let mut pages: Vec<Option<Result<Page<E::Model>>>> = all.iter().map(|_| None).collect();
-        let (like_first, others): (Vec<_>, Vec<_>) = all.iter().enumerate().partition(|(_, one)| is_like_first(one));
-        for part in [like_first, others] {
-            let windows: Vec<Self> = part.iter().map(|(_, one)| (*one).clone()).collect();
-            for ((at, _), page) in part.into_iter().zip(Self::read_alike(db, &windows).await?) {
-                pages[at] = Some(page);
+        for part in parts.into_values() {
+            let windows: Vec<Self> = part.iter().filter_map(|at| all.get(*at)).cloned().collect();
+            for (at, page) in part.into_iter().zip(Self::read_alike(db, &windows).await?) {
+                if let Some(place) = pages.get_mut(at) {
+                    *place = Some(page);
+                }
             }
         }
         Ok(pages.into_iter().flatten().collect())

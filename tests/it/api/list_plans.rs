@@ -7,8 +7,8 @@ use sea_orm::{ConnectionTrait, Statement, TransactionTrait};
 use serde_json::json;
 
 use super::statements::filled;
-use crate::harness::lists::Lists;
 use crate::harness::Kind;
+use crate::harness::lists::Lists;
 
 /// The parts of a plan that read a whole table, or sort rows.
 fn faults(kind: Kind, document: &str, plan: &str) -> Vec<String> {

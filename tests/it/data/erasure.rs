@@ -187,6 +187,9 @@ async fn guided(world: &World, id: &str) {
     let step = &steps[0];
     world.step_act("startStep", step, json!({})).await;
     let at = noon() + chrono::Duration::days(1);
+    let call = json!({ "definition": { "key": "call", "name": format!("Call {NAME}"), "type": "note", "assignedTo": "HUMAN" } });
+    let add = "mutation($input: AddRunStepInput!) { addRunStep(input: $input) { step { id } } }";
+    world.ask(add, json!({ "input": { "runId": run, "step": call } })).await;
     // What is written about somebody else may name the person.
     let other = world.create("record", json!({ "kind": "contact", "name": "Somebody else" })).await;
     for (mutation, shown, input) in [

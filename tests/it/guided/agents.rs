@@ -5,8 +5,7 @@ use serde_json::{Value, json};
 
 use crate::harness::World;
 
-const START: &str =
-    "mutation($steps: [GuidedStepInput!]!) { startGuidedRun(input: { name: \"Week\", steps: $steps }) { run { id } } }";
+const START: &str = "mutation($steps: [GuidedStepInput!]!, $mia: ID) { startGuidedRun(input: { name: \"Week\", steps: $steps, assigneeId: $mia }) { run { id } } }";
 const SETTLE: &str =
     "mutation($steps: [SettleStepInput!]!) { settleSteps(input: { steps: $steps }) { steps { status code } } }";
 const STEP: &str = "query($id: ID!) { step(id: $id) { status result records { totalCount } suggestions { title }
@@ -37,7 +36,9 @@ both! {
         let key = world.agent_key("reader").await;
         let approval = json!({ "needed": 1 });
         let steps = json!([of_agent("read", json!({})), of_agent("check", json!({ "approval": approval })), of_agent("fails", json!({ "maxAttempts": 1 })), of_person("write")]);
-        let run = world.ask(START, json!({ "steps": steps })).await["startGuidedRun"]["run"]["id"].as_str().unwrap().to_owned();
+        // The run's member does the steps of people alone.
+        let mia = world.viewer.member_id().unwrap().to_string();
+        let run = world.ask(START, json!({ "steps": steps, "mia": mia })).await["startGuidedRun"]["run"]["id"].as_str().unwrap().to_owned();
         world.until_step(&run, "read", "QUEUED").await;
         let read = world.guided_step(&run, "read").await;
         // A person can leave it out, but neither begin nor complete it, nor act within it.
@@ -83,14 +84,16 @@ both! {
         let fails = world.guided_step(&run, "fails").await;
         assert_eq!(world.guided_run(&run).await["status"], "IN_PROGRESS", "a failed step ends no guided work");
         assert_eq!(allowed(&world, &fails).await, ["RETRY", "SKIP"]);
+        let write = world.guided_step(&run, "write").await;
+        world.step_act("startStep", &write, json!({})).await;
+        world.step_act("completeStep", &write, json!({})).await;
+        let (code, told) = world.refused("mutation($id: ID!) { completeRun(input: { id: $id }) { run { id } } }", json!({ "id": run })).await;
+        assert!(code == "CONFLICT" && told.contains("1 of its steps have failed: retry or skip them"), "{told}");
         world.step_act("retryStep", &fails, json!({})).await;
         assert_eq!(world.claim(&key, 10).await.len(), 1);
         world.clock.set(crate::harness::noon() + chrono::Duration::hours(1));
         world.tick(false).await;
         world.step_act("skipStep", &fails, json!({ "reason": "not needed" })).await;
-        let write = world.guided_step(&run, "write").await;
-        world.step_act("startStep", &write, json!({})).await;
-        world.step_act("completeStep", &write, json!({})).await;
         let done = world.complete_run(&run, "read").await;
         assert_eq!(done["data"]["completeRun"]["run"]["status"], "COMPLETED", "{done:#}");
         world.end().await;

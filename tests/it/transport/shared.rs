@@ -121,8 +121,8 @@ both! {
             costs.push(world.db.statements() - before);
         }
         let cost = costs.iter().min().unwrap();
-        // Each would read two rows of its own.
-        assert!(*cost < 2 * CROWD as u64, "{costs:?} statements for a change that {CROWD} unlike subscriptions tell");
+        // Each would read two rows of its own; the change itself takes some statements, too.
+        assert!(*cost < CROWD as u64 * 3 / 2, "{costs:?} statements for a change that {CROWD} unlike subscriptions tell");
         world.end().await;
     }
 }

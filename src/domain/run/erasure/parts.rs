@@ -153,7 +153,11 @@ pub(super) const PARTS: &[Part] = &[
         ..part("event", "record_id = $1 AND org_id = $2 AND position IS NOT NULL", &[("payload", Rule::Event)])
     },
     // Also of other records: what was written about several names them all.
-    locked("step", runs!("AND run_id"), &[("result", Rule::JsonWords), ("error", Rule::Words)]),
+    locked(
+        "step",
+        runs!("AND run_id"),
+        &[("name", Rule::Words), ("search", Rule::Words), ("result", Rule::JsonWords), ("error", Rule::Words)],
+    ),
     locked("activity", runs!("AND run_id"), &[("summary", Rule::Words), ("details", Rule::JsonWords)]),
     locked("follow_up", runs!("AND run_id"), &[("title", Rule::Words), ("note", Rule::Words)]),
     Part {
@@ -162,6 +166,15 @@ pub(super) const PARTS: &[Part] = &[
             "brief",
             runs!("AND run_id"),
             &[("instructions", Rule::JsonWords), ("test", Rule::JsonWords), ("preflight", Rule::JsonWords)],
+        )
+    },
+    // The structure of guided work is written for one session; that of a campaign for many people.
+    Part {
+        keys: &[("run_id", Type::Uuid)],
+        ..part(
+            "brief",
+            runs!("AND run_id IN (SELECT id FROM run WHERE type = 'GUIDED') AND run_id"),
+            &[("definition", Rule::JsonWords)],
         )
     },
     locked(

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use chrono::{DateTime, Utc};
 use entity::definition::{Definition, StepDef};
 use entity::id::*;
-use entity::{TaskStatus, member, run, step, task};
+use entity::{Executor, TaskStatus, member, run, step, task};
 use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, Set};
 use serde_json::json;
@@ -62,6 +62,11 @@ pub async fn add(
         if due_at.is_some_and(|at| at <= tx.now()) {
             return Err(Refusal::input("dueAt", "the time lies in the past").into());
         }
+        if due_at.is_some() && declared.assigned_to != Executor::Human {
+            return Err(
+                Refusal::input("dueAt", "only a person's step is due at a time: give `dueIn` of the step").into()
+            );
+        }
         if due_at.is_some() && declared.due_in.is_some() {
             return Err(Refusal::input("dueAt", "give either `dueAt` or `dueIn` of the step").into());
         }
@@ -84,7 +89,13 @@ pub async fn add(
         emit(tx, viewer, &run, &added, before.as_ref());
         failpoint::reach("step_added");
         let mut known = snapshot.executors.clone().unwrap_or_default();
-        known.members.extend(named.members);
+        // Those that the run knows stay, also if a member has another address by now.
+        for (name, id) in named.members {
+            known.members.entry(name).or_insert(id);
+        }
+        for (name, id) in named.agents {
+            known.agents.entry(name).or_insert(id);
+        }
         snapshot::mend(tx, &run, definition, known).await?;
         let run = mark_changed(tx, run).await?;
         advance(tx, viewer, run).await?;
@@ -255,7 +266,9 @@ pub(super) async fn mark_changed(tx: &Tx, run: run::Model) -> Result<run::Model>
 fn emit(tx: &Tx, viewer: &Viewer, run: &run::Model, added: &step::Model, before: Option<&step::Model>) {
     let payload = json!({
         "key": added.key, "name": added.name, "type": added.kind, "assignedTo": added.assigned_to, "sequence": added.sequence,
-        "afterStepId": before.map(|before| before.id), "dueAt": added.due_at, "memberId": added.assignee_id.map(MemberId),
+        "afterStepId": before.map(|before| before.id), "dueAt": added.due_at,
+        "memberId": added.assignee_id.filter(|_| added.assigned_to == Executor::Human).map(MemberId),
+        "agentId": added.assignee_id.filter(|_| added.assigned_to != Executor::Human).map(AgentId),
     });
     let event = Event::new(run.org_id, "step.added", &viewer.actor()).run(run).step(added);
     event::append(tx, event.payload(payload));
