@@ -6,7 +6,7 @@ use crate::actor::Actor;
 use crate::id::*;
 
 text_enum! {
-    /// The object that a note about a run belongs to.
+    /// The object that a note about a run, or a finding about it, belongs to.
     pub enum RunNoteSubject {
         /// The campaign: something to do in another way when it runs again.
         Campaign,

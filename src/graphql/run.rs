@@ -3,6 +3,7 @@
 pub mod audience;
 pub mod change;
 mod fetch;
+mod findings;
 pub mod guided;
 pub mod instructions;
 pub mod launch;
@@ -45,6 +46,7 @@ use crate::domain::run::step::StepFilter;
 use crate::graphql::counted::{self, Counted};
 use crate::graphql::selection::Row;
 use audience::RunRecord;
+use findings::FindingsOfRun;
 pub use instructions::FieldChange;
 use instructions::RunInstructions;
 use note::{RunNote, notes};
@@ -260,9 +262,8 @@ impl Run {
     }
 
     /// Explanations of its behaviour in plain language; empty if there is nothing unusual.
-    #[graphql(complexity = "20 + child_complexity")]
-    async fn findings(&self, ctx: &Context<'_>) -> Result<Vec<Finding>> {
-        Ok(Box::pin(noun::findings::findings(db(ctx), viewer(ctx), &self.row)).await?)
+    async fn findings(&self, ctx: &Context<'_>) -> Result<Counted<Vec<Finding>>> {
+        counted::list(ctx, load(ctx, Some(FindingsOfRun(self.row.id))).await?.unwrap_or_default())
     }
 
     /// The messages, in order of creation.

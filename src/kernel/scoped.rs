@@ -37,6 +37,9 @@ macro_rules! scoped {
             ids: &[$id],
         ) -> $crate::kernel::error::Result<Vec<entity::$table::Model>> {
             use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
+            if ids.is_empty() {
+                return Ok(Vec::new());
+            }
             Ok(entity::$table::Entity::find()
                 .filter(entity::$table::COLUMN.org_id.eq(viewer.org_id))
                 .filter($crate::kernel::db::batch::any_of(

@@ -12,7 +12,7 @@ use entity::id::*;
 use entity::reply::{COLUMN, Column, Entity, Model};
 use entity::{Channel, ReplyStatus};
 use sea_orm::sea_query::Expr;
-use sea_orm::{ColumnTrait, Condition, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder};
+use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder};
 use serde::Serialize;
 
 use crate::kernel::db::Db;
@@ -101,11 +101,6 @@ pub fn window(
 /// A window of the matching replies, newest first.
 pub fn latest(db: &Db, viewer: &Viewer, filter: &Filter, args: Args) -> Result<Window<Entity>> {
     window(db, viewer, filter, SortBy::CreatedAt, true, args)
-}
-
-/// Counts the matching replies.
-pub async fn count(db: &Db, viewer: &Viewer, filter: &Filter) -> Result<u64> {
-    Ok(select(db, viewer, filter)?.count(db.read()).await?)
 }
 
 fn select(db: &Db, viewer: &Viewer, filter: &Filter) -> Result<sea_orm::Select<Entity>> {

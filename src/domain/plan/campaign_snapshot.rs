@@ -1,6 +1,9 @@
 //! The snapshot of a campaign's parts that a run is started with, and its drift from the parts as
 //! they are now.
 
+use std::collections::HashMap;
+use std::hash::Hash;
+
 use entity::definition::Layer;
 use entity::id::*;
 use entity::reviewer::ReviewPolicy;
@@ -13,7 +16,7 @@ use serde_json::{Map, Value};
 use crate::domain::content::templating::Source;
 use crate::domain::plan::run_template::layer::{self, Changes, Resolved};
 use crate::domain::plan::run_template::{self, Chain};
-use crate::kernel::error::Result;
+use crate::kernel::error::{Refusal, Result};
 use crate::kernel::viewer::Viewer;
 
 /// The campaign's parts, as rows.
@@ -38,41 +41,54 @@ pub struct CampaignParts {
 }
 
 impl CampaignParts {
-    /// Reads the campaign's parts.
+    /// Reads the campaign's parts. Errors: NOT_FOUND for a run template that the viewer can't read.
     pub async fn of(db: &impl ConnectionTrait, viewer: &Viewer, campaign: campaign::Model) -> Result<Self> {
-        let run_template = match campaign.run_template_id {
-            Some(id) => {
-                let template = crate::domain::plan::run_template::must_find(db, viewer, id).await?;
-                Some(Chain::of(db, template).await?)
-            }
-            None => None,
-        };
-        let resolved = resolved(&campaign, run_template.as_ref());
-        Ok(Self {
-            goal: match campaign.goal_id {
-                Some(id) => crate::domain::content::goal::find(db, viewer, id).await?,
+        let id = campaign.id;
+        let only = Self::of_all(db, viewer, vec![campaign]).await?.pop();
+        only.ok_or_else(|| Refusal::not_found("run template of the campaign", id).into())
+    }
+
+    /// Reads the parts of several campaigns, in one statement for each kind of part. A campaign whose run
+    /// template the viewer can't read is left out.
+    pub async fn of_all(
+        db: &impl ConnectionTrait,
+        viewer: &Viewer,
+        campaigns: Vec<campaign::Model>,
+    ) -> Result<Vec<Self>> {
+        use crate::domain::audience::segment;
+        use crate::domain::content::{goal, message_template, reviewer, writer};
+
+        let templates = ids(&campaigns, |campaign| campaign.run_template_id);
+        let chains = Chain::of_all(db, run_template::find_all(db, viewer, &templates).await?).await?;
+        let chains = by_id(chains, |chain| chain.template.id);
+        let goals = goal::find_all(db, viewer, &ids(&campaigns, |campaign| campaign.goal_id)).await?;
+        let goals = by_id(goals, |row| row.id);
+        let writers = writer::find_all(db, viewer, &ids(&campaigns, |campaign| campaign.writer_id)).await?;
+        let writers = by_id(writers, |row| row.id);
+        let reviewers = reviewer::find_all(db, viewer, &ids(&campaigns, |campaign| campaign.reviewer_id)).await?;
+        let reviewers = by_id(reviewers, |row| row.id);
+        let messages = ids(&campaigns, |campaign| campaign.message_template_id);
+        let messages = by_id(message_template::find_all(db, viewer, &messages).await?, |row| row.id);
+        let segments = segment::find_all(db, viewer, &ids(&campaigns, |campaign| campaign.segment_id)).await?;
+        let segments = by_id(segments, |row| row.id);
+        let parts = campaigns.into_iter().filter_map(|campaign| {
+            let run_template = match campaign.run_template_id {
+                Some(id) => Some(chains.get(&id)?.clone()),
                 None => None,
-            },
-            writer: match campaign.writer_id {
-                Some(id) => crate::domain::content::writer::find(db, viewer, id).await?,
-                None => None,
-            },
-            reviewer: match campaign.reviewer_id {
-                Some(id) => crate::domain::content::reviewer::find(db, viewer, id).await?,
-                None => None,
-            },
-            message_template: match campaign.message_template_id {
-                Some(id) => crate::domain::content::message_template::find(db, viewer, id).await?,
-                None => None,
-            },
-            segment: match campaign.segment_id {
-                Some(id) => crate::domain::audience::segment::find(db, viewer, id).await?,
-                None => None,
-            },
-            run_template,
-            resolved,
-            campaign,
-        })
+            };
+            let resolved = resolved(&campaign, run_template.as_ref());
+            Some(Self {
+                goal: campaign.goal_id.and_then(|id| goals.get(&id).cloned()),
+                writer: campaign.writer_id.and_then(|id| writers.get(&id).cloned()),
+                reviewer: campaign.reviewer_id.and_then(|id| reviewers.get(&id).cloned()),
+                message_template: campaign.message_template_id.and_then(|id| messages.get(&id).cloned()),
+                segment: campaign.segment_id.and_then(|id| segments.get(&id).cloned()),
+                run_template,
+                resolved,
+                campaign,
+            })
+        });
+        Ok(parts.collect())
     }
 
     /// Returns the revisions of all parts. Compare them again before carrying out a decision that
@@ -89,6 +105,15 @@ impl CampaignParts {
             self.run_template.as_ref().and_then(|chain| chain.base.as_ref()).map(|row| row.revision),
         ]
     }
+}
+
+/// The ids that campaigns have of one kind of part.
+fn ids<I>(campaigns: &[campaign::Model], id_of: impl Fn(&campaign::Model) -> Option<I>) -> Vec<I> {
+    campaigns.iter().filter_map(id_of).collect()
+}
+
+fn by_id<I: Eq + Hash, T>(all: Vec<T>, id_of: impl Fn(&T) -> I) -> HashMap<I, T> {
+    all.into_iter().map(|one| (id_of(&one), one)).collect()
 }
 
 /// The structure of a campaign's runs, after layering.
@@ -214,6 +239,9 @@ impl CampaignSnapshot {
 
     /// Returns the fields that differ: `(field, value here, value in other)`.
     pub fn drift(&self, other: &Self) -> Result<Vec<(String, Value, Value)>> {
+        if self == other {
+            return Ok(Vec::new());
+        }
         let (here, there) = (serde_json::to_value(self)?, serde_json::to_value(other)?);
         let (Some(here), Some(there)) = (here.as_object(), there.as_object()) else { return Ok(Vec::new()) };
         let differs = here.iter().filter_map(|(field, value)| {

@@ -38,7 +38,7 @@ pub use steps::{communicates, has_review, is_templated, steps_per_record};
 
 use crate::kernel::db::batch::any_of;
 use crate::kernel::db::{Tx, WriteContext, error_codes};
-use crate::kernel::error::{Refusal, Result};
+use crate::kernel::error::{Error, Refusal, Result};
 use crate::kernel::page::{self, Args, Page};
 use crate::kernel::references::is;
 use crate::kernel::viewer::Viewer;
@@ -96,6 +96,9 @@ pub async fn find(db: &impl ConnectionTrait, viewer: &Viewer, id: RunTemplateId)
 
 /// Returns the given rows that the viewer's org can read, in no particular order.
 pub async fn find_all(db: &impl ConnectionTrait, viewer: &Viewer, ids: &[RunTemplateId]) -> Result<Vec<Model>> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
     Ok(Entity::find()
         .filter(readable(viewer))
         .filter(any_of(db.get_database_backend(), COLUMN.id, ids.iter().copied()))
@@ -157,14 +160,22 @@ pub struct Chain {
 }
 
 impl Chain {
-    /// Reads the template's base, if any. A base that was built in when it was chosen is read even
-    /// if it is no longer offered to other orgs.
+    /// Reads the template's base, if any.
     pub async fn of(db: &impl ConnectionTrait, template: Model) -> Result<Self> {
-        let base = match template.base_id {
-            Some(id) => Entity::find_by_id(id).one(db).await?,
-            None => None,
+        let only = Self::of_all(db, vec![template]).await?.pop();
+        only.ok_or_else(|| Error::internal("a template without a chain"))
+    }
+
+    /// Reads the bases of several templates. A base that was built in when it was chosen is read even if
+    /// it is no longer offered to other orgs.
+    pub async fn of_all(db: &impl ConnectionTrait, templates: Vec<Model>) -> Result<Vec<Self>> {
+        let ids: Vec<RunTemplateId> = templates.iter().filter_map(|template| template.base_id).collect();
+        let bases = match ids.is_empty() {
+            true => Vec::new(),
+            false => Entity::find().filter(any_of(db.get_database_backend(), COLUMN.id, ids)).all(db).await?,
         };
-        Ok(Self { template, base })
+        let base_of = |template: &Model| bases.iter().find(|base| Some(base.id) == template.base_id).cloned();
+        Ok(templates.into_iter().map(|template| Self { base: base_of(&template), template }).collect())
     }
 
     /// Resolves the template's structure, with a campaign's overrides applied on top.

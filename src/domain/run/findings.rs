@@ -1,240 +1,186 @@
-//! Findings: explain why a run behaved as it did, from its rows and its campaign's.
+//! Findings: explain why runs behaved as they did, from their rows and their campaigns'. The number of
+//! statements does not depend on the number of runs.
 
+mod counts;
+mod drift;
+mod finding;
 mod grouped;
+mod query;
 
-use async_graphql::{Enum, ID, SimpleObject};
-use entity::communication::{self, CommunicationStatus};
-use entity::id::RecordId;
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use entity::id::{RecordId, RunId};
 use entity::run::Model;
 use entity::run_record::Outcome;
-use entity::{Channel, ReplyStatus, RunStatus, step};
-use sea_orm::{ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder};
+use entity::{Channel, RunStatus, StepStatus, stuck_work};
 
 use super::waiting::step_waits;
-use crate::domain::message::reply;
-use crate::domain::plan::campaign_snapshot::{CampaignParts, CampaignSnapshot};
 use crate::kernel::db::Db;
 use crate::kernel::error::Result;
 use crate::kernel::stuck;
 use crate::kernel::viewer::Viewer;
-use grouped::ReasonGroup;
+use counts::Counts;
+use finding::FindingList;
+pub use finding::{Finding, FindingCode, FindingSeverity};
+use grouped::{ReasonGroup, ReasonsOf};
 
-/// Severity of a finding.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
-pub enum FindingSeverity {
-    /// Information.
-    Info,
-    /// Something deviated from the plan.
-    Warning,
-    /// Something failed.
-    Error,
+/// Returns the findings about runs of the viewer's org, by run; empty for a run in which everything
+/// went as expected.
+pub async fn of_runs(db: &Db, viewer: &Viewer, ids: &[RunId]) -> Result<HashMap<RunId, Vec<Finding>>> {
+    let runs = super::find_all(db.read(), viewer, ids).await?;
+    let facts = Facts::of(db, viewer, &runs).await?;
+    Ok(runs.iter().map(|run| (run.id, facts.findings(run))).collect())
 }
 
-/// One explanation of a run's behaviour.
-#[derive(Clone, Debug, SimpleObject)]
-pub struct Finding {
-    /// Machine-readable code: FAILURE (the cause of the run's failure), FAILED (recipients),
-    /// STEPS_FAILED, CONDITION_UNREADABLE, SUPPRESSED, LEFT_OUT, UNKNOWN, STUCK, CHANNEL_PAUSED,
-    /// REFUSED_FOR_NOW, SCHEDULED, LATE, QUEUED, DRIFT, REJECTED, EDITED, RETRIED, REPLIES,
-    /// REPLIES_OPEN.
-    pub code: &'static str,
-    /// Severity.
-    pub severity: FindingSeverity,
-    /// Sentence for people.
-    pub message: String,
-    /// Number of recipients, steps, messages or replies concerned; null if the finding is about the
-    /// run.
-    pub count: Option<i64>,
-    /// Up to five of the records concerned; empty if there are none.
-    pub record_ids: Vec<ID>,
+/// What the findings about some runs are derived from, next to their rows.
+struct Facts {
+    stuck: HashMap<RunId, Vec<stuck_work::Model>>,
+    changed: HashMap<RunId, Vec<String>>,
+    recipients: ReasonsOf<Outcome>,
+    steps: ReasonsOf<StepStatus>,
+    /// Start of the channel's pause, time of the next attempt, and the error.
+    pause: Option<(DateTime<Utc>, DateTime<Utc>, String)>,
+    counts: HashMap<RunId, Counts>,
 }
 
-impl Finding {
-    fn of_run(code: &'static str, severity: FindingSeverity, message: String) -> Self {
-        Self { code, severity, message, count: None, record_ids: Vec::new() }
-    }
-
-    fn of_many(code: &'static str, severity: FindingSeverity, message: String, count: i64, ids: &[RecordId]) -> Self {
-        let record_ids = ids.iter().map(|id| ID::from(id.to_string())).collect();
-        Self { code, severity, message, count: Some(count), record_ids }
-    }
-}
-
-/// Returns the findings about a run; empty if everything went as expected.
-pub async fn findings(db: &Db, viewer: &Viewer, run: &Model) -> Result<Vec<Finding>> {
-    use FindingSeverity::{Error, Info, Warning};
-    let mut all = Vec::new();
-    if let Some(why) = run.failure.as_ref().filter(|_| run.status == RunStatus::Failed) {
-        all.push(Finding::of_run("FAILURE", Error, why.clone()));
-    }
-    for row in stuck::of_runs(db.read(), viewer.org_id, &[run.id]).await? {
-        let message = format!(
-            "its {} failed {} times in a row since {}: {}",
-            row.work.to_string().to_lowercase(),
-            row.failures,
-            row.since.to_rfc3339(),
-            row.error
-        );
-        all.push(Finding::of_run("STUCK", Error, message));
-    }
-    timing(run, &mut all);
-    drift(db, viewer, run, &mut all).await?;
-    recipients(db, run, &mut all).await?;
-    sending(db, run, &mut all).await?;
-    let messages = || {
-        communication::Entity::find()
-            .filter(communication::COLUMN.org_id.eq(viewer.org_id))
-            .filter(communication::COLUMN.run_id.eq(run.id))
-    };
-    let of = |status| messages().filter(communication::COLUMN.status.eq(status)).count(db.read());
-    let replies = |statuses| reply::Filter {
-        run_ids: Some(vec![run.id.to_string().into()]),
-        statuses,
-        ..reply::Filter::default()
-    };
-    let open = replies(Some(vec![ReplyStatus::Open]));
-    for (code, severity, count, description) in [
-        ("REJECTED", Warning, of(CommunicationStatus::Rejected).await?, "drafts were rejected by the reviewer"),
-        (
-            "EDITED",
-            Info,
-            messages().filter(communication::Column::EditedBy.is_not_null()).count(db.read()).await?,
-            "drafts were changed by hand",
-        ),
-        (
-            "UNKNOWN",
-            Warning,
-            of(CommunicationStatus::Unknown).await?,
-            "messages may or may not have been sent: resolve them",
-        ),
-        ("REPLIES", Info, reply::count(db, viewer, &replies(None)).await?, "replies were received"),
-        ("REPLIES_OPEN", Warning, reply::count(db, viewer, &open).await?, "replies are not handled yet"),
-        (
-            "RETRIED",
-            Info,
-            step::Entity::find()
-                .filter(step::COLUMN.org_id.eq(viewer.org_id))
-                .filter(step::COLUMN.run_id.eq(run.id))
-                .filter(step::COLUMN.failure_count.gt(0))
-                .count(db.read())
-                .await?,
-            "steps failed at least once and were retried or given up",
-        ),
-    ] {
-        if count > 0 {
-            let count = i64::try_from(count).unwrap_or(i64::MAX);
-            all.push(Finding::of_many(code, severity, format!("{count} {description}"), count, &[]));
+impl Facts {
+    async fn of(db: &Db, viewer: &Viewer, runs: &[Model]) -> Result<Self> {
+        let ids: Vec<RunId> = runs.iter().map(|run| run.id).collect();
+        let mut stuck: HashMap<RunId, Vec<stuck_work::Model>> = HashMap::new();
+        for row in stuck::of_runs(db.read(), viewer.org_id, &ids).await? {
+            if let Some(run) = row.run_id {
+                stuck.entry(run).or_default().push(row);
+            }
         }
+        Ok(Self {
+            stuck,
+            changed: drift::of_runs(db, viewer, runs).await?,
+            recipients: grouped::recipients(db, &ids).await?,
+            steps: grouped::steps(db, &ids).await?,
+            pause: step_waits::channels(db).await?.remove(&Channel::Email).and_then(|one| one.paused),
+            counts: counts::of_runs(db, &ids).await?,
+        })
     }
-    Ok(all)
-}
 
-async fn drift(db: &Db, viewer: &Viewer, run: &Model, all: &mut Vec<Finding>) -> Result<()> {
-    let snapshot = super::snapshot::of(db.read(), run).await?;
-    let campaign = super::campaign_of(db.read(), viewer, run).await?;
-    let (Some(launched_with), Some(campaign)) = (&snapshot.instructions, campaign) else { return Ok(()) };
-    let parts = CampaignParts::of(db.read(), viewer, campaign).await?;
-    let drift = launched_with.drift(&CampaignSnapshot::of(&parts))?;
-    let mut fields: Vec<String> = drift.into_iter().map(|(field, _, _)| field).collect();
-    if snapshot.definition != parts.resolved.definition {
-        fields.push("definition".into());
-    }
-    if !fields.is_empty() {
-        let message = format!("the campaign has changed since: {}; the run still uses its snapshot", fields.join(", "));
-        all.push(Finding::of_run("DRIFT", FindingSeverity::Info, message));
-    }
-    Ok(())
-}
-
-/// Adds recipients that were not reached, and failed steps: counts by reason, and some examples.
-async fn recipients(db: &Db, run: &Model, all: &mut Vec<Finding>) -> Result<()> {
-    let recipients = grouped::recipients(db, run.id).await?;
-    for (outcome, code, severity, description) in [
-        (Outcome::Failed, "FAILED", FindingSeverity::Error, "failed"),
-        (Outcome::Suppressed, "SUPPRESSED", FindingSeverity::Warning, "suppressed"),
-        (Outcome::Skipped, "LEFT_OUT", FindingSeverity::Warning, "skipped"),
-    ] {
-        let groups: Vec<&(Outcome, ReasonGroup)> = recipients.groups.iter().filter(|(of, _)| *of == outcome).collect();
-        for (_, group) in &groups {
-            let why = group.why.as_deref().unwrap_or("no reason recorded");
-            all.push(Finding::of_many(
-                code,
-                severity,
-                format!("{} {description}: {why}", group.count),
-                group.count,
-                &group.some,
-            ));
+    fn findings(&self, run: &Model) -> Vec<Finding> {
+        let mut list = FindingList::new(run);
+        if let Some(why) = run.failure.as_ref().filter(|_| run.status == RunStatus::Failed) {
+            list.add(FindingCode::Failure, why.clone());
         }
-        let total = recipients.totals.iter().find(|(of, _)| *of == outcome).map_or(0, |(_, count)| *count);
-        let others = total - groups.iter().map(|(_, group)| group.count).sum::<i64>();
-        if others > 0 {
-            let message = format!("{others} more {description}, for other reasons");
-            all.push(Finding::of_many(code, severity, message, others, &[]));
-        }
-    }
-    for (name, group) in grouped::unreadable_conditions(db, run.id).await? {
-        let message =
-            format!("{name}: {} skipped: {}", group.count, group.why.as_deref().unwrap_or("no reason recorded"));
-        let code = "CONDITION_UNREADABLE";
-        all.push(Finding::of_many(code, FindingSeverity::Warning, message, group.count, &group.some));
-    }
-    for (name, group) in grouped::failed_steps(db, run.id).await? {
-        let message =
-            format!("{name}: {} failed: {}", group.count, group.why.as_deref().unwrap_or("no reason recorded"));
-        all.push(Finding::of_many("STEPS_FAILED", FindingSeverity::Error, message, group.count, &group.some));
-    }
-    Ok(())
-}
-
-/// Adds reasons that hold up the run's messages.
-async fn sending(db: &Db, run: &Model, all: &mut Vec<Finding>) -> Result<()> {
-    if !run.status.is_open() && run.in_flight == 0 {
-        return Ok(());
-    }
-    let waiting = || {
-        communication::Entity::find()
-            .filter(communication::COLUMN.run_id.eq(run.id))
-            .filter(communication::COLUMN.status.eq(CommunicationStatus::Approved))
-    };
-    let counted = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
-    if let Some((since, next, why)) = step_waits::channels(db).await?.remove(&Channel::Email).and_then(|one| one.paused)
-    {
-        let count = counted(waiting().count(db.read()).await?);
-        if count > 0 {
+        for row in self.stuck.get(&run.id).into_iter().flatten() {
             let message = format!(
-                "{count} messages wait: the channel is paused since {}, the next is tried at {}: {why}",
+                "its {} failed {} times in a row since {}: {}",
+                row.work.to_string().to_lowercase(),
+                row.failures,
+                row.since.to_rfc3339(),
+                row.error
+            );
+            list.add(FindingCode::Stuck, message);
+        }
+        timing(run, &mut list);
+        if let Some(fields) = self.changed.get(&run.id) {
+            let fields = fields.join(", ");
+            let message = format!("the campaign has changed since: {fields}; the run still uses its snapshot");
+            list.add(FindingCode::Drift, message);
+        }
+        self.recipients(run, &mut list);
+        self.steps(run, &mut list);
+        if let Some(counts) = self.counts.get(&run.id) {
+            if run.status.is_open() || run.in_flight > 0 {
+                self.sending(counts, &mut list);
+            }
+            numbers(counts, &mut list);
+        }
+        list.into_all()
+    }
+
+    /// Adds recipients that were not reached: counts by reason, and some examples.
+    fn recipients(&self, run: &Model, list: &mut FindingList<'_>) {
+        for (outcome, code, description) in [
+            (Outcome::Failed, FindingCode::Failed, "failed"),
+            (Outcome::Suppressed, FindingCode::Suppressed, "suppressed"),
+            (Outcome::Skipped, FindingCode::LeftOut, "skipped"),
+        ] {
+            let Some(reasons) = self.recipients.get(&(run.id, outcome)) else { continue };
+            for group in &reasons.groups {
+                let message = format!("{} {description}: {}", group.count, why(group));
+                list.add_count(code, group.count, message, &group.some);
+            }
+            if reasons.others > 0 {
+                let message = format!("{} more {description}, for other reasons", reasons.others);
+                list.add_count(code, reasons.others, message, &[]);
+            }
+        }
+    }
+
+    /// Adds steps that failed, or whose condition could not be evaluated.
+    fn steps(&self, run: &Model, list: &mut FindingList<'_>) {
+        for (status, code, description) in [
+            (StepStatus::Skipped, FindingCode::ConditionUnreadable, "skipped"),
+            (StepStatus::Failed, FindingCode::StepsFailed, "failed"),
+        ] {
+            for group in self.steps.get(&(run.id, status)).into_iter().flat_map(|reasons| &reasons.groups) {
+                let message = format!("{}: {} {description}: {}", group.name, group.count, why(group));
+                list.add_count(code, group.count, message, &group.some);
+            }
+        }
+    }
+
+    /// Adds reasons that hold up the run's messages.
+    fn sending(&self, counts: &Counts, list: &mut FindingList<'_>) {
+        if let Some((since, next, why)) = self.pause.as_ref().filter(|_| counts.approved > 0) {
+            let message = format!(
+                "{} messages wait: the channel is paused since {}, the next is tried at {}: {why}",
+                counts.approved,
                 since.to_rfc3339(),
                 next.to_rfc3339()
             );
-            all.push(Finding::of_many("CHANNEL_PAUSED", FindingSeverity::Warning, message, count, &[]));
+            list.add_count(FindingCode::ChannelPaused, counts.approved, message, &[]);
+        }
+        let refused = &counts.refused;
+        if refused.count > 0 {
+            let some: Vec<RecordId> = refused.record.into_iter().collect();
+            let why = refused.why.as_deref().unwrap_or_default();
+            let message = format!("{} messages were refused for now and are retried: {why}", refused.count);
+            list.add_count(FindingCode::RefusedForNow, refused.count, message, &some);
         }
     }
-    let deferred = || waiting().filter(communication::COLUMN.refusals.gt(0));
-    let count = counted(deferred().count(db.read()).await?);
-    if count > 0 {
-        let some = deferred().order_by_asc(communication::COLUMN.id).one(db.read()).await?;
-        let why = some.as_ref().and_then(|row| row.error.clone()).unwrap_or_default();
-        let ids: Vec<RecordId> = some.into_iter().filter_map(|row| row.record_id).collect();
-        let message = format!("{count} messages were refused for now and are retried: {why}");
-        all.push(Finding::of_many("REFUSED_FOR_NOW", FindingSeverity::Warning, message, count, &ids));
-    }
-    Ok(())
 }
 
-fn timing(run: &Model, all: &mut Vec<Finding>) {
-    let mut add = |code, severity, message| all.push(Finding::of_run(code, severity, message));
+fn why(group: &ReasonGroup) -> &str {
+    group.why.as_deref().unwrap_or("no reason recorded")
+}
+
+fn timing(run: &Model, list: &mut FindingList<'_>) {
     match (run.status, run.scheduled_for, run.queued_at) {
         (RunStatus::Scheduled, Some(at), _) => {
             let message = format!("it has not begun: it is scheduled for {}", at.to_rfc3339());
-            add("SCHEDULED", FindingSeverity::Info, message);
+            list.add(FindingCode::Scheduled, message);
         }
         (_, Some(at), Some(queued)) if queued - at > chrono::Duration::minutes(1) => {
             let message = format!("it was queued {} minutes after its time", (queued - at).num_minutes());
-            add("LATE", FindingSeverity::Warning, message);
+            list.add(FindingCode::Late, message);
         }
         _ => {}
     }
     if run.status == RunStatus::Queued {
-        add("QUEUED", FindingSeverity::Info, "it has not begun: it is queued".into());
+        list.add(FindingCode::Queued, "it has not begun: it is queued");
+    }
+}
+
+/// Adds what happened to the run's drafts, messages, replies and steps.
+fn numbers(counts: &Counts, list: &mut FindingList<'_>) {
+    for (code, count, description) in [
+        (FindingCode::Rejected, counts.rejected, "drafts were rejected by the reviewer"),
+        (FindingCode::Edited, counts.edited, "drafts were changed by hand"),
+        (FindingCode::Unknown, counts.unknown, "messages may or may not have been sent: resolve them"),
+        (FindingCode::Replies, counts.replies, "replies were received"),
+        (FindingCode::RepliesOpen, counts.open_replies, "replies are not handled yet"),
+        (FindingCode::Retried, counts.retried, "steps failed at least once and were retried or given up"),
+    ] {
+        if count > 0 {
+            list.add_count(code, count, format!("{count} {description}"), &[]);
+        }
     }
 }

@@ -1,22 +1,30 @@
-//! Groups outcomes of recipients and steps by reason: counts, and the first few of each.
+//! Groups outcomes of recipients and steps by reason, for many runs in one statement each: counts,
+//! and the first few of each.
 
+use std::collections::HashMap;
+use std::hash::Hash;
+
+use entity::StepStatus;
 use entity::id::{RecordId, RunId};
 use entity::run_record::Outcome;
 use entity::step::StepReason;
-use sea_orm::{ConnectionTrait, QueryResult, Statement};
+use sea_orm::TryGetable;
 
+use super::query::{among_runs, read};
 use crate::domain::plan::run_template;
 use crate::kernel::db::Db;
 use crate::kernel::error::Result;
 
 /// Maximum number of reasons listed; the rest is only counted.
-const REASONS: usize = 20;
+const REASONS: i64 = 20;
 /// Maximum number of example records per reason.
-const SOME: usize = 5;
+const SOME: i64 = 5;
 
 /// Recipients or steps with the same reason.
 #[derive(Clone, Debug)]
 pub(super) struct ReasonGroup {
+    /// Name of the steps; empty for recipients.
+    pub(super) name: String,
     /// Reason; none if none was stored.
     pub(super) why: Option<String>,
     /// Count.
@@ -25,88 +33,82 @@ pub(super) struct ReasonGroup {
     pub(super) some: Vec<RecordId>,
 }
 
-/// Outcomes of a run's recipients.
-#[derive(Debug)]
-pub(super) struct RecipientGroups {
-    /// Groups by outcome and reason, most frequent first.
-    pub(super) groups: Vec<(Outcome, ReasonGroup)>,
-    /// Count per outcome.
-    pub(super) totals: Vec<(Outcome, i64)>,
+/// Recipients of a run with one outcome, or its steps with one status.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Reasons {
+    /// Groups by reason, most frequent first.
+    pub(super) groups: Vec<ReasonGroup>,
+    /// Number of those that have a reason that is not listed.
+    pub(super) others: i64,
 }
 
-/// Recipients that failed, were suppressed or skipped.
-pub(super) async fn recipients(db: &Db, run: RunId) -> Result<RecipientGroups> {
-    const THESE: &str = "run_id = $1 AND outcome IN ('FAILED', 'SUPPRESSED', 'SKIPPED')";
-    let totals = format!("SELECT outcome, COUNT(*) FROM run_record WHERE {THESE} GROUP BY outcome");
-    let mut all = RecipientGroups { groups: Vec::new(), totals: Vec::new() };
-    for row in query(db, &totals, run).await? {
-        all.totals.push((row.try_get_by_index(0)?, row.try_get_by_index(1)?));
-    }
-    if all.totals.is_empty() {
-        return Ok(all);
-    }
-    let groups = format!(
-        "SELECT outcome, reason, COUNT(*) FROM run_record WHERE {THESE} GROUP BY outcome, reason \
-         ORDER BY COUNT(*) DESC, outcome, reason LIMIT {REASONS}"
+/// Reasons by run and by outcome or status.
+pub(super) type ReasonsOf<K> = HashMap<(RunId, K), Reasons>;
+
+/// Recipients that failed, were suppressed or skipped. The reasons of the three are listed together,
+/// up to their maximum.
+pub(super) async fn recipients(db: &Db, runs: &[RunId]) -> Result<ReasonsOf<Outcome>> {
+    let these = format!(
+        "SELECT run_id, outcome AS kind, '' AS key, '' AS name, reason AS why, record_id, id FROM run_record \
+         WHERE {} AND outcome IN ('FAILED', 'SUPPRESSED', 'SKIPPED')",
+        among_runs(db)
     );
-    for row in query(db, &groups, run).await? {
-        let group = ReasonGroup { why: row.try_get_by_index(1)?, count: row.try_get_by_index(2)?, some: Vec::new() };
-        all.groups.push((row.try_get_by_index(0)?, group));
-    }
-    let examples = format!(
-        "SELECT outcome, reason, record_id FROM (SELECT outcome, reason, record_id, id, ROW_NUMBER() OVER \
-         (PARTITION BY outcome, reason ORDER BY id) AS n FROM run_record WHERE {THESE}) x \
-         WHERE n <= {SOME} AND record_id IS NOT NULL ORDER BY id LIMIT 10000"
+    grouped(db, runs, &these, "run_id").await
+}
+
+/// Failed steps by name and reason, except those whose failure is reported with their recipient; and
+/// steps that were skipped because a condition could not be evaluated.
+pub(super) async fn steps(db: &Db, runs: &[RunId]) -> Result<ReasonsOf<StepStatus>> {
+    let these = format!(
+        "SELECT run_id, status AS kind, key, name, error AS why, record_id, id FROM step WHERE {} \
+         AND (status = 'FAILED' AND kind NOT IN ('{}', '{}') OR status = 'SKIPPED' AND reason = '{}')",
+        among_runs(db),
+        run_template::DRAFT,
+        run_template::SEND,
+        StepReason::ConditionUnreadable
     );
-    for row in query(db, &examples, run).await? {
-        let (outcome, why): (Outcome, Option<String>) = (row.try_get_by_index(0)?, row.try_get_by_index(1)?);
-        if let Some((_, group)) = all.groups.iter_mut().find(|(of, group)| *of == outcome && group.why == why) {
-            group.some.push(row.try_get_by_index(2)?);
+    grouped(db, runs, &these, "run_id, kind").await
+}
+
+/// Groups rows by run, kind, key and reason. The reasons are numbered `within` these columns, and listed
+/// up to their maximum.
+async fn grouped<K>(db: &Db, runs: &[RunId], these: &str, within: &str) -> Result<ReasonsOf<K>>
+where
+    K: TryGetable + Copy + Eq + Hash,
+{
+    const GROUP: &str = "PARTITION BY run_id, kind, key, why";
+    // One pass over the rows: they are counted and numbered, then a few of each group are kept. Of each
+    // kind, its most frequent group is kept even if it is not listed, since it has the total.
+    let sql = format!(
+        "SELECT run_id, kind, name, why, record_id, n, total, nth_group, nth FROM \
+         (SELECT run_id, kind, name, why, record_id, n, nth, \
+         CAST(SUM(CASE WHEN nth = 1 THEN n END) OVER (PARTITION BY run_id, kind) AS bigint) AS total, \
+         DENSE_RANK() OVER (PARTITION BY {within} ORDER BY n DESC, kind, key, why) AS nth_group, \
+         DENSE_RANK() OVER (PARTITION BY run_id, kind ORDER BY n DESC, key, why) AS nth_of_kind FROM \
+         (SELECT run_id, kind, key, why, record_id, MIN(name) OVER ({GROUP}) AS name, \
+         COUNT(*) OVER ({GROUP}) AS n, ROW_NUMBER() OVER ({GROUP} ORDER BY id) AS nth FROM ({these}) t) x \
+         WHERE nth <= {SOME}) y \
+         WHERE nth_group <= {REASONS} OR (nth_of_kind = 1 AND nth = 1) ORDER BY run_id, kind, nth_group, nth"
+    );
+    let mut all: ReasonsOf<K> = HashMap::new();
+    for row in read(db, sql, runs).await? {
+        let of = all.entry((row.try_get_by_index(0)?, row.try_get_by_index(1)?)).or_default();
+        let (count, nth_group, nth) =
+            (row.try_get_by_index(5)?, row.try_get_by_index::<i64>(7)?, row.try_get_by_index::<i64>(8)?);
+        if of.groups.is_empty() {
+            of.others = row.try_get_by_index(6)?;
+        }
+        if nth_group > REASONS {
+            continue;
+        }
+        if nth == 1 {
+            of.others -= count;
+            let (name, why) = (row.try_get_by_index(2)?, row.try_get_by_index(3)?);
+            of.groups.push(ReasonGroup { name, why, count, some: Vec::new() });
+        }
+        if let (Some(group), Some(record)) = (of.groups.last_mut(), row.try_get_by_index(4)?) {
+            group.some.push(record);
         }
     }
     Ok(all)
-}
-
-/// Failed steps by name and reason, except those whose failure is reported with their recipient.
-pub(super) async fn failed_steps(db: &Db, run: RunId) -> Result<Vec<(String, ReasonGroup)>> {
-    let kinds = [run_template::DRAFT, run_template::SEND].map(|kind| format!("'{kind}'")).join(", ");
-    steps(db, run, &format!("status = 'FAILED' AND kind NOT IN ({kinds})")).await
-}
-
-/// Steps that were skipped because a condition could not be evaluated, by name and reason.
-pub(super) async fn unreadable_conditions(db: &Db, run: RunId) -> Result<Vec<(String, ReasonGroup)>> {
-    steps(db, run, &format!("status = 'SKIPPED' AND reason = '{}'", StepReason::ConditionUnreadable)).await
-}
-
-async fn steps(db: &Db, run: RunId, which: &str) -> Result<Vec<(String, ReasonGroup)>> {
-    let these = format!("run_id = $1 AND {which}");
-    let groups = format!(
-        "SELECT key, MIN(name), error, COUNT(*) FROM step WHERE {these} GROUP BY key, error \
-         ORDER BY COUNT(*) DESC, key, error LIMIT {REASONS}"
-    );
-    let mut all: Vec<(String, String, ReasonGroup)> = Vec::new();
-    for row in query(db, &groups, run).await? {
-        let group = ReasonGroup { why: row.try_get_by_index(2)?, count: row.try_get_by_index(3)?, some: Vec::new() };
-        all.push((row.try_get_by_index(0)?, row.try_get_by_index(1)?, group));
-    }
-    if all.is_empty() {
-        return Ok(Vec::new());
-    }
-    let examples = format!(
-        "SELECT key, error, record_id FROM (SELECT key, error, record_id, id, ROW_NUMBER() OVER \
-         (PARTITION BY key, error ORDER BY id) AS n FROM step WHERE {these}) x \
-         WHERE n <= {SOME} AND record_id IS NOT NULL ORDER BY id LIMIT 10000"
-    );
-    for row in query(db, &examples, run).await? {
-        let (key, why): (String, Option<String>) = (row.try_get_by_index(0)?, row.try_get_by_index(1)?);
-        if let Some((.., group)) = all.iter_mut().find(|(of, _, group)| *of == key && group.why == why) {
-            group.some.push(row.try_get_by_index(2)?);
-        }
-    }
-    Ok(all.into_iter().map(|(_, name, group)| (name, group)).collect())
-}
-
-async fn query(db: &Db, sql: &str, run: RunId) -> Result<Vec<QueryResult>> {
-    let backend = db.read().get_database_backend();
-    Ok(db.read().query_all_raw(Statement::from_sql_and_values(backend, sql, [run.into()])).await?)
 }
