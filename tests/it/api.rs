@@ -7,6 +7,7 @@ mod campaign_tags;
 mod dashboard;
 mod fields;
 mod filters;
+mod findings;
 mod first_light;
 mod idempotency;
 mod keys;

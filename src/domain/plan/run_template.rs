@@ -170,9 +170,10 @@ impl Chain {
     /// it is no longer offered to other orgs.
     pub async fn of_all(db: &impl ConnectionTrait, templates: Vec<Model>) -> Result<Vec<Self>> {
         let ids: Vec<RunTemplateId> = templates.iter().filter_map(|template| template.base_id).collect();
-        let bases = match ids.is_empty() {
-            true => Vec::new(),
-            false => Entity::find().filter(any_of(db.get_database_backend(), COLUMN.id, ids)).all(db).await?,
+        let bases = if ids.is_empty() {
+            Vec::new()
+        } else {
+            Entity::find().filter(any_of(db.get_database_backend(), COLUMN.id, ids)).all(db).await?
         };
         let base_of = |template: &Model| bases.iter().find(|base| Some(base.id) == template.base_id).cloned();
         Ok(templates.into_iter().map(|template| Self { base: base_of(&template), template }).collect())

@@ -33,7 +33,7 @@ pub async fn of_runs(db: &Db, viewer: &Viewer, ids: &[RunId]) -> Result<HashMap<
     Ok(runs.iter().map(|run| (run.id, facts.findings(run))).collect())
 }
 
-/// What the findings about some runs are derived from, next to their rows.
+/// Facts that the findings about some runs are derived from, next to their rows.
 struct Facts {
     stuck: HashMap<RunId, Vec<stuck_work::Model>>,
     changed: HashMap<RunId, Vec<String>>,

@@ -9,7 +9,7 @@ use entity::RunStatus;
 use entity::id::ScheduleId;
 use entity::missed_occurrence::{self, UnfiredReason};
 use entity::run::{self, COLUMN, Column, Entity};
-use sea_orm::{ColumnTrait, EntityTrait, IdenStatic, QueryFilter};
+use sea_orm::{ColumnTrait, Condition, EntityTrait, IdenStatic, QueryFilter};
 use uuid::Uuid;
 
 use crate::domain::plan::schedule::missed;
@@ -82,7 +82,7 @@ fn runs(
         .filter(time.is_not_null())
         // Runs that wait for their time are to come; those called off before it are among the stretches.
         // One whose preflight failed was never queued.
-        .filter(COLUMN.queued_at.is_not_null().or(COLUMN.status.eq(RunStatus::Failed)));
+        .filter(Condition::any().add(COLUMN.queued_at.is_not_null()).add(COLUMN.status.eq(RunStatus::Failed)));
     let order = Order { by: Some((time, key, false)), ..super::NEWEST_FIRST };
     let fingerprint = page::fingerprint(&("occurrences", time.as_str(), id))?;
     Ok(Window { select, order, args: page.of(&fingerprint), fingerprint, part: None })

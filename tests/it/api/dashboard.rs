@@ -11,10 +11,6 @@ use sortie::kernel::db::dialect::Dialect;
 
 use crate::harness::{Kind, World};
 
-/// The one part of the page that is read run by run: see `ANALYSES` in statements.rs.
-const FINDINGS: &str = "findings { code severity message count }";
-/// Maximum number of statements for the findings of one run.
-const OF_A_RUN: u64 = 22;
 /// Numbers of runs on the page.
 const SIZES: [usize; 4] = [1, 10, 50, 200];
 
@@ -23,7 +19,7 @@ fn document(begins: &str) -> String {
     let page = std::fs::read_to_string("docs/questions.md").unwrap();
     let found = page.split("```graphql\n").skip(1).map(|rest| rest.split("```").next().unwrap());
     let found = found.filter(|document| document.contains(&format!("\n{begins}("))).collect::<Vec<_>>();
-    assert_eq!((found.len(), found[0].matches(FINDINGS).count()), (1, 1), "{begins}");
+    assert_eq!((found.len(), found[0].matches(" findings {").count()), (1, 1), "{begins}");
     found[0].to_owned()
 }
 
@@ -41,8 +37,8 @@ async fn many_runs(kind: Kind) -> World {
     world
 }
 
-/// Number of tries, the cheapest of which counts: on Postgres the sequencer's statements are counted
-/// as well.
+/// Number of tries, the cheapest of which counts: snapshots of runs are cached, and on Postgres the
+/// sequencer's statements are counted as well.
 fn tries(world: &World) -> usize {
     if world.db.dialect() == Dialect::Postgres { 5 } else { 2 }
 }
@@ -63,8 +59,7 @@ async fn cost(world: &World, document: &str, filter: &Value, first: usize) -> (u
 both! {
     async fn a_page_costs_the_same_however_long(kind) {
         let world = many_runs(kind).await;
-        let whole = document("query Dashboard");
-        let page = whole.replace(FINDINGS, "");
+        let page = document("query Dashboard");
         for filter in [json!({ "statuses": ["COMPLETED"] }), json!({ "statuses": ["PAUSED"] })] {
             let mut costs = Vec::new();
             for first in SIZES {
@@ -72,6 +67,7 @@ both! {
                 let campaigns: BTreeSet<&str> = runs.iter().map(|run| run["campaign"]["name"].as_str().unwrap()).collect();
                 assert!(campaigns.len() >= first.min(10) / 2, "{campaigns:?}");
                 assert!(runs.iter().all(|run| run["progress"]["counts"]["total"] == 1 && run["availableActions"][0]["action"].is_string()));
+                assert!(runs.iter().all(|run| run["findings"][0]["code"] == "DRIFT"), "{:#}", runs[0]);
                 let waits = filter["statuses"][0] == "PAUSED";
                 assert!(runs.iter().all(|run| run["waitingFor"].as_array().unwrap().is_empty() != waits), "{:#}", runs[0]);
                 costs.push(cost);
@@ -87,26 +83,8 @@ both! {
             costs.push(cost);
         }
         assert!(costs.iter().all(|cost| *cost == costs[0]), "{costs:?} statements for pages with all statuses");
-        world.drop_unchecked().await;
-    }
-}
-
-both! {
-    async fn findings_cost_the_same_for_each_run(kind) {
-        let world = many_runs(kind).await;
-        let whole = document("query Dashboard");
-        let page = whole.replace(FINDINGS, "");
-        for status in ["COMPLETED", "PAUSED"] {
-            let filter = json!({ "statuses": [status] });
-            for first in [1, 10, 50] {
-                // Snapshots of runs are cached: what is read once is not counted.
-                let (with, runs) = cost(&world, &whole, &filter, first).await;
-                assert!(runs.iter().all(|run| run["findings"][0]["code"] == "DRIFT"), "{:#}", runs[0]);
-                let without = cost(&world, &page, &filter, first).await.0;
-                let most = OF_A_RUN * u64::try_from(first).unwrap();
-                assert!(with - without <= most, "{with} and {without} statements for {first} runs {status}");
-            }
-        }
+        // As docs/questions.md says.
+        assert!(kind == Kind::Postgres || costs[0] <= 40, "{costs:?} statements");
         world.drop_unchecked().await;
     }
 }
@@ -151,7 +129,7 @@ fn check_equal(costs: &[u64], what: &str) {
 both! {
     async fn a_live_page_costs_the_same_however_many_change(kind) {
         let world = many_runs(kind).await;
-        let page = document("subscription DashboardLive").replace(FINDINGS, "");
+        let page = document("subscription DashboardLive");
         let (mut snapshots, mut single, mut all) = (Vec::new(), Vec::new(), Vec::new());
         for first in SIZES {
             let mut least = [u64::MAX; 3];

@@ -10,13 +10,12 @@ use crate::harness::{Kind, World};
 
 /// Analyses of a single object, priced as such and not meant for lists: each reads and renders, or
 /// counts, for that object alone.
-const ANALYSES: [(&str, &str); 8] = [
+const ANALYSES: [(&str, &str); 7] = [
     ("Campaign", "availableActions"),
     ("Campaign", "changedSinceApproval"),
     ("Campaign", "resolvedDefinition"),
     ("RunTemplate", "resolvedDefinition"),
     ("Step", "suggestions"),
-    ("Run", "findings"),
     ("Run", "drift"),
     ("Import", "problems"),
 ];

@@ -20,7 +20,7 @@ pub(super) struct Counts {
     pub(super) unknown: i64,
     /// Approved messages that are not sent yet.
     pub(super) approved: i64,
-    /// Those of them that were refused for now.
+    /// Approved messages that were refused for now.
     pub(super) refused: Refused,
     /// Replies.
     pub(super) replies: i64,

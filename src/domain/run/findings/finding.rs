@@ -26,9 +26,9 @@ pub struct Finding {
     pub code: &'static str,
     /// Severity.
     pub severity: FindingSeverity,
-    /// The object whose change would change it: the campaign, its goal, or this execution alone.
-    /// Follows from the code; EXECUTION for guided work, CAMPAIGN instead of GOAL without a goal. A
-    /// note about the run may belong to the same.
+    /// The object to change if the next run is to behave otherwise: the campaign, its goal, or only
+    /// this execution. It follows from the code; EXECUTION for guided work, and CAMPAIGN instead of
+    /// GOAL for a run without a goal. A note about the run can belong to the same object.
     pub belongs_to: RunNoteSubject,
     /// Sentence for people.
     pub message: String,
@@ -42,43 +42,43 @@ pub struct Finding {
 /// Code of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FindingCode {
-    /// The run failed, for this reason.
+    /// Cause of the run's failure.
     Failure,
-    /// Work on it fails again and again.
+    /// Work on the run that fails repeatedly.
     Stuck,
-    /// It has not begun: its time has not come.
+    /// Time that the run still waits for.
     Scheduled,
-    /// It was queued after its time.
+    /// Delay between the run's time and its queueing.
     Late,
-    /// It has not begun: it is queued.
+    /// Wait of a queued run.
     Queued,
-    /// The campaign has changed since.
+    /// Changes of the campaign since the launch.
     Drift,
-    /// Recipients were not reached because something failed.
+    /// Recipients that were not reached because something failed.
     Failed,
-    /// Recipients have suppressed addresses.
+    /// Recipients whose address is suppressed.
     Suppressed,
-    /// Recipients were skipped.
+    /// Skipped recipients.
     LeftOut,
-    /// Steps were skipped because their condition can't be evaluated.
+    /// Steps that were skipped because their condition can't be evaluated.
     ConditionUnreadable,
-    /// Steps other than those of messages failed.
+    /// Failed steps other than those that draft or send messages.
     StepsFailed,
-    /// Messages wait for their channel.
+    /// Messages that wait for their paused channel.
     ChannelPaused,
-    /// Messages were refused for now.
+    /// Messages that were refused for now.
     RefusedForNow,
-    /// Drafts were rejected.
+    /// Rejected drafts.
     Rejected,
-    /// Drafts were changed by hand.
+    /// Drafts that were changed by hand.
     Edited,
-    /// Messages have an unknown outcome.
+    /// Messages whose outcome is unknown.
     Unknown,
-    /// Replies were received.
+    /// Replies to the run's messages.
     Replies,
-    /// Replies are not handled yet.
+    /// Replies that are not handled yet.
     RepliesOpen,
-    /// Steps failed and were tried again, or given up.
+    /// Steps that failed and were tried again, or given up.
     Retried,
 }
 
