@@ -160,7 +160,8 @@ pub fn check_allowed(run: &Model, context: &RunContext, action: Action) -> Resul
 fn check_closed(run: &Model, context: &RunContext) -> Result<()> {
     let (open_steps, failed_steps) = (context.open_steps, context.failed_steps);
     if failed_steps > 0 && open_steps == 0 {
-        let message = format!("{failed_steps} of its steps have failed: retry or skip them");
+        let message =
+            format!("{failed_steps} of its steps have failed: retry them, then skip those that nobody is to do");
         return Err(Refusal::conflict(message).with("failedSteps", json!(failed_steps)).into());
     }
     if open_steps > 0 {

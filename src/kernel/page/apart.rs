@@ -11,8 +11,20 @@ use super::part::model;
 use super::{Args, Key, Order, Page, Window, count, explain, to_page, window};
 use crate::kernel::error::{Refusal, Result};
 
+impl<E: EntityTrait> Window<E> {
+    /// Reads the window.
+    pub async fn read(self, db: &impl ConnectionTrait) -> Result<Page<E::Model>> {
+        if self.order.nulls_apart { read(db, self).await } else { self.read_at_once(db).await }
+    }
+
+    /// The database's query plan for the window. Tests use it to require an index.
+    pub async fn plan(self, db: &impl ConnectionTrait) -> Result<String> {
+        if self.order.nulls_apart { plan(db, &self).await } else { self.plan_at_once(db).await }
+    }
+}
+
 /// Reads a window of such an order.
-pub(super) async fn read<E: EntityTrait>(db: &impl ConnectionTrait, of: Window<E>) -> Result<Page<E::Model>> {
+async fn read<E: EntityTrait>(db: &impl ConnectionTrait, of: Window<E>) -> Result<Page<E::Model>> {
     let backend = db.get_database_backend();
     let (count, backward) = count(&of.args)?;
     let mut rows: Vec<E::Model> = Vec::new();
@@ -35,7 +47,7 @@ pub(super) async fn read<E: EntityTrait>(db: &impl ConnectionTrait, of: Window<E
 }
 
 /// The database's query plans for the statements of a window.
-pub(super) async fn plan<E: EntityTrait>(db: &impl ConnectionTrait, of: &Window<E>) -> Result<String> {
+async fn plan<E: EntityTrait>(db: &impl ConnectionTrait, of: &Window<E>) -> Result<String> {
     let mut plans = Vec::new();
     for select in statements(of, db.get_database_backend())? {
         plans.push(explain(db, select.into_query()).await?);

@@ -9,7 +9,7 @@ use sea_orm::{ConnectionTrait, EntityTrait, IdenStatic, QueryResult, QueryTrait,
 
 use super::alike::{number_of_each, rows_of_each};
 use super::part::{Part, model};
-use super::{Args, Order, Page, apart, page, plan, to_page, window};
+use super::{Args, Order, Page, page, plan, to_page, window};
 use crate::kernel::db::dialect::Dialect;
 use crate::kernel::db::error_codes;
 use crate::kernel::error::{Error, Result};
@@ -67,11 +67,8 @@ impl<E: EntityTrait> Window<E> {
         Self { part: Some(Part { columns, narrow: E::Model::select, read: E::Model::read }), ..self }
     }
 
-    /// Reads the window.
-    pub async fn read(self, db: &impl ConnectionTrait) -> Result<Page<E::Model>> {
-        if self.order.nulls_apart {
-            return apart::read(db, self).await;
-        }
+    /// Reads the window with one statement.
+    pub(super) async fn read_at_once(self, db: &impl ConnectionTrait) -> Result<Page<E::Model>> {
         let Some(part) = self.part else {
             return page(db, self.select, &self.order, &self.fingerprint, &self.args).await;
         };
@@ -82,11 +79,8 @@ impl<E: EntityTrait> Window<E> {
         to_page(rows?, count, backward, &self.order, &self.fingerprint, &self.args)
     }
 
-    /// The database's query plan for the window. Tests use it to require an index.
-    pub async fn plan(self, db: &impl ConnectionTrait) -> Result<String> {
-        if self.order.nulls_apart {
-            return apart::plan(db, &self).await;
-        }
+    /// The plan of that statement.
+    pub(super) async fn plan_at_once(self, db: &impl ConnectionTrait) -> Result<String> {
         plan(db, self.select, &self.order, &self.fingerprint, &self.args).await
     }
 

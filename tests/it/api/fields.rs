@@ -277,7 +277,7 @@ both! {
                 { "key": "both", "steps": [step("c", &person, "look"), step("d", &worker, "wait")] },
                 { "key": "engine", "steps": [step("e", &worker, "wait")] },
             ] },
-            { "key": "q", "name": "Second", "autonomous": true, "tasks": [{ "key": "last", "steps": [step("f", &person, "look")] }] },
+            { "key": "q", "name": "Second", "autonomous": false, "tasks": [{ "key": "last", "steps": [step("f", &person, "look")] }] },
         ]);
         world.apply(&json!({ "runTemplates": [{ "key": "told", "name": "Told", "phases": phases }] }).to_string()).await;
         let leads = world.leads(4).await;

@@ -83,12 +83,12 @@ both! {
         world.act("approveStep", "step", json!({ "id": check })).await;
         let fails = world.guided_step(&run, "fails").await;
         assert_eq!(world.guided_run(&run).await["status"], "IN_PROGRESS", "a failed step ends no guided work");
-        assert_eq!(allowed(&world, &fails).await, ["RETRY", "SKIP"]);
+        assert_eq!(allowed(&world, &fails).await, ["RETRY"]);
         let write = world.guided_step(&run, "write").await;
         world.step_act("startStep", &write, json!({})).await;
         world.step_act("completeStep", &write, json!({})).await;
         let (code, told) = world.refused("mutation($id: ID!) { completeRun(input: { id: $id }) { run { id } } }", json!({ "id": run })).await;
-        assert!(code == "CONFLICT" && told.contains("1 of its steps have failed: retry or skip them"), "{told}");
+        assert!(code == "CONFLICT" && told.contains("1 of its steps have failed: retry them"), "{told}");
         world.step_act("retryStep", &fails, json!({})).await;
         assert_eq!(world.claim(&key, 10).await.len(), 1);
         world.clock.set(crate::harness::noon() + chrono::Duration::hours(1));
