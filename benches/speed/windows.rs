@@ -55,7 +55,7 @@ pub async fn windows(server: &Server, size: Size) {
     for i in 0..size.watchers {
         let stream = subscribe(server, &live(&lists[i % lists.len()]), i).await;
         // One client of each list.
-        let reads = i / lists.len() % READERS == 0;
+        let reads = (i / lists.len()).is_multiple_of(READERS);
         clients.spawn(read(stream, got.clone(), reads));
     }
     let deadline = Instant::now() + Duration::from_secs(120);

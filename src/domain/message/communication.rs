@@ -7,7 +7,7 @@ pub(crate) mod new_message;
 pub(crate) use events::{emit, emit_readdressed};
 
 use async_graphql::{ID, InputObject};
-use entity::communication::{COLUMN, Column, CommunicationStatus, Entity, Model};
+use entity::communication::{COLUMN, Column, CommunicationStatus, Entity};
 use entity::id::*;
 use entity::{Channel, run};
 use sea_orm::sea_query::{Expr, ExprTrait, Func};

@@ -91,8 +91,9 @@ both! {
         assert!(code == "CONFLICT" && told.contains("1 of its steps have failed: retry them"), "{told}");
         world.step_act("retryStep", &fails, json!({})).await;
         assert_eq!(world.claim(&key, 10).await.len(), 1);
+        // Its worker is lost: when the lease has expired, the step is queued again.
         world.clock.set(crate::harness::noon() + chrono::Duration::hours(1));
-        world.tick(false).await;
+        world.until_step(&run, "fails", "QUEUED").await;
         world.step_act("skipStep", &fails, json!({ "reason": "not needed" })).await;
         let done = world.complete_run(&run, "read").await;
         assert_eq!(done["data"]["completeRun"]["run"]["status"], "COMPLETED", "{done:#}");

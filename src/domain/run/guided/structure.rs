@@ -168,8 +168,8 @@ impl PreparedStep {
     /// time.
     pub(super) fn of(structure: PreparedStructure, problems: &[Problem]) -> Result<Self> {
         let PreparedStructure { field, definition: alone, .. } = structure;
-        let steps = alone.phases.iter().flat_map(|phase| &phase.tasks).flat_map(|task| &task.steps);
-        let declared = steps.cloned().next().ok_or_else(|| Error::internal("a step is missing"))?;
+        let mut steps = alone.phases.iter().flat_map(|phase| &phase.tasks).flat_map(|task| &task.steps);
+        let declared = steps.next().cloned().ok_or_else(|| Error::internal("a step is missing"))?;
         let problems: Vec<Problem> = problems.iter().map(|problem| within_step(problem, &declared.key)).collect();
         run_template::check_not_late(field, &problems)?;
         let Some(first) = problems.first() else { return Ok(Self { declared, alone }) };
