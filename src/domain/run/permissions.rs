@@ -190,7 +190,9 @@ fn check_status(run: &Model, campaign: Option<CampaignFacts>, action: Action) ->
         }
         // Completed guided work can't be retried.
         (Action::Retry, None) if run.status == RunStatus::Completed => {
-            return Err(Refusal::transition("run", run.status, RunTransition::Retry).into());
+            let message = "completed guided work can't be retried: start it anew with startGuidedRun".into();
+            let refusal = Refusal::transition("run", run.status, RunTransition::Retry);
+            return Err(Refusal { message, ..refusal }.with("allowed", json!([])).into());
         }
         (Action::Complete, Some(_)) => {
             return Err(Refusal::conflict("a campaign's run completes by itself once its phases are completed").into());

@@ -460,3 +460,25 @@ both! {
         world.end().await;
     }
 }
+
+both! {
+    /// No link to one of no records is no condition: it would address everybody.
+    async fn a_link_to_none_selects_no_objects_of_a_change(kind) {
+        let world = World::without_server(kind, None).await;
+        world.leads(3).await;
+        for side in ["linkedFrom", "linkedTo"] {
+            for links in [json!({ "recordIds": [], "exists": false }), json!({ "roles": [], "exists": false })] {
+                let filter = json!({ side: links });
+                let segment = "mutation($input: CreateSegmentInput!) { createSegment(input: $input) { segment { id } } }";
+                let (code, told) = world.refused(segment, json!({ "input": { "name": "S", "filter": filter } })).await;
+                assert!(code == "BAD_USER_INPUT" && told.contains("has no condition"), "{filter}: {told}");
+                let stop = "mutation($filter: RecordFilterInput!) { unsubscribeRecords(input: { dryRun: true, filter: $filter }) { matched } }";
+                let answer = world.post(stop, json!({ "filter": filter })).await;
+                assert!(answer["errors"][0].is_object(), "{filter}: {answer:#}");
+                let found = world.ask("query($filter: RecordFilterInput) { records(filter: $filter) { totalCount } }", json!({ "filter": filter })).await;
+                assert_eq!(found["records"]["totalCount"], 3, "a list may name it");
+            }
+        }
+        world.end().await;
+    }
+}

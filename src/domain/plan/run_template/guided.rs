@@ -3,6 +3,7 @@
 
 use async_graphql::{Enum, ID};
 use entity::definition::{Definition, Span, StepDef, Trigger};
+use entity::id::RecordId;
 use entity::step::Executor;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -220,6 +221,9 @@ impl GuidedConfig {
         }
         if source.ids.as_ref().is_some_and(|ids| ids.len() > limits::PAGE_MAX) {
             push_problem("ids", format!("at most {}", limits::PAGE_MAX));
+        }
+        if let Some(wrong) = source.ids.iter().flatten().find(|id| id.parse::<RecordId>().is_err()) {
+            push_problem("ids", format!("`{}` is not the id of a record", validate::printable(wrong)));
         }
         if let Some(filter) = &source.filter
             && let Err(err) = filter::condition(filter, Dialect::Sqlite, chrono::DateTime::UNIX_EPOCH)

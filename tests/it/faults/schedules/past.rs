@@ -113,3 +113,24 @@ both! {
         world.end().await;
     }
 }
+
+both! {
+    /// A start whose preflight failed was due, too.
+    async fn a_failed_preflight_is_an_occurrence(kind) {
+        let world = World::without_server(kind, None).await;
+        let plan = world.plan("EMAIL", 1).await;
+        world.activate(&plan).await;
+        let id = world.schedule(&plan, json!({ "cron": "0 * * * *" })).await;
+        world.act("pauseCampaign", "campaign", json!({ "id": plan.campaign })).await;
+        let update = "mutation($input: UpdateCampaignInput!) { updateCampaign(input: $input) { campaign { id } } }";
+        world.ask(update, json!({ "input": { "id": plan.campaign, "messageTemplateId": null } })).await;
+        world.act("resumeCampaign", "campaign", json!({ "id": plan.campaign })).await;
+        for hour in 1..=2 {
+            world.clock.set(noon() + Duration::hours(hour) + Duration::seconds(5));
+            world.tick(false).await;
+        }
+        assert_eq!(past(&world, &id, 1).await, ["14:00-14:00 FIRED - 1", "13:00-13:00 FIRED - 1"]);
+        assert_eq!(world.number("SELECT COUNT(*) FROM run WHERE status = 'FAILED'").await, 2);
+        world.end().await;
+    }
+}

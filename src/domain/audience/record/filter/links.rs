@@ -39,6 +39,13 @@ impl MaybeEmpty for LinkFilter {
 }
 
 impl LinkFilter {
+    /// True if every record meets it: there is no condition, or no link to one of none is asked for.
+    pub(super) fn admits_all(&self) -> bool {
+        let is_of_none =
+            self.record_ids.as_ref().is_some_and(Vec::is_empty) || self.roles.as_ref().is_some_and(Vec::is_empty);
+        !self.has_value() || (self.exists == Some(false) && is_of_none)
+    }
+
     /// Translates it to a condition on the table `record`, whose records stand at the end `own` of the
     /// links, and those of the filter at the end `other`. Errors: BAD_USER_INPUT, naming the path.
     pub(super) fn condition(&self, dialect: Dialect, (own, other): (Link, Link), path: &str) -> Result<Expr> {

@@ -84,7 +84,7 @@ impl RecordFilter {
             || self.texts().iter().flatten().any(text)
             || self.times().into_iter().flatten().any(MaybeEmpty::has_value)
             || self.priority.as_ref().is_some_and(MaybeEmpty::has_value)
-            || [&self.linked_from, &self.linked_to].into_iter().flatten().any(MaybeEmpty::has_value)
+            || [&self.linked_from, &self.linked_to].into_iter().flatten().any(|links| !links.admits_all())
             || self.unsubscribed.is_some()
             || self.attributes.iter().flatten().any(MaybeEmpty::has_value)
             || self.search.as_ref().is_some_and(|text| !text.trim().is_empty())
