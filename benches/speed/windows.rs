@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
@@ -19,10 +18,13 @@ use crate::server::Server;
 use crate::socket::{frame, pong, subscribe};
 
 const ROWS: usize = 50;
-/// Every nth client reads what it gets and takes the time of each change; the others count.
+/// Every nth client reads what it gets and notes the time of each change; the others count.
 const READERS: usize = 20;
 /// Number of lists that have a campaign of their own; as many are over all runs.
 const CAMPAIGNS: usize = 10;
+/// Number of runs that change, each of a campaign of its own.
+const RUNS: usize = 40;
+const RUNS_OF_SMALL: usize = 12;
 
 /// What all clients got.
 #[derive(Default)]
@@ -31,23 +33,22 @@ struct Got {
     bytes: AtomicU64,
     /// Clients that have their SNAPSHOT.
     there: AtomicU64,
-    /// Times from a run's `updatedAt` to the arrival of the row, for the clients that read.
+    /// When a change was asked for, by the run's id and the revision that the change gave it.
+    asked: Mutex<HashMap<(String, i64), Instant>>,
+    /// Times from then to the arrival of the row, for the clients that read.
     late: Mutex<Vec<Duration>>,
-    /// Changes that those clients got.
-    seen: AtomicU64,
 }
 
 pub async fn windows(server: &Server, size: Size) {
     let (mut campaigns, mut runs) = (Vec::new(), Vec::new());
-    for _ in 0..CAMPAIGNS {
+    for _ in 0..if size.limits { RUNS } else { RUNS_OF_SMALL } {
         let campaign = server.campaign("PHONE", 1).await;
-        for _ in 0..4 {
-            let run = server.launch(&campaign).await;
-            server.until(&run, "", |now| now["status"] == "IN_PROGRESS").await;
-            runs.push(run);
-        }
+        let run = server.launch(&campaign).await;
+        server.until(&run, "", |now| now["status"] == "IN_PROGRESS").await;
+        runs.push(run);
         campaigns.push(campaign);
     }
+    campaigns.truncate(CAMPAIGNS);
     let lists = lists(&campaigns);
     let got = Arc::new(Got::default());
     let [before, _] = server.memory();
@@ -65,11 +66,11 @@ pub async fn windows(server: &Server, size: Size) {
     }
     let [there, _] = server.memory();
     // The first seconds fill caches and pools.
-    change(server.address, &runs, size.rate, 2).await;
+    change(server.address, &runs, size.rate, 2, &got).await;
     got.late.lock().await.clear();
     let (items, bytes) = (got.items.load(Ordering::Relaxed), got.bytes.load(Ordering::Relaxed));
     let (begun, cpu) = (Instant::now(), server.cpu());
-    let changes = change(server.address, &runs, size.rate, size.seconds).await;
+    let changes = change(server.address, &runs, size.rate, size.seconds, &got).await;
     let (took, cpu) = (begun.elapsed().as_secs_f64(), server.cpu().since(cpu));
     let items = got.items.load(Ordering::Relaxed) - items;
     let bytes = got.bytes.load(Ordering::Relaxed) - bytes;
@@ -79,7 +80,7 @@ pub async fn windows(server: &Server, size: Size) {
 
     // The changes alone, and the pages that clients would poll.
     let (alone_begun, alone) = (Instant::now(), server.cpu());
-    change(server.address, &runs, size.rate, size.seconds.div_ceil(2)).await;
+    change(server.address, &runs, size.rate, size.seconds.div_ceil(2), &got).await;
     let (alone_took, alone) = (alone_begun.elapsed().as_secs_f64(), server.cpu().since(alone));
     let bodies: Vec<_> = lists.iter().map(|list| client::body(&page(list), &json!({}))).collect();
     let chains = vec![bodies.iter().cycle().take(size.requests / 4).cloned().collect::<Vec<_>>(); 4];
@@ -90,7 +91,7 @@ pub async fn windows(server: &Server, size: Size) {
     let share = |seconds: Option<f64>, of: f64| seconds.map_or("in it".to_owned(), |s| format!("{:.2}", s / of));
     println!(
         "{} clients, {} lists of {ROWS} rows, {:.0} changes a second: {:.0} items and {:.1} MB a second; \
-         from a change to its row p50 {:.0} ms, p99 {:.0} ms ({} rows read); KiB of memory for each client {:.1}, peak {} MiB",
+         from the request of a change to its row p50 {:.0} ms, p99 {:.0} ms ({} rows read); KiB of memory for each client {:.1}, peak {} MiB",
         size.watchers,
         lists.len(),
         changes as f64 / took,
@@ -122,12 +123,12 @@ fn lists(campaigns: &[String]) -> Vec<String> {
         )
     });
     let over_all = [
-        "",
+        "orderBy: { field: SCHEDULED_FOR, direction: DESC },",
         "orderBy: { field: CREATED_AT, direction: DESC },",
-        "orderBy: { field: UPDATED_AT, direction: DESC },",
+        "orderBy: { field: STARTED_AT, direction: DESC },",
         "filter: { statuses: [IN_PROGRESS] },",
         "filter: { statuses: [PAUSED] },",
-        "filter: { statuses: [PAUSED] }, orderBy: { field: UPDATED_AT, direction: DESC },",
+        "filter: { statuses: [PAUSED] }, orderBy: { field: STARTED_AT, direction: DESC },",
         "filter: { statuses: [QUEUED, IN_PROGRESS, PAUSED] },",
         "filter: { channels: [PHONE] },",
         "filter: { channels: [PHONE], statuses: [IN_PROGRESS] },",
@@ -136,7 +137,7 @@ fn lists(campaigns: &[String]) -> Vec<String> {
     of_one.chain(over_all.map(|list| format!("{list} first: {ROWS}"))).collect()
 }
 
-const FIELDS: &str = "id name status startedAt updatedAt progress { fraction } campaign { name }";
+const FIELDS: &str = "id name status revision startedAt progress { fraction } campaign { name }";
 
 fn live(list: &str) -> String {
     format!("subscription {{ runList({list}) {{ cursor kind nodes {{ {FIELDS} }} entered {{ node after }} left }} }}")
@@ -147,10 +148,10 @@ fn page(list: &str) -> String {
 }
 
 /// Pauses and resumes runs at this rate over four connections. Returns the number of changes.
-async fn change(address: SocketAddr, runs: &[String], rate: usize, seconds: usize) -> usize {
+async fn change(address: SocketAddr, runs: &[String], rate: usize, seconds: usize, got: &Arc<Got>) -> usize {
     let mut writers = tokio::task::JoinSet::new();
     for mine in runs.chunks(runs.len() / 4) {
-        let mine = mine.to_vec();
+        let (mine, got) = (mine.to_vec(), got.clone());
         writers.spawn(async move {
             let mut client = Client::connect(address).await;
             let mut ticks = tokio::time::interval(Duration::from_secs(4) / rate as u32);
@@ -159,8 +160,11 @@ async fn change(address: SocketAddr, runs: &[String], rate: usize, seconds: usiz
             for i in 0..count {
                 ticks.tick().await;
                 let verb = if i / mine.len() % 2 == 0 { "pauseRun" } else { "resumeRun" };
-                let query = format!("mutation($id: ID!) {{ {verb}(input: {{ id: $id }}) {{ run {{ status }} }} }}");
-                client.ask(&query, json!({ "id": mine[i % mine.len()] })).await;
+                let query = format!("mutation($id: ID!) {{ {verb}(input: {{ id: $id }}) {{ run {{ revision }} }} }}");
+                let (run, at) = (&mine[i % mine.len()], Instant::now());
+                let answer = client.ask(&query, json!({ "id": run })).await;
+                let revision = answer[verb]["run"]["revision"].as_i64().unwrap();
+                got.asked.lock().await.insert((run.clone(), revision), at);
             }
             count
         });
@@ -168,10 +172,10 @@ async fn change(address: SocketAddr, runs: &[String], rate: usize, seconds: usiz
     writers.join_all().await.into_iter().sum()
 }
 
-/// Counts the items that come; a client that `reads` takes the time of each changed row.
+/// Counts the items that come; a client that `reads` notes the time of each changed row.
 async fn read(mut stream: TcpStream, got: Arc<Got>, reads: bool) {
     let mut buffer: Vec<u8> = Vec::with_capacity(1024);
-    let mut known: HashMap<String, String> = HashMap::new();
+    let mut known: HashMap<String, i64> = HashMap::new();
     let mut new = true;
     while stream.read_buf(&mut buffer).await.is_ok_and(|count| count > 0) {
         let mut from = 0;
@@ -200,20 +204,17 @@ async fn read(mut stream: TcpStream, got: Arc<Got>, reads: bool) {
     }
 }
 
-async fn note(item: &Value, known: &mut HashMap<String, String>, got: &Got) {
-    // The server's clock is this machine's.
-    let now: DateTime<Utc> = std::time::SystemTime::now().into();
+async fn note(item: &Value, known: &mut HashMap<String, i64>, got: &Got) {
+    let now = Instant::now();
     let nodes = item["nodes"].as_array().unwrap_or_else(|| panic!("{item:#}"));
-    let mut late = Vec::new();
+    let (mut late, asked) = (Vec::new(), got.asked.lock().await);
     for node in nodes {
-        let (id, updated) = (node["id"].as_str().unwrap(), node["updatedAt"].as_str().unwrap());
-        let before = known.insert(id.to_owned(), updated.to_owned());
-        // A row that comes in again because another one left may have changed long ago.
-        if item["kind"] == "CHANGED" && before.is_some_and(|before| before != updated) {
-            let at: DateTime<Utc> = updated.parse().unwrap();
-            late.push((now - at).to_std().unwrap_or_default());
+        let (id, revision) = (node["id"].as_str().unwrap().to_owned(), node["revision"].as_i64().unwrap());
+        // Rows of a SNAPSHOT, and those that came in for another one, changed at any time before.
+        if known.insert(id.clone(), revision).is_some_and(|before| before != revision) {
+            late.extend(asked.get(&(id, revision)).map(|at| now.saturating_duration_since(*at)));
         }
     }
-    got.seen.fetch_add(late.len() as u64, Ordering::Relaxed);
+    drop(asked);
     got.late.lock().await.extend(late);
 }
