@@ -288,7 +288,7 @@ both! {
         let seeded = told.iter().find(|one| one.what.contains("seed")).expect("a line about seeded rows");
         assert_eq!((seeded.looked_at, seeded.wrong), (303, 0));
         // Other parts of the manifest are validated as usual.
-        world.force("UPDATE campaign SET status = 'COMPLETED', completed_at = updated_at WHERE name = 'Pattern'").await;
+        world.force("UPDATE campaign SET status = 'COMPLETED', started_at = updated_at, completed_at = updated_at WHERE name = 'Pattern'").await;
         assert_eq!(wrong().await.len(), 1);
         world.drop_unchecked().await;
     }
