@@ -65,7 +65,7 @@ fn what_is_about_the_one_who_asks_is_known_by_name() {
     assert!(found > 10, "{found}");
     // Filters refer to the viewer by this name only.
     let reads = |path: &str, what: &str| std::fs::read_to_string(path).unwrap().matches(what).count();
-    assert_eq!(reads("src/domain/run/step.rs", "filter.mine == Some(true)"), 1);
+    assert_eq!(reads("src/domain/run/step/list.rs", "filter.mine == Some(true)"), 1);
     assert_eq!(reads("src/domain/follow_up.rs", "filter.mine == Some(true)"), 1);
 }
 
