@@ -26,14 +26,14 @@ const CAMPAIGNS: usize = 10;
 const RUNS: usize = 40;
 const RUNS_OF_SMALL: usize = 12;
 
-/// What all clients got.
+/// Items that all clients received.
 #[derive(Default)]
 struct Got {
     items: AtomicU64,
     bytes: AtomicU64,
     /// Clients that have their SNAPSHOT.
     there: AtomicU64,
-    /// When a change was asked for, by the run's id and the revision that the change gave it.
+    /// Time of the request of each change, by the run's id and the revision that the change gave it.
     asked: Mutex<HashMap<(String, i64), Instant>>,
     /// Times from then to the arrival of the row, for the clients that read.
     late: Mutex<Vec<Duration>>,

@@ -17,16 +17,16 @@ use crate::kernel::error::Result;
 use crate::kernel::page::{self, Args, Cursor, Key, Order, Window};
 use crate::kernel::viewer::Viewer;
 
-/// What became of an occurrence.
+/// Fate of an occurrence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
 pub enum OccurrenceStatus {
-    /// It started a run, which failed at once if its preflight did.
+    /// Started a run, which failed at once if its preflight did.
     Fired,
     /// A person had a run started for it later, with `backfillSchedule`.
     Backfilled,
-    /// It did not start because a person or the schedule's settings skipped it: see the reason.
+    /// Not started, because a person or the schedule's settings skipped it: see the reason.
     Skipped,
-    /// It did not start because the server was down or its local time did not exist: see the reason.
+    /// Not started, because the server was down or its local time did not exist: see the reason.
     Missed,
 }
 

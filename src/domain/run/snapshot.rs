@@ -1,6 +1,6 @@
 //! Run snapshots: the structure, the instructions and the test target that a run started with.
-//! Those of campaigns' runs are immutable once the run is launched, so each is read once and cached in
-//! memory. The structure of guided work can be mended, on any node, so its snapshots are not cached.
+//! Snapshots of campaigns' runs are immutable once the run is launched, so each is read once and
+//! cached in memory. The structure of guided work can be mended, on any node, so its snapshots are not cached.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};

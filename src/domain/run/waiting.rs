@@ -166,7 +166,8 @@ pub fn reasons(context: &WaitContext<'_>) -> Vec<Reason> {
     }
     let through = phase_tasks.iter().all(|task| task.fan_out_done && task.counts().open() == 0);
     if run.run_type == RunType::Guided {
-        guided::reasons(run, found, through, &mut all);
+        let failed = phase_tasks.iter().map(|task| task.failed).sum();
+        guided::reasons(run, found, through, failed, &mut all);
     } else if run.status == RunStatus::InProgress && through && !phase.autonomous && phase.advanced_by.is_none() {
         let reason = plain("RELEASE", format!("{} waits to be released by a person", phase.name), None);
         all.push(Reason { roles: vec![Role::Operator], ..reason });

@@ -54,16 +54,17 @@ pub struct StartBulkActionInput {
 
 impl StartBulkActionInput {
     fn request(&self) -> std::result::Result<BulkRequest, Error> {
-        let of_ids = self.ids.clone().map(|ids| (Selection::Ids(ids), None));
-        let of_runs = self.run_filter.clone().map(|of| (Some(of.to_value()), Selection::Runs(of)));
-        let of_steps = self.step_filter.clone().map(|of| (Some(of.to_value()), Selection::Steps(of)));
-        let of_messages =
-            self.communication_filter.clone().map(|of| (Some(of.to_value()), Selection::Communications(of)));
-        let of_campaigns =
-            self.campaign_filter.clone().map(|of| (Some(of.to_value()), Selection::Campaigns(Box::new(of))));
-        let by_filter = [of_runs, of_steps, of_messages, of_campaigns].into_iter().flatten();
-        let mut given: Vec<_> = of_ids.into_iter().chain(by_filter.map(|(filter, of)| (of, filter))).collect();
-        let (Some((selection, filter)), true) = (given.pop(), given.is_empty()) else {
+        let (runs, steps) = (&self.run_filter, &self.step_filter);
+        let (messages, campaigns) = (&self.communication_filter, &self.campaign_filter);
+        let all = [
+            self.ids.as_ref().map(|ids| (Selection::Ids(ids.clone()), None)),
+            runs.as_ref().map(|of| (Selection::Runs(of.clone()), Some(of.to_value()))),
+            steps.as_ref().map(|of| (Selection::Steps(of.clone()), Some(of.to_value()))),
+            messages.as_ref().map(|of| (Selection::Communications(of.clone()), Some(of.to_value()))),
+            campaigns.as_ref().map(|of| (Selection::Campaigns(Box::new(of.clone())), Some(of.to_value()))),
+        ];
+        let mut given = all.into_iter().flatten();
+        let (Some((selection, filter)), None) = (given.next(), given.next()) else {
             return Err(Refusal::input("ids", "give exactly one of `ids` and the filters").into());
         };
         let filter = filter.map(|filter| filter.into_json().map(without_nulls)).transpose()?;

@@ -24,7 +24,8 @@ impl Constraint {
     /// PUT_OFF (messages whose next attempt is due later), WAIT (time of a `wait` step), DELAY
     /// (earliest time of a step), RETRY (backoff after a failure), CHANNEL_PAUSED, RATE, EVENTS
     /// (the phase stays open for events), BLOCKED (a task that depends on others), STANDSTILL
-    /// (steps that wait for each other), RELEASE; for guided work also MESSAGES and COMPLETION.
+    /// (steps that wait for each other), RELEASE; for guided work also MESSAGES,
+    /// FAILED_STEPS (a person retries them) and COMPLETION.
     async fn code(&self) -> &str {
         self.0.code
     }

@@ -59,7 +59,7 @@ impl PastOccurrence {
         }
     }
 
-    /// What became of it.
+    /// Fate of the occurrence: started, made up for, skipped or missed.
     async fn status(&self) -> OccurrenceStatus {
         match &self.what {
             What::Started(run) if run.backfill_for.is_some() => OccurrenceStatus::Backfilled,

@@ -89,6 +89,8 @@ both! {
         world.step_act("completeStep", &write, json!({})).await;
         let (code, told) = world.refused("mutation($id: ID!) { completeRun(input: { id: $id }) { run { id } } }", json!({ "id": run })).await;
         assert!(code == "CONFLICT" && told.contains("1 of its steps have failed: retry them"), "{told}");
+        let waits = world.ask("query($id: ID!) { run(id: $id) { waitingFor { code steps } } }", json!({ "id": run })).await;
+        assert_eq!(waits["run"]["waitingFor"], json!([{ "code": "FAILED_STEPS", "steps": 1 }]));
         world.step_act("retryStep", &fails, json!({})).await;
         assert_eq!(world.claim(&key, 10).await.len(), 1);
         // Its worker is lost: when the lease has expired, the step is queued again.

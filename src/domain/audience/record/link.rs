@@ -45,7 +45,7 @@ pub enum LinkDirection {
 pub struct LinksOf {
     /// The record.
     pub record_id: RecordId,
-    /// Its end of the links.
+    /// End of the links at which the record stands.
     pub direction: LinkDirection,
     /// Only links with one of these roles; `None`: with any.
     pub roles: Option<Vec<String>>,

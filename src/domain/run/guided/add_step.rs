@@ -32,7 +32,7 @@ use crate::transact;
 pub struct NewStep {
     /// The step.
     pub draft: GuidedStepDraft,
-    /// Its task; not required if `after` is given, or if the run has one task.
+    /// Task of the step; not required if `after` is given, or if the run has one task.
     pub task_id: Option<TaskId>,
     /// The step that it stands behind; at the end of its task if not given.
     pub after: Option<StepId>,

@@ -63,7 +63,7 @@ pub async fn add(
 /// A record to create within a step.
 #[derive(Clone, Debug, Default)]
 pub struct NewRecord {
-    /// Its fields.
+    /// Fields of the record.
     pub fields: Fields,
     /// The records that it comes from; `None`: the step's own record, or the one that the run was
     /// started with.

@@ -1,7 +1,7 @@
 //! The condition that a step can be begun now, in SQL.
 //!
-//! It says what `permissions::check_allowed` says of a person's START, and `worker::claim` of a
-//! worker's claim, without regard to the person and the worker. A task is BLOCKED exactly while a
+//! The condition agrees with `permissions::check_allowed` for a person's START and with
+//! `worker::claim` for a worker's claim, without regard to the person and the worker. A task is BLOCKED exactly while a
 //! task that it depends on is not finished.
 
 use chrono::{DateTime, Utc};
