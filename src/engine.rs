@@ -12,6 +12,7 @@ pub mod rescue;
 pub mod send;
 mod settle;
 mod slots;
+mod wake;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +21,7 @@ use perform::Steps;
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
 use tokio_cron_scheduler::{Job, JobScheduler};
+use wake::Wake;
 
 use crate::channel::Mail;
 use crate::channel::http_client::HttpClient;
@@ -27,6 +29,7 @@ use crate::channel::language_model::LanguageModel;
 use crate::kernel::clock::Clock;
 use crate::kernel::db::WriteContext;
 use crate::kernel::error::{Error, Result};
+use crate::kernel::event::Event;
 use crate::kernel::limits;
 use crate::step_kind::api_call::ApiCall;
 use crate::step_kind::decision::Decision;
@@ -79,42 +82,33 @@ impl Engine {
         let stop = watch::Sender::new(false);
         let (ticker, tick) = ticker().await?;
         let mut loops = JoinSet::new();
-        let wake = |context: &EngineContext| Wake {
-            nudge: context.db.nudges(),
-            tick: tick.subscribe(),
-            clock: context.clock.clone(),
-            stop: stop.subscribe(),
-        };
+        let wake = |concerns: fn(&Event) -> bool| Wake::new(&context, &tick, &stop, concerns);
         let draft = |takes| Draft { takes, domain: domain.clone(), model: model.clone() };
-        loops.spawn(slots::run(
-            Steps { context: context.clone(), work: draft(DraftSelection::Written) },
-            wake(&context),
-        ));
+        loops.spawn(step_slots(&context, draft(DraftSelection::Written), wake(queues::<Draft>)));
         // Two loops render drafts: while one settles, the other renders.
         let (draft, claiming) = (Arc::new(draft(DraftSelection::Rendered)), Arc::new(Mutex::new(())));
         for _ in 0..2 {
-            loops.spawn(worker_loop(context.clone(), draft.clone(), claiming.clone(), wake(&context)));
+            loops.spawn(worker_loop(context.clone(), draft.clone(), claiming.clone(), wake(queues::<Draft>)));
         }
         let mail = Arc::new(mail);
         let send = || Send { mail: mail.clone() };
-        loops.spawn(slots::run(Steps { context: context.clone(), work: send() }, wake(&context)));
-        loops.spawn(slots::run(send::ReleasedMessages { context: context.clone(), send: send() }, wake(&context)));
-        loops.spawn(slots::run(
-            Steps { context: context.clone(), work: Email::new(mail.clone(), domain) },
-            wake(&context),
-        ));
-        loops.spawn(worker_loop(context.clone(), Arc::new(Summarise), Arc::default(), wake(&context)));
-        loops.spawn(slots::run(Steps { context: context.clone(), work: ApiCall { http_client } }, wake(&context)));
-        loops.spawn(worker_loop(context.clone(), Arc::new(Wait), Arc::default(), wake(&context)));
-        loops.spawn(worker_loop(context.clone(), Arc::new(Decision), Arc::default(), wake(&context)));
-        loops.spawn(worker_loop(context.clone(), Arc::new(UpdateRecord), Arc::default(), wake(&context)));
+        loops.spawn(step_slots(&context, send(), wake(queues::<Send>)));
+        let released = send::ReleasedMessages { context: context.clone(), send: send() };
+        loops.spawn(slots::run(released, wake(wake::queues_message)));
+        loops.spawn(step_slots(&context, Email::new(mail.clone(), domain), wake(queues::<Email>)));
+        loops.spawn(step_slots(&context, ApiCall { http_client }, wake(queues::<ApiCall>)));
+        loops.spawn(step_batches(&context, Summarise, wake(queues::<Summarise>)));
+        loops.spawn(step_batches(&context, Wait, wake(queues::<Wait>)));
+        loops.spawn(step_batches(&context, Decision, wake(queues::<Decision>)));
+        loops.spawn(step_batches(&context, UpdateRecord, wake(queues::<UpdateRecord>)));
         if let Some(model) = model {
-            loops.spawn(slots::run(builtin_agent::Agents { context: context.clone(), model }, wake(&context)));
+            let agents = builtin_agent::Agents { context: context.clone(), model };
+            loops.spawn(slots::run(agents, wake(wake::queues_any_step)));
         }
-        loops.spawn(begin::run(context.clone(), wake(&context)));
-        loops.spawn(bulk_actions::run(context.clone(), wake(&context)));
-        loops.spawn(rescue::run(context.clone(), wake(&context)));
-        loops.spawn(housekeeping::run(context.clone(), wake(&context)));
+        loops.spawn(begin::run(context.clone(), wake(wake::concerns_runs)));
+        loops.spawn(bulk_actions::run(context.clone(), wake(wake::concerns_bulk_actions)));
+        loops.spawn(rescue::run(context.clone(), wake(wake::ends_lease)));
+        loops.spawn(housekeeping::run(context.clone(), wake(|_| false)));
         Ok(Self { context, loops, stop, ticker })
     }
 
@@ -147,49 +141,27 @@ async fn ticker() -> Result<(Ticker, watch::Sender<()>)> {
     Ok((Ticker(scheduler), tick))
 }
 
-/// The signals that wake or stop a loop.
-#[derive(Debug)]
-pub(crate) struct Wake {
-    nudge: watch::Receiver<()>,
-    tick: watch::Receiver<()>,
-    clock: Clock,
-    stop: watch::Receiver<bool>,
+/// True if an event may queue steps of this work.
+fn queues<W: Work>(event: &Event) -> bool {
+    wake::queues_step(event, W::KIND)
 }
 
-impl Wake {
-    /// Marks all signals as seen. Called before reading work, so that whatever happens from then
-    /// on wakes the next wait.
-    pub(crate) fn mark_seen(&mut self) {
-        self.nudge.mark_unchanged();
-        self.tick.mark_unchanged();
-    }
+/// Performs one kind of steps that wait for external systems.
+fn step_slots<W: Work>(
+    context: &EngineContext,
+    work: W,
+    wake: Wake,
+) -> impl Future<Output = ()> + std::marker::Send + use<W> {
+    slots::run(Steps { context: context.clone(), work }, wake)
+}
 
-    /// Waits for a signal; `false` if the loop is to stop.
-    pub(crate) async fn wait(&mut self) -> bool {
-        if *self.stop.borrow() {
-            return false;
-        }
-        tokio::select! {
-            _ = self.nudge.changed() => {}
-            _ = self.tick.changed() => {}
-            () = self.clock.moved() => {}
-            () = tokio::time::sleep(limits::POLL) => {}
-            _ = self.stop.changed() => {}
-        }
-        // Commits come close together: one read serves all of them.
-        self.pause(limits::COLLECT_DELAY).await
-    }
-
-    /// Sleeps for a while; `false` if the loop is to stop.
-    pub(crate) async fn pause(&mut self, time: Duration) -> bool {
-        let _ = tokio::time::timeout(time, self.stop.wait_for(|stop| *stop)).await;
-        !*self.stop.borrow()
-    }
-
-    /// True if the engine is stopping.
-    pub(crate) fn stopping(&self) -> bool {
-        *self.stop.borrow()
-    }
+/// Performs one kind of steps that are done at once, batch after batch.
+fn step_batches<W: Work>(
+    context: &EngineContext,
+    work: W,
+    wake: Wake,
+) -> impl Future<Output = ()> + std::marker::Send + use<W> {
+    worker_loop(context.clone(), Arc::new(work), Arc::default(), wake)
 }
 
 async fn worker_loop<W: Work>(context: EngineContext, work: Arc<W>, claiming: Arc<Mutex<()>>, mut wake: Wake) {

@@ -57,6 +57,7 @@ mod m0049_record_links;
 mod m0050_more_bulk_verbs;
 mod m0051_past_occurrences;
 mod m0052_campaign_times;
+mod m0053_numbered_events;
 
 /// All migrations, in order.
 #[derive(Debug)]
@@ -115,6 +116,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0050_more_bulk_verbs::Migration),
             Box::new(m0051_past_occurrences::Migration),
             Box::new(m0052_campaign_times::Migration),
+            Box::new(m0053_numbered_events::Migration),
         ]
     }
 }

@@ -8,8 +8,9 @@ use entity::{RunStatus, run};
 use sea_orm::sea_query::Expr;
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
+use super::EngineContext;
 use super::failed_work::{FailedWork, found, guarded};
-use super::{EngineContext, Wake};
+use super::wake::Wake;
 use crate::domain::follow_up;
 use crate::domain::run::{self as runs, begin, fire_schedule, overdue, sweep};
 use crate::kernel::db::fair;

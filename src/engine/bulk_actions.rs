@@ -1,8 +1,9 @@
 //! Works on bulk actions, in a loop of its own: in each turn a limited number of targets of one bulk
 //! action per org, so that a large one holds up neither other work nor other orgs.
 
+use super::EngineContext;
 use super::failed_work::guarded;
-use super::{EngineContext, Wake};
+use super::wake::Wake;
 use crate::domain::bulk_action::apply::{self, BulkLease};
 use crate::kernel::error::{Error, Result};
 use entity::id::{BulkActionId, OrgId};

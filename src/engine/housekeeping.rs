@@ -3,7 +3,8 @@
 
 use chrono::{DateTime, Utc};
 
-use super::{EngineContext, Wake};
+use super::EngineContext;
+use super::wake::Wake;
 use crate::domain::bulk_action;
 use crate::domain::import::report;
 use crate::domain::run::erasure;

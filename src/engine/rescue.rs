@@ -12,8 +12,9 @@ use entity::{Actor, AgentKind, CommunicationStatus, RunStatus, agent, communicat
 use sea_orm::sea_query::{Expr, ExprTrait, Query, SelectStatement};
 use sea_orm::{ActiveEnum, ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
+use super::EngineContext;
 use super::failed_work::{FailedWork, guarded};
-use super::{EngineContext, Wake};
+use super::wake::Wake;
 use crate::domain::plan::run_template;
 use crate::domain::run::step::{Change, ReasonText, SetTransition};
 use crate::domain::run::{self as runs, advance};

@@ -12,8 +12,8 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
-use super::Wake;
 use super::failed_work::guarded;
+use super::wake::Wake;
 use crate::kernel::error::{Error, Result};
 use crate::kernel::limits;
 

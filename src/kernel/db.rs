@@ -2,6 +2,7 @@
 
 mod address;
 pub(crate) mod batch;
+mod commits;
 pub mod dialect;
 pub mod error_codes;
 pub(crate) mod fair;
@@ -34,6 +35,7 @@ use crate::kernel::clock::Clock;
 use crate::kernel::error::Result;
 use crate::kernel::event::sequencer;
 use crate::kernel::event::tail::Tails;
+pub(crate) use commits::Commits;
 use dialect::Dialect;
 pub use file::is_in_use;
 use pools::Pools;
@@ -53,7 +55,7 @@ pub struct Db {
     url: Arc<str>,
     clock: Clock,
     /// Wakes those who wait for commits: the engine's loops and followers of the log.
-    nudges: watch::Sender<()>,
+    commits: Commits,
     tails: Arc<Tails>,
     /// The sequencer, its listener and the probe (Postgres only); they end with the last clone.
     numbering: Arc<Mutex<JoinSet<()>>>,
@@ -90,14 +92,13 @@ impl Db {
         let reach = Reachability::default();
         let pools = Pools::open(url, dialect, to_write, &statements, &reach).await;
         let pools = pools.map_err(|err| schema::unopened(url, err))?;
-        let nudges = watch::Sender::new(());
         let (tails, write_priority, numbering) = (Arc::default(), WritePriority::default(), Arc::default());
         Ok(Self {
             pools,
             dialect,
             url: url.into(),
             clock,
-            nudges,
+            commits: Commits::default(),
             tails,
             numbering,
             credential_changes: watch::Sender::new(0),
@@ -130,10 +131,13 @@ impl Db {
         }
         let mut numbering = self.numbering.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         if self.dialect == Dialect::Postgres && numbering.is_empty() {
-            let (written, watermark) = (self.nudges.subscribe(), self.watermark.clone());
+            let (commits, watermark) = (self.commits.clone(), self.watermark.clone());
             numbering.spawn(self.reach.clone().probe(self.url.clone(), self.pools.front.clone(), self.clock.clone()));
-            numbering.spawn(sequencer::run(self.pools.engine.clone(), written, self.nudges.clone(), watermark));
-            numbering.spawn(sequencer::listen(self.pools.engine.clone(), self.nudges.clone()));
+            // Sessions of one process share a name, so that it does not wake itself.
+            let node = uuid::Uuid::new_v4().simple().to_string();
+            let pool = self.pools.engine.clone();
+            numbering.spawn(sequencer::run(pool.clone(), commits.clone(), watermark, node.clone()));
+            numbering.spawn(sequencer::listen(pool, commits, node));
         }
         Ok(())
     }
@@ -173,14 +177,19 @@ impl Db {
         &self.tails
     }
 
-    /// Wakes after a commit here, and after events of other nodes were numbered.
+    /// Wakes when the log has grown: after a commit on SQLite, after its events were numbered on Postgres.
     pub fn nudges(&self) -> watch::Receiver<()> {
-        self.nudges.subscribe()
+        self.commits.log()
     }
 
-    /// Wakes those who wait for a commit, so that they look again.
+    /// The signals of commits.
+    pub(crate) fn commits(&self) -> &Commits {
+        &self.commits
+    }
+
+    /// Wakes all who wait for a commit, so that they look again.
     pub fn wake(&self) {
-        self.nudges.send_replace(());
+        self.commits.wake_all();
     }
 
     /// Closes all connections.

@@ -36,6 +36,7 @@ pub(crate) async fn begin(
         held: Set(run.status == RunStatus::Failed),
     };
     row.insert(tx.db()).await?;
+    tx.wake_engine();
     Ok(())
 }
 

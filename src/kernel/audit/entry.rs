@@ -3,9 +3,9 @@
 use std::sync::OnceLock;
 
 use entity::AuditOutcome;
-use entity::audit::ActiveModel;
+use entity::audit::{ActiveModel, Entity};
 use entity::id::*;
-use sea_orm::{ActiveModelTrait, ConnectionTrait, Set};
+use sea_orm::{ConnectionTrait, EntityTrait, Set};
 use serde_json::{Value, json};
 
 use crate::kernel::error::Result;
@@ -86,7 +86,7 @@ impl Entry {
             at: Set(at),
             times: Set(times),
         };
-        row.insert(db).await?;
+        Entity::insert(row).exec_without_returning(db).await?;
         Ok(())
     }
 }

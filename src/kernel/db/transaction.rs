@@ -80,12 +80,18 @@ impl WriteContext {
                 let _ = tx.inner.rollback().await;
                 Ok(value)
             }
-            Ok(value) => tx.commit().await.map(|wrote| {
+            Ok(value) => tx.commit().await.map(|committed| {
                 if credentials_changed {
                     self.credential_changes.send_modify(|changes| *changes += 1);
                 }
-                if wrote {
-                    self.nudges.send_replace(());
+                if !committed.events.is_empty() {
+                    self.commits.committed(&committed.events);
+                    if self.dialect == Dialect::Sqlite {
+                        self.commits.numbered();
+                    }
+                }
+                if committed.wakes_engine {
+                    self.commits.wake_all();
                 }
                 value
             }),
@@ -148,6 +154,7 @@ struct CommitBuffer {
     result_detail: Option<serde_json::Value>,
     credentials_changed: bool,
     discarded: bool,
+    wakes_engine: bool,
 }
 
 impl Tx {
@@ -181,6 +188,11 @@ impl Tx {
         self.buffer.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).credentials_changed = true;
     }
 
+    /// Wakes all loops of the engine after the commit: it gives them work that no event tells of.
+    pub(crate) fn wake_engine(&self) {
+        self.buffer.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).wakes_engine = true;
+    }
+
     /// Rolls back at the end, although the block succeeds: it has found that it must start over, or that
     /// there is nothing to do, and neither the audit nor the idempotency key has anything to record.
     pub(crate) fn discard(&self) {
@@ -198,23 +210,24 @@ impl Tx {
         self.buffer.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).result_detail = Some(detail);
     }
 
-    /// Commits; true if there were events.
-    async fn commit(self) -> Result<bool> {
-        let buffer = self.buffer.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let result = buffer.result_ids.answer(self.request.result_noun);
+    /// Commits and returns what others are told.
+    async fn commit(self) -> Result<CommitBuffer> {
+        let mut buffer = self.buffer.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let result = std::mem::take(&mut buffer.result_ids).answer(self.request.result_noun);
         if let Some(idempotency) = &self.request.idempotency {
-            idempotency.store_result(&self.inner, result.as_ref().map(|(id, _)| *id), buffer.result_detail).await?;
+            idempotency
+                .store_result(&self.inner, result.as_ref().map(|(id, _)| *id), buffer.result_detail.take())
+                .await?;
         }
         let entry = self.request.audit_entry.filter(|entry| !entry.is_committed());
         if let Some(entry) = &entry {
             entry.write(&self.inner, self.now, result.map(|(_, target)| target), AuditOutcome::Done, None).await?;
         }
-        let any = !buffer.events.is_empty();
-        insert::write(&self.inner, self.dialect, buffer.events, self.now).await?;
+        insert::write(&self.inner, self.dialect, &buffer.events, self.now).await?;
         self.inner.commit().await?;
         if let Some(entry) = entry {
             entry.mark_committed();
         }
-        Ok(any)
+        Ok(buffer)
     }
 }

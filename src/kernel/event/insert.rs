@@ -21,11 +21,11 @@ use crate::kernel::limits;
 pub(crate) async fn write(
     db: &impl ConnectionTrait,
     dialect: Dialect,
-    events: Vec<Event>,
+    events: &[Event],
     at: DateTime<Utc>,
 ) -> Result<()> {
     let mut counts: BTreeMap<OrgId, i64> = BTreeMap::new();
-    for event in &events {
+    for event in events {
         *counts.entry(event.org_id).or_default() += 1;
     }
     let mut positions = BTreeMap::new();

@@ -19,6 +19,8 @@ pub struct Event {
     pub(super) task_id: Option<TaskId>,
     pub(super) step_id: Option<StepId>,
     pub(super) record_id: Option<RecordId>,
+    /// The step's kind, for the engine's loops; it is not stored.
+    step_kind: Option<String>,
 }
 
 impl Event {
@@ -43,7 +45,18 @@ impl Event {
             task_id: None,
             step_id: None,
             record_id: None,
+            step_kind: None,
         }
+    }
+
+    /// The kind, `noun.what_happened`.
+    pub(crate) fn kind(&self) -> &str {
+        &self.kind
+    }
+
+    /// The kind of the step that it is about, if any.
+    pub(crate) fn step_kind(&self) -> Option<&str> {
+        self.step_kind.as_deref()
     }
 
     /// Sets the payload, which filters and readers use.
@@ -80,6 +93,7 @@ impl Event {
     /// Sets the step with its record, phase and task.
     pub fn step(mut self, step: &entity::step::Model) -> Self {
         self.step_id = Some(step.id);
+        self.step_kind = Some(step.kind.clone());
         self.record_id = step.record_id;
         self.phase(step.phase_id).task(step.task_id)
     }

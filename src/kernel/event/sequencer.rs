@@ -15,13 +15,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use sea_orm::{ConnectionTrait, DatabaseConnection, Statement, TransactionTrait};
-use tokio::sync::watch;
 
+use crate::kernel::db::Commits;
 use crate::kernel::error::Result;
 use crate::kernel::limits;
 
 /// The sequencer's advisory lock: "sortie" in ASCII.
 const SEQUENCER: i64 = 0x736f_7274_6965;
+/// Delays before events are numbered again that could not be: the first, and the longest.
+const FIRST_RETRY: Duration = Duration::from_millis(3);
+const LAST_RETRY: Duration = Duration::from_millis(50);
 /// The NOTIFY channel on which nodes wake each other.
 pub(crate) const CHANNEL: &str = "sortie";
 
@@ -149,20 +152,18 @@ pub(crate) async fn caught_up(db: &DatabaseConnection, floor: &Watermark) -> Res
 /// Numbers events forever: after each commit here, and once a second for processes that died before
 /// they could. Wakes followers here, and other nodes by one NOTIFY outside of any writing
 /// transaction.
-pub(crate) async fn run(
-    db: DatabaseConnection,
-    mut written: watch::Receiver<()>,
-    nudge: watch::Sender<()>,
-    floor: Arc<Watermark>,
-) {
-    let mut raised = Instant::now();
+pub(crate) async fn run(db: DatabaseConnection, commits: Commits, floor: Arc<Watermark>, node: String) {
+    let (mut written, mut raised) = (commits.written(), Instant::now());
+    let mut retry = FIRST_RETRY;
     loop {
         written.mark_unchanged();
         let left = match number(&db, floor.at()).await {
             Ok(numbered) => {
+                // An older transaction may stay open for long, in any database of the server.
+                retry = if numbered.count > 0 { FIRST_RETRY } else { Ord::min(2 * retry, LAST_RETRY) };
                 if numbered.count > 0 {
-                    nudge.send_replace(());
-                    if let Err(err) = db.execute_unprepared(&format!("NOTIFY {CHANNEL}")).await {
+                    commits.numbered();
+                    if let Err(err) = db.execute_unprepared(&format!("NOTIFY {CHANNEL}, '{node}'")).await {
                         log_failure!(warn, err, "NOTIFY to other nodes failed; they poll every second");
                     }
                 }
@@ -179,7 +180,7 @@ pub(crate) async fn run(
                 log_failure!(warn, err, "the watermark of the event log could not be raised");
             }
         }
-        let pause = if left { Duration::from_millis(3) } else { limits::POLL };
+        let pause = if left { retry } else { limits::POLL };
         if tokio::time::timeout(pause, written.changed()).await.is_ok() {
             // A single writer waits this long; with many writers, one numbering serves them all.
             tokio::time::sleep(limits::SEQUENCER_COLLECT_DELAY).await;
@@ -187,15 +188,17 @@ pub(crate) async fn run(
     }
 }
 
-/// Wakes local followers when another node has numbered events.
-pub(crate) async fn listen(db: DatabaseConnection, nudge: watch::Sender<()>) {
+/// Wakes local followers and the engine when another node has numbered events.
+pub(crate) async fn listen(db: DatabaseConnection, commits: Commits, node: String) {
     loop {
         if let Ok(mut listener) =
             sea_orm::sqlx::postgres::PgListener::connect_with(db.get_postgres_connection_pool()).await
             && listener.listen(CHANNEL).await.is_ok()
         {
-            while listener.recv().await.is_ok() {
-                nudge.send_replace(());
+            while let Ok(notified) = listener.recv().await {
+                if notified.payload() != node {
+                    commits.wake_all();
+                }
             }
         }
         // Without the listener, followers poll every second.

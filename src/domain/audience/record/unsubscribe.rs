@@ -162,6 +162,26 @@ pub(crate) async fn pending_addresses(
     Ok(found)
 }
 
+/// True if the record, if any, has opted out, or one of the normalised addresses; sweeps that have not
+/// reached their records yet count. The record was read under the suppression lock.
+pub(crate) async fn has_opted_out(
+    tx: &Tx,
+    org_id: OrgId,
+    record: Option<&record::Model>,
+    channel: Channel,
+    keys: &[String],
+) -> Result<bool> {
+    if record.is_some_and(|record| record.unsubscribed_at.is_some()) {
+        return Ok(true);
+    }
+    // There is rarely one.
+    if open(tx, org_id).await?.is_empty() {
+        return Ok(false);
+    }
+    let mine: Vec<RecordId> = record.iter().map(|record| record.id).collect();
+    Ok(!among(tx, org_id, &mine).await?.is_empty() || !pending_addresses(tx, org_id, channel, keys).await?.is_empty())
+}
+
 async fn open(tx: &Tx, org_id: OrgId) -> Result<Vec<sweeps::Model>> {
     Ok(sweeps::Entity::find()
         .filter(sweeps::COLUMN.org_id.eq(org_id))

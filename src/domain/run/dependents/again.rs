@@ -145,9 +145,9 @@ pub(crate) async fn trigger_again(
     snapshot: &RunSnapshot,
     phase: &phase::Model,
     step: &step::Model,
-) -> Result<()> {
+) -> Result<bool> {
     if step.status != StepStatus::Pending {
-        return Ok(());
+        return Ok(false);
     }
     // Fan-out steps on an event exist only if it has come.
     let is_single = snapshot.step(&step.key).is_some_and(|(task, _)| !task.fan_out);
@@ -156,12 +156,13 @@ pub(crate) async fn trigger_again(
     {
         // An earlier reply has become a follow-up.
         let since = phase.started_at.filter(|_| name == early_events::REPLY_RECEIVED).unwrap_or(storable::FIRST);
-        if early_events::has_come_since(tx, run, &name, since).await? {
+        let has_come = early_events::has_come_since(tx, run, &name, since).await?;
+        if has_come {
             enqueue(tx, run, snapshot, vec![step.clone()], tx.now()).await?;
         }
-        return Ok(());
+        return Ok(has_come);
     }
-    let Some(recipient_id) = step.run_record_id.filter(|_| !is_single) else { return Ok(()) };
+    let Some(recipient_id) = step.run_record_id.filter(|_| !is_single) else { return Ok(false) };
     let change = |step| Change { step, from: None, kind: "", reason: None };
     // A delay without a step before it counts from the step's creation.
     if let Ok(Trigger::Delay(span)) = step.trigger.parse()
@@ -169,7 +170,8 @@ pub(crate) async fn trigger_again(
     {
         let available = Ord::max(storable::after(step.created_at, span.chrono()), tx.now());
         let skipped = enqueue(tx, run, snapshot, vec![step.clone()], available).await?;
-        return advance(tx, run, snapshot, &skipped.into_iter().map(change).collect::<Vec<_>>()).await;
+        advance(tx, run, snapshot, &skipped.into_iter().map(change).collect::<Vec<_>>()).await?;
+        return Ok(true);
     }
     for (key, dependents) in &snapshot.graph.dependents {
         let Some(dependent) = dependents.iter().find(|dependent| dependent.key == step.key) else { continue };
@@ -191,7 +193,8 @@ pub(crate) async fn trigger_again(
             (None, Some(DependencyEnd::Skipped | DependencyEnd::Failed)) | (_, None) => continue,
         };
         let skipped = enqueue(tx, run, snapshot, vec![step.clone()], available).await?;
-        return advance(tx, run, snapshot, &skipped.into_iter().map(change).collect::<Vec<_>>()).await;
+        advance(tx, run, snapshot, &skipped.into_iter().map(change).collect::<Vec<_>>()).await?;
+        return Ok(true);
     }
-    Ok(())
+    Ok(false)
 }

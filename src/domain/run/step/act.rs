@@ -101,27 +101,28 @@ async fn apply_judged(
         let snapshot = runs::snapshot::of(tx.db(), &context.run).await?;
         let changed = Change { step: step.clone(), from: Some(before), kind: "", reason: None };
         runs::dependents::advance(tx, &context.run, &snapshot, &[changed]).await?;
+        let mut is_queued_again = false;
         if matches!(action, Action::Restart | Action::Reset) {
             retry::wait_again(tx, &context.run, &snapshot, &step).await?;
-            runs::dependents::trigger_again(tx, &context.run, &snapshot, &context.phase, &step).await?;
+            is_queued_again =
+                runs::dependents::trigger_again(tx, &context.run, &snapshot, &context.phase, &step).await?;
         }
         guided::step_records::follows(tx, viewer, &context.run, &step, action).await?;
         runs::unhandled_replies::follow_up(tx, viewer, &context.run, std::iter::once(&step)).await?;
         let updated_phase = record_act(tx, viewer, &context.phase, action).await?;
         let affects_tasks = apply_effects(tx, viewer, &context.run, &step, action, reason).await?;
         // The steps that follow it may have changed, and their tasks' counters with them.
-        let waits_again = matches!(action, Action::Restart | Action::Reset);
-        if affects_tasks || waits_again || !snapshot.graph.dependents.is_empty() {
+        if affects_tasks || is_queued_again || !snapshot.graph.dependents.is_empty() {
             advance::advance(tx, viewer, context.run).await?;
-            // A restarted step may have been queued since.
-            if waits_again {
-                return must_find(tx.db(), viewer, id).await.map(Some);
-            }
         } else {
             let StepContext { run, mut phases, mut tasks, .. } = context;
             replace_loaded(&mut phases, updated_phase, |phase| phase.id);
             counted.into_iter().for_each(|task| replace_loaded(&mut tasks, Some(task), |task| task.id));
             advance::advance_from(tx, viewer, run, phases, tasks).await?;
+        }
+        // A restarted step may have been queued since.
+        if matches!(action, Action::Restart | Action::Reset) {
+            return must_find(tx.db(), viewer, id).await.map(Some);
         }
         Ok(Some(step))
     })

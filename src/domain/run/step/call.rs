@@ -4,13 +4,13 @@
 use entity::communication::{self, CommunicationStatus};
 use entity::run_record::{Outcome, RecipientReason};
 use entity::step::{Model, StepStatus};
-use entity::{ActivityKind, Channel, RunType, run, run_record};
-use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, Set};
+use entity::{ActivityKind, Channel, RunType, record, run, run_record};
+use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, JoinType, QueryFilter, QuerySelect, Set};
 use serde_json::json;
 
 use super::Action;
 use super::outcome::{person_reason, set_outcome};
-use crate::domain::audience::record::{self, unsubscribe};
+use crate::domain::audience::record::{find as find_record, unsubscribe};
 use crate::domain::audience::suppression;
 use crate::domain::message::activity::{self, NewActivity};
 use crate::kernel::db::Tx;
@@ -32,13 +32,18 @@ async fn find_message(tx: &Tx, step: &Model) -> Result<Option<communication::Mod
 /// the number was suppressed after the recipient was added.
 pub(super) async fn begin(tx: &Tx, viewer: &Viewer, run: &run::Model, step: &Model) -> Result<()> {
     let Some(recipient) = step.run_record_id else { return Ok(()) };
-    let recipient = run_record::Entity::find_by_id(recipient).one(tx.db()).await?;
-    let Some(recipient) = recipient else { return Ok(()) };
+    // Taken before the record is read: an opt-out that has committed is seen.
+    suppression::lock_shared(tx, run.org_id).await?;
+    let of_record = run_record::Entity::belongs_to(record::Entity).from(run_record::Column::RecordId);
+    let found = run_record::Entity::find_by_id(recipient)
+        .filter(run_record::COLUMN.org_id.eq(viewer.org_id))
+        .join(JoinType::LeftJoin, of_record.to(record::Column::Id).into())
+        .select_also(record::Entity)
+        .one(tx.db())
+        .await?;
+    let Some((recipient, record)) = found else { return Ok(()) };
     // A test run calls the number given for the test.
-    let record = match step.record_id.filter(|_| run.run_type != RunType::TestRun) {
-        Some(id) => record::find(tx.db(), viewer, id).await?,
-        None => None,
-    };
+    let record = record.filter(|_| run.run_type != RunType::TestRun);
     let number = match &record {
         Some(record) => record.phone.clone(),
         None => recipient.address.clone(),
@@ -47,7 +52,7 @@ pub(super) async fn begin(tx: &Tx, viewer: &Viewer, run: &run::Model, step: &Mod
         let message = "its record has no telephone number any more: skip this step";
         return Err(Refusal::conflict(message).with("reason", json!(RecipientReason::NoAddress)).into());
     };
-    check_call_allowed(tx, run, step, &number).await?;
+    check_call_allowed(tx, run, record.as_ref(), &number).await?;
     let is_current = recipient.address.as_deref() == Some(&number) && recipient.address_key.is_some();
     if run.run_type == RunType::TestRun || is_current {
         return Ok(());
@@ -74,7 +79,7 @@ async fn readdress(
         .await?;
     if let Some(other) = duplicate {
         let current = match other.record_id {
-            Some(id) => record::find(tx.db(), &Viewer::engine(run.org_id), id).await?.and_then(|record| record.phone),
+            Some(id) => find_record(tx.db(), &Viewer::engine(run.org_id), id).await?.and_then(|record| record.phone),
             None => other.address.clone(),
         };
         let open = other.outcome.is_none() && current.as_deref().map(suppression::key) != Some(key.clone());
@@ -105,16 +110,12 @@ async fn readdress(
     Ok(())
 }
 
-/// Rejects a call to a suppressed number. Errors: CONFLICT.
-async fn check_call_allowed(tx: &Tx, run: &run::Model, step: &Model, number: &str) -> Result<()> {
-    suppression::lock_shared(tx, run.org_id).await?;
+/// Rejects a call to a suppressed number, and one to a record that has opted out. Errors: CONFLICT.
+async fn check_call_allowed(tx: &Tx, run: &run::Model, record: Option<&record::Model>, number: &str) -> Result<()> {
     let keys = [suppression::key(number)];
     let mut closed = suppression::find_suppressed(tx.db(), run.org_id, Channel::Phone, &keys).await?.remove(&keys[0]);
-    if closed.is_none() {
-        let mine: Vec<_> = step.record_id.filter(|_| run.run_type != RunType::TestRun).into_iter().collect();
-        let unsubscribed = !unsubscribe::among(tx, run.org_id, &mine).await?.is_empty()
-            || !unsubscribe::pending_addresses(tx, run.org_id, Channel::Phone, &keys).await?.is_empty();
-        closed = unsubscribed.then(|| suppression::UNSUBSCRIBED.to_owned());
+    if closed.is_none() && unsubscribe::has_opted_out(tx, run.org_id, record, Channel::Phone, &keys).await? {
+        closed = Some(suppression::UNSUBSCRIBED.to_owned());
     }
     match closed {
         Some(why) => {
@@ -162,8 +163,7 @@ async fn record_call(tx: &Tx, viewer: &Viewer, run: &run::Model, step: &Model) -
     let message = settle(tx, viewer, run, step, CommunicationStatus::Sent, None).await?;
     let Some(id) = step.record_id.filter(|_| run.run_type != RunType::TestRun) else { return Ok(()) };
     crate::domain::audience::record::set_last_contacted(tx, &[id]).await?;
-    let record_name =
-        crate::domain::audience::record::find(tx.db(), viewer, id).await?.map(|record| record.name).unwrap_or_default();
+    let record_name = find_record(tx.db(), viewer, id).await?.map(|record| record.name).unwrap_or_default();
     let to = message.as_ref().map(|message| &message.to_address);
     let done = NewActivity {
         record_id: Some(id),

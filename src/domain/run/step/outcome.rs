@@ -2,7 +2,7 @@
 
 use entity::run_record;
 use entity::step::Model;
-use sea_orm::{ActiveModelTrait, Set};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, Set};
 
 use crate::kernel::db::Tx;
 use crate::kernel::error::Result;
@@ -19,14 +19,18 @@ pub(super) async fn set_outcome(
     outcome: Option<run_record::Outcome>,
     reason: Option<&str>,
 ) -> Result<()> {
-    if let Some(id) = step.run_record_id {
-        let row = run_record::ActiveModel {
-            id: Set(id),
+    let Some(id) = step.run_record_id else { return Ok(()) };
+    let mut update = run_record::Entity::update_many()
+        .set(run_record::ActiveModel {
             outcome: Set(outcome),
             reason: Set(reason.map(str::to_owned)),
             ..Default::default()
-        };
-        row.update(tx.db()).await?;
+        })
+        .filter(run_record::COLUMN.id.eq(id));
+    if outcome.is_none() {
+        // A step that is reset seldom has one: then nothing is written.
+        update = update.filter(run_record::COLUMN.outcome.is_not_null());
     }
+    update.exec(tx.db()).await?;
     Ok(())
 }

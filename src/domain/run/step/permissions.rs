@@ -14,7 +14,7 @@ use entity::{
     Actor, CampaignStatus, CommunicationStatus, RunStatus, RunType, StateMachine, campaign, communication, phase,
     queued_message, run, task,
 };
-use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter, QuerySelect};
 
 use serde_json::json;
 
@@ -158,7 +158,10 @@ impl StepContext {
         let tasks = runs::task::of_runs(db, viewer, &[step.run_id]).await?;
         let snapshot = runs::snapshot::of(db, &run).await?;
         let campaign = match run.campaign_id {
-            Some(id) => campaign::Entity::find_by_id(id).one(db).await?.map(|campaign| campaign.status),
+            Some(id) => {
+                let status = campaign::Entity::find_by_id(id).select_only().column(campaign::Column::Status);
+                status.into_tuple().one(db).await?
+            }
             None => None,
         };
         let rows = StepRows { run, phases, tasks, snapshot, campaign };
