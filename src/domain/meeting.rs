@@ -140,7 +140,7 @@ impl Time {
 /// The request to book a meeting.
 #[derive(Clone, Debug)]
 pub struct Booking {
-    /// The step of guided work in which it is booked.
+    /// The person's step in which it is booked.
     pub step_id: StepId,
     /// Title.
     pub title: String,
@@ -155,9 +155,9 @@ pub struct Booking {
 }
 
 /// Books a meeting and enqueues its invitations. Overlapping meetings don't prevent it; `conflicts`
-/// lists them. Errors: NOT_FOUND; CONFLICT if the step is not in progress, belongs to a campaign's run, or
+/// lists them. Errors: NOT_FOUND; CONFLICT if the step is not in progress, its campaign is paused, or it
 /// has a meeting with one of the guests at the same start; BAD_USER_INPUT naming a guest without an
-/// address.
+/// address, or outside the audience of a campaign's run.
 pub async fn book(db: &WriteContext, viewer: &Viewer, booking: &Booking) -> Result<Model> {
     let title = validate::name("title", &booking.title)?;
     let (description, location) =
@@ -167,7 +167,7 @@ pub async fn book(db: &WriteContext, viewer: &Viewer, booking: &Booking) -> Resu
     let meeting = transact!(db, |tx| {
         let ends_at = booking.time.end(tx.now())?;
         let within = active_step::enter(tx, viewer, booking.step_id).await?;
-        guided::check_may_send(&within.run)?;
+        attendees::check_may_be_invited(tx, &within.run, &attendees).await?;
         hold_off(tx, viewer, records.iter().map(|record| record.id)).await?;
         conflicts::reject_duplicate(tx, within.step.id, booking.time.starts_at, &attendees).await?;
         let row = ActiveModel {

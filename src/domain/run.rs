@@ -136,6 +136,18 @@ pub(crate) fn emit(tx: &Tx, viewer: &Viewer, kind: &str, run: &Model, mut payloa
 /// Locks and returns those runs that may be worked on now. The shared locks keep them from being
 /// paused or cancelled until the transaction ends, so its changes commit before a cancel responds.
 pub(crate) async fn list_running(tx: &Tx, ids: &[RunId]) -> Result<Vec<Model>> {
+    lock_unpaused(tx, ids, &[RunStatus::InProgress]).await
+}
+
+/// Locks and returns those runs whose messages that people released may be sent now, in the same way. A
+/// run that has completed or failed sends them, too: the person acted before, or moves a meeting.
+pub(crate) async fn list_sending(tx: &Tx, ids: &[RunId]) -> Result<Vec<Model>> {
+    lock_unpaused(tx, ids, &[RunStatus::InProgress, RunStatus::Completed, RunStatus::Failed]).await
+}
+
+/// Locks and returns runs with one of some statuses whose campaigns are not paused: the campaigns
+/// first, each in the order of their ids.
+async fn lock_unpaused(tx: &Tx, ids: &[RunId], statuses: &[RunStatus]) -> Result<Vec<Model>> {
     use sea_orm::QueryOrder;
     let mut campaign_ids = sea_orm::sea_query::Query::select();
     campaign_ids.column(entity::run::Column::CampaignId).from(Entity).and_where(any_of(
@@ -157,19 +169,7 @@ pub(crate) async fn list_running(tx: &Tx, ids: &[RunId]) -> Result<Vec<Model>> {
             COLUMN.campaign_id,
             campaigns.iter().map(|campaign| campaign.id),
         )))
-        .filter(COLUMN.status.eq(RunStatus::InProgress))
-        .order_by_asc(COLUMN.id)
-        .lock_shared()
-        .all(tx.db())
-        .await?)
-}
-
-/// Locks and returns those runs whose manual messages may be sent now.
-pub(crate) async fn list_sending(tx: &Tx, ids: &[RunId]) -> Result<Vec<Model>> {
-    use sea_orm::QueryOrder;
-    Ok(Entity::find()
-        .filter(any_of(tx.dialect(), COLUMN.id, ids.iter().copied()))
-        .filter(COLUMN.status.is_in([RunStatus::InProgress, RunStatus::Completed]))
+        .filter(any_of(tx.dialect(), COLUMN.status, statuses.iter().copied()))
         .order_by_asc(COLUMN.id)
         .lock_shared()
         .all(tx.db())

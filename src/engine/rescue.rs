@@ -221,7 +221,7 @@ async fn claimed_by_server(tx: &Tx, org_id: OrgId) -> Result<Expr> {
 }
 
 /// Subquery: the message that a step sends is in flight: its own, or for `send_message` the one that
-/// another step drafted for its recipient.
+/// another step drafted for its recipient. What people released is in the hands of the send queue.
 fn in_flight() -> SelectStatement {
     let own =
         || Expr::col((communication::Entity, communication::Column::StepId)).equals((step::Entity, step::Column::Id));
@@ -239,6 +239,7 @@ fn in_flight() -> SelectStatement {
         .expr(Expr::val(1))
         .from(communication::Entity)
         .and_where(communication::COLUMN.status.eq(CommunicationStatus::Sending))
+        .and_where(communication::COLUMN.action_number.eq(0))
         .and_where(
             Expr::col((communication::Entity, communication::Column::RunRecordId))
                 .equals((step::Entity, step::Column::RunRecordId)),
@@ -333,7 +334,8 @@ async fn close_recipients(tx: &Tx, engine: &Viewer, run: &entity::run::Model, ch
         .and_where(any_of(tx.dialect(), step::COLUMN.run_record_id, recipients.iter().copied()))
         .and_where(step::Column::Kind.eq(run_template::EMAIL));
     let of_recipients = any_of(tx.dialect(), communication::COLUMN.run_record_id, recipients.iter().copied())
-        .and(communication::COLUMN.step_id.not_in_subquery(mails));
+        .and(communication::COLUMN.step_id.not_in_subquery(mails))
+        .and(communication::COLUMN.action_number.eq(0));
     let unknown_recipients =
         crate::domain::message::communication::mark_unknown(tx, engine, run, of_recipients).await?;
     if run.status == RunStatus::Cancelled {

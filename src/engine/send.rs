@@ -1,5 +1,5 @@
-//! Sends the messages that people have released in guided work: claim, reserve, hand over, settle,
-//! as for a campaign's steps, but for single messages.
+//! Sends the messages that people have released from within a step: claim, reserve, hand over, settle,
+//! as for a campaign's own, but for single messages.
 
 mod settle;
 
@@ -142,8 +142,8 @@ fn failed() -> SendOutcome {
 }
 
 /// Messages that look due: those with an expired lease, whatever the run's status; and those of runs
-/// in progress, or completed with a meeting that still changes. This only reads, so that an idle
-/// loop writes nothing.
+/// that may send them, in campaigns that are not paused. This only reads, so that an idle loop writes
+/// nothing.
 async fn candidates(db: &Db, most: u64, latest_first: bool) -> Result<Vec<CommunicationId>> {
     find_claimable(db.read(), db.now(), most, latest_first).await
 }
@@ -171,8 +171,8 @@ pub async fn find_claimable(
         group: &["run_id"],
         fit: "AND available_at <= $1 AND lease_owner IS NULL",
         columns: "communication_id, run_id, org_id, available_at",
-        joins: "JOIN run r ON r.id = q.run_id",
-        admitted: &format!("r.status IN ('IN_PROGRESS', 'COMPLETED') AND q.{not_stuck}"),
+        joins: forward::OF_RUN,
+        admitted: &format!("{} AND q.{not_stuck}", forward::MAY_SEND),
         wanted: "q.communication_id, q.org_id AS org_id",
         latest_first,
         values: vec![now.into()],

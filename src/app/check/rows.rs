@@ -47,7 +47,7 @@ const RULES: &[Rule<'_>] = &[
         "SELECT c.message_id FROM communication c WHERE c.status = 'SENDING' \
          AND NOT EXISTS (SELECT 1 FROM posting p WHERE p.communication_id = c.id) \
          AND NOT EXISTS (SELECT 1 FROM step s WHERE s.status IN ('QUEUED', 'IN_PROGRESS') \
-         AND (s.id = c.step_id OR (s.run_record_id = c.run_record_id AND s.kind = 'send_message')))",
+         AND c.occasion = 0 AND (s.id = c.step_id OR (s.run_record_id = c.run_record_id AND s.kind = 'send_message')))",
     ),
     (
         "an address gets one message per run and step",
@@ -56,7 +56,7 @@ const RULES: &[Rule<'_>] = &[
          AND c.status IN ('SENDING', 'SENT', 'UNKNOWN') GROUP BY c.run_id, s.key, LOWER(c.to_address) HAVING COUNT(*) > 1",
     ),
     (
-        "an address gets one email from a step of guided work, unless `again` was requested",
+        "an address gets one email from a person's step, unless `again` was requested",
         "SELECT COUNT(*) FROM communication WHERE occasion > 0",
         "SELECT LOWER(c.to_address) FROM communication c WHERE c.occasion > 0 AND c.meeting_id IS NULL AND NOT c.again AND c.to_address <> '' \
          AND c.status IN ('APPROVED', 'SENDING', 'SENT', 'UNKNOWN') GROUP BY c.step_id, LOWER(c.to_address) HAVING COUNT(*) > 1",
@@ -90,17 +90,19 @@ const RULES: &[Rule<'_>] = &[
          FROM communication c JOIN record r ON r.id = c.record_id WHERE r.erasure_completed_at IS NOT NULL AND c.to_address <> ''",
     ),
     (
+        // What people wrote from within a campaign's run decides nothing about its recipients.
         "the outcome of a recipient matches its message",
         "SELECT COUNT(*) FROM run_record WHERE outcome IN ('SENT', 'UNKNOWN')",
         "SELECT c.message_id FROM communication c JOIN run_record p ON p.id = c.run_record_id WHERE \
-         (c.status = 'SENT' AND p.outcome IN ('SKIPPED', 'SUPPRESSED', 'DONE') AND NOT (p.outcome = 'SKIPPED' \
+         (c.occasion = 0 OR c.campaign_id IS NULL) AND ((c.status = 'SENT' AND p.outcome IN ('SKIPPED', 'SUPPRESSED', 'DONE') AND NOT (p.outcome = 'SKIPPED' \
          AND p.reason IS NOT NULL \
          AND (p.reason LIKE 'NO_ADDRESS%' OR p.reason LIKE 'DUPLICATE_ADDRESS%' OR p.reason LIKE 'RUN_CANCELLED%') \
          AND NOT EXISTS (SELECT 1 FROM step s WHERE s.id = c.step_id AND s.kind <> 'email'))) OR \
          (c.status = 'SENT' AND p.outcome = 'FAILED' AND NOT EXISTS (SELECT 1 FROM step s WHERE s.run_record_id = p.id \
          AND s.status = 'FAILED') AND EXISTS (SELECT 1 FROM run r WHERE r.id = p.run_id AND r.status = 'COMPLETED')) OR \
          (c.status = 'UNKNOWN' AND p.outcome <> 'UNKNOWN') OR (p.outcome = 'SENT' AND c.channel <> 'PHONE' \
-         AND NOT EXISTS (SELECT 1 FROM communication o WHERE o.run_record_id = p.id AND o.status = 'SENT'))",
+         AND NOT EXISTS (SELECT 1 FROM communication o WHERE o.run_record_id = p.id AND o.status = 'SENT' \
+         AND (o.occasion = 0 OR o.campaign_id IS NULL))))",
     ),
     (
         "only a step in progress has a lease, and its failures stay within its attempts",
@@ -148,15 +150,15 @@ const RULES: &[Rule<'_>] = &[
          AND (r.schedule_id IS NULL OR (r.backfill_for IS NOT NULL AND r.occurrence_at IS NOT NULL))",
     ),
     (
-        "messages of guided work in flight are counted on their run",
-        "SELECT COUNT(*) FROM run WHERE campaign_id IS NULL",
+        "messages in flight that people sent are counted on their run",
+        "SELECT COUNT(*) FROM run",
         "SELECT r.name FROM run r WHERE r.on_way <> (SELECT COUNT(*) FROM communication c WHERE c.run_id = r.id \
          AND c.occasion > 0 AND (c.status = 'UNKNOWN' OR EXISTS (SELECT 1 FROM posting p WHERE p.communication_id = c.id)))",
     ),
     (
-        "each email sent from guided work has one activity",
+        "each email that a person sent has one activity",
         "SELECT COUNT(*) FROM activity WHERE kind = 'EMAIL_SENT'",
-        "SELECT r.name FROM run r WHERE r.campaign_id IS NULL AND (SELECT COUNT(*) FROM activity a WHERE a.run_id = r.id \
+        "SELECT r.name FROM run r WHERE (SELECT COUNT(*) FROM activity a WHERE a.run_id = r.id \
          AND a.kind = 'EMAIL_SENT') <> (SELECT COUNT(*) FROM communication c WHERE c.run_id = r.id AND c.occasion > 0 \
          AND c.meeting_id IS NULL AND c.status = 'SENT' \
          AND NOT EXISTS (SELECT 1 FROM posting p WHERE p.communication_id = c.id))",

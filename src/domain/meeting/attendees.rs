@@ -3,10 +3,12 @@
 use entity::id::*;
 use entity::meeting::Attendee;
 use entity::record as row;
+use entity::{RunType, run};
 
 use super::Invitee;
 use crate::domain::audience::record;
-use crate::kernel::db::Db;
+use crate::domain::run::guided;
+use crate::kernel::db::{Db, Tx};
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::viewer::Viewer;
 use crate::kernel::{limits, validate};
@@ -47,4 +49,22 @@ pub(super) async fn of(db: &Db, viewer: &Viewer, guests: &[Invitee]) -> Result<(
         all.push(Attendee { name, email, record_id: guest.record_id });
     }
     Ok((all, records))
+}
+
+/// Rejects guests outside the audience of a campaign's run, which is fixed: an invitation is a message to
+/// a recipient. Errors: BAD_USER_INPUT.
+pub(super) async fn check_may_be_invited(tx: &Tx, run: &run::Model, guests: &[Attendee]) -> Result<()> {
+    if run.run_type == RunType::Guided {
+        return Ok(());
+    }
+    let writable = guided::writable(tx.db(), run, guests.iter().filter_map(|guest| guest.record_id)).await?;
+    for (i, guest) in guests.iter().enumerate() {
+        let why = match guest.record_id {
+            Some(id) if writable.contains(&id) => continue,
+            Some(_) => format!("{}: {}", guest.name, guided::NOT_IN_AUDIENCE),
+            None => format!("{}: a campaign's run invites only records of its audience", guest.email),
+        };
+        return Err(Refusal::input(&format!("attendees[{i}].recordId"), why).into());
+    }
+    Ok(())
 }

@@ -164,7 +164,17 @@ pub(crate) async fn release(tx: &Tx, viewer: &Viewer, run: &run::Model, ids: &[C
     Ok(())
 }
 
-/// Cancels the unsent messages to some recipients.
+/// Condition for the messages by which the outcomes of a run's recipients go: in guided work all, in a
+/// campaign's run those of its own steps, not those that people wrote or scheduled from within a step.
+pub(crate) fn is_own() -> Expr {
+    COLUMN.action_number.eq(0).or(Column::CampaignId.is_null())
+}
+
+/// The same condition as SQL, over the alias `c`.
+pub(crate) const IS_OWN: &str = "(c.occasion = 0 OR c.campaign_id IS NULL)";
+
+/// Cancels the unsent messages to some recipients, but those that people released in a campaign's run:
+/// they go out whatever becomes of the run's own.
 pub(crate) async fn cancel_unsent(
     tx: &Tx,
     viewer: &Viewer,
@@ -174,7 +184,7 @@ pub(crate) async fn cancel_unsent(
 ) -> Result<()> {
     let theirs = any_of(tx.dialect(), COLUMN.run_record_id, recipients.iter().copied());
     let unsent = [CommunicationStatus::Draft, CommunicationStatus::Approved];
-    cancel_matching(tx, viewer, run, &Condition::all().add(theirs), &unsent, reason).await
+    cancel_matching(tx, viewer, run, &Condition::all().add(theirs).add(is_own()), &unsent, reason).await
 }
 
 /// Cancels the messages of a run that match a condition and have one of these statuses.
@@ -204,7 +214,7 @@ pub(crate) async fn cancel_matching(
 }
 
 /// Suppresses the unsent messages to recipients whose addresses were opted out. Returns the
-/// recipients of the suppressed messages.
+/// recipients of the suppressed messages. Those that people released are suppressed when they are due.
 pub(crate) async fn suppress_unsent(
     tx: &Tx,
     viewer: &Viewer,
@@ -219,6 +229,7 @@ pub(crate) async fn suppress_unsent(
             .col_expr(Column::Revision, Expr::col(Column::Revision).add(1))
             .filter(COLUMN.run_id.eq(run.id))
             .filter(any_of(tx.dialect(), COLUMN.run_record_id, recipients.iter().copied()))
+            .filter(is_own())
             .filter(COLUMN.status.eq(from))
             .exec_with_returning(tx.db())
             .await?;

@@ -21,9 +21,12 @@ use entity::phase::PhaseTransition;
 use entity::run::{Model, RunTransition};
 use entity::step::{self, StepStatus};
 use entity::{PhaseStatus, RunStatus, RunType, TaskStatus, record, run_record};
-use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, Set};
+use sea_orm::{
+    ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect,
+    Set,
+};
 use serde_json::json;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::permissions::{Action, CampaignFacts, RunContext, check_allowed};
 use super::snapshot::GuidedSnapshot;
@@ -127,14 +130,31 @@ pub(crate) async fn recipients(
     Ok((run, all))
 }
 
-/// Rejects a person's mail and invitations within a campaign's run, whose messages are those of its own
-/// steps: each recipient's outcome, retries and repeats go by them. Errors: CONFLICT.
-pub(crate) fn check_may_send(run: &Model) -> Result<()> {
-    if run.run_type == RunType::Guided {
-        return Ok(());
+/// The records among these to which people may write from within the run: all in guided work, in a
+/// campaign's run its audience.
+pub(crate) async fn writable(
+    db: &impl ConnectionTrait,
+    run: &Model,
+    records: impl IntoIterator<Item = RecordId>,
+) -> Result<HashSet<RecordId>> {
+    let records: HashSet<RecordId> = records.into_iter().collect();
+    if run.run_type == RunType::Guided || records.is_empty() {
+        return Ok(records);
     }
-    Err(Refusal::conflict("the steps of a campaign's run send its messages: write and invite from guided work").into())
+    let found: Vec<Option<RecordId>> = run_record::Entity::find()
+        .select_only()
+        .column(run_record::Column::RecordId)
+        .filter(run_record::COLUMN.run_id.eq(run.id))
+        .filter(any_of(db.get_database_backend(), run_record::COLUMN.record_id, records))
+        .into_tuple()
+        .all(db)
+        .await?;
+    Ok(found.into_iter().flatten().collect())
 }
+
+/// The reason for which a record outside the audience of a campaign's run gets no mail from within it.
+pub(crate) const NOT_IN_AUDIENCE: &str =
+    "it is not in the audience of this campaign's run: write to it from guided work";
 
 /// Finds or creates recipients for addresses without a record; guided work only. Returns the updated
 /// run, which is locked.

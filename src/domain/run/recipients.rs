@@ -47,12 +47,12 @@ fn select(db: &Db, viewer: &Viewer, run: RunId, filter: &Filter) -> sea_orm::Sel
     }
 }
 
-/// SQL condition: a message to the recipient was sent.
+/// SQL condition: a message by which the recipient's outcome goes was sent.
 pub(crate) fn has_sent() -> Expr {
     has_message(CommunicationStatus::Sent)
 }
 
-/// SQL condition: the recipient has a message with this status.
+/// SQL condition: the recipient has a message with this status, of those by which its outcome goes.
 pub(crate) fn has_message(status: CommunicationStatus) -> Expr {
     let mut sent = Query::select();
     sent.expr(Expr::val(1))
@@ -61,6 +61,7 @@ pub(crate) fn has_message(status: CommunicationStatus) -> Expr {
             Expr::col((communication::Entity, communication::Column::RunRecordId))
                 .eq(Expr::col((run_record::Entity, run_record::Column::Id))),
         )
+        .and_where(crate::domain::message::communication::is_own())
         .and_where(communication::COLUMN.status.eq(status));
     Expr::exists(sent)
 }

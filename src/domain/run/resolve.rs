@@ -5,7 +5,7 @@ use entity::communication::{CommunicationStatus, CommunicationTransition, Model}
 use entity::id::*;
 use entity::run_record::{self, Outcome, RecipientReason};
 use entity::step::{StepReason, StepStatus, StepTransition};
-use entity::{RunStatus, StateMachine, run, step};
+use entity::{RunStatus, RunType, StateMachine, run, step};
 use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, Set};
 use serde_json::json;
 
@@ -21,13 +21,13 @@ use crate::kernel::error::{Refusal, Result};
 use crate::kernel::viewer::Viewer;
 use crate::transact;
 
-/// True if the run still sends this message. Messages that a person released from guided work, such
-/// as a meeting's, are also sent after the run is completed.
+/// True if the run still sends this message. Messages that a person released from within a step, such
+/// as a meeting's, are also sent after the run has completed or failed.
 fn sends(run: &run::Model, message: &Model) -> bool {
     match run.status {
         RunStatus::InProgress | RunStatus::Paused => true,
-        RunStatus::Completed => message.action_number > 0,
-        RunStatus::Scheduled | RunStatus::Queued | RunStatus::Failed | RunStatus::Cancelled => false,
+        RunStatus::Completed | RunStatus::Failed => message.action_number > 0,
+        RunStatus::Scheduled | RunStatus::Queued | RunStatus::Cancelled => false,
     }
 }
 
@@ -106,9 +106,10 @@ pub async fn resolve(
         ledger::emit(tx, viewer, &run, kind, &communication, from, Some("resolved by a person"));
         tx.set_result(id);
         if is_action {
-            let ended = !run.status.is_open();
+            // In a campaign's run, what a person wrote decides nothing about the recipient.
+            let decides = !run.status.is_open() && run.run_type == RunType::Guided;
             settle_action(tx, viewer, run, &communication).await?;
-            if ended {
+            if decides {
                 close::update_outcomes(tx, &[recipient_id]).await?;
             }
             return Ok(communication);

@@ -87,6 +87,9 @@ pub fn check_allowed(communication: &Model, context: &MessageContext, action: Ac
     if !context.under_review {
         return Err(Refusal::conflict("messages can be reviewed only while their review awaits approval").into());
     }
+    if communication.action_number > 0 {
+        return Err(Refusal::conflict("a person released it from within a step: it has no review").into());
+    }
     Ok(())
 }
 

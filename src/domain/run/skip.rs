@@ -101,6 +101,8 @@ pub(in crate::domain::run) async fn give_up_hand_overs(
         .column(step::Column::Kind)
         .join(JoinType::InnerJoin, written_by())
         .filter(any_of(tx.dialect(), ledger::COLUMN.run_record_id, recipients))
+        // What people released is handed over by the send queue.
+        .filter(ledger::COLUMN.action_number.eq(0))
         .filter(ledger::COLUMN.status.eq(CommunicationStatus::Sending))
         .into_tuple()
         .all(tx.db())

@@ -19,7 +19,8 @@ use crate::kernel::error::Result;
 use crate::kernel::viewer::Viewer;
 
 /// Condition for the messages that these steps send: `email` its own, `send_message` the
-/// recipient's drafted one. Excludes messages of other steps of the same recipient.
+/// recipient's drafted one. Excludes messages of other steps of the same recipient, and those that
+/// people released.
 pub(super) fn messages_of(tx: &Tx, steps: &[step::Model]) -> Condition {
     let sending = steps.iter().filter(|step| run_template::is_message(&step.kind));
     let recipients: Vec<RunRecordId> = sending.filter_map(|step| step.run_record_id).collect();
@@ -34,7 +35,8 @@ pub(super) fn messages_of(tx: &Tx, steps: &[step::Model]) -> Condition {
         .add(communication::COLUMN.step_id.not_in_subquery(writing));
     let emails = steps.iter().filter(|step| step.kind == run_template::EMAIL);
     let own = any_of(tx.dialect(), communication::COLUMN.step_id, emails.map(|step| step.id));
-    Condition::any().add(drafted).add(own)
+    let theirs = Condition::any().add(drafted).add(own);
+    Condition::all().add(theirs).add(communication::COLUMN.action_number.eq(0))
 }
 
 /// Approves messages again that were cancelled with their steps, as the steps wait again; sent

@@ -18,7 +18,7 @@ use sea_orm::{ActiveEnum, ColumnTrait, Condition, ConnectionTrait, EntityTrait, 
 pub(crate) use self::family::Family;
 use self::family::{HANDED_OVER, REACHED, families};
 use super::{recipients, snapshot};
-use crate::domain::message::communication::normalized_address;
+use crate::domain::message::communication::{is_own, normalized_address};
 use crate::kernel::db::batch::any_of;
 use crate::kernel::error::{Error, Refusal, Result};
 use crate::kernel::viewer::Viewer;
@@ -73,6 +73,7 @@ fn left_out_yet_reachable(family: &Family) -> Expr {
         .and_where(normalized_address().eq(key()))
         .and_where(communication::COLUMN.status.is_in(HANDED_OVER))
         .and_where(communication::COLUMN.test.eq(false))
+        .and_where(is_own())
         .and_where(communication::Column::MeetingId.is_null())
         .and_where(
             Expr::col((communication::Entity, communication::Column::RecordId))

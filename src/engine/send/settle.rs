@@ -8,9 +8,9 @@ use entity::communication::{self, CommunicationStatus};
 use entity::id::*;
 use entity::queued_message::{COLUMN, Column, Entity, Model};
 use entity::step::StepStatus;
-use entity::{RunStatus, run};
+use entity::{RunStatus, RunType, run};
 use sea_orm::sea_query::{Expr, ExprTrait};
-use sea_orm::{ActiveEnum, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{ActiveEnum, ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use super::{SendOutcome, renew_leases};
 use crate::domain::message::send_queue as queue;
@@ -160,12 +160,14 @@ async fn settle(context: &EngineContext, org_id: OrgId, run_id: RunId, mine: &[(
             })
             .collect();
         let recipients: Vec<RunRecordId> = settled.iter().map(|(_, message)| message.run_record_id).collect();
-        let (cancelled, ended) = (run.status == RunStatus::Cancelled, !run.status.is_open());
+        let cancelled = run.status == RunStatus::Cancelled;
+        // In a campaign's run, what people wrote decides nothing about the recipients.
+        let decides = !run.status.is_open() && run.run_type == RunType::Guided;
         let run = queue::settle(tx, run, &settled).await?;
         if cancelled {
             close_cancelled(tx, &engine, &run, &mine).await?;
         }
-        if ended {
+        if decides {
             // The run ended before this: its recipients' outcomes are updated.
             runs::sweep::close::update_outcomes(tx, &recipients).await?;
         }
@@ -178,6 +180,12 @@ async fn settle(context: &EngineContext, org_id: OrgId, run_id: RunId, mine: &[(
 /// queue: the run's sweep may already have passed them.
 async fn close_cancelled(tx: &Tx, engine: &Viewer, run: &run::Model, mine: &[(&Model, &SendOutcome)]) -> Result<()> {
     let ids = mine.iter().map(|(queued, _)| queued.communication_id);
+    if run.run_type != RunType::Guided {
+        let these = Condition::all().add(any_of(tx.dialect(), communication::COLUMN.id, ids));
+        let (unsent, why) = ([CommunicationStatus::Approved], "the run was cancelled");
+        crate::domain::message::communication::cancel_matching(tx, engine, run, &these, &unsent, why).await?;
+        return queue::drop_cancelled(tx, run).await;
+    }
     let recipients: Vec<RunRecordId> = communication::Entity::find()
         .select_only()
         .column(communication::Column::RunRecordId)

@@ -34,7 +34,9 @@ pub(super) async fn written(
 ) -> Result<HashMap<CommunicationId, Twin>> {
     let mut found = HashMap::new();
     for run in with_repeats(tx, running).await? {
-        let mine = || messages.iter().filter(|message| message.run_id == run.id && !message.test && !message.is_repeat);
+        // What a person wrote from within a step goes by that step's messages alone.
+        let by_step = |message: &&communication::Model| message.action_number == 0 && !message.test;
+        let mine = || messages.iter().filter(|message| message.run_id == run.id).filter(by_step);
         let addresses: Vec<String> = mine().map(|message| key(&message.to_address)).collect();
         let records: Vec<RecordId> = mine().filter_map(|message| message.record_id).collect();
         let family = Family::of(tx.db(), &Viewer::engine(run.org_id), run).await?;

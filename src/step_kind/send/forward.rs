@@ -25,6 +25,13 @@ const PUT_OFF: &str =
 const PUT_BACK: &str = "AND lease_owner IS NULL AND available_at > $2 AND available_at <= $1 AND (failures = 0 \
      OR EXISTS (SELECT 1 FROM communication c WHERE c.id = posting.communication_id AND c.refusals > 0))";
 
+/// The joins of a released message `q` with its run and campaign.
+pub(crate) const OF_RUN: &str = "JOIN run r ON r.id = q.run_id LEFT JOIN campaign c ON c.id = r.campaign_id";
+
+/// The condition on the run of a released message: it may send it now.
+pub(crate) const MAY_SEND: &str =
+    "r.status IN ('IN_PROGRESS', 'COMPLETED', 'FAILED') AND (c.id IS NULL OR c.status <> 'PAUSED')";
+
 /// Makes the messages due that were put off while their channel was paused, or while it went into
 /// its pause. A message that was refused again and again before waits longer than any pause between
 /// two probes, and keeps its time.
@@ -36,7 +43,8 @@ pub(super) async fn all(db: &WriteContext) -> Result<()> {
             while make_due(db, &queue, org, limits::CHUNK).await? {}
         }
     }
-    let queue = released(&window);
+    let admitted = may_send();
+    let queue = released(&window, &admitted);
     for org in queue.orgs(db.read()).await? {
         while make_due(db, &queue, org, limits::CHUNK).await? {}
     }
@@ -75,7 +83,7 @@ pub async fn next_step(connection: &impl ConnectionTrait, now: DateTime<Utc>, ki
 /// The released message that is due next of those put back, as a look for a probe finds it through
 /// a connection.
 pub async fn next_released(connection: &impl ConnectionTrait, now: DateTime<Utc>) -> Result<Option<CommunicationId>> {
-    first(connection, &released(&window(now, limits::MAIL_RETRY_DELAY_MAX))).await
+    first(connection, &released(&window(now, limits::MAIL_RETRY_DELAY_MAX), &may_send())).await
 }
 
 /// The steps of a kind that were put off until a time in the window.
@@ -99,8 +107,14 @@ fn steps(window: &[Value; 2], kind: &str) -> Queue<'static> {
     }
 }
 
+/// The condition on the run of a message that was put back: it may send it now, and its settling does
+/// not fail.
+fn may_send() -> String {
+    format!("{MAY_SEND} AND q.run_id NOT IN (SELECT subject FROM stuck WHERE next_try_at > $2 AND work = 'SETTLE')")
+}
+
 /// The released messages that were put back until a time in the window.
-fn released(window: &[Value; 2]) -> Queue<'static> {
+fn released<'a>(window: &[Value; 2], admitted: &'a str) -> Queue<'a> {
     Queue {
         table: "posting",
         id: "communication_id",
@@ -109,9 +123,8 @@ fn released(window: &[Value; 2]) -> Queue<'static> {
         group: &["run_id"],
         fit: PUT_BACK,
         columns: "communication_id, run_id, org_id, available_at",
-        joins: "JOIN run r ON r.id = q.run_id",
-        admitted: "r.status IN ('IN_PROGRESS', 'COMPLETED') \
-                   AND q.run_id NOT IN (SELECT subject FROM stuck WHERE next_try_at > $2 AND work = 'SETTLE')",
+        joins: OF_RUN,
+        admitted,
         wanted: "q.communication_id, q.available_at, q.org_id AS org_id",
         latest_first: false,
         values: window.to_vec(),

@@ -37,10 +37,12 @@ impl MessageLookup {
 
     /// The condition on messages with one of some keys.
     pub(in crate::step_kind) fn of(self, dialect: Dialect, keys: &[Uuid]) -> Condition {
+        // The run may have messages to the same recipients that people wrote from within steps.
+        let by_step = || Condition::all().add(communication::COLUMN.action_number.eq(0));
         match self {
             Self::Recipient { mixed: false } => {
                 let recipients = keys.iter().map(|key| RunRecordId(*key));
-                Condition::all().add(any_of(dialect, communication::COLUMN.run_record_id, recipients))
+                by_step().add(any_of(dialect, communication::COLUMN.run_record_id, recipients))
             }
             Self::Recipient { mixed: true } => {
                 let recipients = || keys.iter().map(|key| RunRecordId(*key));
@@ -50,15 +52,13 @@ impl MessageLookup {
                     .from(step::Entity)
                     .and_where(any_of(dialect, step::COLUMN.run_record_id, recipients()))
                     .and_where(step::Column::Kind.eq(run_template::DRAFT));
-                Condition::all()
+                by_step()
                     .add(any_of(dialect, communication::COLUMN.run_record_id, recipients()))
                     .add(communication::COLUMN.step_id.in_subquery(drafting))
             }
-            Self::Step => Condition::all().add(any_of(
-                dialect,
-                communication::COLUMN.step_id,
-                keys.iter().map(|key| StepId(*key)),
-            )),
+            Self::Step => {
+                by_step().add(any_of(dialect, communication::COLUMN.step_id, keys.iter().map(|key| StepId(*key))))
+            }
             Self::Message => Condition::all().add(any_of(
                 dialect,
                 communication::COLUMN.id,

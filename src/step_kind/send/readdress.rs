@@ -7,7 +7,7 @@ use entity::communication::{self, CommunicationStatus};
 use entity::id::*;
 use entity::run_record::{self, RecipientReason};
 use entity::step::StepReason;
-use entity::{Channel, RunType, record, run};
+use entity::{Channel, record, run};
 use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{
     ActiveEnum, ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Statement,
@@ -30,12 +30,13 @@ use crate::transact;
 const MOVED: &str = "EXISTS (SELECT 1 FROM record r JOIN run u ON u.id = communication.run_id \
     LEFT JOIN run_record p ON p.id = communication.run_record_id WHERE r.id = communication.record_id \
     AND (r.email IS NULL OR r.email <> communication.to_address \
-    OR (p.address_key IS NULL AND u.channel = 'EMAIL' AND u.type <> 'GUIDED' AND NOT EXISTS (SELECT 1 \
-    FROM communication w WHERE w.run_record_id = p.id AND w.status IN ('SENDING', 'SENT', 'UNKNOWN')))))";
+    OR (p.address_key IS NULL AND u.channel = 'EMAIL' AND communication.occasion = 0 AND NOT EXISTS (SELECT 1 \
+    FROM communication w WHERE w.run_record_id = p.id AND w.occasion = 0 AND w.status IN ('SENDING', 'SENT', 'UNKNOWN')))))";
 
 /// Updates mail that is about to be sent to its records' current addresses. A message whose record
 /// has none, or one that another record of the run has or was written to at, is cancelled with the
-/// reason. Tests and messages of meetings keep their addresses.
+/// reason. What a person wrote from within a step is compared with that step's messages alone. Tests and
+/// messages of meetings keep their addresses.
 pub(super) async fn follow(db: &WriteContext, by: MessageLookup, keys: &[Uuid]) -> Result<()> {
     let moved: Vec<(CommunicationId, OrgId, RunId)> = communication::Entity::find()
         .select_only()
@@ -52,7 +53,7 @@ pub(super) async fn follow(db: &WriteContext, by: MessageLookup, keys: &[Uuid]) 
             // The run's lock: nothing else hands over its messages or moves its addresses
             // meanwhile.
             let run = runs::must_lock(tx, &Viewer::engine(org_id), run_id, None).await?;
-            of_run(tx, &run, &ids).await
+            of_run(tx, &run, by, &ids).await
         })?;
     }
     Ok(())
@@ -83,7 +84,8 @@ fn waits() -> Condition {
         .add(communication::Column::RecordId.is_not_null())
 }
 
-async fn of_run(tx: &Tx, run: &run::Model, ids: &[CommunicationId]) -> Result<()> {
+async fn of_run(tx: &Tx, run: &run::Model, by: MessageLookup, ids: &[CommunicationId]) -> Result<()> {
+    let by_person = by == MessageLookup::Message;
     let messages = communication::Entity::find()
         .filter(any_of(tx.dialect(), communication::COLUMN.id, ids.iter().copied()))
         .filter(waits())
@@ -93,10 +95,10 @@ async fn of_run(tx: &Tx, run: &run::Model, ids: &[CommunicationId]) -> Result<()
     let emails = emails(tx, messages.iter().filter_map(|message| message.record_id)).await?;
     let current = |message: &communication::Model| message.record_id.and_then(|id| emails.get(&id)?.clone());
     let keys: Vec<String> = messages.iter().filter_map(current).map(|address| key(&address)).collect();
-    let written = written(tx, run, &keys).await?;
-    let has_recipients = run.run_type != RunType::Guided && run.channel == Channel::Email;
+    let written = if by_person { released(tx, run, &keys).await? } else { written(tx, run, &keys).await? };
+    let has_recipients = !by_person && run.channel == Channel::Email;
     let (held, stale) = if has_recipients { holders(tx, run, &keys).await? } else { Default::default() };
-    let waiting = if has_recipients { Vec::new() } else { waiting(tx, run, &keys).await? };
+    let waiting = if has_recipients { Vec::new() } else { waiting(tx, run, by_person, &keys).await? };
     let (mut moved, mut cancelled) = (Vec::new(), Vec::new());
     let mut taken: HashMap<(Option<StepId>, String), Option<RecordId>> = HashMap::new();
     for message in &messages {
@@ -105,10 +107,10 @@ async fn of_run(tx: &Tx, run: &run::Model, ids: &[CommunicationId]) -> Result<()
             continue;
         };
         let to = key(&address);
-        let others = written.iter().chain(&waiting).any(|other| other.is_twin(run, message, &to))
+        let others = written.iter().chain(&waiting).any(|other| other.is_twin(by_person, message, &to))
             || held.get(&to).is_some_and(|recipient| *recipient != message.run_record_id);
-        let scope = if run.run_type == RunType::Guided { Some(message.step_id) } else { None };
-        // A record may get several messages, but in guided work only one from each step.
+        let scope = by_person.then_some(message.step_id);
+        // A record may get several messages, but of those that people write only one from each step.
         let is_duplicate = |of: &Option<RecordId>| *of != message.record_id || scope.is_some();
         if !message.is_repeat && (others || taken.get(&(scope, to.clone())).is_some_and(is_duplicate)) {
             let why = "another record of the run has its record's current address";
@@ -154,11 +156,8 @@ struct Written {
 
 impl Written {
     /// True if a message to the address would duplicate this one.
-    fn is_twin(&self, run: &run::Model, message: &communication::Model, to: &str) -> bool {
-        let same = match run.run_type {
-            RunType::Guided => self.step_id == message.step_id,
-            RunType::Run | RunType::TestRun | RunType::Schedule => self.record_id != message.record_id,
-        };
+    fn is_twin(&self, by_person: bool, message: &communication::Model, to: &str) -> bool {
+        let same = if by_person { self.step_id == message.step_id } else { self.record_id != message.record_id };
         same && self.id != message.id && self.to == to
     }
 }
@@ -170,8 +169,29 @@ async fn written(tx: &Tx, run: &run::Model, keys: &[String]) -> Result<Vec<Writt
     Ok(found.into_iter().map(|(id, record_id, step_id, to)| Written { id, record_id, step_id, to: key(&to) }).collect())
 }
 
-/// A run's waiting messages to some addresses, of records that still have those addresses.
-async fn waiting(tx: &Tx, run: &run::Model, keys: &[String]) -> Result<Vec<Written>> {
+/// A run's waiting messages to some addresses, of records that still have those addresses: those that
+/// people released, or those of its own steps.
+async fn waiting(tx: &Tx, run: &run::Model, by_person: bool, keys: &[String]) -> Result<Vec<Written>> {
+    let number = communication::COLUMN.action_number;
+    let kind = if by_person { number.gt(0) } else { number.eq(0) };
+    let found = to_addresses(tx, run, waits().add(kind), keys).await?;
+    let emails = emails(tx, found.iter().filter_map(|found| found.record_id)).await?;
+    let still_has = |id: Option<RecordId>, to: &str| id.is_none_or(|id| has(&emails, id, to));
+    Ok(found.into_iter().filter(|found| still_has(found.record_id, &found.to)).collect())
+}
+
+/// A run's mail to some addresses that people released, and that was, or may have been, sent.
+async fn released(tx: &Tx, run: &run::Model, keys: &[String]) -> Result<Vec<Written>> {
+    use CommunicationStatus::{Sending, Sent, Unknown};
+    let sent = Condition::all()
+        .add(communication::COLUMN.action_number.gt(0))
+        .add(communication::COLUMN.status.is_in([Sending, Sent, Unknown]))
+        .add(communication::Column::MeetingId.is_null());
+    to_addresses(tx, run, sent, keys).await
+}
+
+/// A run's messages to some addresses that match a condition.
+async fn to_addresses(tx: &Tx, run: &run::Model, which: Condition, keys: &[String]) -> Result<Vec<Written>> {
     let found: Vec<(CommunicationId, Option<RecordId>, StepId, String)> = communication::Entity::find()
         .select_only()
         .columns([
@@ -181,15 +201,12 @@ async fn waiting(tx: &Tx, run: &run::Model, keys: &[String]) -> Result<Vec<Writt
             communication::Column::ToAddress,
         ])
         .filter(communication::COLUMN.run_id.eq(run.id))
-        .filter(waits())
+        .filter(which)
         .filter(any_of(tx.dialect(), crate::domain::message::communication::normalized_address(), keys.iter().cloned()))
         .into_tuple()
         .all(tx.db())
         .await?;
-    let emails = emails(tx, found.iter().filter_map(|found| found.1)).await?;
-    let still_has = |id: Option<RecordId>, to: &str| id.is_none_or(|id| has(&emails, id, to));
-    let found = found.into_iter().map(|(id, record_id, step_id, to)| Written { id, record_id, step_id, to: key(&to) });
-    Ok(found.filter(|found| still_has(found.record_id, &found.to)).collect())
+    Ok(found.into_iter().map(|(id, record_id, step_id, to)| Written { id, record_id, step_id, to: key(&to) }).collect())
 }
 
 /// True if a record has an address, in the form that is compared. A deleted record counts as having
@@ -239,10 +256,10 @@ async fn give(tx: &Tx, stale: &[RunRecordId], new: Vec<(RunRecordId, &str)>) -> 
         return Ok(());
     }
     let columns = [("of_id", Type::Uuid), ("to_address", Type::Text), ("to_key", Type::Text)];
-    // A recipient that was written to keeps the address that was used.
+    // A recipient that was written to keeps the address that was used; a person's mail is beside that.
     let sql = format!(
         "UPDATE run_record SET address = v.to_address, address_key = v.to_key FROM {} WHERE run_record.id = v.of_id \
-         AND NOT EXISTS (SELECT 1 FROM communication c WHERE c.run_record_id = run_record.id \
+         AND NOT EXISTS (SELECT 1 FROM communication c WHERE c.run_record_id = run_record.id AND c.occasion = 0 \
          AND c.status IN ('SENDING', 'SENT', 'UNKNOWN'))",
         tx.dialect().rows("$1", "v", &columns)
     );

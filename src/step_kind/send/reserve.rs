@@ -79,7 +79,7 @@ async fn reserve_in(
 ) -> Result<Reservation> {
     // Locks the runs, so that their messages do not change after they are read.
     let running = match by {
-        // A message that a person has released is sent even if its run is completed: a meeting may
+        // A message that a person has released is sent even if its run has ended since: a meeting may
         // still be moved.
         MessageLookup::Message => crate::domain::run::list_sending(tx, runs).await?,
         MessageLookup::Recipient { .. } | MessageLookup::Step => crate::domain::run::list_running(tx, runs).await?,

@@ -151,6 +151,7 @@ async fn review(tx: &Tx, viewer: &Viewer, run: &run::Model, step: step::Model) -
     let drafts = communication::Entity::find()
         .filter(communication::COLUMN.run_id.eq(run.id))
         .filter(any_of(tx.dialect(), communication::COLUMN.status, to_review))
+        .filter(communication::COLUMN.action_number.eq(0))
         .count(tx.db())
         .await?;
     let is_unrequested = snapshot.test.as_ref().is_some_and(|test| !test.review);

@@ -6,12 +6,12 @@ use std::collections::{HashMap, HashSet};
 use chrono::{DateTime, Utc};
 use entity::communication::{self, CommunicationStatus};
 use entity::id::*;
-use entity::{Channel, record};
+use entity::{Channel, record, run};
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder};
 use serde_json::json;
 
-use super::active_step;
 use super::suggestions::{self, Draft};
+use super::{NOT_IN_AUDIENCE, active_step};
 use crate::domain::audience::record::erasure::{check_not_erased, hold_off};
 use crate::domain::audience::suppression;
 use crate::domain::content::templating::{self, Message, Source};
@@ -57,7 +57,9 @@ pub struct Preview {
 /// Renders the mails without sending them. Errors: as for [`send`], except problems of a single
 /// record.
 pub async fn preview(db: &Db, viewer: &Viewer, mail: &GuidedMail) -> Result<Vec<Preview>> {
-    let (records, drafts) = render_drafts(db, viewer, mail).await?;
+    let step = crate::domain::run::step::must_find(db.read(), viewer, mail.step_id).await?;
+    let run = crate::domain::run::must_find(db.read(), viewer, step.run_id).await?;
+    let (records, drafts) = render_drafts(db, viewer, mail, &run).await?;
     let keys: Vec<String> = records.iter().filter_map(|record| record.email.as_deref()).map(suppression::key).collect();
     let suppressed = suppression::find_suppressed(db.read(), viewer.org_id, Channel::Email, &keys).await?;
     let earlier_messages = earlier_messages(db.read(), mail.step_id).await?;
@@ -71,19 +73,18 @@ pub async fn preview(db: &Db, viewer: &Viewer, mail: &GuidedMail) -> Result<Vec<
 }
 
 /// Approves the mails for sending; outcomes are counted on the step. All or nothing. Errors:
-/// NOT_FOUND; CONFLICT if the step is not in progress, belongs to a campaign's run, or has written to one
-/// of the addresses and `again` is not set; BAD_USER_INPUT naming a record without an address, or with a placeholder
-/// that has no value.
+/// NOT_FOUND; CONFLICT if the step is not in progress, its campaign is paused, or it has written to one
+/// of the addresses and `again` is not set; BAD_USER_INPUT naming a record without an address, with a placeholder
+/// that has no value, or outside the audience of a campaign's run.
 pub async fn send(db: &WriteContext, viewer: &Viewer, mail: &GuidedMail) -> Result<Vec<communication::Model>> {
     // Fails before anything is rendered.
     let step = crate::domain::run::step::must_find(db.read(), viewer, mail.step_id).await?;
     let run = crate::domain::run::must_find(db.read(), viewer, step.run_id).await?;
     active_step::open(viewer, &run, &step)?;
-    super::check_may_send(&run)?;
-    let (records, drafts) = render_drafts(db, viewer, mail).await?;
+    let (records, drafts) = render_drafts(db, viewer, mail, &run).await?;
     for (i, (record, draft)) in records.iter().zip(&drafts).enumerate() {
         if let Some(problem) = &draft.problem {
-            return Err(Refusal::input(&format!("recordIds[{i}]"), format!("{}: {problem}", record.name)).into());
+            return Err(problem_of(i, record, problem).into());
         }
     }
     let sent = transact!(db, |tx| {
@@ -106,8 +107,9 @@ pub async fn send(db: &WriteContext, viewer: &Viewer, mail: &GuidedMail) -> Resu
         let action_number = send_queue::next_action_number(tx, active.step.id).await?;
         let (run, recipients) = super::recipients(tx, active.run, &records, false).await?;
         let mut messages = Vec::new();
-        for (record, draft) in records.iter().zip(&drafts) {
-            let (Some(recipient), Some(to)) = (recipients.get(&record.id), &draft.to) else { continue };
+        for (i, (record, draft)) in records.iter().zip(&drafts).enumerate() {
+            let Some(to) = &draft.to else { continue };
+            let recipient = recipients.get(&record.id).ok_or_else(|| problem_of(i, record, NOT_IN_AUDIENCE))?;
             let fresh = NewMessage {
                 run: &run,
                 step_id: active.step.id,
@@ -134,6 +136,11 @@ pub async fn send(db: &WriteContext, viewer: &Viewer, mail: &GuidedMail) -> Resu
     })?;
     db.wake();
     Ok(sent)
+}
+
+/// Rejection of a record that can't be written to.
+fn problem_of(i: usize, record: &record::Model, problem: &str) -> Refusal {
+    Refusal::input(&format!("recordIds[{i}]"), format!("{}: {problem}", record.name))
 }
 
 /// Last message of a step per address and per record: in flight, sent, or of unknown outcome.
@@ -210,10 +217,21 @@ pub async fn replay(db: &Db, viewer: &Viewer, id: CommunicationId) -> Result<Vec
 }
 
 /// Loads the records in the given order, and renders their mails.
-async fn render_drafts(db: &Db, viewer: &Viewer, mail: &GuidedMail) -> Result<(Vec<record::Model>, Vec<Draft>)> {
+async fn render_drafts(
+    db: &Db,
+    viewer: &Viewer,
+    mail: &GuidedMail,
+    run: &run::Model,
+) -> Result<(Vec<record::Model>, Vec<Draft>)> {
     let records = records(db, viewer, ("recordIds", ""), &mail.record_ids).await?;
+    let writable = super::writable(db.read(), run, mail.record_ids.iter().copied()).await?;
     let source = source(db, viewer, mail).await?;
-    let drafts = suggestions::drafts(&source, &records).await?;
+    let mut drafts = suggestions::drafts(&source, &records).await?;
+    for (record, draft) in records.iter().zip(&mut drafts) {
+        if !writable.contains(&record.id) {
+            draft.problem.get_or_insert_with(|| NOT_IN_AUDIENCE.to_owned());
+        }
+    }
     Ok((records, drafts))
 }
 

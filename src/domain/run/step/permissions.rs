@@ -82,7 +82,7 @@ pub struct StepContext {
     /// Key and outcome of the step that a person's skipped step waits for, unless it is open or
     /// completed.
     ended_before: Option<(String, DependencyEnd)>,
-    /// Number of the step's messages in flight; guided work only.
+    /// Number of messages in flight that people sent from within the step.
     messages_in_flight: u64,
     /// True if the campaign is paused.
     campaign_paused: bool,
@@ -169,7 +169,7 @@ impl StepContext {
     }
 }
 
-/// Number of messages of a guided step that are in flight. Queries only if the run has any.
+/// Number of messages in flight that people sent from within a step. Queries only if the run has any.
 async fn in_flight(db: &impl ConnectionTrait, step: &Model, run: &run::Model) -> Result<u64> {
     if run.in_flight == 0 {
         return Ok(0);

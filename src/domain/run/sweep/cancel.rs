@@ -1,7 +1,6 @@
 //! Skips the open rows of a cancelled run: steps, then messages, then recipients. Each table is
 //! walked once by key: rows behind the key are closed, and a cancelled run gets no new rows.
 
-use entity::RunType;
 use entity::communication::{self, CommunicationStatus};
 use entity::id::*;
 use entity::run;
@@ -10,7 +9,7 @@ use entity::step::{self, StepReason, StepStatus};
 use entity::sweep::{self as sweeps, Model};
 use entity::task;
 use sea_orm::sea_query::{Expr, ExprTrait, Query, SelectStatement};
-use sea_orm::{ActiveEnum, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{ActiveEnum, ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -87,10 +86,12 @@ async fn cancel_messages(tx: &Tx, viewer: &Viewer, run: &run::Model, after: Opti
     let unsent = unsent.order_by_asc(communication::COLUMN.id).limit(limits::CHUNK).all(tx.db()).await?;
     let last = unsent.last().map(|row| row.id.0);
     if last.is_some() {
-        let recipients: Vec<RunRecordId> = unsent.iter().map(|row| row.run_record_id).collect();
-        crate::domain::message::communication::cancel_unsent(tx, viewer, run, &recipients, "the run was cancelled")
-            .await?;
-        if run.run_type == RunType::Guided {
+        let recipients = unsent.iter().map(|row| row.run_record_id);
+        let theirs = Condition::all().add(any_of(tx.dialect(), communication::COLUMN.run_record_id, recipients));
+        let statuses = [CommunicationStatus::Draft, CommunicationStatus::Approved];
+        let why = "the run was cancelled";
+        crate::domain::message::communication::cancel_matching(tx, viewer, run, &theirs, &statuses, why).await?;
+        if run.in_flight > 0 {
             crate::domain::message::send_queue::drop_cancelled(tx, run).await?;
         }
     }
@@ -199,7 +200,7 @@ async fn skip(tx: &Tx, run: &run::Model, recipients: &[RunRecordId]) -> Result<(
 
 /// Closes the recipients of steps that settled after their run was cancelled, possibly behind the
 /// sweep's position: drops their unsent messages, unless another step of the recipient is in
-/// progress.
+/// progress. The sweep drops those that people released.
 pub(crate) async fn settled(tx: &Tx, viewer: &Viewer, run: &run::Model, recipients: &[RunRecordId]) -> Result<()> {
     crate::domain::message::communication::cancel_unsent(tx, viewer, run, recipients, "the run was cancelled").await?;
     skip(tx, run, recipients).await

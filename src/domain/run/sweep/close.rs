@@ -9,6 +9,7 @@ use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{ActiveEnum, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Statement};
 use serde_json::json;
 
+use crate::domain::message::communication::IS_OWN;
 use crate::domain::plan::run_template;
 use crate::domain::run::recipients;
 use crate::kernel::db::Tx;
@@ -99,7 +100,7 @@ async fn set_outcomes(tx: &Tx, open: &[RunRecordId]) -> Result<()> {
         missed_because = missed_because(),
         sent = message("= 'SENT'"),
         suppressed = message("= 'SUPPRESSED'"),
-        // A person's own message; for a campaign's message, the failed step decides.
+        // A message of guided work; for a campaign's message, the failed step decides.
         refused = message("= 'FAILED' AND c.occasion > 0"),
         dropped = message("= 'CANCELLED' AND c.meeting_id IS NULL"),
         not_sent = no_message(),
@@ -152,7 +153,8 @@ fn missed(reasons: &[RecipientReason]) -> String {
     let (reasons, kinds) = (quoted(&reasons), quoted(&kinds));
     step(&format!(
         "AND s.status = 'SKIPPED' AND s.reason IN ({reasons}) AND s.kind IN ({kinds}) AND NOT EXISTS (SELECT 1 \
-         FROM communication c LEFT JOIN step d ON d.id = c.step_id WHERE c.run_record_id = run_record.id AND c.status = 'SENT' \
+         FROM communication c LEFT JOIN step d ON d.id = c.step_id WHERE c.run_record_id = run_record.id AND {IS_OWN} \
+         AND c.status = 'SENT' \
          AND (c.step_id = s.id OR (s.kind <> 'email' AND d.kind <> 'email')))"
     ))
 }
@@ -183,9 +185,12 @@ fn step(condition: &str) -> String {
     format!("EXISTS (SELECT 1 FROM step s WHERE s.run_record_id = run_record.id {condition})")
 }
 
-/// SQL condition: the recipient has a message with a matching status.
+/// SQL condition: the recipient has a message with a matching status. What people wrote from within a
+/// campaign's run decides nothing about its recipients.
 fn message(condition: &str) -> String {
-    format!("EXISTS (SELECT 1 FROM communication c WHERE c.run_record_id = run_record.id AND c.status {condition})")
+    format!(
+        "EXISTS (SELECT 1 FROM communication c WHERE c.run_record_id = run_record.id AND {IS_OWN} AND c.status {condition})"
+    )
 }
 
 async fn write(tx: &Tx, sql: String, recipients: &[RunRecordId]) -> Result<()> {

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::{left_out_yet_reachable, open_ended};
 use crate::domain::audience::suppression::key;
-use crate::domain::message::communication::normalized_address;
+use crate::domain::message::communication::{is_own, normalized_address};
 use crate::domain::run::snapshot;
 use crate::kernel::db::Tx;
 use crate::kernel::db::batch::any_of;
@@ -84,7 +84,7 @@ impl Family {
     }
 
     /// Messages that were, or may have been, sent to some normalized addresses: message, record,
-    /// step and address. Excludes tests and meetings.
+    /// step and address. Excludes tests and meetings, and people's mail within campaigns' runs.
     pub(crate) async fn written(
         &self,
         db: &impl ConnectionTrait,
@@ -104,13 +104,15 @@ impl Family {
             .filter(any_of(self.dialect, communication::COLUMN.run_id, self.ids()))
             .filter(communication::COLUMN.status.is_in(HANDED_OVER))
             .filter(communication::COLUMN.test.eq(false))
+            .filter(is_own())
             .filter(communication::Column::MeetingId.is_null())
             .filter(any_of(self.dialect, normalized_address(), keys.iter().cloned()));
         Ok(found.into_tuple().all(db).await?)
     }
 
     /// Messages that the family's other runs have sent, or may have sent, to some normalized addresses or
-    /// records: run, record, step and address. Excludes tests and meetings.
+    /// records: run, record, step and address. Excludes tests and meetings, and people's mail within
+    /// campaigns' runs.
     pub(crate) async fn written_by_others(
         &self,
         db: &impl ConnectionTrait,
@@ -131,6 +133,7 @@ impl Family {
             .filter(any_of(self.dialect, communication::COLUMN.run_id, self.others(run).map(|other| other.id)))
             .filter(communication::COLUMN.status.is_in(HANDED_OVER))
             .filter(communication::COLUMN.test.eq(false))
+            .filter(is_own())
             .filter(communication::Column::MeetingId.is_null())
             .filter(to_address.or(to_record));
         Ok(found.into_tuple().all(db).await?)

@@ -136,7 +136,7 @@ impl StepWaits {
         let (refused, mut values) = with_run_filter(
             "SELECT c.run_id, COUNT(DISTINCT c.id), MIN(CASE WHEN s.status = 'QUEUED' THEN s.available_at END), \
              MIN(p.available_at) FROM communication c LEFT JOIN posting p ON p.communication_id = c.id \
-             LEFT JOIN step s ON s.run_record_id = c.run_record_id AND s.kind IN ('send_message', 'email') \
+             LEFT JOIN step s ON c.occasion = 0 AND s.run_record_id = c.run_record_id AND s.kind IN ('send_message', 'email') \
              AND (s.kind <> 'email' OR s.id = c.step_id) AND s.status = 'QUEUED' \
              WHERE c.refusals > 0 AND c.status = 'APPROVED'",
             "c.run_id",

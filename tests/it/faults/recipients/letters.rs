@@ -56,7 +56,7 @@ both! {
         world.force("UPDATE communication SET again = FALSE").await;
         let found = sortie::app::check::check(&world.db).await.unwrap();
         let wrong: Vec<_> = found.iter().filter(|one| one.wrong > 0).map(|one| one.what).collect();
-        assert_eq!(wrong, ["an address gets one email from a step of guided work, unless `again` was requested"]);
+        assert_eq!(wrong, ["an address gets one email from a person's step, unless `again` was requested"]);
         world.drop_unchecked().await;
     }
 }
