@@ -1,4 +1,4 @@
-//! Meetings: appointments booked in guided work, with their queries and mutations.
+//! Meetings: appointments booked within people's steps, with their queries and mutations.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::domain::meeting::{self as noun, Action, Filter, Time};
 use crate::graphql::selection::RowFields;
 use crate::kernel::validate;
 
-/// An agreed appointment, booked within a step of guided work.
+/// An agreed appointment, booked within a person's step.
 pub struct Meeting(pub entity::meeting::Model);
 
 impl RowFields for Meeting {}
@@ -47,7 +47,7 @@ impl Attendee {
     }
 }
 
-/// An agreed appointment, booked within a step of guided work.
+/// An agreed appointment, booked within a person's step.
 #[Object]
 impl Meeting {
     /// Global id; `node(id)` accepts it.

@@ -127,8 +127,8 @@ impl Run {
         &self.row.description
     }
 
-    /// Number of messages of guided work that are in flight: released, being sent, or with an
-    /// unknown outcome. 0 for runs of campaigns.
+    /// Number of messages in flight that people sent from within a step: released, being sent, or
+    /// with an unknown outcome. The messages of a campaign's own steps are not among them.
     async fn messages_on_way(&self) -> i64 {
         self.row.in_flight
     }

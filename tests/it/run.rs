@@ -9,6 +9,7 @@ mod large;
 mod layers;
 mod notes;
 mod outreach;
+mod people_mail;
 mod plans;
 mod preflight;
 mod repeated_settles;

@@ -23,7 +23,7 @@ use crate::kernel::validate;
 pub struct StepEmailInput {
     /// Id of the step, which is in progress.
     step_id: ID,
-    /// Ids of the recipients, at most 500.
+    /// Ids of the recipients, at most 500; in a campaign's run, records of its audience.
     record_ids: Vec<ID>,
     /// The subject, with placeholders like `{{ name }}`; requires `body`.
     subject: Option<String>,
@@ -42,7 +42,7 @@ pub struct StepEmailInput {
 /// The queued emails.
 #[derive(SimpleObject)]
 pub struct StepEmailPayload {
-    /// The step after the change; its result counts each email once it is sent.
+    /// The step after the change; in guided work its result counts each email once it is sent.
     step: Step,
     /// The emails; they are sent in the background.
     communications: Vec<Communication>,
@@ -123,7 +123,7 @@ pub struct ScheduleStepMeetingInput {
     minutes: Option<i32>,
     /// IANA time zone in which its times are displayed; UTC by default.
     timezone: Option<String>,
-    /// The attendees, 1 to 100.
+    /// The attendees, 1 to 100; in a campaign's run, records of its audience.
     attendees: Vec<AttendeeInput>,
     /// Idempotency key. Repeating the request with the same key within seven days returns the
     /// original result.
@@ -180,11 +180,12 @@ pub struct StepWorkMutation;
 #[Object]
 impl StepWorkMutation {
     /// Sends email to one or more records, subject to the same ledger, suppression and limits as a
-    /// campaign's messages. All or none are queued; the step's result counts each when it is sent.
-    /// Rejected with NOT_FOUND; CONFLICT if the step is not in progress, belongs to a campaign's run
-    /// (whose own steps send its messages), or has already written to an address (`recordId`,
-    /// `sentBy`, `sentAt`) and `again` is not true; BAD_USER_INPUT naming the record that has no
-    /// address or lacks a value for a placeholder.
+    /// campaign's messages. All or none are queued; each has an activity when it is sent, and in guided
+    /// work the step's result counts it. In a campaign's run, outcomes and progress go by the messages of
+    /// its own steps alone. Rejected with NOT_FOUND; CONFLICT if the step is not in progress, its campaign
+    /// is paused, or it has already written to an address (`recordId`, `sentBy`, `sentAt`) and `again` is
+    /// not true; BAD_USER_INPUT naming the record that has no address, lacks a value for a placeholder, or
+    /// is not in the audience of the campaign's run.
     async fn send_step_email(&self, ctx: &Context<'_>, input: StepEmailInput) -> Result<StepEmailPayload> {
         let letter = GuidedMail {
             step_id: validate::id("stepId", &input.step_id)?,
@@ -248,8 +249,9 @@ impl StepWorkMutation {
     /// Books a meeting and sends invitations (RFC 5545) to its attendees; `moveMeeting` and
     /// `cancelMeeting` send updates. Meetings at the same time appear in `conflicts` and are
     /// allowed; a second meeting from the same step with the same attendee and start time is
-    /// rejected with CONFLICT. Rejected with NOT_FOUND; CONFLICT if the step is not in progress, or
-    /// belongs to a campaign's run; BAD_USER_INPUT.
+    /// rejected with CONFLICT. Rejected with NOT_FOUND; CONFLICT if the step is not in progress, or its
+    /// campaign is paused; BAD_USER_INPUT, also for an attendee that is not in the audience of a
+    /// campaign's run.
     async fn schedule_step_meeting(
         &self,
         ctx: &Context<'_>,

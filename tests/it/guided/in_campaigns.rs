@@ -1,5 +1,5 @@
 //! People's steps in campaigns' runs: their records and suggestions, and the actions within them, which
-//! guided work has, too.
+//! guided work has, too; `run::people_mail` has their mail.
 
 use std::collections::HashMap;
 
@@ -79,14 +79,15 @@ both! {
         }
         assert!(world.ask(about, json!({ "id": whole })).await["step"]["recordsTakenAt"].is_string());
         assert!(world.ask(about, json!({ "id": own })).await["step"]["recordsTakenAt"].is_null());
-        // The run's own steps send its messages.
+        // Mail and invitations go to the audience alone.
+        let other = world.create("record", json!({ "kind": "order", "name": "Order 7", "email": "order@example.com" })).await;
         let at = noon() + Duration::days(1);
         for (query, input) in [
-            (SEND, json!({ "stepId": whole, "recordIds": plan.records, "subject": "s", "body": "b" })),
-            (BOOK, json!({ "stepId": own, "title": "Call", "startsAt": at, "attendees": [{ "recordId": plan.records[1] }] })),
+            (SEND, json!({ "stepId": whole, "recordIds": [other], "subject": "s", "body": "b" })),
+            (BOOK, json!({ "stepId": own, "title": "Call", "startsAt": at, "attendees": [{ "recordId": other }] })),
         ] {
             let (code, why) = world.refused(query, json!({ "input": input })).await;
-            assert!(code == "CONFLICT" && why.contains("from guided work"), "{why}");
+            assert!(code == "BAD_USER_INPUT" && why.contains("from guided work"), "{why}");
         }
         assert_eq!(world.number("SELECT COUNT(*) FROM communication").await + world.number("SELECT COUNT(*) FROM meeting").await, 0);
         world.act("pauseCampaign", "campaign", json!({ "id": plan.campaign })).await;
@@ -94,7 +95,6 @@ both! {
         assert!(code == "CONFLICT" && why.contains("paused"), "{why}");
         world.act("resumeCampaign", "campaign", json!({ "id": plan.campaign })).await;
         // All other actions, also about a record that is not in the audience.
-        let other = world.create("record", json!({ "kind": "order", "name": "Order 7" })).await;
         world.ask(FOLLOW, json!({ "input": { "stepId": own, "title": "Ring", "recordId": other } })).await;
         world.ask(NOTE, json!({ "input": { "stepId": own, "text": "Well", "recordIds": [plan.records[1], other] } })).await;
         let moved = world.ask(MOVE, json!({ "input": { "stepId": own, "changes": [{ "recordId": plan.records[1], "stage": "Qualified" }] } })).await;
