@@ -25,6 +25,7 @@ use super::role::reject_workers;
 use super::run::Run;
 use super::run::phase::Task;
 use super::{Actor, AvailableAction, db, shared_rows, viewer};
+use crate::domain::run::guided::work_action::{self, WorkAction};
 use crate::domain::run::step::{self as noun, Action};
 use crate::graphql::counted::Counted;
 use crate::graphql::selection::Row;
@@ -319,17 +320,20 @@ impl Step {
         Box::pin(events(ctx, which, args(first, after, last, before), false)).await
     }
 
-    /// All actions of a person on the step: allowed now, or blocked with the reason.
+    /// All actions of a person on the step: allowed now, or blocked with the reason. A person's step
+    /// also lists the actions within it: SEND_STEP_EMAIL, SCHEDULE_STEP_MEETING, ADD_STEP_NOTE …
     #[graphql(complexity = "10 + child_complexity")]
     async fn available_actions(&self, ctx: &Context<'_>) -> Result<Vec<AvailableAction>> {
         reject_workers(viewer(ctx))?;
-        let context = self.context(ctx).await?;
-        Action::ALL
+        let (viewer, context) = (viewer(ctx), self.context(ctx).await?);
+        let on_step = Action::ALL
             .into_iter()
-            .map(|action| {
-                AvailableAction::of_verdict(action, noun::check_allowed(viewer(ctx), &self.0, &context, action))
-            })
-            .collect()
+            .map(|action| AvailableAction::of_verdict(action, noun::check_allowed(viewer, &self.0, &context, action)));
+        let is_persons = self.0.assigned_to == Executor::Human;
+        let within = WorkAction::ALL.into_iter().filter(|_| is_persons).map(|action| {
+            AvailableAction::of_verdict(action, work_action::check_allowed(viewer, &self.0, &context, action))
+        });
+        on_step.chain(within).collect()
     }
 
     /// Creation time.

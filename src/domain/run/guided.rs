@@ -15,6 +15,7 @@ pub mod step_records;
 pub mod structure;
 pub mod suggestions;
 pub mod summary;
+pub mod work_action;
 
 use entity::id::*;
 use entity::phase::PhaseTransition;

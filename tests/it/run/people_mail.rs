@@ -135,6 +135,14 @@ async fn on_way(world: &World, run: &str) -> i64 {
     found["run"]["messagesOnWay"].as_i64().unwrap()
 }
 
+/// The reason for which an action within a step is blocked now; none if it is allowed.
+async fn blocked(world: &World, step: &str, action: &str) -> Option<String> {
+    let query = "query($id: ID!) { step(id: $id) { availableActions { action blockedBecause } } }";
+    let found = world.ask(query, json!({ "id": step })).await["step"]["availableActions"].clone();
+    let found = found.as_array().unwrap().iter().find(|one| one["action"] == action).unwrap()["blockedBecause"].clone();
+    found.as_str().map(str::to_owned)
+}
+
 both! {
     async fn the_runs_own_messages_and_those_of_people_stay_apart(kind) {
         let world = World::without_server(kind, None).await;
@@ -162,6 +170,13 @@ both! {
         let found = world.ask(query, json!({ "id": run })).await["run"]["communications"]["nodes"].clone();
         let allowed = |one: &Value| one["availableActions"].as_array().unwrap().iter().any(|action| action["allowed"] == true);
         assert!(!found.as_array().unwrap().iter().any(allowed), "{found:#}");
+        for action in ["SEND_STEP_EMAIL", "SCHEDULE_STEP_MEETING", "UPDATE_STEP_STAGE", "CREATE_STEP_FOLLOW_UP", "ADD_STEP_NOTE"] {
+            assert_eq!(blocked(&world, &write, action).await, None, "{action}");
+        }
+        assert!(blocked(&world, &write, "CREATE_STEP_RECORDS").await.unwrap().contains("custom"));
+        assert!(blocked(&world, &write, "REFRESH_STEP_RECORDS").await.unwrap().contains("about no records"));
+        let beside = step(&world, &run, "beside", None).await;
+        assert!(blocked(&world, &beside, "SEND_STEP_EMAIL").await.unwrap().contains("start it first"));
         // A skipped step takes its own message with it.
         let send = step(&world, &run, "send_message", Some(second)).await;
         world.step_act("skipStep", &send, json!({ "reason": "no thanks" })).await;
@@ -181,6 +196,7 @@ both! {
         assert_eq!(shown["step"], json!({ "result": { "mood": "good" }, "activities": { "totalCount": 2 } }));
         let (code, why) = world.refused(SEND, mail(&write, &[&plan.records[2]])).await;
         assert!(code == "CONFLICT" && why.contains("COMPLETED"), "{why}");
+        assert_eq!(blocked(&world, &write, "SEND_STEP_EMAIL").await, Some(why));
         world.end().await;
     }
 }
@@ -224,6 +240,7 @@ both! {
         assert_eq!((world.outbox().len(), on_way(&world, &run).await), (0, 1));
         let (code, why) = world.refused(SEND, mail(&write, &[second])).await;
         assert!(code == "CONFLICT" && why.contains("paused"), "{why}");
+        assert_eq!(blocked(&world, &write, "SEND_STEP_EMAIL").await, Some(why));
         // One whose sender is gone is taken up whatever the state of its run, and still not sent.
         world.force("UPDATE posting SET lease_owner = 'gone', lease_expires_at = '2026-01-01T00:00:00+00:00'").await;
         world.tick(true).await;

@@ -30,18 +30,26 @@ pub(crate) struct ActiveStep {
 pub(crate) async fn enter(tx: &Tx, viewer: &Viewer, id: StepId) -> Result<ActiveStep> {
     let run = steps::transition::lock_run(tx, viewer, id).await?;
     let step = steps::must_find(tx.db(), viewer, id).await?;
-    open(viewer, &run, &step)?;
-    if let Some(id) = run.campaign_id {
-        let campaign = campaign::Entity::find_by_id(id).one(tx.db()).await?;
-        if campaign.is_some_and(|campaign| campaign.status == CampaignStatus::Paused) {
-            return Err(Refusal::conflict("its campaign is paused: resume it to act within its steps").into());
-        }
-    }
+    let campaign = match run.campaign_id {
+        Some(id) => campaign::Entity::find_by_id(id).one(tx.db()).await?,
+        None => None,
+    };
+    let is_paused = campaign.is_some_and(|campaign| campaign.status == CampaignStatus::Paused);
+    check(viewer, &run, &step, is_paused)?;
     let guide = guide(tx.db(), &run, &step).await?;
     Ok(ActiveStep { run, step, guide })
 }
 
-/// Checks that actions within the step are allowed now.
+/// Checks that actions within the step are allowed now, given whether its campaign is paused.
+pub(super) fn check(viewer: &Viewer, run: &run::Model, step: &step::Model, is_paused: bool) -> Result<()> {
+    open(viewer, run, step)?;
+    if is_paused {
+        return Err(Refusal::conflict("its campaign is paused: resume it to act within its steps").into());
+    }
+    Ok(())
+}
+
+/// Checks that the step is open for actions within it, apart from its campaign.
 pub(crate) fn open(viewer: &Viewer, run: &run::Model, step: &step::Model) -> Result<()> {
     super::at_work(run)?;
     if step.assigned_to != Executor::Human {

@@ -1,7 +1,7 @@
 //! Implements `addStepNote` and `createStepRecords`: notes and new records from within a step.
 
 use entity::id::*;
-use entity::{ActivityKind, RunType, activity as row, record, run_record};
+use entity::{ActivityKind, RunType, activity as row, record, run_record, step};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -90,11 +90,7 @@ pub async fn create(
     }
     transact!(db, |tx| {
         let active = active_step::enter(tx, viewer, step).await?;
-        if active.step.kind != CUSTOM {
-            let message =
-                format!("records are created only in a step of the type custom; this one is {}", active.step.kind);
-            return Err(Refusal::conflict(message).into());
-        }
+        check_creates(&active.step)?;
         let role = link_role.or(active.guide.link_role.as_deref());
         let role = role.map(|role| link::check_role("linkRole", role)).transpose()?;
         let sources = sources(tx, viewer, &active, records, role.is_some()).await?;
@@ -137,6 +133,15 @@ pub async fn create(
         }
         Ok(created)
     })
+}
+
+/// Checks that records may be created within the step. Errors: CONFLICT.
+pub(super) fn check_creates(step: &step::Model) -> Result<()> {
+    if step.kind == CUSTOM {
+        return Ok(());
+    }
+    let message = format!("records are created only in a step of the type custom; this one is {}", step.kind);
+    Err(Refusal::conflict(message).into())
 }
 
 /// The records that each new record is linked from; none without a role. Errors: BAD_USER_INPUT if some

@@ -13,6 +13,7 @@ use sea_orm::{ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, Query
 use serde_json::json;
 
 use super::{active_step, records};
+use crate::domain::plan::run_template::guided::GuidedConfig;
 use crate::domain::run::step::Action;
 use crate::kernel::db::batch::any_of;
 use crate::kernel::db::{Tx, WriteContext};
@@ -123,18 +124,25 @@ async fn take(tx: &Tx, viewer: &Viewer, run: &run::Model, step: &Model) -> Resul
     Ok(Some(current.len()))
 }
 
+/// Checks that the step is about a list of records. Errors: CONFLICT.
+pub(super) fn check_listed(step: &Model, guide: &GuidedConfig) -> Result<()> {
+    let why = match step.record_id {
+        _ if guide.records.is_some() => return Ok(()),
+        Some(_) => "this step is about its own record: there is no list to refresh",
+        None => "this step is about no records",
+    };
+    Err(Refusal::conflict(why).into())
+}
+
 /// Replaces the fixed list of a step in progress by the current one. Errors: NOT_FOUND; CONFLICT if
 /// the step is not in progress, is assigned to somebody else, or is about no records.
 pub async fn refresh(db: &WriteContext, viewer: &Viewer, id: StepId) -> Result<Model> {
     transact!(db, |tx| {
         let active = active_step::enter(tx, viewer, id).await?;
         debug_assert_eq!(active.step.status, StepStatus::InProgress);
+        check_listed(&active.step, &active.guide)?;
         let Some(count) = take(tx, viewer, &active.run, &active.step).await? else {
-            let why = match active.step.record_id {
-                Some(_) => "this step is about its own record: there is no list to refresh",
-                None => "this step is about no records",
-            };
-            return Err(Refusal::conflict(why).into());
+            return Err(Refusal::conflict("the segment that this step is about is missing").into());
         };
         let payload = json!({ "key": active.step.key, "name": active.step.name, "records": count });
         let event =

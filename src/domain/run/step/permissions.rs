@@ -70,13 +70,13 @@ impl Action {
 /// Everything besides the step itself that decides which actions are allowed.
 #[derive(Clone, Debug)]
 pub struct StepContext {
-    pub(super) run: run::Model,
+    pub(in crate::domain::run) run: run::Model,
     pub(super) phases: Vec<phase::Model>,
     pub(super) phase: phase::Model,
     pub(super) tasks: Vec<task::Model>,
     undecided: u64,
     /// Definition of the step in the run's structure.
-    pub(super) declared: Option<StepDef>,
+    pub(in crate::domain::run) declared: Option<StepDef>,
     /// True if a dependent step has left PENDING.
     has_started_dependents: bool,
     /// Key and outcome of the step that a person's skipped step waits for, unless it is open or
@@ -85,7 +85,7 @@ pub struct StepContext {
     /// Number of messages in flight that people sent from within the step.
     messages_in_flight: u64,
     /// True if the campaign is paused.
-    campaign_paused: bool,
+    pub(in crate::domain::run) campaign_paused: bool,
     /// Current time.
     now: DateTime<Utc>,
 }
