@@ -41,12 +41,13 @@ fn writing() -> Value {
 fn structure() -> Value {
     let review = json!({ "key": "review", "name": "Review", "type": "review_messages", "assignedTo": "HUMAN" });
     let review = json!({ "key": "review", "name": "Review", "dependsOn": ["draft"], "steps": [review] });
-    let mail = json!([human("ok", &json!({})), engine("send_message", "after:ok")]);
+    let mut mail = task("mail", true, &json!([human("ok", &json!({})), engine("send_message", "after:ok")]));
+    mail["failWhen"] = json!("PERCENT(100)");
     json!([
         { "key": "processing", "name": "Processing",
           "tasks": [task("draft", true, &json!([engine("draft_message", "immediate")])), review] },
         { "key": "flight", "name": "Flight", "tasks": [
-            task("mail", true, &mail),
+            mail,
             task("whole", false, &json!([writing()])),
             task("beside", false, &json!([human("beside", &json!({}))])),
         ] },
@@ -104,6 +105,16 @@ async fn finish(world: &World, run: &str) {
     }
     world.tick(true).await;
     world.until_run(run, "COMPLETED").await;
+}
+
+/// Releases the active phase of a run if it waits for that.
+async fn release(world: &World, run: &str) {
+    let query = "query($id: ID!) { run(id: $id) { currentPhase { id availableActions { allowed } } } }";
+    let phase = world.ask(query, json!({ "id": run })).await["run"]["currentPhase"].clone();
+    if phase["availableActions"][0]["allowed"] == true {
+        let release = "mutation($id: ID!) { releasePhase(input: { id: $id }) { phase { id } } }";
+        world.ask(release, json!({ "id": phase["id"] })).await;
+    }
 }
 
 fn mail(step: &str, records: &[&str]) -> Value {
@@ -328,6 +339,32 @@ both! {
         assert_eq!(messages(&world).await, [["own", "SENT", "3"], ["person", "FAILED", "1"], ["person", "SENT", "1"]]);
         assert_eq!(sink.read("lead0@example.com").len(), 3, "lost, the run's own, and again");
         assert_eq!((outcomes(&world, &run).await, on_way(&world, &run).await), (reached.map(str::to_owned).to_vec(), 0));
+        world.end().await;
+    }
+}
+
+both! {
+    async fn a_repeat_reaches_whom_only_a_person_has_written_to(kind) {
+        let sink = Sink::start().await;
+        let world = World::without_server(kind, Some(sink.url())).await;
+        let Outreach { plan, run, write } = begun(&world, 2).await;
+        world.ask(SEND, mail(&write, &[&plan.records[0]])).await;
+        world.tick(true).await;
+        sink.refuse("lead0@");
+        finish(&world, &run).await;
+        assert_eq!(outcomes(&world, &run).await, ["Lead 0 FAILED", "Lead 1 SENT"]);
+        assert_eq!(messages(&world).await, [["own", "FAILED", "1"], ["own", "SENT", "1"], ["person", "SENT", "1"]]);
+        sink.refuse("@refused");
+        let repeat = "mutation($id: ID!) { repeatRun(input: { id: $id, onlyFailed: true }) { run { id } } }";
+        let second = world.ask(repeat, json!({ "id": run })).await["repeatRun"]["run"]["id"].as_str().unwrap().to_owned();
+        // Its phases have nothing left for people to do but to release them.
+        for _ in 0..2 {
+            world.tick(true).await;
+            release(&world, &second).await;
+        }
+        finish(&world, &second).await;
+        assert_eq!(outcomes(&world, &second).await, ["Lead 0 SENT"]);
+        assert_eq!((sink.read("lead0@example.com").len(), sink.read("lead1@example.com").len()), (2, 1));
         world.end().await;
     }
 }
