@@ -4,7 +4,9 @@ use chrono::DateTime;
 use sea_orm::entity::prelude::{DateTimeUtc, Json};
 use sea_orm::{DbErr, EntityTrait, Iterable, ModelTrait, QueryResult, QuerySelect, Select, TryGetable};
 
+use crate::actor::Actor;
 use crate::definition::Overrides;
+use crate::event::Payload;
 
 /// Some columns of a table of at most 64, each by its place in the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -75,6 +77,12 @@ impl Blank for DateTimeUtc {
     }
 }
 
+impl Blank for Actor {
+    fn blank() -> Self {
+        Self::engine()
+    }
+}
+
 macro_rules! blank_by_default {
     ($($of:ty),*) => {$(
         impl Blank for $of {
@@ -85,7 +93,7 @@ macro_rules! blank_by_default {
     )*};
 }
 
-blank_by_default!(String, i32, i64, bool, f64, Json, Overrides);
+blank_by_default!(String, i32, i64, bool, f64, Json, Overrides, Payload);
 
 /// Reads the fields of a row one after the other.
 #[doc(hidden)]

@@ -46,10 +46,20 @@ pub struct Model {
 
 impl ActiveModelBehavior for ActiveModel {}
 
+partial_model! {
+    org_id, position, kind, campaign_id, run_id, phase_id, task_id, step_id, record_id, actor, payload, at,
+}
+
 /// The data of an event, as JSON text. Many events are kept in memory, and most of their readers
 /// need a field of it or nothing, while parsed it may take twenty times as much.
 #[derive(Clone, Debug, PartialEq, Eq, FromJsonQueryResult)]
 pub struct Payload(Box<str>);
+
+impl Default for Payload {
+    fn default() -> Self {
+        Self("{}".into())
+    }
+}
 
 impl Payload {
     /// The parsed data.

@@ -15,7 +15,7 @@ use super::run::Run;
 use super::step::Step;
 use super::{Actor, db, shared_rows, viewer};
 use crate::graphql::counted::{Counted, Node};
-use crate::graphql::selection::{Row, RowFields, text};
+use crate::graphql::selection::{self, Row, text};
 use crate::kernel::event::{self as noun, EventSelector, Filter, LogRange};
 use crate::kernel::page::{self, Args};
 use crate::kernel::{error, validate};
@@ -23,22 +23,24 @@ use crate::kernel::{error, validate};
 /// One entry of the durable log.
 pub struct Event(pub entity::event::Model);
 
-impl RowFields for Event {
-    fn row_field(&self, name: &str) -> Option<Value> {
-        let row = &self.0;
-        Some(match name {
-            "cursor" => noun::cursor(row.org_id, row.position).into(),
-            "kind" => row.kind.to_value(),
-            "campaignId" => row.campaign_id.map_or(Value::Null, text),
-            "runId" => row.run_id.map_or(Value::Null, text),
-            "phaseId" => row.phase_id.map_or(Value::Null, text),
-            "taskId" => row.task_id.map_or(Value::Null, text),
-            "stepId" => row.step_id.map_or(Value::Null, text),
-            "recordId" => row.record_id.map_or(Value::Null, text),
-            "at" => row.at.to_value(),
-            _ => return None,
-        })
-    }
+row_fields! {
+    Event, entity::event, |row: 0|
+    "cursor" [OrgId, Position] => noun::cursor(row.org_id, row.position).into(),
+    "kind" [Kind] => row.kind.to_value(),
+    "campaignId" [CampaignId] => row.campaign_id.map_or(Value::Null, text),
+    "runId" [RunId] => row.run_id.map_or(Value::Null, text),
+    "phaseId" [PhaseId] => row.phase_id.map_or(Value::Null, text),
+    "taskId" [TaskId] => row.task_id.map_or(Value::Null, text),
+    "stepId" [StepId] => row.step_id.map_or(Value::Null, text),
+    "recordId" [RecordId] => row.record_id.map_or(Value::Null, text),
+    "at" [At] => row.at.to_value(),
+    resolved from:
+    "campaign" [CampaignId],
+    "run" [RunId],
+    "step" [StepId],
+    "record" [RecordId],
+    "actor" [Actor],
+    "payload" [Payload],
 }
 
 /// One entry of the durable log.
@@ -157,7 +159,8 @@ pub(super) async fn events(ctx: &Context<'_>, which: EventSelector, args: Args, 
         None => Ok(None),
     };
     let (after, before) = (position("after", &args.after).await?, position("before", &args.before).await?);
-    let range = LogRange { after: after.unwrap_or(0), before, count, from_end };
+    let columns = selection::columns::<Event>(&super::list::nodes(ctx));
+    let range = LogRange { after: after.unwrap_or(0), before, count, from_end, columns };
     let totals = EventTotals(which.clone());
     let (events, more) = if alone {
         Box::pin(noun::page(db(ctx), viewer(ctx), &which, range)).await?

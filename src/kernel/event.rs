@@ -14,6 +14,7 @@ pub(crate) mod tail;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use entity::columns::{Columns, PartialModel};
 use entity::event::{COLUMN, Column, Entity, Model};
 use entity::id::*;
 use entity::member::Role;
@@ -30,7 +31,7 @@ use crate::kernel::db::batch::any_of;
 use crate::kernel::db::dialect::Dialect;
 use crate::kernel::db::{Db, Tx};
 use crate::kernel::error::Result;
-use crate::kernel::page::{self, AT_ONCE, NTH, rows_of_each, union};
+use crate::kernel::page::{self, AT_ONCE, NTH, Part, rows_of_each, union};
 use crate::kernel::period::DateTimeRange;
 use crate::kernel::viewer::Viewer;
 use crate::kernel::{limits, storable, validate};
@@ -169,12 +170,20 @@ pub struct LogRange {
     pub count: usize,
     /// True to take them from the end.
     pub from_end: bool,
+    /// The columns to read besides the position; none for all.
+    pub columns: Option<Columns>,
 }
 
 impl LogRange {
     /// The first events after a position.
     pub fn first(count: usize, after: i64) -> Self {
-        Self { after, before: None, count, from_end: false }
+        Self { after, before: None, count, from_end: false, columns: None }
+    }
+
+    /// The part of each event to read.
+    fn part(self) -> Option<Part<Entity>> {
+        let always = Model::columns(&[Column::OrgId, Column::Position]);
+        self.columns.map(|columns| Part::new(columns.and(always)))
     }
 
     /// Cuts what was read to the page, oldest first; and true if the range has more.
@@ -195,9 +204,14 @@ pub async fn page(db: &Db, viewer: &Viewer, selector: &EventSelector, range: Log
     let Some(within) = bounds::narrow(db, viewer, selector, range).await? else { return Ok((Vec::new(), false)) };
     let events = match selector.kinds_alone() {
         Some(kinds) => of_kinds(db, viewer, selector, kinds, within).await?,
-        None => select(db, viewer, selector, within).all(db.read()).await?,
+        None => read(db, select(db, viewer, selector, within), range).await?,
     };
     Ok(range.page(events))
+}
+
+/// Reads what a range asks for of the selected events.
+async fn read(db: &Db, select: Select<Entity>, range: LogRange) -> Result<Vec<Model>> {
+    page::rows(db.read(), select, range.part().map(|part| part.columns())).await
 }
 
 /// The events of a page by kinds: the positions of each kind are read in order, and the rows of those
@@ -225,7 +239,7 @@ async fn of_kinds(
     }
     positions.truncate(range.count + 1);
     let select = Entity::find().filter(COLUMN.org_id.eq(viewer.org_id));
-    Ok(select.filter(any_of(db.dialect(), COLUMN.position, positions)).all(db.read()).await?)
+    read(db, select.filter(any_of(db.dialect(), COLUMN.position, positions)), range).await
 }
 
 /// Counts the events that each selector matches, in one statement.
@@ -257,9 +271,13 @@ pub async fn pages(
     caught_up(db).await?;
     let mut pages = Vec::with_capacity(requests.len());
     for requests in requests.chunks(AT_ONCE) {
-        let select = |(selector, range): &(&EventSelector, LogRange)| select(db, viewer, selector, *range).into_query();
-        let each: Vec<_> = requests.iter().map(select).collect();
-        if let Some(found) = rows_of_each::<Entity>(db.read(), &each, None).await? {
+        // All columns that one of them reads.
+        let all = requests.iter().map(|(_, range)| range.part());
+        let part = all.reduce(|all, part| Some(all?.and(part?))).flatten();
+        let each = requests.iter().map(|(selector, range)| select(db, viewer, selector, *range));
+        let each: Vec<_> =
+            each.map(|select| part.map_or(select.clone(), |part| part.narrow(select)).into_query()).collect();
+        if let Some(found) = rows_of_each::<Entity>(db.read(), &each, part).await? {
             pages.extend(found.rows.into_iter().zip(requests).map(|(rows, (_, range))| range.page(rows)));
             continue;
         }
@@ -272,7 +290,7 @@ pub async fn pages(
         for row in union(db.read(), each.collect()).await? {
             let nth = usize::try_from(row.try_get::<i32>("", NTH)?).unwrap_or_default();
             if let Some(rows) = rows.get_mut(nth) {
-                rows.push(Model::from_query_result(&row, "")?);
+                rows.push(page::model(&row, part, 1)?);
             }
         }
         pages.extend(rows.into_iter().zip(requests).map(|(rows, (_, range))| range.page(rows)));

@@ -19,6 +19,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
 pub use difference::Difference;
+pub(crate) use part::model;
 pub use part::{Part, rows};
 use sea_orm::sea_query::{ColumnType, Expr, ExprTrait, Func, IntoColumnRef, Order as Direction, SelectStatement};
 use sea_orm::{

@@ -32,6 +32,24 @@ impl<E: EntityTrait> Clone for Part<E> {
 impl<E: EntityTrait> Copy for Part<E> {}
 
 impl<E: EntityTrait> Part<E> {
+    /// Builds the part with these columns.
+    pub(crate) fn new(columns: Columns) -> Self
+    where
+        E::Model: PartialModel<Entity = E>,
+    {
+        Self { columns, narrow: E::Model::select, read: E::Model::read }
+    }
+
+    /// The part with the columns of both.
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self { columns: self.columns.and(other.columns), ..self }
+    }
+
+    /// The columns.
+    pub(crate) fn columns(&self) -> Columns {
+        self.columns
+    }
+
     /// Narrows a statement to the columns.
     pub(crate) fn narrow(&self, select: Select<E>) -> Select<E> {
         (self.narrow)(select, self.columns)
@@ -39,7 +57,7 @@ impl<E: EntityTrait> Part<E> {
 }
 
 /// Reads an entire row, or the given part of one whose columns begin at `first`.
-pub(super) fn model<E: EntityTrait>(row: &QueryResult, part: Option<Part<E>>, first: usize) -> Result<E::Model> {
+pub(crate) fn model<E: EntityTrait>(row: &QueryResult, part: Option<Part<E>>, first: usize) -> Result<E::Model> {
     Ok(match part {
         Some(part) => (part.read)(row, part.columns, first)?,
         None => E::Model::from_query_result(row, "")?,

@@ -64,7 +64,7 @@ impl<E: EntityTrait> Window<E> {
     {
         let by = self.order.by.as_ref().map_or(Columns::NONE, |(column, ..)| E::Model::column(*column));
         let columns = columns.and(by).and(E::Model::column(self.order.id));
-        Self { part: Some(Part { columns, narrow: E::Model::select, read: E::Model::read }), ..self }
+        Self { part: Some(Part::new(columns)), ..self }
     }
 
     /// Reads the window with one statement.
