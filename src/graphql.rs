@@ -208,6 +208,11 @@ pub fn prevalidated_schema(db: Arc<Db>) -> Schema {
     with_db(builder(ValidationMode::Fast), Some(db))
 }
 
+/// The same, for a server that sends mail from this sender.
+pub fn server_schema(db: Arc<Db>, sender: communication::Sender) -> Schema {
+    with_db(builder(ValidationMode::Fast).data(sender), Some(db))
+}
+
 /// Builds the schema that validates documents without executing them; its response to a valid one
 /// is empty, without errors.
 pub fn validator() -> Schema {

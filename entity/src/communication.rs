@@ -201,6 +201,9 @@ pub struct Model {
     pub subject: Option<String>,
     /// Body.
     pub body: String,
+    /// Subject and recipient's name, case-folded for searches; null if that is their lower case, all
+    /// ASCII.
+    pub search: Option<String>,
     /// Current status.
     pub status: CommunicationStatus,
     /// True for a message of a test run.
@@ -236,7 +239,7 @@ pub struct Model {
 }
 
 partial_model! {
-    id, org_id, campaign_id, run_id, step_id, run_record_id, record_id, action_number, is_repeat, acted_by, channel, to_address, to_name, subject, body, status, test, message_id, edited_by, reviewed_by, rejected_because, error, reserved_at, refusals, refused_since, sent_at, meeting_id, calendar, created_at, updated_at, revision,
+    id, org_id, campaign_id, run_id, step_id, run_record_id, record_id, action_number, is_repeat, acted_by, channel, to_address, to_name, subject, body, search, status, test, message_id, edited_by, reviewed_by, rejected_because, error, reserved_at, refusals, refused_since, sent_at, meeting_id, calendar, created_at, updated_at, revision,
 }
 
 impl ActiveModelBehavior for ActiveModel {}

@@ -58,6 +58,7 @@ mod m0050_more_bulk_verbs;
 mod m0051_past_occurrences;
 mod m0052_campaign_times;
 mod m0053_numbered_events;
+mod m0054_search_and_due;
 
 /// All migrations, in order.
 #[derive(Debug)]
@@ -117,6 +118,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0051_past_occurrences::Migration),
             Box::new(m0052_campaign_times::Migration),
             Box::new(m0053_numbered_events::Migration),
+            Box::new(m0054_search_and_due::Migration),
         ]
     }
 }

@@ -66,7 +66,9 @@ impl Server {
         let address = listener.local_addr()?;
         let worker = format!("{}-{}", std::process::id(), uuid::Uuid::now_v7().simple());
         let context = EngineContext { db: db.write_in_background(), clock, lease: config.lease(), worker };
-        let domain = crate::channel::mail::from(&config.mail_from)?.email.domain().to_owned();
+        let from = crate::channel::mail::from(&config.mail_from)?;
+        let domain = from.email.domain().to_owned();
+        let sender = graphql::communication::Sender { name: from.name, address: from.email.to_string() };
         let secrets = http_client::secrets(config.call_secrets.as_deref());
         let secrets = secrets.map_err(|err| err.for_setting("--call-secrets (SORTIE_CALL_SECRETS)"))?;
         let http_client = Arc::new(HttpClient::new(&config.call_private, secrets)?);
@@ -77,7 +79,7 @@ impl Server {
         let engine = Engine::start(context, mail, domain, http_client, model).await?;
         let stop = watch::Sender::new(false);
         let app = App {
-            schema: graphql::prevalidated_schema(db.clone()),
+            schema: graphql::server_schema(db.clone(), sender),
             validator: graphql::validator(),
             parsing: Default::default(),
             db: db.clone(),

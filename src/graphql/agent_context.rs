@@ -8,6 +8,7 @@ use entity::id::{Id, StepId};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::communication::Sender;
 use super::{Schema, db, schema, with_viewer};
 use crate::kernel::error::Refusal;
 use crate::kernel::viewer::Viewer;
@@ -45,7 +46,10 @@ pub(super) async fn read(
     }
     let Ok(reader) = ctx.data::<Reader>() else { return Err("the schema has no context reader".into()) };
     let schema = reader.0.get_or_init(|| schema(Some(db(ctx).clone())));
-    let request = Request::new(query).variables(Variables::from_json(json!({ "id": step.to_string() })));
+    let mut request = Request::new(query).variables(Variables::from_json(json!({ "id": step.to_string() })));
+    if let Some(sender) = ctx.data_opt::<Sender>() {
+        request = request.data(sender.clone());
+    }
     let answer = Box::pin(super::batching::execute(schema, with_viewer(request, db(ctx), viewer))).await;
     if let Some(err) = answer.errors.first() {
         return Err(err.message.clone());

@@ -42,8 +42,18 @@ row_fields! {
     "createdAt" [CreatedAt] => row.created_at.to_value(),
     "revision" [Revision] => row.revision.to_value(),
     resolved from:
+    "sender" [Channel, MessageId],
     "run" [RunId],
     "record" [RecordId],
+}
+
+/// The name and address that mail goes out from.
+#[derive(Clone, Debug, SimpleObject)]
+pub struct Sender {
+    /// The name that readers see; null if only the address is configured.
+    pub name: Option<String>,
+    /// The mail address.
+    pub address: String,
 }
 
 /// One message to one record.
@@ -67,6 +77,14 @@ impl Communication {
     /// The channel on which it is sent.
     async fn channel(&self) -> Channel {
         self.0.channel
+    }
+
+    /// The sender that it goes out from: the server's `--mail-from`. Null when none is known: for other
+    /// channels than EMAIL, and for a message drafted while the server sent from another domain.
+    async fn sender(&self, ctx: &Context<'_>) -> Option<Sender> {
+        let sender = ctx.data_opt::<Sender>().filter(|_| self.0.channel == Channel::Email)?;
+        let domain = |text: &str| text.rsplit('@').next().unwrap_or_default().to_owned();
+        (domain(&self.0.message_id) == domain(&sender.address)).then(|| sender.clone())
     }
 
     /// The recipient's address: an email address or a telephone number.

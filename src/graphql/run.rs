@@ -1,5 +1,6 @@
 //! Runs: the object, lists, launches, mutations, phases and tasks.
 
+mod assignee;
 pub mod audience;
 pub mod change;
 mod fetch;
@@ -35,7 +36,10 @@ use super::reply::{Reply, ReplyTotals, replies};
 use super::run_template::RunTemplate;
 use super::schedule::Schedule;
 use super::step::Step;
+use super::step::list::{StepOrder, sorted};
 use super::{Actor, AvailableAction, db, viewer};
+use crate::domain::message::activity::Filter as ActivityFilter;
+use crate::domain::message::communication::Filter as MessageFilter;
 use crate::domain::message::reply::Filter as ReplyFilter;
 use crate::domain::plan::campaign::preflight::Preflight;
 use crate::domain::run as noun;
@@ -45,6 +49,7 @@ use crate::domain::run::permissions::{Action, CampaignFacts, RunContext, check_a
 use crate::domain::run::step::StepFilter;
 use crate::graphql::counted::{self, Counted};
 use crate::graphql::selection::Row;
+use crate::kernel::event::EventSelector;
 use audience::RunRecord;
 use findings::FindingsOfRun;
 pub use instructions::FieldChange;
@@ -203,18 +208,23 @@ impl Run {
         Ok(parts.phases.iter().find(|phase| phase.status == PhaseStatus::Active).cloned().map(Phase))
     }
 
-    /// The steps, in order of creation (`Task.steps`: by place); `filter.runIds` is ignored.
-    #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
+    /// The steps, oldest first by default (`Task.steps`: by place); `filter.runIds` is ignored. Page
+    /// with `first` and `after`, or `last` and `before`.
+    #[allow(clippy::too_many_arguments, reason = "each is an argument of the field")]
+    #[graphql(complexity = "crate::graphql::list::cost(first, last, child_complexity)")]
     async fn steps(
         &self,
         ctx: &Context<'_>,
         filter: Option<StepFilter>,
+        order_by: Option<StepOrder>,
         first: Option<i32>,
         after: Option<String>,
+        last: Option<i32>,
+        before: Option<String>,
     ) -> Result<List<Step>> {
-        let mut filter = filter.unwrap_or_default();
-        filter.run_ids = Some(vec![self.row.id.to_string().into()]);
-        Box::pin(super::step::steps(ctx, filter, args(first, after, None, None), self.fetched.alone)).await
+        let filter = StepFilter { run_ids: Some(self.ids()), ..filter.unwrap_or_default() };
+        let (sort, args) = (StepOrder::of(order_by), args(first, after, last, before));
+        Box::pin(sorted(ctx, filter, sort, args, self.fetched.alone)).await
     }
 
     /// Progress: counts, rate and estimated end.
@@ -275,11 +285,7 @@ impl Run {
         first: Option<i32>,
         after: Option<String>,
     ) -> Result<List<Communication, CommunicationTotals>> {
-        let filter = crate::domain::message::communication::Filter {
-            run_ids: Some(vec![self.row.id.to_string().into()]),
-            statuses,
-            ..crate::domain::message::communication::Filter::default()
-        };
+        let filter = MessageFilter { run_ids: Some(self.ids()), statuses, ..MessageFilter::default() };
         Box::pin(communications(ctx, filter, args(first, after, None, None), self.fetched.alone)).await
     }
 
@@ -291,17 +297,14 @@ impl Run {
         first: Option<i32>,
         after: Option<String>,
     ) -> Result<List<Reply, ReplyTotals>> {
-        let filter = ReplyFilter { run_ids: Some(vec![self.row.id.to_string().into()]), ..ReplyFilter::default() };
+        let filter = ReplyFilter { run_ids: Some(self.ids()), ..ReplyFilter::default() };
         Box::pin(replies(ctx, filter, None, args(first, after, None, None), self.fetched.alone)).await
     }
 
     /// Activities in the run, newest first.
     #[graphql(complexity = "crate::graphql::list::cost(first, None, child_complexity)")]
     async fn activities(&self, ctx: &Context<'_>, first: Option<i32>, after: Option<String>) -> Result<List<Activity>> {
-        let filter = crate::domain::message::activity::Filter {
-            run_ids: Some(vec![self.row.id.to_string().into()]),
-            ..crate::domain::message::activity::Filter::default()
-        };
+        let filter = ActivityFilter { run_ids: Some(self.ids()), ..ActivityFilter::default() };
         Box::pin(activities(ctx, filter, args(first, after, None, None), self.fetched.alone)).await
     }
 
@@ -332,10 +335,7 @@ impl Run {
         last: Option<i32>,
         before: Option<String>,
     ) -> Result<Events> {
-        let which = crate::kernel::event::EventSelector {
-            runs: Some(vec![self.row.id]),
-            ..crate::kernel::event::EventSelector::default()
-        };
+        let which = EventSelector { runs: Some(vec![self.row.id]), ..EventSelector::default() };
         Box::pin(events(ctx, which, args(first, after, last, before), self.fetched.alone)).await
     }
 

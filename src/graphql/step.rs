@@ -29,7 +29,7 @@ use crate::domain::run::guided::work_action::{self, WorkAction};
 use crate::domain::run::step::{self as noun, Action};
 use crate::graphql::counted::Counted;
 use crate::graphql::selection::Row;
-pub(super) use list::{steps, steps_of_task};
+pub(super) use list::steps_of_task;
 
 /// The atomic unit of work, done by a person, an agent or a workflow.
 pub struct Step(pub entity::step::Model);

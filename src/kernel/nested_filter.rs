@@ -19,6 +19,45 @@ pub trait NestedFilter: Sized {
 
     /// The filters of which at least one must hold.
     fn or(&self) -> Option<&[Self]>;
+
+    /// True if it has a condition of its own, apart from those of nested filters.
+    fn has_own_condition(&self) -> bool;
+
+    /// True if a list of its own has no values, so that nothing matches.
+    fn has_empty_list(&self) -> bool;
+}
+
+/// True if the filter, or a filter nested in it, has a condition.
+pub(crate) fn has_condition<F: NestedFilter>(filter: &F) -> bool {
+    filter.has_own_condition()
+        || filter.not().is_some_and(has_condition)
+        || filter.or().into_iter().flatten().any(has_condition)
+}
+
+/// Rejects a filter that selects objects for a change if it, or a filter nested in it, has no condition,
+/// or none that excludes anything, such as `not: { ids: [] }`. Errors: BAD_USER_INPUT with `message`.
+pub(crate) fn require_condition<F: NestedFilter>(filter: &F, path: &str, message: &str) -> Result<()> {
+    if !has_condition(filter) || matches_all(filter) {
+        return Err(Refusal::input(path, message).into());
+    }
+    for (i, one) in filter.or().into_iter().flatten().enumerate() {
+        require_condition(one, &format!("{path}.or[{i}]"), message)?;
+    }
+    filter.not().map_or(Ok(()), |not| require_condition(not, &format!("{path}.not"), message))
+}
+
+/// True if the filter matches everything, whatever there is.
+fn matches_all<F: NestedFilter>(filter: &F) -> bool {
+    !filter.has_own_condition()
+        && filter.not().is_none_or(matches_none)
+        && filter.or().is_none_or(|or| or.is_empty() || or.iter().any(matches_all))
+}
+
+/// True if the filter matches nothing, whatever there is.
+fn matches_none<F: NestedFilter>(filter: &F) -> bool {
+    filter.has_empty_list()
+        || filter.not().is_some_and(matches_all)
+        || filter.or().is_some_and(|or| !or.is_empty() && or.iter().all(matches_none))
 }
 
 /// Returns the condition of a filter and all filters nested in it. Errors: BAD_USER_INPUT, also for an

@@ -256,8 +256,10 @@ impl Work for Draft {
                 communication::Column::ActionNumber,
             ])
             .update_columns([
+                communication::Column::ToName,
                 communication::Column::Subject,
                 communication::Column::Body,
+                communication::Column::Search,
                 communication::Column::UpdatedAt,
             ])
             .value(

@@ -3,6 +3,7 @@
 
 mod events;
 pub(crate) mod new_message;
+pub(crate) mod search;
 
 pub(crate) use events::{emit, emit_readdressed};
 
@@ -16,7 +17,7 @@ use serde::Serialize;
 
 use crate::domain::audience::suppression;
 use crate::kernel::db::batch::any_of;
-use crate::kernel::db::{Db, Tx};
+use crate::kernel::db::{Db, Tx, dialect};
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::nested_filter::NO_CONDITION;
 use crate::kernel::page::{self, Args, Key, Order, Window};
@@ -53,6 +54,10 @@ pub struct Filter {
     /// Communications drafted in this period.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub created_at: Option<DateTimeRange>,
+    /// Part of the subject, or of the recipient's name or address, at most 1,000 characters; ignores
+    /// case and Unicode normalization forms.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub search: Option<String>,
 }
 
 impl Filter {
@@ -67,7 +72,8 @@ impl Filter {
             || self.statuses.is_some()
             || self.channels.is_some()
             || self.test.is_some()
-            || self.created_at.is_some();
+            || self.created_at.is_some()
+            || self.search.as_ref().is_some_and(|text| !text.trim().is_empty());
         if has_condition { Ok(()) } else { Err(Refusal::input(path, NO_CONDITION).into()) }
     }
 }
@@ -144,6 +150,9 @@ pub(crate) fn select_at(db: &Db, viewer: &Viewer, filter: &Filter, path: &str) -
     if let Some(range) = &filter.created_at {
         let within = range.narrow(Condition::all(), Column::CreatedAt, &format!("{path}.createdAt"))?;
         select = select.filter(within);
+    }
+    if let Some(text) = &filter.search {
+        select = select.filter(dialect::search(search::searched(), &format!("{path}.search"), text)?);
     }
     Ok(select)
 }

@@ -165,34 +165,17 @@ impl RunFilter {
                 range.require_end(&format!("{path}.{name}"))?;
             }
         }
-        if !self.asks() {
-            return Err(Refusal::input(path, NO_CONDITION).into());
-        }
-        for (i, one) in self.or.iter().flatten().enumerate() {
-            one.require(&format!("{path}.or[{i}]"))?;
-        }
-        self.not.as_ref().map_or(Ok(()), |not| not.require(&format!("{path}.not")))
+        nested_filter::require_condition(self, path, NO_CONDITION)
     }
 
-    /// True if the filter has a condition that is not empty.
-    fn asks(&self) -> bool {
-        let ids = [&self.ids, &self.campaign_ids, &self.goal_ids, &self.run_template_ids, &self.record_ids];
-        let ranges = [&self.created_at, &self.scheduled_for];
-        self.all == Some(true)
-            || ids.into_iter().any(Option::is_some)
-            || self.channels.is_some()
-            || self.statuses.is_some()
-            || self.types.is_some()
-            || ranges.into_iter().flatten().any(DateTimeRange::has_end)
-            || self.search.as_ref().is_some_and(|text| !text.trim().is_empty())
-            || self.not.as_ref().is_some_and(|not| not.asks())
-            || self.or.iter().flatten().any(Self::asks)
+    fn id_lists(&self) -> [&Option<Vec<ID>>; 5] {
+        [&self.ids, &self.campaign_ids, &self.goal_ids, &self.run_template_ids, &self.record_ids]
     }
 }
 
 impl NestedFilter for RunFilter {
     fn own(&self, dialect: Dialect, path: &str) -> Result<Condition> {
-        if self.all == Some(true) && (RunFilter { all: None, ..self.clone() }).asks() {
+        if self.all == Some(true) && nested_filter::has_condition(&RunFilter { all: None, ..self.clone() }) {
             return Err(Refusal::input(&format!("{path}.all"), NOT_ALONE).into());
         }
         let mut all = Condition::all();
@@ -252,5 +235,23 @@ impl NestedFilter for RunFilter {
 
     fn or(&self) -> Option<&[Self]> {
         self.or.as_deref()
+    }
+
+    fn has_own_condition(&self) -> bool {
+        let ranges = [&self.created_at, &self.scheduled_for];
+        self.all == Some(true)
+            || self.id_lists().into_iter().any(Option::is_some)
+            || self.channels.is_some()
+            || self.statuses.is_some()
+            || self.types.is_some()
+            || ranges.into_iter().flatten().any(DateTimeRange::has_end)
+            || self.search.as_ref().is_some_and(|text| !text.trim().is_empty())
+    }
+
+    fn has_empty_list(&self) -> bool {
+        self.id_lists().into_iter().flatten().any(Vec::is_empty)
+            || self.channels.as_ref().is_some_and(Vec::is_empty)
+            || self.statuses.as_ref().is_some_and(Vec::is_empty)
+            || self.types.as_ref().is_some_and(Vec::is_empty)
     }
 }

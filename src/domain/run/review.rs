@@ -175,6 +175,7 @@ fn edited(row: &mut ActiveModel, found: &Model, edit: &Edit) -> Result<()> {
             return Err(Refusal::input("subject", "only messages over EMAIL have a subject").into());
         }
         let subject = templating::one_line(subject).map_err(|why| Refusal::input("subject", why))?;
+        row.search = Set(ledger::search::folded(Some(&subject), &found.to_name));
         row.subject = Set(Some(subject));
     }
     if let Some(body) = &edit.body {

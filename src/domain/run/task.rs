@@ -1,12 +1,12 @@
 //! Tasks of a run: lookups, and the counters of their steps by status.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use entity::id::*;
-use entity::step::StepStatus;
+use entity::step::{self, Executor, StepStatus};
 use entity::task::{COLUMN, Column, Entity, Model, StepCounts};
 use sea_orm::sea_query::{Expr, ExprTrait};
-use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, Statement};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Statement};
 
 use crate::kernel::db::Tx;
 use crate::kernel::db::batch::any_of;
@@ -23,6 +23,33 @@ pub async fn of_runs(db: &impl ConnectionTrait, viewer: &Viewer, runs: &[RunId])
         .order_by_asc(COLUMN.sequence)
         .all(db)
         .await?)
+}
+
+/// The members to whom all steps of these tasks are assigned; tasks without such a member are left out.
+pub async fn assignees(
+    db: &impl ConnectionTrait,
+    viewer: &Viewer,
+    tasks: &[TaskId],
+) -> Result<HashMap<TaskId, MemberId>> {
+    let found: Vec<(TaskId, Executor, Option<uuid::Uuid>)> = step::Entity::find()
+        .select_only()
+        .columns([step::Column::TaskId, step::Column::AssignedTo, step::Column::AssigneeId])
+        .distinct()
+        .filter(step::COLUMN.org_id.eq(viewer.org_id))
+        .filter(any_of(db.get_database_backend(), step::COLUMN.task_id, tasks.iter().copied()))
+        .into_tuple()
+        .all(db)
+        .await?;
+    let mut all: HashMap<TaskId, Vec<Option<MemberId>>> = HashMap::new();
+    for (task, executor, assignee) in found {
+        let member = assignee.map(MemberId).filter(|_| executor == Executor::Human);
+        all.entry(task).or_default().push(member);
+    }
+    let alone = |(task, members): (TaskId, Vec<Option<MemberId>>)| match members.as_slice() {
+        [Some(member)] => Some((task, *member)),
+        _ => None,
+    };
+    Ok(all.into_iter().filter_map(alone).collect())
 }
 
 /// Counter changes of a transaction: steps added or removed per status.

@@ -5,6 +5,7 @@ mod guided;
 mod hold;
 mod standstill;
 pub mod step_waits;
+mod sweeps;
 
 use chrono::{DateTime, Utc};
 use entity::definition::{Definition, StepDef, TaskDef, Trigger};
@@ -151,6 +152,7 @@ pub fn reasons(context: &WaitContext<'_>) -> Vec<Reason> {
         );
         all.push(plain("STUCK", message, Some(row.next_try_at)));
     }
+    sweeps::add_reasons(context, &mut all);
     let Some(phase) = context.phases.iter().find(|phase| phase.status == PhaseStatus::Active) else { return all };
     let phase_tasks: Vec<&task::Model> = context.tasks.iter().filter(|task| task.phase_id == phase.id).collect();
     let declared = context.definition.phases.iter().find(|declared| declared.key == phase.key);

@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use async_graphql::{Context, Lookahead, Result};
+use async_graphql::{Context, ID, Lookahead, Result};
 use entity::id::{CampaignId, RunId};
 
 use super::{Fetched, Run};
@@ -14,6 +14,11 @@ use crate::graphql::loader::{PartsOfRun, RunParts, must_load};
 use crate::graphql::{db, selection, shared_rows, viewer};
 
 impl Run {
+    /// The run's id as a filter's list.
+    pub(super) fn ids(&self) -> Vec<ID> {
+        vec![self.row.id.to_string().into()]
+    }
+
     pub(super) async fn plan(&self, ctx: &Context<'_>) -> Result<Option<Arc<entity::campaign::Model>>> {
         match &self.fetched.campaign {
             Some(campaign) => Ok(Some(campaign.clone())),

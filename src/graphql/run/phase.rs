@@ -6,11 +6,13 @@ use entity::id::PhaseId;
 use entity::{Executor, PhaseStatus, TaskStatus, task};
 
 use super::Run;
+use super::assignee::AssigneeOfTask;
 use crate::domain::run as noun;
 use crate::domain::run::step::StepFilter;
 use crate::graphql::counted::{self, Counted};
 use crate::graphql::list::{List, args};
-use crate::graphql::loader::{PartsOfRun, StartedSnapshotOfRun, must_load};
+use crate::graphql::loader::{PartsOfRun, StartedSnapshotOfRun, load, must_load};
+use crate::graphql::member::Member;
 use crate::graphql::step::{Step, steps_of_task};
 use crate::graphql::{Actor, AvailableAction, viewer};
 use crate::kernel::validate;
@@ -136,11 +138,18 @@ impl Task {
     }
 
     /// The kind of actor that does all of its steps, by the run's structure; null if its steps are
-    /// for actors of several kinds. The assignee is that of each step.
+    /// for actors of several kinds.
     async fn assigned_to(&self, ctx: &Context<'_>) -> Result<Option<Executor>> {
         let snapshot = must_load(ctx, StartedSnapshotOfRun(self.0.run_id)).await?;
         let mut executors = snapshot.task(&self.0.key).into_iter().flat_map(|task| &task.steps).map(|s| s.assigned_to);
         Ok(executors.next().filter(|first| executors.all(|other| other == *first)))
+    }
+
+    /// The member to whom all of its steps are assigned. Null if there is none, and for a task with a
+    /// step per record (`fanOut`): each of those has its own `Step.assignee`.
+    async fn assignee(&self, ctx: &Context<'_>) -> Result<Option<Member>> {
+        let of = (!self.0.fan_out).then_some(AssigneeOfTask(self.0.id));
+        Ok(load(ctx, load(ctx, of).await?).await?.map(Member))
     }
 
     /// Display order, starting at 1.

@@ -18,7 +18,8 @@ pub struct Constraint(pub Reason);
 #[Object]
 impl Constraint {
     /// Code for programs: SCHEDULED, EARLIER_RUN (it starts when the runs of its schedule before it
-    /// have ended), CAMPAIGN_PAUSED, SCHEDULE_PAUSED, RUN_PAUSED, STUCK (work on it has failed at least once and is retried with backoff), APPROVAL, RESOLUTION (messages
+    /// have ended), CAMPAIGN_PAUSED, SCHEDULE_PAUSED, RUN_PAUSED, STUCK (work on it has failed at least once and is retried with backoff), SWEEP (a large change that is
+    /// being applied to its recipients, steps or messages, with how far it is), APPROVAL, RESOLUTION (messages
     /// whose outcome a person has to resolve), PEOPLE, WORKERS, NO_AGENT (no agent accepts the
     /// steps), IN_HAND (steps that an agent, a function or the engine started some time ago),
     /// PUT_OFF (messages whose next attempt is due later), WAIT (time of a `wait` step), DELAY

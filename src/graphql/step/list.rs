@@ -42,7 +42,14 @@ pub(in crate::graphql) async fn steps(
     sorted(ctx, filter, Sort::default(), args, alone).await
 }
 
-async fn sorted(ctx: &Context<'_>, filter: StepFilter, sort: Sort, args: Args, alone: bool) -> Result<List<Step>> {
+/// Returns one page of steps in an order.
+pub(in crate::graphql) async fn sorted(
+    ctx: &Context<'_>,
+    filter: StepFilter,
+    sort: Sort,
+    args: Args,
+    alone: bool,
+) -> Result<List<Step>> {
     let window = noun::window(db(ctx), viewer(ctx), &filter, sort, args, db(ctx).now())?;
     let page = nodes_page::<Step, _>(ctx, window, alone).await?;
     Ok(list(page, Totals::Steps(Box::new(filter)), Step))

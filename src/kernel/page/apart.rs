@@ -6,9 +6,11 @@
 use std::collections::HashSet;
 
 use sea_orm::{ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, QueryFilter, QuerySelect, QueryTrait, Select};
+use uuid::Uuid;
 
 use super::part::model;
-use super::{Args, Key, Order, Page, Window, count, explain, to_page, window};
+use super::window::is_of_statement;
+use super::{AT_ONCE, Args, Key, Order, Page, Window, count, explain, to_page, window};
 use crate::kernel::error::{Refusal, Result};
 
 impl<E: EntityTrait> Window<E> {
@@ -21,6 +23,72 @@ impl<E: EntityTrait> Window<E> {
     pub async fn plan(self, db: &impl ConnectionTrait) -> Result<String> {
         if self.order.nulls_apart { plan(db, &self).await } else { self.plan_at_once(db).await }
     }
+
+    /// Reads many windows in such an order, in two statements for each `AT_ONCE` of them: of the rows
+    /// with a value, and of those without one. An error in one is returned for that one.
+    pub(super) async fn read_apart(db: &impl ConnectionTrait, all: &[Self]) -> Result<Vec<Result<Page<E::Model>>>> {
+        let mut pages = Vec::with_capacity(all.len());
+        for chunk in all.chunks(AT_ONCE) {
+            match read_chunk(db, chunk).await {
+                Ok(found) => pages.extend(found),
+                // A single failing window is reported for that one.
+                Err(err) if all.len() > 1 && is_of_statement(&err) => {
+                    for one in chunk {
+                        pages.push(one.clone().read(db).await);
+                    }
+                }
+                Err(err) => return Err(err),
+            }
+        }
+        Ok(pages)
+    }
+}
+
+/// The rows of one window so far, its statements, and how many rows are read from which end.
+struct Reading<E: EntityTrait> {
+    statements: Vec<Select<E>>,
+    rows: Vec<E::Model>,
+    count: usize,
+    backward: bool,
+}
+
+async fn read_chunk<E: EntityTrait>(
+    db: &impl ConnectionTrait,
+    chunk: &[Window<E>],
+) -> Result<Vec<Result<Page<E::Model>>>> {
+    let begun = chunk.iter().map(|one| {
+        let (count, backward) = count(&one.args)?;
+        Ok(Reading { statements: statements(one, db.get_database_backend())?, rows: Vec::new(), count, backward })
+    });
+    let mut begun: Vec<Result<Reading<E>>> = begun.collect();
+    let Some(id_of) = chunk.first().map(|one| one.order.id_of) else { return Ok(Vec::new()) };
+    for nth in 0..2 {
+        let (mut windows, mut selects, mut places) = (Vec::new(), Vec::new(), Vec::new());
+        for (place, (one, reading)) in chunk.iter().zip(&begun).enumerate() {
+            if let Ok(Reading { statements, rows, count, backward }) = reading
+                && rows.len() <= *count
+                && let Some(select) = statements.get(nth)
+            {
+                let select = one.part.map_or_else(|| select.clone(), |part| part.narrow(select.clone()));
+                windows.push(one.clone());
+                selects.push(Ok((select, *count, *backward)));
+                places.push(place);
+            }
+        }
+        if windows.is_empty() {
+            continue;
+        }
+        for (place, found) in places.into_iter().zip(Window::rows(db, &windows, &selects).await?) {
+            if let Some(Ok(reading)) = begun.get_mut(place) {
+                add(&mut reading.rows, found, id_of);
+            }
+        }
+    }
+    let pages = begun.into_iter().zip(chunk).map(|(reading, one)| {
+        let Reading { rows, count, backward, .. } = reading?;
+        to_page(rows, count, backward, &one.order, &one.fingerprint, &one.args)
+    });
+    Ok(pages.collect())
 }
 
 /// Reads a window of such an order.
@@ -38,12 +106,16 @@ async fn read<E: EntityTrait>(db: &impl ConnectionTrait, of: Window<E>) -> Resul
                 found.iter().map(|row| model::<E>(row, Some(part), 0)).collect::<Result<Vec<_>>>()?
             }
         };
-        // A row may have lost its value between the two statements. One that got one is missing from this
-        // page, as a row that moves before the cursor is.
-        let known: HashSet<_> = rows.iter().map(of.order.id_of).collect();
-        rows.extend(found.into_iter().filter(|row| !known.contains(&(of.order.id_of)(row))));
+        add(&mut rows, found, of.order.id_of);
     }
     to_page(rows, count, backward, &of.order, &of.fingerprint, &of.args)
+}
+
+/// Adds the rows of a window's second statement. A row may have lost its value between the two. One that
+/// got one is missing from this page, as a row that moves before the cursor is.
+fn add<M>(rows: &mut Vec<M>, found: Vec<M>, id_of: fn(&M) -> Uuid) {
+    let known: HashSet<Uuid> = rows.iter().map(id_of).collect();
+    rows.extend(found.into_iter().filter(|row| !known.contains(&id_of(row))));
 }
 
 /// The database's query plans for the statements of a window.

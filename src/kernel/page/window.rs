@@ -88,9 +88,9 @@ impl<E: EntityTrait> Window<E> {
     /// error in one is returned for that one.
     pub async fn read_all(db: &impl ConnectionTrait, all: &[Self]) -> Result<Vec<Result<Page<E::Model>>>> {
         // Statements in different orders share no text.
-        let mut parts: BTreeMap<Option<&str>, Vec<usize>> = BTreeMap::new();
+        let mut parts: BTreeMap<(Option<&str>, bool), Vec<usize>> = BTreeMap::new();
         for (at, one) in all.iter().enumerate() {
-            parts.entry(one.sorted_by()).or_default().push(at);
+            parts.entry((one.sorted_by(), one.order.nulls_apart)).or_default().push(at);
         }
         if parts.len() <= 1 {
             return Self::read_alike(db, all).await;
@@ -115,10 +115,7 @@ impl<E: EntityTrait> Window<E> {
     async fn read_alike(db: &impl ConnectionTrait, all: &[Self]) -> Result<Vec<Result<Page<E::Model>>>> {
         let mut pages = Vec::with_capacity(all.len());
         if all.iter().any(|one| one.order.nulls_apart) {
-            for one in all {
-                pages.push(one.clone().read(db).await);
-            }
-            return Ok(pages);
+            return Self::read_apart(db, all).await;
         }
         for chunk in all.chunks(AT_ONCE) {
             let backend = db.get_database_backend();
@@ -149,7 +146,7 @@ impl<E: EntityTrait> Window<E> {
     }
 
     /// The rows of each window, none where it has no statement.
-    async fn rows(
+    pub(super) async fn rows(
         db: &impl ConnectionTrait,
         windows: &[Self],
         statements: &[Result<(Select<E>, usize, bool)>],
@@ -253,7 +250,7 @@ impl<E: EntityTrait> Window<E> {
     }
 }
 
-fn is_of_statement(err: &Error) -> bool {
+pub(super) fn is_of_statement(err: &Error) -> bool {
     err.db().is_some_and(error_codes::is_of_statement)
 }
 

@@ -7,6 +7,7 @@ use entity::id::*;
 use entity::{Channel, run, run_record};
 use sea_orm::Set;
 
+use super::search;
 use crate::domain::content::templating::Message;
 
 /// The values of a new message.
@@ -57,6 +58,7 @@ impl NewMessage<'_> {
             is_repeat: Set(self.is_repeat),
             acted_by: Set(self.acted_by),
             channel: Set(self.channel),
+            search: Set(search::folded(self.message.subject.as_deref(), &self.name)),
             to_address: Set(self.to),
             to_name: Set(self.name),
             subject: Set(self.message.subject),

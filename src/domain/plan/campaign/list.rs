@@ -129,27 +129,19 @@ impl Filter {
     /// Rejects a filter that selects campaigns for a change if it, or a filter nested in it, has no
     /// condition. Errors: BAD_USER_INPUT.
     pub(crate) fn require(&self, path: &str) -> Result<()> {
-        if !self.asks() {
-            return Err(Refusal::input(path, NO_CONDITION).into());
-        }
-        for (i, one) in self.or.iter().flatten().enumerate() {
-            one.require(&format!("{path}.or[{i}]"))?;
-        }
-        self.not.as_ref().map_or(Ok(()), |not| not.require(&format!("{path}.not")))
+        nested_filter::require_condition(self, path, NO_CONDITION)
     }
 
-    /// True if the filter has a condition that is not empty.
-    fn asks(&self) -> bool {
-        let ids = [&self.ids, &self.goal_ids, &self.segment_ids, &self.writer_ids, &self.reviewer_ids];
-        ids.into_iter().chain([&self.message_template_ids, &self.record_ids]).any(Option::is_some)
-            || self.statuses.is_some()
-            || self.channels.is_some()
-            || self.tags.is_some()
-            || self.archived.is_some()
-            || [&self.created_at, &self.updated_at].into_iter().flatten().any(DateTimeRange::has_end)
-            || self.search.as_ref().is_some_and(|text| !text.trim().is_empty())
-            || self.not.as_ref().is_some_and(|not| not.asks())
-            || self.or.iter().flatten().any(Self::asks)
+    fn ids(&self) -> [&Option<Vec<ID>>; 7] {
+        [
+            &self.ids,
+            &self.goal_ids,
+            &self.segment_ids,
+            &self.writer_ids,
+            &self.reviewer_ids,
+            &self.message_template_ids,
+            &self.record_ids,
+        ]
     }
 }
 
@@ -199,6 +191,23 @@ impl NestedFilter for Filter {
 
     fn or(&self) -> Option<&[Self]> {
         self.or.as_deref()
+    }
+
+    fn has_own_condition(&self) -> bool {
+        self.ids().into_iter().any(Option::is_some)
+            || self.statuses.is_some()
+            || self.channels.is_some()
+            || self.tags.is_some()
+            || self.archived.is_some()
+            || [&self.created_at, &self.updated_at].into_iter().flatten().any(DateTimeRange::has_end)
+            || self.search.as_ref().is_some_and(|text| !text.trim().is_empty())
+    }
+
+    fn has_empty_list(&self) -> bool {
+        self.ids().into_iter().flatten().any(Vec::is_empty)
+            || self.statuses.as_ref().is_some_and(Vec::is_empty)
+            || self.channels.as_ref().is_some_and(Vec::is_empty)
+            || self.tags.as_ref().is_some_and(Vec::is_empty)
     }
 }
 

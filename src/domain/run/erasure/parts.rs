@@ -113,6 +113,7 @@ pub(super) const PARTS: &[Part] = &[
                 ("to_name", Rule::Blank),
                 ("subject", Rule::Mark),
                 ("body", Rule::Mark),
+                ("search", Rule::Null),
                 ("calendar", Rule::Null),
                 ("rejected_because", Rule::Mark),
                 ("error", Rule::Words),
@@ -228,7 +229,7 @@ pub(super) const PARTS: &[Part] = &[
     locked(
         "communication",
         "org_id = $2 AND meeting_id IS NOT NULL AND record_id IS NULL AND status <> 'SENDING'",
-        &[("to_address", Rule::BlankIfNamed), ("to_name", Rule::Words)],
+        &[("to_address", Rule::BlankIfNamed), ("to_name", Rule::Words), ("search", Rule::Words)],
     ),
     locked(
         "run_record",
@@ -243,7 +244,12 @@ pub(super) const PARTS: &[Part] = &[
             "communication",
             // The others still get what waits for them.
             "org_id = $2 AND meeting_id IS NOT NULL AND status NOT IN ('SENDING', 'APPROVED')",
-            &[("subject", Rule::MarkOfAttendee), ("body", Rule::MarkOfAttendee), ("calendar", Rule::NullOfAttendee)],
+            &[
+                ("subject", Rule::MarkOfAttendee),
+                ("body", Rule::MarkOfAttendee),
+                ("search", Rule::NullOfAttendee),
+                ("calendar", Rule::NullOfAttendee),
+            ],
         )
     },
     Part {

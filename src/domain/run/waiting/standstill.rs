@@ -16,7 +16,7 @@ pub(super) fn add_reason(run: &run::Model, found: &StepWaits, tasks: &[&task::Mo
     let is_held = run.status == RunStatus::InProgress
         && run.run_type != RunType::Guided
         && run.audience_done
-        && found.sweeps == 0
+        && found.sweeps.is_empty()
         && all.iter().all(|reason| reason.code == "BLOCKED")
         && tasks.iter().all(|task| task.fan_out_done || task.status == TaskStatus::Blocked)
         && found.groups.iter().all(|group| group.status == StepStatus::Pending)

@@ -10,6 +10,7 @@ use entity::definition::Trigger;
 use entity::id::*;
 use entity::member::Role;
 use entity::step::{Executor, StepStatus};
+use entity::sweep::SweepKind;
 use entity::{Actor, ActorKind, Channel, agent, channel_pause, channel_rate, run, stuck_work, task};
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryResult, Statement, Value};
 use serde_json::{Map, json};
@@ -72,6 +73,19 @@ pub struct Group {
     pub first: StepId,
 }
 
+/// A large change of a run that is being applied.
+#[derive(Clone, Debug)]
+pub struct OpenSweep {
+    /// Kind of change.
+    pub kind: SweepKind,
+    /// Task, if it is about one.
+    pub task_id: Option<TaskId>,
+    /// Start time.
+    pub since: DateTime<Utc>,
+    /// Number of drafts that it has not reached, of a review's decision.
+    pub drafts: i64,
+}
+
 /// Findings for one run.
 #[derive(Clone, Debug, Default)]
 pub struct StepWaits {
@@ -83,8 +97,8 @@ pub struct StepWaits {
     pub refused: Option<(i64, Option<DateTime<Utc>>)>,
     /// Number of messages of guided work with unknown outcome.
     pub unknown: i64,
-    /// Number of sweeps in progress.
-    pub sweeps: i64,
+    /// Sweeps in progress, oldest first.
+    pub sweeps: Vec<OpenSweep>,
     /// Agents of the org; loaded only if steps wait for one.
     agents: Arc<Vec<Agent>>,
     /// True if a language model is configured for built-in agents.
@@ -149,14 +163,8 @@ impl StepWaits {
             let next = [step, posting].into_iter().flatten().min();
             all.entry(row.try_get_by_index(0)?).or_default().refused = Some((row.try_get_by_index(1)?, next));
         }
-        let (sweeps, values) = with_run_filter(
-            "SELECT w.run_id, COUNT(*) FROM sweep w WHERE w.run_id IS NOT NULL",
-            "w.run_id",
-            runs,
-            Vec::new(),
-        );
-        for row in query(db, &format!("{sweeps} GROUP BY w.run_id"), values).await? {
-            all.entry(row.try_get_by_index(0)?).or_default().sweeps = row.try_get_by_index(1)?;
+        for (run_id, sweep) in load_sweeps(db, runs).await? {
+            all.entry(run_id).or_default().sweeps.push(sweep);
         }
         let (unknown, values) = with_run_filter(
             "SELECT r.id, COUNT(*) FROM run r JOIN communication c ON c.run_id = r.id \
@@ -186,7 +194,7 @@ impl StepWaits {
             }
             _ => false,
         };
-        (self.sweeps > 0 && self.stuck.is_empty()) || self.groups.iter().any(group)
+        (!self.sweeps.is_empty() && self.stuck.is_empty()) || self.groups.iter().any(group)
     }
 
     /// True if some agent or function claims steps like these, as far as can be known without their
@@ -223,6 +231,27 @@ fn with_run_filter(sql: &str, column: &str, runs: &[RunId], mut values: Vec<Valu
 async fn query(db: &Db, sql: &str, values: Vec<Value>) -> Result<Vec<QueryResult>> {
     let backend = db.read().get_database_backend();
     Ok(db.read().query_all_raw(Statement::from_sql_and_values(backend, sql, values)).await?)
+}
+
+async fn load_sweeps(db: &Db, runs: &[RunId]) -> Result<Vec<(RunId, OpenSweep)>> {
+    let (sql, values) = with_run_filter(
+        "SELECT w.run_id, w.kind, w.task_id, w.created_at, CASE WHEN w.kind IN ('APPROVE', 'REDRAFT') THEN \
+         (SELECT COUNT(*) FROM communication c WHERE c.run_id = w.run_id AND c.status = 'DRAFT' \
+         AND (w.last_key IS NULL OR c.id > w.last_key)) ELSE 0 END FROM sweep w WHERE w.run_id IS NOT NULL",
+        "w.run_id",
+        runs,
+        Vec::new(),
+    );
+    let read = |row: &QueryResult| {
+        let sweep = OpenSweep {
+            kind: row.try_get_by_index(1)?,
+            task_id: row.try_get_by_index(2)?,
+            since: row.try_get_by_index(3)?,
+            drafts: row.try_get_by_index(4)?,
+        };
+        Ok((row.try_get_by_index(0)?, sweep))
+    };
+    query(db, &format!("{sql} ORDER BY w.id"), values).await?.iter().map(read).collect()
 }
 
 async fn load_groups(db: &Db, viewer: &Viewer, runs: &[RunId]) -> Result<Vec<(RunId, Group)>> {

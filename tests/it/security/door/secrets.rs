@@ -148,6 +148,7 @@ fn composed(from: &Mailbox, name: &str, subject: &str) -> String {
         to_name: name.to_owned(),
         subject: Some(subject.to_owned()),
         body: "Hello".to_owned(),
+        search: None,
         status: entity::communication::CommunicationStatus::Sending,
         test: false,
         message_id: "1@example.com".to_owned(),

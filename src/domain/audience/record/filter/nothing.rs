@@ -50,13 +50,13 @@ impl MaybeEmpty for AttributeFilter {
 
 impl RecordFilter {
     /// Rejects a filter for a mutation or for saving if it, or a filter nested in it, has no
-    /// condition. Errors: BAD_USER_INPUT.
+    /// condition, or none that excludes anything, such as `not: { ids: [] }`. Errors: BAD_USER_INPUT.
     pub fn require_condition(&self) -> Result<()> {
         self.require("filter")
     }
 
     fn require(&self, path: &str) -> Result<()> {
-        if !self.has_condition() {
+        if !self.has_condition() || self.matches_all() {
             return Err(Refusal::input(path, NO_CONDITION).into());
         }
         for (i, inner) in self.and.iter().flatten().enumerate() {
@@ -68,8 +68,36 @@ impl RecordFilter {
         self.not.as_ref().map_or(Ok(()), |not| not.require(&format!("{path}.not")))
     }
 
-    /// True if it has a condition, apart from empty strings and lists that exclude nothing.
+    /// True if it, or a filter nested in it, has a condition.
     fn has_condition(&self) -> bool {
+        self.has_own_condition()
+            || self.and.iter().flatten().any(Self::has_condition)
+            || self.or.iter().flatten().any(Self::has_condition)
+            || self.not.as_ref().is_some_and(|not| not.has_condition())
+    }
+
+    /// True if it matches every record without saying so by `all: true`.
+    fn matches_all(&self) -> bool {
+        let or = self.or.as_deref().unwrap_or_default();
+        !self.has_own_condition()
+            && self.and.iter().flatten().all(Self::matches_all)
+            && (or.is_empty() || or.iter().any(Self::matches_all))
+            && self.not.as_ref().is_none_or(|not| not.matches_none())
+    }
+
+    /// True if it matches no record, whatever there is.
+    fn matches_none(&self) -> bool {
+        let or = self.or.as_deref().unwrap_or_default();
+        let has_no_text = |text: &&TextFilter| text.one_of.as_ref().is_some_and(Vec::is_empty);
+        [&self.ids, &self.segment_ids].into_iter().flatten().any(Vec::is_empty)
+            || self.texts().iter().flatten().any(has_no_text)
+            || self.and.iter().flatten().any(Self::matches_none)
+            || (!or.is_empty() && or.iter().all(Self::matches_none))
+            || self.not.as_ref().is_some_and(|not| not.matches_all())
+    }
+
+    /// True if it has a condition of its own, apart from empty strings and lists that exclude nothing.
+    fn has_own_condition(&self) -> bool {
         let text = |text: &&TextFilter| {
             TextFilter {
                 contains: text.contains.clone().filter(|part| !part.is_empty()),
@@ -88,9 +116,6 @@ impl RecordFilter {
             || self.unsubscribed.is_some()
             || self.attributes.iter().flatten().any(MaybeEmpty::has_value)
             || self.search.as_ref().is_some_and(|text| !text.trim().is_empty())
-            || self.and.iter().flatten().any(Self::has_condition)
-            || self.or.iter().flatten().any(Self::has_condition)
-            || self.not.as_ref().is_some_and(|not| not.has_condition())
     }
 
     fn texts(&self) -> [Option<&TextFilter>; 7] {
