@@ -14,6 +14,7 @@ mod keys;
 mod list_plans;
 mod log;
 mod looking_back;
+mod message_search;
 mod pages;
 mod record_links;
 mod replies;

@@ -12,6 +12,7 @@ mod message_rules;
 pub mod read;
 mod rules;
 mod steps;
+mod unreadable;
 mod wait_graph;
 
 use async_graphql::SimpleObject;
@@ -28,7 +29,7 @@ pub use built_in_rows::{built_in_rows, sync_built_in};
 pub use executors::Executors;
 pub(crate) use judge::Draft;
 use judge::judge;
-pub use judge::{check_not_late, problems_of, problems_within_budget, reject_if_problems};
+pub use judge::{check_not_late, problems_of, problems_within_budget, reject_at_first, reject_if_problems};
 pub use kind::*;
 use layer::{Changes, Resolved};
 pub use message_rules::without_recipient;
@@ -75,6 +76,12 @@ impl Problem {
     pub fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
         Self { path: path.into(), message: crate::kernel::quote::brief(message.into()) }
     }
+}
+
+/// The message of an error about a field, without the field's name, which a problem's path has.
+pub(super) fn without_field(field: &str, err: &impl std::fmt::Display) -> String {
+    let message = err.to_string();
+    message.strip_prefix(&format!("{field}: ")).map_or(message.clone(), str::to_owned)
 }
 
 impl std::fmt::Display for Problem {

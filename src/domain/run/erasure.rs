@@ -71,6 +71,9 @@ pub async fn erase(
 ) -> Result<Model> {
     // Only the audit keeps it, with the mutation's input.
     validate::name("reason", reason)?;
+    let before = record::must_find(db.read(), viewer, id).await?;
+    let (_, addresses) = known(db.read(), &before).await?;
+    let shared = suppression::erased::shared(db.read(), viewer, id, &addresses).await?;
     transact!(db, |tx| {
         let current = record::must_find(tx.db(), viewer, id).await?;
         row::check_not_erased(&current)?;
@@ -82,9 +85,9 @@ pub async fn erase(
         stop::stop(tx, viewer, &all[0]).await?;
         let before = record::must_lock(tx, viewer, id, expected).await?;
         row::check_not_erased(&before)?;
-        let (words, addresses) = known(tx, &before).await?;
+        let (words, addresses) = known(tx.db(), &before).await?;
         let erased = row::empty(tx, &before).await?;
-        suppression::erased::close(tx, viewer, id, &addresses).await?;
+        suppression::erased::close(tx, viewer, id, &addresses, shared.clone()).await?;
         link::forget(tx, id).await?;
         begin(tx, viewer, Progress { record: id, words, part: 0, after: None, chunks: 0, meetings: None }).await?;
         if before.unsubscribed_at.is_none() {
@@ -97,7 +100,7 @@ pub async fn erase(
 
 /// The texts by which a person is found, and the person's addresses: those of the record, and those
 /// that messages and runs had for it before it was changed.
-async fn known(tx: &Tx, before: &Model) -> Result<(Vec<String>, Vec<(Channel, String)>)> {
+async fn known(db: &impl ConnectionTrait, before: &Model) -> Result<(Vec<String>, Vec<(Channel, String)>)> {
     let mut words = vec![before.name.clone()];
     words.extend(before.external_id.clone());
     let mut addresses: Vec<(Channel, String)> = Vec::new();
@@ -111,8 +114,8 @@ async fn known(tx: &Tx, before: &Model) -> Result<(Vec<String>, Vec<(Channel, St
          UNION SELECT address, '' FROM suppression WHERE record_id = $1 LIMIT {}",
         limits::ERASED_WORDS
     );
-    let statement = Statement::from_sql_and_values(tx.db().get_database_backend(), sql, [before.id.0.into()]);
-    for found in tx.db().query_all_raw(statement).await? {
+    let statement = Statement::from_sql_and_values(db.get_database_backend(), sql, [before.id.0.into()]);
+    for found in db.query_all_raw(statement).await? {
         let (address, name): (String, String) = (found.try_get_by_index(0)?, found.try_get_by_index(1)?);
         words.push(name);
         let channel = if address.contains('@') { Channel::Email } else { Channel::Phone };

@@ -429,3 +429,92 @@ both! {
         world.end().await;
     }
 }
+
+both! {
+    async fn a_message_has_the_sender_that_it_goes_out_from(kind) {
+        let world = World::new(kind).await;
+        let plan = world.plan("EMAIL", 1).await;
+        world.activate(&plan).await;
+        let run = world.launch(&plan).await;
+        world.until_review(&run).await;
+        let query = "query($id: ID!) { run(id: $id) { communications { nodes { id sender { name address } } } } }";
+        let found = world.ask(query, json!({ "id": run })).await["run"]["communications"]["nodes"][0].clone();
+        let sender = json!({ "name": "Sortie", "address": "sortie@sender.example" });
+        assert_eq!(found["sender"], sender);
+        let one = "query($id: ID!) { communication(id: $id) { sender { name address } } }";
+        assert_eq!(world.ask(one, json!({ "id": found["id"] })).await["communication"]["sender"], sender);
+        // None is known of a message from another domain, and of a call.
+        world.force("UPDATE communication SET message_id = '1@elsewhere.example'").await;
+        assert_eq!(world.ask(one, json!({ "id": found["id"] })).await["communication"]["sender"], Value::Null);
+        world.force("UPDATE communication SET message_id = '1@sender.example', channel = 'PHONE'").await;
+        assert_eq!(world.ask(one, json!({ "id": found["id"] })).await["communication"]["sender"], Value::Null);
+        world.drop_unchecked().await;
+    }
+}
+
+both! {
+    async fn the_assignee_of_a_task_is_that_of_all_its_steps(kind) {
+        let world = World::without_server(kind, None).await;
+        let mia = world.create("member", json!({ "name": "Mia", "email": "mia@example.com", "role": "OPERATOR" })).await;
+        let query = "query($id: ID!) { run(id: $id) { phases { tasks { assignedTo assignee { id name } } } } }";
+        let assignee = async |run: &str| world.ask(query, json!({ "id": run })).await["run"]["phases"][0]["tasks"][0].clone();
+        let steps = [("a", "note", json!({})), ("b", "custom", json!({}))];
+        let (of_mia, ids) = world.own_run(&steps, json!({ "assigneeId": mia })).await;
+        assert_eq!(assignee(&of_mia).await, json!({ "assignedTo": "HUMAN", "assignee": { "id": mia, "name": "Mia" } }));
+        let (of_all, _) = world.own_run(&steps, json!({})).await;
+        assert_eq!(assignee(&of_all).await, json!({ "assignedTo": "HUMAN", "assignee": null }));
+        // One of them is somebody else's.
+        let assign = "mutation($id: ID!, $member: ID) { assignStep(input: { id: $id, memberId: $member }) { step { id } } }";
+        let bob = world.create("member", json!({ "name": "Bob", "email": "bob@example.com", "role": "OPERATOR" })).await;
+        world.ask(assign, json!({ "id": ids[0], "member": bob })).await;
+        assert_eq!(assignee(&of_mia).await["assignee"], Value::Null);
+        world.ask(assign, json!({ "id": ids[1], "member": bob })).await;
+        assert_eq!(assignee(&of_mia).await["assignee"]["name"], "Bob");
+        // A task with a step per record has none.
+        let plan = world.plan("EMAIL", 2).await;
+        world.activate(&plan).await;
+        let run = world.launch(&plan).await;
+        world.tick(true).await;
+        let tasks = "query($id: ID!) { run(id: $id) { phases { tasks { fanOut assignee { id } } } } }";
+        let found = world.ask(tasks, json!({ "id": run })).await["run"]["phases"].clone();
+        let tasks: Vec<&Value> = found.as_array().unwrap().iter().flat_map(|phase| phase["tasks"].as_array().unwrap()).collect();
+        assert!(tasks.iter().any(|task| task["fanOut"] == true) && tasks.iter().all(|task| task["assignee"].is_null()), "{found:#}");
+        world.end().await;
+    }
+}
+
+both! {
+    async fn a_large_change_in_progress_says_how_far_it_is(kind) {
+        let world = World::without_server(kind, None).await;
+        let (run, _) = sent(&world, 2).await;
+        let plan = world.plan("EMAIL", 0).await;
+        world.activate(&plan).await;
+        let open = world.launch(&plan).await;
+        world.tick(true).await;
+        world.until_review(&open).await;
+        let codes = async |run: &str| {
+            let query = "query($id: ID!) { run(id: $id) { waitingFor { code message steps until } } }";
+            let all = world.ask(query, json!({ "id": run })).await["run"]["waitingFor"].as_array().unwrap().clone();
+            all.into_iter().filter(|one| one["code"] == "SWEEP").collect::<Vec<_>>()
+        };
+        assert!(codes(&open).await.is_empty());
+        for (kind, task, words) in [
+            ("AUDIENCE", "NULL", "its audience is being stored: 2 recipients so far"),
+            ("APPROVE", "NULL", "drafts are being approved: 2 left"),
+            ("REDRAFT", "NULL", "rejected drafts are being queued again: 2 left"),
+            ("FAN_OUT", "(SELECT t.id FROM task t WHERE t.run_id = run.id AND t.fan_out AND t.completed = 2 LIMIT 1)", "steps are being created: 2 so far, for 2 recipients"),
+            ("RETRY", "(SELECT t.id FROM task t WHERE t.run_id = run.id AND t.fan_out AND t.completed = 2 LIMIT 1)", "failed steps are being queued again: 0 left"),
+        ] {
+            world.force(&format!("INSERT INTO sweep (id, org_id, run_id, task_id, kind, actor, created_at, held) SELECT id, org_id, id, {task}, '{kind}', created_by, created_at, FALSE FROM run WHERE status = 'IN_PROGRESS'")).await;
+            let told = codes(&open).await;
+            assert!(told.len() == 1 && told[0]["message"].as_str().unwrap().contains(words) && told[0]["steps"].is_null() && told[0]["until"].is_null(), "{kind}: {told:?}");
+            assert!(codes(&run).await.is_empty(), "it has ended");
+            world.force("DELETE FROM sweep").await;
+        }
+        // In a paused run it stands still, as everything else.
+        world.force("INSERT INTO sweep (id, org_id, run_id, kind, actor, created_at, held) SELECT id, org_id, id, 'APPROVE', created_by, created_at, FALSE FROM run WHERE status = 'IN_PROGRESS'").await;
+        world.act("pauseRun", "run", json!({ "id": open })).await;
+        assert!(codes(&open).await.is_empty());
+        world.drop_unchecked().await;
+    }
+}

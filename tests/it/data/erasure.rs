@@ -392,6 +392,43 @@ both! {
 }
 
 both! {
+    async fn an_address_that_others_have_stays_on_the_list(kind) {
+        let world = World::without_server(kind, None).await;
+        let (shared, own) = ("family@private.example", "only.hers@private.example");
+        let suppress = "mutation($address: String!) { suppressAddress(input: { channel: EMAIL, address: $address, reason: \"bounced\" }) { suppression { id } } }";
+        let first = world.create("record", lead("Ann", json!({ "email": shared }))).await;
+        let second = world.create("record", lead("Ben", json!({ "email": "Family@private.example" }))).await;
+        let third = world.create("record", lead("Cleo", json!({ "email": own }))).await;
+        let id = world.ask(suppress, json!({ "address": shared })).await["suppressAddress"]["suppression"]["id"].clone();
+        world.ask(suppress, json!({ "address": own })).await;
+        let listed = async || {
+            let all = world.ask("{ suppressions(first: 100) { nodes { id address reason recordId } } }", json!({})).await["suppressions"]["nodes"].clone();
+            all.as_array().unwrap().clone()
+        };
+        erase_all(&world, &third).await;
+        assert!(listed().await.iter().all(|one| one["address"] != own), "{:?}", listed().await);
+        // The entry of the address that Ben has, too, stays as it is; the person's own is a digest.
+        erase_all(&world, &first).await;
+        let all = listed().await;
+        let plain: Vec<&Value> = all.iter().filter(|one| one["address"] != "[erased]").collect();
+        assert_eq!(plain.len(), 1, "{all:#?}");
+        assert_eq!((&plain[0]["id"], &plain[0]["reason"]), (&id, &json!("bounced")));
+        assert!(plain[0]["address"].as_str().unwrap().eq_ignore_ascii_case(shared));
+        assert!(all.iter().any(|one| one["address"] == "[erased]" && one["recordId"] == json!(first)));
+        // When nobody has it any more, it is a digest.
+        erase_all(&world, &second).await;
+        assert!(listed().await.iter().all(|one| one["address"] == "[erased]"), "{:?}", listed().await);
+        // Without an entry of its own, the address is listed in plain for those who still have it.
+        let (one, two) = (world.create("record", lead("Dora", json!({ "email": "pair@private.example" }))).await, world.create("record", lead("Emil", json!({ "email": "pair@private.example" }))).await);
+        erase_all(&world, &one).await;
+        assert!(listed().await.iter().any(|entry| entry["address"] == "pair@private.example" && entry["recordId"].is_null()));
+        erase_all(&world, &two).await;
+        assert!(listed().await.iter().all(|entry| entry["address"] == "[erased]"), "{:?}", listed().await);
+        world.end().await;
+    }
+}
+
+both! {
     async fn a_run_in_progress_leaves_the_person_out(kind) {
         let world = World::without_server(kind, None).await;
         let id = person(&world).await;

@@ -239,6 +239,32 @@ both! {
     }
 }
 
+both! {
+    async fn messages_from_before_are_found_by_their_words(kind) {
+        let (folder, url) = place(kind).await;
+        let url = if kind == Kind::Sqlite { format!("{url}?mode=rwc") } else { url };
+        let db = Database::connect(&url).await.unwrap();
+        Migrator::up(&db, Some(1)).await.unwrap();
+        insert(&db, kind, LIFE).await;
+        let before = Migrator::migrations().iter().position(|one| one.name() == "m0054_search_and_due").unwrap();
+        Migrator::up(&db, Some(u32::try_from(before).unwrap() - 1)).await.unwrap();
+        for (subject, name, wanted) in [("'Über Öl'", "'Straße'", "über öl strasse"), ("NULL", "'É'", " é"), ("'Plain'", "'Words'", "-")] {
+            insert(&db, kind, &format!("UPDATE communication SET subject = {subject}, to_name = {name}")).await;
+            for _ in 0..2 {
+                Migrator::up(&db, None).await.unwrap();
+                let shown = "SELECT COALESCE(search, '-') FROM communication";
+                let rows = db.query_all_raw(Statement::from_string(db.get_database_backend(), shown)).await.unwrap();
+                let found: Vec<String> = rows.iter().map(|row| row.try_get_by_index(0).unwrap()).collect();
+                assert_eq!(found, [wanted]);
+                let later = Migrator::migrations().len() - before;
+                Migrator::down(&db, Some(u32::try_from(later).unwrap())).await.unwrap();
+            }
+        }
+        db.close().await.unwrap();
+        let _ = std::fs::remove_dir_all(folder);
+    }
+}
+
 /// One row in each table of a run's life, as the first step of the schema has them; `#07` is an id.
 const LIFE: &str = "
 INSERT INTO org VALUES (#01, 'o', '2026-01-01T00:00:00+00:00');

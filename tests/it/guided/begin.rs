@@ -324,9 +324,10 @@ both! {
         let answer = world.post(query, json!({ "input": { "name": "Wrong", "steps": bad } })).await;
         let problems = answer["errors"][0]["extensions"]["problems"].as_array().unwrap().clone();
         let paths: Vec<&str> = problems.iter().map(|one| one["path"].as_str().unwrap()).collect();
-        for path in ["a.type", "b.assignedTo", "b.config.records.filter", "b.config.records.limit", "c.config"] {
-            assert!(paths.iter().any(|found| found.ends_with(path)), "{path} in {paths:?}");
+        for path in ["[0].definition.type", "[1].definition.assignedTo", "[1].definition.config.records.filter", "[1].definition.config.records.limit", "[2].definition.config"] {
+            assert!(paths.contains(&format!("steps{path}").as_str()), "{path} in {paths:?}");
         }
+        assert!(paths.contains(&answer["errors"][0]["extensions"]["field"].as_str().unwrap()), "{answer:#}");
         let (code, _) = world.refused(query, json!({ "input": { "name": "x", "steps": [{ "templateId": id("mou-sprint"), "stepKey": "dance" }] } })).await;
         assert_eq!(code, "BAD_USER_INPUT");
         assert_eq!(world.ask("{ runs { totalCount } }", json!({})).await["runs"]["totalCount"], 1);

@@ -6,9 +6,12 @@ use chrono::Duration;
 use entity::id::OrgId;
 use entity::member::Role;
 use serde_json::{Value, json};
+use sortie::domain::run::step::StepFilter;
+use sortie::domain::run::step::list::{self as steps, Sort, SortBy};
+use sortie::kernel::page::Args;
 use sortie::kernel::viewer::Viewer;
 
-use crate::harness::{World, noon};
+use crate::harness::{Kind, World, noon};
 
 const LIST: &str =
     "query($filter: StepFilter, $by: StepOrder, $first: Int, $after: String, $last: Int, $before: String) {
@@ -273,6 +276,111 @@ both! {
             }
         }
         // Due times were set behind the log's back.
+        world.drop_unchecked().await;
+    }
+}
+
+both! {
+    async fn the_steps_of_a_run_in_each_order(kind) {
+        let world = World::without_server(kind, None).await;
+        let run = with_due_times(&world).await;
+        let (other, _) = world.own_run(&[("x", "custom", json!({})), ("y", "custom", json!({}))], json!({})).await;
+        let below = "query($id: ID!, $by: StepOrder, $filter: StepFilter, $first: Int, $after: String, $last: Int, $before: String) { run(id: $id) {
+            steps(filter: $filter, orderBy: $by, first: $first, after: $after, last: $last, before: $before) {
+                totalCount nodes { id key name status dueAt assignedTo availableActions { action allowed } }
+                pageInfo { hasNextPage hasPreviousPage startCursor endCursor } } } }";
+        for (field, direction) in [("DUE_AT", "ASC"), ("DUE_AT", "DESC"), ("CREATED_AT", "ASC"), ("CREATED_AT", "DESC")] {
+            let by = by(field, direction);
+            // The page is that of the list by the run's id, whatever `runIds` the filter has.
+            for filter in [json!({}), json!({ "ready": true }), json!({ "dueAt": { "from": "2026-12-02T00:00:00Z" } })] {
+                let mut of_run = filter.clone();
+                of_run["runIds"] = json!([run]);
+                let whole = world.ask(LIST, json!({ "filter": of_run, "by": by, "first": 100 })).await["steps"].clone();
+                let mut given = filter.clone();
+                given["runIds"] = json!([other]);
+                let found = world.ask(below, json!({ "id": run, "filter": given, "by": by, "first": 100 })).await["run"]["steps"].clone();
+                assert_eq!((&found["nodes"], &found["totalCount"]), (&whole["nodes"], &whole["totalCount"]), "{by} {filter}");
+            }
+            let whole = world.ask(below, json!({ "id": run, "by": by, "first": 100 })).await["run"]["steps"]["nodes"].as_array().unwrap().clone();
+            assert_eq!(whole.len(), 12);
+            for size in [1, 5, 8] {
+                for back in [false, true] {
+                    let (number, place) = if back { ("last", "before") } else { ("first", "after") };
+                    let (mut walked, mut cursor) = (Vec::new(), Value::Null);
+                    loop {
+                        let page = world.ask(below, json!({ "id": run, "by": by, number: size, place: cursor })).await["run"]["steps"].clone();
+                        let nodes = page["nodes"].as_array().unwrap().clone();
+                        assert!(nodes.len() <= size);
+                        if back {
+                            walked.splice(0..0, nodes);
+                        } else {
+                            walked.extend(nodes);
+                        }
+                        let (more, next) = if back { ("hasPreviousPage", "startCursor") } else { ("hasNextPage", "endCursor") };
+                        if page["pageInfo"][more] != true {
+                            break;
+                        }
+                        cursor = page["pageInfo"][next].clone();
+                    }
+                    assert_eq!(walked, whole, "{by} {size} back: {back}");
+                }
+            }
+            // Of all runs of a list at once: the same pages as of each alone.
+            let both = "query($by: StepOrder, $first: Int, $last: Int) { runs(first: 10) { nodes { id steps(orderBy: $by, first: $first, last: $last) { nodes { key } pageInfo { hasNextPage hasPreviousPage } } } } }";
+            let alone = "query($id: ID!, $by: StepOrder, $first: Int, $last: Int) { run(id: $id) { id steps(orderBy: $by, first: $first, last: $last) { nodes { key } pageInfo { hasNextPage hasPreviousPage } } } }";
+            for page in [json!({ "first": 5 }), json!({ "last": 5 }), json!({ "first": 0 }), json!({ "last": 10 }), json!({ "first": 12 })] {
+                let mut variables = page.clone();
+                variables["by"] = by.clone();
+                let listed = world.ask(both, variables.clone()).await["runs"]["nodes"].as_array().unwrap().clone();
+                assert_eq!(listed.len(), 2);
+                for found in listed {
+                    variables["id"] = found["id"].clone();
+                    assert_eq!(world.ask(alone, variables.clone()).await["run"], found, "{by} {page}");
+                }
+            }
+        }
+        let cursor = world.ask(below, json!({ "id": run, "by": by("DUE_AT", "ASC"), "first": 2 })).await["run"]["steps"]["pageInfo"]["endCursor"].clone();
+        for wrong in [
+            json!({ "id": run, "by": by("DUE_AT", "DESC"), "after": cursor }),
+            json!({ "id": run, "after": cursor }),
+            json!({ "id": other, "by": by("DUE_AT", "ASC"), "after": cursor }),
+            json!({ "id": run, "first": 2, "last": 2 }),
+            json!({ "id": run, "last": 501 }),
+        ] {
+            assert_eq!(world.refused(below, wrong.clone()).await.0, "BAD_USER_INPUT", "{wrong}");
+        }
+        world.drop_unchecked().await;
+    }
+}
+
+both! {
+    async fn steps_by_due_time_below_many_runs_take_as_many_statements_as_below_one(kind) {
+        let world = World::without_server(kind, None).await;
+        let number = async || {
+            let query = "{ runs(first: 100) { nodes { id steps(first: 3, orderBy: { field: DUE_AT, direction: ASC }) { nodes { key dueAt } } } } }";
+            world.db.take_statements();
+            let found = world.ask(query, json!({})).await["runs"]["nodes"].clone();
+            (world.db.take_statements().len(), found.as_array().unwrap().len())
+        };
+        let run = with_due_times(&world).await;
+        world.own_run(&[("x", "custom", json!({})), ("y", "custom", json!({}))], json!({})).await;
+        world.db.keep_statements();
+        let few = number().await;
+        for _ in 0..9 {
+            world.own_run(&[("x", "custom", json!({})), ("y", "custom", json!({}))], json!({})).await;
+        }
+        let many = number().await;
+        assert_eq!((few, many.1), ((many.0, 2), 11));
+        if kind == Kind::Sqlite {
+            // An index of the run has the order, in either direction.
+            for descending in [false, true] {
+                let filter = StepFilter { run_ids: Some(vec![run.as_str().into()]), ..StepFilter::default() };
+                let (sort, args) = (Sort { by: SortBy::DueAt, descending }, Args { first: Some(50), ..Args::default() });
+                let window = steps::window(&world.db, &world.viewer, &filter, sort, args, noon()).unwrap();
+                let plan = window.plan(world.db.read()).await.unwrap();
+                assert!(!plan.contains("TEMP B-TREE") && !plan.contains("SCAN"), "{plan}");
+            }
+        }
         world.drop_unchecked().await;
     }
 }

@@ -9,8 +9,11 @@ use std::collections::{HashMap, HashSet};
 use entity::id::*;
 use entity::suppression::{ActiveModel, COLUMN, Column, Entity, Model};
 use entity::{Channel, record};
-use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
-use sea_orm::{ActiveModelTrait, ColumnTrait, Condition, EntityTrait, IntoActiveModel, QueryFilter, Set};
+use sea_orm::sea_query::{Expr, ExprTrait, Func, OnConflict};
+use sea_orm::{
+    ActiveModelTrait, ColumnTrait, Condition, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, QuerySelect,
+    Set,
+};
 use sha2::{Digest, Sha256};
 
 use super::{UNSUBSCRIBED, key, lock_exclusive};
@@ -37,11 +40,46 @@ pub(super) fn by_digest(org_id: OrgId, keys: &[String]) -> HashMap<String, &Stri
     keys.iter().map(|key| (digest(org_id, key), key)).collect()
 }
 
+/// Addresses among these that other records have which are not erased, each once. Reads all records:
+/// call it before the transaction that erases.
+pub(crate) async fn shared(
+    db: &impl ConnectionTrait,
+    viewer: &Viewer,
+    id: RecordId,
+    addresses: &[(Channel, String)],
+) -> Result<Vec<String>> {
+    let mut found = HashMap::new();
+    for column in [record::Column::Email, record::Column::Phone] {
+        let folded = || Expr::expr(Func::lower(Expr::col((record::Entity, column))));
+        let keys = addresses.iter().map(|(_, address)| key(address));
+        let of_others: Vec<Option<String>> = record::Entity::find()
+            .select_only()
+            .column(column)
+            .distinct()
+            .filter(record::COLUMN.org_id.eq(viewer.org_id))
+            .filter(record::COLUMN.id.ne(id))
+            .filter(record::COLUMN.erased_at.is_null())
+            .filter(any_of(db.get_database_backend(), folded(), keys))
+            .into_tuple()
+            .all(db)
+            .await?;
+        found.extend(of_others.into_iter().flatten().map(|address| (key(&address), address)));
+    }
+    Ok(found.into_values().collect())
+}
+
 /// Replaces the entries of an erased record, and those of its addresses that refer to no record or to
-/// another erased one, by digests. Opted out are the addresses given, which it has or had. Requires
-/// the record's lock.
-pub(crate) async fn close(tx: &Tx, viewer: &Viewer, id: RecordId, addresses: &[(Channel, String)]) -> Result<()> {
+/// another erased one, by digests. Opted out are the addresses given, which it has or had; those that
+/// others `share` stay listed in plain, too. Requires the record's lock.
+pub(crate) async fn close(
+    tx: &Tx,
+    viewer: &Viewer,
+    id: RecordId,
+    addresses: &[(Channel, String)],
+    share: Vec<String>,
+) -> Result<()> {
     lock_exclusive(tx, viewer.org_id).await?;
+    let living: HashSet<String> = share.iter().map(|address| key(address)).collect();
     let keys: HashSet<String> = addresses.iter().map(|(_, address)| key(address)).collect();
     let of_person = Condition::any().add(COLUMN.record_id.eq(id)).add(any_of(
         tx.dialect(),
@@ -56,8 +94,11 @@ pub(crate) async fn close(tx: &Tx, viewer: &Viewer, id: RecordId, addresses: &[(
         .all(tx.db())
         .await?;
     let kept: HashSet<RecordId> = others.iter().map(|row| row.id).filter(|other| *other != id).collect();
-    let found: Vec<Model> =
-        found.into_iter().filter(|row| row.record_id.is_none_or(|of| !kept.contains(&of))).collect();
+    let is_hidden = |row: &Model| match row.record_id {
+        Some(of) => !kept.contains(&of),
+        None => !living.contains(&row.address_key),
+    };
+    let found: Vec<Model> = found.into_iter().filter(is_hidden).collect();
     let ids = found.iter().map(|row| row.id);
     Entity::delete_many().filter(any_of(tx.dialect(), COLUMN.id, ids)).exec(tx.db()).await?;
     let mut rows: Vec<ActiveModel> = Vec::new();
@@ -78,15 +119,21 @@ pub(crate) async fn close(tx: &Tx, viewer: &Viewer, id: RecordId, addresses: &[(
         created_by: Set(viewer.actor()),
         created_at: Set(at),
     }));
-    insert(tx, rows).await
+    insert(tx, rows).await?;
+    list_again(tx, viewer, share).await
 }
 
 /// Lists the addresses of records in plain again that were suppressed for an erased person. Call it
 /// in the transaction that writes the addresses.
 pub(crate) async fn recall(tx: &Tx, viewer: &Viewer, records: &[record::Model]) -> Result<()> {
     let each = records.iter().flat_map(|record| [&record.email, &record.phone]).flatten();
-    let addresses: HashMap<String, &String> =
-        each.map(|address| (digest(viewer.org_id, &key(address)), address)).collect();
+    list_again(tx, viewer, each.cloned().collect()).await
+}
+
+/// Lists those of the addresses in plain that are listed by their digests.
+async fn list_again(tx: &Tx, viewer: &Viewer, addresses: Vec<String>) -> Result<()> {
+    let addresses: HashMap<String, String> =
+        addresses.into_iter().map(|address| (digest(viewer.org_id, &key(&address)), address)).collect();
     if addresses.is_empty() {
         return Ok(());
     }
@@ -101,7 +148,7 @@ pub(crate) async fn recall(tx: &Tx, viewer: &Viewer, records: &[record::Model]) 
     lock_exclusive(tx, viewer.org_id).await?;
     let at = tx.now_locked();
     let rows = found.into_iter().filter_map(|row| {
-        let address = *addresses.get(&row.address_key)?;
+        let address = addresses.get(&row.address_key)?;
         let (id, address_key) = (SuppressionId::new(), key(address));
         // Without the erased record: its messages and runs are nobody's any more.
         let (record_id, address, created_by) = (None, address.clone(), viewer.actor());

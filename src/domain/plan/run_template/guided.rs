@@ -8,7 +8,9 @@ use entity::step::Executor;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::Problem;
+use super::read::what;
+use super::unreadable::Unreadable;
+use super::{Problem, without_field};
 use crate::domain::audience;
 use crate::domain::audience::record::filter::{self, RecordFilter};
 use crate::domain::content::templating;
@@ -120,19 +122,25 @@ pub enum SortBy {
 }
 
 impl GuidedConfig {
-    /// Reads the `config` of a step. Errors: a message for the author of the template.
-    pub fn of(step: &StepDef) -> Result<Self, String> {
+    /// Reads the `config` of a step. Errors: the field, and a message for the author of the template.
+    pub fn of(step: &StepDef) -> Result<Self, Unreadable> {
         match step.settings() {
             Value::Null => Ok(Self::default()),
             settings => Self::read(settings),
         }
     }
 
-    fn read(settings: &Value) -> Result<Self, String> {
+    fn read(settings: &Value) -> Result<Self, Unreadable> {
+        if !settings.is_object() {
+            let why = format!("must be an object, not {}", what(settings));
+            return Err(Unreadable { field: String::new(), why });
+        }
         serde_json::from_value(settings.clone()).map_err(|err| {
             let filter = settings.get("records").and_then(|records| records.get("filter"));
-            let wrong = filter.and_then(|filter| RecordFilter::parse(filter.clone()).err());
-            wrong.map_or_else(|| err.to_string(), |wrong| format!("records.filter: {wrong}"))
+            match filter.and_then(|filter| RecordFilter::parse(filter.clone()).err()) {
+                Some(wrong) => Unreadable { field: "records.filter".into(), why: wrong.to_string() },
+                None => Unreadable::of::<Self>(settings, &err),
+            }
         })
     }
 
@@ -142,8 +150,8 @@ impl GuidedConfig {
         Self::among(step.settings()).unwrap_or_default()
     }
 
-    /// Reads the settings among the fields of a `config`. Errors: a message for the author.
-    fn among(config: &Value) -> Result<Self, String> {
+    /// Reads the settings among the fields of a `config`. Errors: the field, and a message for the author.
+    fn among(config: &Value) -> Result<Self, Unreadable> {
         let known: Vec<&str> = Self::default().settings_by_kind().iter().map(|(name, ..)| *name).collect();
         let is_setting = |name: &str| name == "records" || known.contains(&name);
         let fields = config.as_object().into_iter().flatten().filter(|(name, _)| is_setting(name));
@@ -189,11 +197,11 @@ impl GuidedConfig {
         }
         for (field, text) in [("subject", &self.subject), ("body", &self.body), ("title", &self.title)] {
             if let Some(Err(err)) = text.as_ref().map(|text| templating::check(field, text)) {
-                push_problem(field, err.to_string());
+                push_problem(field, without_field(field, &err));
             }
         }
         if let Some(Err(err)) = self.to.as_ref().map(|to| validate::name("to", to)) {
-            push_problem("to", err.to_string());
+            push_problem("to", without_field("to", &err));
         }
         if self.minutes.is_some_and(|minutes| !(1..=limits::MEETING_MINUTES).contains(&minutes)) {
             push_problem("minutes", format!("must be 1 to {}", limits::MEETING_MINUTES));
@@ -202,14 +210,14 @@ impl GuidedConfig {
             push_problem("from", why);
         }
         if let Some(Err(err)) = self.timezone.as_ref().map(|zone| validate::time_zone("timezone", zone)) {
-            push_problem("timezone", err.to_string());
+            push_problem("timezone", without_field("timezone", &err));
         }
         if let Some(Err(err)) = self.create.as_ref().map(|kind| audience::kind::check("create", kind)) {
-            push_problem("create", err.to_string());
+            push_problem("create", without_field("create", &err));
         }
         if let Some(Err(err)) = self.link_role.as_ref().map(|role| audience::record::link::check_role("linkRole", role))
         {
-            push_problem("linkRole", err.to_string());
+            push_problem("linkRole", without_field("linkRole", &err));
         }
         let Some(source) = &self.records else { return all };
         let mut push_problem = |field: &str, why: String| all.push((format!("records.{field}"), why));
@@ -229,7 +237,7 @@ impl GuidedConfig {
             && let Err(err) = filter::condition(filter, Dialect::Sqlite, chrono::DateTime::UNIX_EPOCH)
                 .and_then(|_| filter.require_condition())
         {
-            push_problem("filter", err.to_string());
+            push_problem("filter", without_field("filter", &err));
         }
         all
     }
@@ -258,7 +266,7 @@ pub(super) fn campaign_problems(definition: &Definition) -> Vec<Problem> {
                 Ok(guide) => all.extend(
                     guide.problems().into_iter().map(|(field, why)| Problem::new(format!("{at}.{field}"), why)),
                 ),
-                Err(why) => all.push(Problem::new(at, why)),
+                Err(wrong) => all.push(Problem::new(wrong.below(&at), wrong.why)),
             }
         }
     }
@@ -329,6 +337,6 @@ fn step_problems(step: &StepDef, at: &str, all: &mut Vec<Problem>) {
                 push_problem(&format!("config.{field}"), why);
             }
         }
-        Err(why) => push_problem("config", why),
+        Err(wrong) => push_problem(&wrong.below("config"), wrong.why),
     }
 }

@@ -46,9 +46,31 @@ pub fn problems_of(kind: TemplateKind, definition: &Definition, executors: Optio
 /// Returns LIMIT_EXCEEDED if a check ran out of time, which is no fault of the structure.
 pub fn check_not_late(field: &str, problems: &[Problem]) -> Result<()> {
     match problems.iter().find(|problem| problem.message.ends_with(LATE)) {
-        Some(late) => Err(budget::late(&format!("{field}.{}", late.path)).into()),
+        Some(late) => Err(budget::late(&place(field, late)).into()),
         None => Ok(()),
     }
+}
+
+/// The place of a problem in the input: below `field`, unless its path begins with an item of that.
+fn place(field: &str, problem: &Problem) -> String {
+    match problem.path.strip_prefix(field) {
+        _ if problem.path.is_empty() => field.to_owned(),
+        Some(item) if item.is_empty() || item.starts_with('[') => problem.path.clone(),
+        _ => format!("{field}.{}", problem.path),
+    }
+}
+
+/// Number of further problems in the message of such an error; its `problems` has all.
+const SHOWN: usize = 19;
+
+/// Rejects steps with problems: the error names the first field, and has all problems, each with its
+/// path. Errors: BAD_USER_INPUT; LIMIT_EXCEEDED if the validation ran out of time.
+pub fn reject_at_first(field: &str, problems: &[Problem]) -> Result<()> {
+    check_not_late(field, problems)?;
+    let Some(first) = problems.first() else { return Ok(()) };
+    let more = problems.iter().skip(1).take(SHOWN).map(|problem| format!("; {problem}"));
+    let message = format!("{}{}", first.message, more.collect::<String>());
+    Err(Refusal::input(&place(field, first), message).with("problems", json!(problems)).into())
 }
 
 /// Same as [`problems_of`], on the threads of the budget.

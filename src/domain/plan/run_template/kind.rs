@@ -4,6 +4,7 @@ use entity::definition::{ApprovalDef, Definition, Span, StepDef, TaskDef};
 use entity::step::Executor;
 use serde_json::Value;
 
+use super::without_field;
 use crate::domain::audience::record;
 use crate::domain::content::cel::VARIABLES;
 use crate::domain::content::{cel, templating};
@@ -136,7 +137,7 @@ impl Found<'_> {
         match text {
             Some(text) => {
                 if let Err(err) = templating::check(field, text) {
-                    self.push_problem(field, err.to_string());
+                    self.push_problem(field, without_field(field, &err));
                 }
             }
             None if needed => self.push_problem(field, "is required: a text, optionally with placeholders"),
@@ -172,14 +173,15 @@ impl Found<'_> {
                 continue;
             }
             let checked = value.as_str().ok_or_else(|| "must be a string".to_owned());
-            let checked = checked.and_then(|text| templating::check(name, text).map_err(|err| err.to_string()));
+            let checked =
+                checked.and_then(|text| templating::check(name, text).map_err(|err| without_field(name, &err)));
             if let Err(why) = checked {
                 self.push_problem(&format!("headers.{name}"), why);
             }
         }
         for (field, text) in texts(&self.config["body"]) {
             if let Err(err) = templating::check("body", &text) {
-                self.push_problem(&format!("body{field}"), err.to_string());
+                self.push_problem(&format!("body{field}"), without_field("body", &err));
             }
         }
         let statuses = &self.config["expect"];
@@ -213,7 +215,7 @@ impl Found<'_> {
             }
             (None, Some(until)) => {
                 if let Err(err) = templating::check("until", until) {
-                    self.push_problem("until", err.to_string());
+                    self.push_problem("until", without_field("until", &err));
                 }
             }
             _ => self.push_problem("", "give either `duration` or `until` (a time, or a template for one)"),
@@ -257,11 +259,11 @@ impl Found<'_> {
         self.template("stage", false);
         if !config["attributes"].is_null() {
             match record::check_attributes("attributes", &config["attributes"]) {
-                Err(err) => self.push_problem("attributes", err.to_string()),
+                Err(err) => self.push_problem("attributes", without_field("attributes", &err)),
                 Ok(attributes) => {
                     for (name, text) in texts(&attributes) {
                         if let Err(err) = templating::check("attributes", &text) {
-                            self.push_problem(&format!("attributes{name}"), err.to_string());
+                            self.push_problem(&format!("attributes{name}"), without_field("attributes", &err));
                         }
                     }
                 }

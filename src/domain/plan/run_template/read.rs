@@ -7,7 +7,7 @@ use async_graphql::Json;
 use entity::definition::{ApprovalDef, Definition, PhaseDef, RetryDef, StepDef, TaskDef};
 use serde_json::{Map, Value};
 
-use super::Problem;
+use super::{Problem, without_field};
 use crate::domain::content::yaml::{camel, key_of};
 use crate::kernel::{limits, validate};
 
@@ -291,7 +291,7 @@ impl<'a> Part<'a> {
             );
         }
         if let Err(err) = validate::name("name", &name) {
-            self.report("name", err.to_string());
+            self.report("name", without_field("name", &err));
         }
         (key, name)
     }
@@ -306,7 +306,7 @@ impl<'a> Part<'a> {
     }
 }
 
-fn what(value: &Value) -> String {
+pub(super) fn what(value: &Value) -> String {
     match value {
         Value::Null => "null".into(),
         Value::Array(_) => "a list".into(),

@@ -205,7 +205,7 @@ async fn check_start(db: &Db, viewer: &Viewer, start: &Start) -> Result<()> {
     let (prepared, _) = load_structure(db.read(), viewer, start).await?;
     let structure = prepared.clone();
     let problems = budget::run_here(move |_| budget::judging(budget::JUDGING, || structure.problems())).await?;
-    run_template::reject_if_problems(prepared.field, &problems)
+    prepared.reject_if(&problems)
 }
 
 /// Builds and validates the parts of the new run.
@@ -213,7 +213,7 @@ async fn build_parts(tx: &Tx, viewer: &Viewer, start: &Start) -> Result<RunParts
     let name = start.name.as_deref().map(|name| validate::name("name", name)).transpose()?;
     let description = validate::text("description", start.description.as_deref().unwrap_or_default())?;
     let (prepared, template) = load_structure(tx.db(), viewer, start).await?;
-    run_template::reject_if_problems(prepared.field, &prepared.problems())?;
+    prepared.reject_if(&prepared.problems())?;
     let name = name.or_else(|| template.as_ref().map(|template| template.name.clone())).unwrap_or_default();
     Ok(RunParts { name, template, definition: prepared.definition, description })
 }

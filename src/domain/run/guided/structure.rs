@@ -7,7 +7,6 @@ use entity::definition::{Definition, Overrides, StepDef};
 use entity::id::*;
 use entity::{TemplateKind, run_template as template};
 use sea_orm::ConnectionTrait;
-use serde_json::json;
 
 use crate::domain::plan::run_template::layer::Resolved;
 use crate::domain::plan::run_template::{self, Chain, Executors, Problem, built_in, problems_of};
@@ -34,6 +33,8 @@ pub(super) struct PreparedStructure {
     executors: Executors,
     /// Problems of form.
     pub(super) problems: Vec<Problem>,
+    /// Keys of the steps of a request, each with its place in the input; empty for a template's.
+    places: Vec<(String, String)>,
 }
 
 impl PreparedStructure {
@@ -44,14 +45,37 @@ impl PreparedStructure {
         resolved: Resolved,
     ) -> Result<Self> {
         let executors = Executors::of(db, viewer, &resolved.definition).await?;
-        Ok(Self { field, definition: resolved.definition, executors, problems: resolved.problems })
+        Ok(Self { field, definition: resolved.definition, executors, problems: resolved.problems, places: Vec::new() })
     }
 
-    /// All problems of the structure.
+    /// All problems of the structure. Those of a request's steps have their paths in the input.
     pub(super) fn problems(&self) -> Vec<Problem> {
         let mut all = self.problems.clone();
-        all.extend(problems_of(TemplateKind::Guided, &self.definition, Some(&self.executors)));
+        let of_rules = problems_of(TemplateKind::Guided, &self.definition, Some(&self.executors));
+        // Some are problems of form, too.
+        all.extend(of_rules.into_iter().filter(|problem| !self.problems.contains(problem)));
+        if !self.places.is_empty() {
+            all.iter_mut().for_each(|problem| problem.path = self.place(&problem.path));
+        }
         all
+    }
+
+    /// The place in the input of a path in the structure; the list of steps where it is none of them.
+    fn place(&self, path: &str) -> String {
+        let mut found = self.places.iter().filter_map(|(key, place)| match below_step(path, key)? {
+            "" => Some(place.clone()),
+            field => Some(format!("{place}.{field}")),
+        });
+        found.next().unwrap_or_else(|| self.field.to_owned())
+    }
+
+    /// Rejects a structure with problems. Errors: BAD_USER_INPUT with all of them in `problems`;
+    /// LIMIT_EXCEEDED if the validation ran out of time.
+    pub(super) fn reject_if(&self, problems: &[Problem]) -> Result<()> {
+        match self.places.is_empty() {
+            true => run_template::reject_if_problems(self.field, problems),
+            false => run_template::reject_at_first(self.field, problems),
+        }
     }
 }
 
@@ -116,6 +140,7 @@ pub(super) async fn ad_hoc_structure(
     let mut templates = Templates::default();
     let mut steps: Vec<StepDef> = Vec::new();
     let (mut keys, mut numbers) = (HashSet::new(), HashMap::<String, usize>::new());
+    let mut places = Vec::with_capacity(drafts.len());
     for (i, one) in drafts.iter().enumerate() {
         let mut step = templates.declared(db, viewer, one, &format!("steps[{i}]")).await?;
         let base_key = step.key.clone();
@@ -124,6 +149,11 @@ pub(super) async fn ad_hoc_structure(
             *number += 1;
             step.key = format!("{base_key}_{number}");
         }
+        let place = match one {
+            GuidedStepDraft::Own(_) => format!("steps[{i}].definition"),
+            GuidedStepDraft::Of(..) => format!("steps[{i}]"),
+        };
+        places.push((step.key.clone(), place));
         steps.push(step);
     }
     let definition = built_in::guided::definition(name, steps);
@@ -131,11 +161,8 @@ pub(super) async fn ad_hoc_structure(
     let (read, problems) = run_template::written(&serde_json::to_value(&definition)?);
     let executors = Executors::of(db, viewer, &read).await?;
     let definition = Definition { template: String::new(), ..definition };
-    Ok(PreparedStructure { field: "steps", definition, executors, problems })
+    Ok(PreparedStructure { field: "steps", definition, executors, problems, places })
 }
-
-/// Number of further problems of a step in the error's message; its `problems` has all.
-const SHOWN: usize = 19;
 
 /// Step to be added to a run, validated.
 #[derive(Debug)]
@@ -159,7 +186,7 @@ pub(super) async fn load_step(
         GuidedStepDraft::Own(_) => "step.definition",
         GuidedStepDraft::Of(..) => "step",
     };
-    Ok(PreparedStructure { field, definition, executors, problems })
+    Ok(PreparedStructure { field, definition, executors, problems, places: Vec::new() })
 }
 
 impl PreparedStep {
@@ -171,22 +198,21 @@ impl PreparedStep {
         let mut steps = alone.phases.iter().flat_map(|phase| &phase.tasks).flat_map(|task| &task.steps);
         let declared = steps.next().cloned().ok_or_else(|| Error::internal("a step is missing"))?;
         let problems: Vec<Problem> = problems.iter().map(|problem| within_step(problem, &declared.key)).collect();
-        run_template::check_not_late(field, &problems)?;
-        let Some(first) = problems.first() else { return Ok(Self { declared, alone }) };
-        let at = if first.path.is_empty() { field.to_owned() } else { format!("{field}.{}", first.path) };
-        let more = problems.iter().skip(1).take(SHOWN).map(|problem| format!("; {problem}"));
-        let message = format!("{}{}", first.message, more.collect::<String>());
-        Err(Refusal::input(&at, message).with("problems", json!(problems)).into())
+        run_template::reject_at_first(field, &problems)?;
+        Ok(Self { declared, alone })
     }
 }
 
 /// The problem with its path within the step.
 fn within_step(problem: &Problem, key: &str) -> Problem {
+    let path = below_step(&problem.path, key).unwrap_or(&problem.path).to_owned();
+    Problem { path, message: problem.message.clone() }
+}
+
+/// The part of a path in a request's structure that is below the step with a key; none elsewhere.
+fn below_step<'a>(path: &'a str, key: &str) -> Option<&'a str> {
+    let below = path.strip_prefix("phases.work.tasks.steps.steps.")?;
     let written = validate::printable(&crate::domain::content::yaml::key_of(key));
-    let below = problem.path.strip_prefix("phases.work.tasks.steps.steps.");
-    let path = below.and_then(|below| {
-        let field = below.strip_prefix(key).or_else(|| below.strip_prefix(written.as_str()))?;
-        if field.is_empty() { Some("") } else { field.strip_prefix('.') }
-    });
-    Problem { path: path.unwrap_or(&problem.path).to_owned(), message: problem.message.clone() }
+    let field = below.strip_prefix(key).or_else(|| below.strip_prefix(written.as_str()))?;
+    if field.is_empty() { Some("") } else { field.strip_prefix('.') }
 }
