@@ -4,7 +4,6 @@ use chrono::DateTime;
 use sea_orm::entity::prelude::{DateTimeUtc, Json};
 use sea_orm::{DbErr, EntityTrait, Iterable, ModelTrait, QueryResult, QuerySelect, Select, TryGetable};
 
-use crate::actor::Actor;
 use crate::definition::Overrides;
 use crate::event::Payload;
 
@@ -74,12 +73,6 @@ impl<T> Blank for Option<T> {
 impl Blank for DateTimeUtc {
     fn blank() -> Self {
         DateTime::UNIX_EPOCH
-    }
-}
-
-impl Blank for Actor {
-    fn blank() -> Self {
-        Self::engine()
     }
 }
 

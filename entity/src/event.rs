@@ -72,6 +72,11 @@ impl Payload {
         Field(name).deserialize(&mut serde_json::Deserializer::from_str(&self.0)).ok().flatten()
     }
 
+    /// The JSON text.
+    pub fn text(&self) -> &str {
+        &self.0
+    }
+
     /// Length of the text in bytes.
     pub fn bytes(&self) -> usize {
         self.0.len()

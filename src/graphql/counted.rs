@@ -70,9 +70,14 @@ impl<T: OutputType> OutputType for Counted<T> {
     async fn resolve(&self, ctx: &ContextSelectionSet<'_>, field: &Positioned<Field>) -> ServerResult<Value> {
         cost::count_response_bytes(0).map_err(|refusal| over(refusal, field))?;
         let value = self.0.resolve(ctx, field).await?;
-        cost::count_response_bytes(answer::deep(&value)).map_err(|refusal| over(refusal, field))?;
+        count(&value, field)?;
         Ok(value)
     }
+}
+
+/// Counts the whole content of a field. Errors: LIMIT_EXCEEDED.
+pub(super) fn count(value: &Value, field: &Positioned<Field>) -> ServerResult<()> {
+    cost::count_response_bytes(answer::deep(value)).map_err(|refusal| over(refusal, field))
 }
 
 /// Returns a list without pages, whose objects' fields are counted before they are resolved. Errors:

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use async_graphql::{Context, ID, InputObject, InputType, Json, Object, Result, SimpleObject, Value};
+use async_graphql::{Context, ID, InputObject, Json, Object, Result, SimpleObject, Value};
 use chrono::{DateTime, Utc};
 
 use super::batch_loader::Loader;
@@ -34,13 +34,14 @@ row_fields! {
     "stepId" [StepId] => row.step_id.map_or(Value::Null, text),
     "recordId" [RecordId] => row.record_id.map_or(Value::Null, text),
     "at" [At] => row.at.to_value(),
+    "payload" [Payload] => serde_json::from_str(row.payload.text()).unwrap_or_default(),
     resolved from:
     "campaign" [CampaignId],
     "run" [RunId],
     "step" [StepId],
     "record" [RecordId],
     "actor" [Actor],
-    "payload" [Payload],
+    large: "payload"
 }
 
 /// One entry of the durable log.

@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 use std::fmt::Display;
+use std::future::ready;
 
 use async_graphql::indexmap::IndexMap;
 use async_graphql::indexmap::map::Entry;
@@ -19,12 +20,14 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use sea_orm::EntityTrait;
 
+use super::counted;
 use super::loader::nested_page;
 use crate::kernel::error::Result;
 use crate::kernel::page::{Page, Window};
 
 /// Names the fields of an object whose values its row has, each with the columns that it depends on;
-/// then the fields that a resolver answers from some columns of the row. One line for each field, so
+/// then the fields that a resolver answers from some columns of the row, and those of the first whose size is
+/// counted. One line for each field, so
 /// that its value and its columns can't be forgotten apart.
 macro_rules! row_fields {
     (
@@ -32,6 +35,7 @@ macro_rules! row_fields {
         $($name:literal [$($column:ident),+] => $value:expr,)+
         resolved from:
         $($other:literal [$($of:ident),+],)*
+        $(large: $($large:literal),+)?
     ) => {
         impl $crate::graphql::selection::RowFields for $object {
             fn row_field(&self, name: &str) -> Option<async_graphql::Value> {
@@ -42,6 +46,10 @@ macro_rules! row_fields {
                     _ => return None,
                 })
             }
+
+            $(fn is_large(name: &str) -> bool {
+                [$($large),+].contains(&name)
+            })?
 
             fn columns_of(name: &str) -> Option<entity::columns::Columns> {
                 use entity::$table::Column::*;
@@ -63,6 +71,12 @@ pub trait RowFields {
     fn row_field(&self, name: &str) -> Option<Value> {
         let _ = name;
         None
+    }
+
+    /// True if the value of a field that the row has is counted in full, as by `Counted`.
+    fn is_large(name: &str) -> bool {
+        let _ = name;
+        false
     }
 
     /// The columns that the value of a field depends on; `None` for a field that needs the whole row,
@@ -139,6 +153,10 @@ pub(super) enum Answer<'a> {
 pub(super) async fn row<T: ContainerType + RowFields>(ctx: &ContextSelectionSet<'_>, row: &T) -> ServerResult<Value> {
     let type_name = row.introspection_type_name();
     object(ctx, &type_name, &mut |field| match row.row_field(&field.node.name.node) {
+        Some(value) if T::is_large(&field.node.name.node) => match counted::count(&value, field) {
+            Ok(()) => Answer::Ready(value),
+            Err(over) => Answer::Later(ready(Err(over)).boxed()),
+        },
         Some(value) => Answer::Ready(value),
         None => Answer::Later(
             async move {
@@ -161,7 +179,7 @@ pub(super) async fn object<'a>(
 ) -> ServerResult<Value> {
     let mut fields = Vec::with_capacity(ctx.item.node.items.len());
     collect(ctx, &ctx.item.node, type_name, &mut fields)?;
-    let mut open = FuturesUnordered::new();
+    let mut open = Vec::new();
     let mut values = Vec::with_capacity(fields.len());
     for (index, field) in fields.iter().enumerate() {
         let found = if field.node.name.node == "__typename" {
@@ -172,15 +190,25 @@ pub(super) async fn object<'a>(
         values.push(match found {
             Answer::Ready(value) => Some(value),
             Answer::Later(future) => {
-                open.push(future.map(move |value| (index, value)));
+                open.push((index, future));
                 None
             }
         });
     }
-    while let Some((index, value)) = open.next().await {
-        match value {
-            Ok(value) => values[index] = Some(value),
-            Err(err) => ctx.add_error(err),
+    let mut done = |index: usize, value| match value {
+        Ok(value) => values[index] = Some(value),
+        Err(err) => ctx.add_error(err),
+    };
+    if open.len() == 1 {
+        // Most objects of lists have one such field, which needs no queue.
+        for (index, future) in open {
+            done(index, future.await);
+        }
+    } else if !open.is_empty() {
+        let numbered = open.into_iter().map(|(index, future)| future.map(move |value| (index, value)));
+        let mut open: FuturesUnordered<_> = numbered.collect();
+        while let Some((index, value)) = open.next().await {
+            done(index, value);
         }
     }
     let mut all = IndexMap::with_capacity(fields.len());

@@ -133,11 +133,9 @@ impl Db {
         if self.dialect == Dialect::Postgres && numbering.is_empty() {
             let (commits, watermark) = (self.commits.clone(), self.watermark.clone());
             numbering.spawn(self.reach.clone().probe(self.url.clone(), self.pools.front.clone(), self.clock.clone()));
-            // Sessions of one process share a name, so that it does not wake itself.
-            let node = uuid::Uuid::new_v4().simple().to_string();
             let pool = self.pools.engine.clone();
-            numbering.spawn(sequencer::run(pool.clone(), commits.clone(), watermark, node.clone()));
-            numbering.spawn(sequencer::listen(pool, commits, node));
+            numbering.spawn(sequencer::run(pool.clone(), commits.clone(), watermark));
+            numbering.spawn(sequencer::listen(pool, commits));
         }
         Ok(())
     }
@@ -200,7 +198,7 @@ impl Db {
             !numbering.is_empty()
         };
         if numbered {
-            let _ = sequencer::caught_up(&self.pools.engine, &self.watermark).await;
+            let _ = sequencer::caught_up(&self.pools.engine, &self.watermark, &self.commits).await;
         }
         self.pools.close().await;
     }

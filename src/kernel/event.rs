@@ -356,7 +356,7 @@ pub async fn after(db: &Db, viewer: &Viewer, position: i64) -> Result<Vec<Model>
 /// Waits until everything committed before is visible at a position.
 async fn caught_up(db: &Db) -> Result<()> {
     match db.dialect() {
-        Dialect::Postgres => sequencer::caught_up(db.read().connection(), db.watermark()).await,
+        Dialect::Postgres => sequencer::caught_up(db.read().connection(), db.watermark(), db.commits()).await,
         Dialect::Sqlite => Ok(()),
     }
 }

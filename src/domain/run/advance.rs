@@ -35,8 +35,7 @@ use crate::kernel::{limits, storable};
 
 /// Advances a run as far as possible without outside input.
 pub(crate) async fn advance(tx: &Tx, viewer: &Viewer, run: run::Model) -> Result<run::Model> {
-    let phases = super::phase::of_runs(tx.db(), viewer, &[run.id]).await?;
-    let tasks = super::task::of_runs(tx.db(), viewer, &[run.id]).await?;
+    let (phases, tasks, _) = super::phase::with_tasks(tx.db(), viewer, &run).await?;
     advance_from(tx, viewer, run, phases, tasks).await
 }
 

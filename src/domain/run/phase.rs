@@ -2,10 +2,12 @@
 
 use async_graphql::Enum;
 use entity::id::*;
-use entity::phase::{COLUMN, Entity, Model, PhaseTransition};
-use entity::{PhaseStatus, RunStatus, StateMachine, run};
+use entity::phase::{COLUMN, Column, Entity, Model, PhaseTransition};
+use entity::{CampaignStatus, PhaseStatus, RunStatus, StateMachine, campaign, run, task};
+use sea_orm::sea_query::{Expr, ExprTrait, IntoCondition, Query, SubQueryStatement};
 use sea_orm::{
-    ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, Set,
+    ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, IntoActiveModel, JoinType,
+    QueryFilter, QueryOrder, QuerySelect, QueryTrait, Set,
 };
 use serde_json::json;
 
@@ -17,6 +19,9 @@ use crate::kernel::viewer::Viewer;
 
 scoped!(phase, PhaseId, "phase");
 
+/// Column of a statement: the status of the run's campaign.
+const CAMPAIGN_STATUS: &str = "campaign_status";
+
 /// Phases of some runs, in order.
 pub async fn of_runs(db: &impl ConnectionTrait, viewer: &Viewer, runs: &[RunId]) -> Result<Vec<Model>> {
     Ok(Entity::find()
@@ -25,6 +30,39 @@ pub async fn of_runs(db: &impl ConnectionTrait, viewer: &Viewer, runs: &[RunId])
         .order_by_asc(COLUMN.sequence)
         .all(db)
         .await?)
+}
+
+/// A run's phases and tasks, each in order, and the status of its campaign, if it has one; in one statement.
+pub(in crate::domain::run) async fn with_tasks(
+    db: &impl ConnectionTrait,
+    viewer: &Viewer,
+    run: &run::Model,
+) -> Result<(Vec<Model>, Vec<task::Model>, Option<CampaignStatus>)> {
+    let of_phase =
+        Entity::belongs_to(task::Entity).from(Column::Id).to(task::Column::PhaseId).on_condition(|phase, task| {
+            Expr::col((phase, Column::RunId)).equals((task, task::Column::RunId)).into_condition()
+        });
+    let mut status = Query::select();
+    status.column(campaign::Column::Status).from(campaign::Entity).and_where(campaign::COLUMN.id.eq(run.campaign_id));
+    let mut found = Entity::find()
+        .filter(COLUMN.org_id.eq(viewer.org_id))
+        .filter(COLUMN.run_id.eq(run.id))
+        .join(JoinType::LeftJoin, of_phase.into())
+        .select_also(task::Entity)
+        .order_by_asc(COLUMN.sequence)
+        .into_query();
+    found.expr_as(Expr::SubQuery(None, Box::new(SubQueryStatement::SelectStatement(status))), CAMPAIGN_STATUS);
+    let (mut phases, mut tasks, mut campaign): (Vec<Model>, Vec<task::Model>, _) = (Vec::new(), Vec::new(), None);
+    for row in db.query_all(&found).await? {
+        let id: PhaseId = row.try_get("A_", "id")?;
+        if phases.last().is_none_or(|last| last.id != id) {
+            phases.push(Model::from_query_result(&row, "A_")?);
+            campaign = row.try_get("", CAMPAIGN_STATUS)?;
+        }
+        tasks.extend(task::Model::from_query_result_optional(&row, "B_")?);
+    }
+    tasks.sort_by_key(|task| task.sequence);
+    Ok((phases, tasks, campaign))
 }
 
 /// Action on a phase.

@@ -9,6 +9,8 @@ use crate::kernel::event::new_event::Event;
 /// The signals of commits. Clones share everything.
 #[derive(Clone, Debug)]
 pub(crate) struct Commits {
+    /// The name of this process among those on the database, so that it does not wake itself.
+    node: Arc<str>,
     /// The log has grown: its events have their positions.
     log: watch::Sender<()>,
     /// This process has committed events.
@@ -30,11 +32,17 @@ impl std::fmt::Debug for Listener {
 
 impl Default for Commits {
     fn default() -> Self {
-        Self { log: watch::Sender::new(()), written: watch::Sender::new(()), listeners: Arc::default() }
+        let node = uuid::Uuid::now_v7().simple().to_string().into();
+        Self { node, log: watch::Sender::new(()), written: watch::Sender::new(()), listeners: Arc::default() }
     }
 }
 
 impl Commits {
+    /// The name of this process in its signals to others.
+    pub(crate) fn node(&self) -> &str {
+        &self.node
+    }
+
     /// The signal that the log has grown, here or on another node.
     pub(crate) fn log(&self) -> watch::Receiver<()> {
         self.log.subscribe()

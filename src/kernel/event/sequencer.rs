@@ -22,6 +22,9 @@ use crate::kernel::limits;
 
 /// The sequencer's advisory lock: "sortie" in ASCII.
 const SEQUENCER: i64 = 0x736f_7274_6965;
+/// The delay after a commit that follows others closely, as `limits::SEQUENCER_COLLECT_DELAY` after one that
+/// comes alone.
+const BUSY_COLLECT_DELAY: Duration = Duration::from_millis(6);
 /// Delays before events are numbered again that could not be: the first, and the longest.
 const FIRST_RETRY: Duration = Duration::from_millis(3);
 const LAST_RETRY: Duration = Duration::from_millis(50);
@@ -45,7 +48,8 @@ WITH waiting AS (
     UPDATE event e SET position = counted.before + sure.number
     FROM sure JOIN counted ON counted.org_id = sure.org_id WHERE e.sequence = sure.sequence RETURNING 1
 )
-SELECT (SELECT COUNT(*) FROM numbered), (SELECT COUNT(*) FROM waiting)";
+SELECT count, (SELECT COUNT(*) FROM waiting), CASE WHEN count > 0 THEN pg_notify('sortie', $2) END
+FROM (SELECT COUNT(*) AS count FROM numbered) AS n";
 
 /// The outcome of one attempt to number events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,8 +118,9 @@ async fn one(db: &DatabaseConnection, sql: &str) -> Result<i64> {
     Ok(row.map(|row| row.try_get_by_index::<i64>(0)).transpose()?.unwrap_or_default())
 }
 
-/// Numbers the events after the watermark that can be numbered.
-pub(crate) async fn number(db: &DatabaseConnection, floor: i64) -> Result<SequencedBatch> {
+/// Numbers the events after the watermark that can be numbered. Wakes followers here, and other nodes by
+/// one NOTIFY, which stands in no transaction of a writer: those would wait for each other at the commit.
+pub(crate) async fn number(db: &DatabaseConnection, floor: i64, commits: &Commits) -> Result<SequencedBatch> {
     let backend = db.get_database_backend();
     let tx = db.begin().await?;
     let lock = Statement::from_sql_and_values(backend, "SELECT pg_try_advisory_xact_lock($1)", [SEQUENCER.into()]);
@@ -124,24 +129,27 @@ pub(crate) async fn number(db: &DatabaseConnection, floor: i64) -> Result<Sequen
         None => false,
     };
     let mut numbered = SequencedBatch { count: 0, left: !held };
-    let statement = Statement::from_sql_and_values(backend, NUMBER, [floor.into()]);
+    let statement = Statement::from_sql_and_values(backend, NUMBER, [floor.into(), commits.node().into()]);
     if held && let Some(row) = tx.query_one_raw(statement).await? {
         let (count, waiting) = (row.try_get_by_index::<i64>(0)?, row.try_get_by_index::<i64>(1)?);
         numbered = SequencedBatch { count, left: count < waiting || waiting == 10_000 };
     }
     tx.commit().await?;
+    if numbered.count > 0 {
+        commits.numbered();
+    }
     Ok(numbered)
 }
 
 /// Numbers events for a reader that must see what was committed before; gives up after a moment if
 /// an older transaction stays open.
-pub(crate) async fn caught_up(db: &DatabaseConnection, floor: &Watermark) -> Result<()> {
+pub(crate) async fn caught_up(db: &DatabaseConnection, floor: &Watermark, commits: &Commits) -> Result<()> {
     let backend = db.get_database_backend();
     for attempt in 0..10 {
         let sql = "SELECT EXISTS (SELECT 1 FROM event WHERE position IS NULL AND sequence > $1)";
         let any = db.query_one_raw(Statement::from_sql_and_values(backend, sql, [floor.at().into()])).await?;
         let any = any.map(|row| row.try_get_by_index::<bool>(0)).transpose()?.unwrap_or(false);
-        if !any || !number(db, floor.at()).await?.left {
+        if !any || !number(db, floor.at(), commits).await?.left {
             break;
         }
         tokio::time::sleep(Duration::from_millis(1 << attempt.min(5))).await;
@@ -150,23 +158,16 @@ pub(crate) async fn caught_up(db: &DatabaseConnection, floor: &Watermark) -> Res
 }
 
 /// Numbers events forever: after each commit here, and once a second for processes that died before
-/// they could. Wakes followers here, and other nodes by one NOTIFY outside of any writing
-/// transaction.
-pub(crate) async fn run(db: DatabaseConnection, commits: Commits, floor: Arc<Watermark>, node: String) {
+/// they could.
+pub(crate) async fn run(db: DatabaseConnection, commits: Commits, floor: Arc<Watermark>) {
     let (mut written, mut raised) = (commits.written(), Instant::now());
-    let mut retry = FIRST_RETRY;
+    let (mut retry, mut numbered_at) = (FIRST_RETRY, raised);
     loop {
         written.mark_unchanged();
-        let left = match number(&db, floor.at()).await {
+        let left = match number(&db, floor.at(), &commits).await {
             Ok(numbered) => {
                 // An older transaction may stay open for long, in any database of the server.
                 retry = if numbered.count > 0 { FIRST_RETRY } else { Ord::min(2 * retry, LAST_RETRY) };
-                if numbered.count > 0 {
-                    commits.numbered();
-                    if let Err(err) = db.execute_unprepared(&format!("NOTIFY {CHANNEL}, '{node}'")).await {
-                        log_failure!(warn, err, "NOTIFY to other nodes failed; they poll every second");
-                    }
-                }
                 numbered.left
             }
             Err(err) => {
@@ -183,20 +184,23 @@ pub(crate) async fn run(db: DatabaseConnection, commits: Commits, floor: Arc<Wat
         let pause = if left { retry } else { limits::POLL };
         if tokio::time::timeout(pause, written.changed()).await.is_ok() {
             // A single writer waits this long; with many writers, one numbering serves them all.
-            tokio::time::sleep(limits::SEQUENCER_COLLECT_DELAY).await;
+            let is_busy = numbered_at.elapsed() < BUSY_COLLECT_DELAY * 2;
+            let delay = if is_busy { BUSY_COLLECT_DELAY } else { limits::SEQUENCER_COLLECT_DELAY };
+            tokio::time::sleep(delay).await;
+            numbered_at = Instant::now();
         }
     }
 }
 
 /// Wakes local followers and the engine when another node has numbered events.
-pub(crate) async fn listen(db: DatabaseConnection, commits: Commits, node: String) {
+pub(crate) async fn listen(db: DatabaseConnection, commits: Commits) {
     loop {
         if let Ok(mut listener) =
             sea_orm::sqlx::postgres::PgListener::connect_with(db.get_postgres_connection_pool()).await
             && listener.listen(CHANNEL).await.is_ok()
         {
             while let Ok(notified) = listener.recv().await {
-                if notified.payload() != node {
+                if notified.payload() != commits.node() {
                     commits.wake_all();
                 }
             }

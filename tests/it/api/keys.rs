@@ -212,7 +212,7 @@ both! {
 }
 
 /// Number of types with fields in the schema.
-const OBJECTS: usize = 229;
+const OBJECTS: usize = 230;
 
 both! {
     async fn every_mutation_is_in_the_audit(kind) {

@@ -7,7 +7,7 @@ use entity::Channel;
 use entity::id::*;
 use entity::record::{self, COLUMN, Column, Entity};
 use entity::sweep::{self as sweeps, SweepKind};
-use sea_orm::sea_query::{Expr, ExprTrait, Func};
+use sea_orm::sea_query::{Expr, ExprTrait, Func, Query};
 use sea_orm::{
     ActiveModelTrait, ColumnTrait, Condition, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, Set,
 };
@@ -162,32 +162,32 @@ pub(crate) async fn pending_addresses(
     Ok(found)
 }
 
-/// True if the record, if any, has opted out, or one of the normalised addresses; sweeps that have not
-/// reached their records yet count. The record was read under the suppression lock.
-pub(crate) async fn has_opted_out(
+/// True if one of some records has opted out, or one of the normalised addresses, by a sweep that has not
+/// reached its records yet.
+pub(crate) async fn is_awaited(
     tx: &Tx,
     org_id: OrgId,
-    record: Option<&record::Model>,
+    records: &[RecordId],
     channel: Channel,
     keys: &[String],
 ) -> Result<bool> {
-    if record.is_some_and(|record| record.unsubscribed_at.is_some()) {
-        return Ok(true);
-    }
-    // There is rarely one.
-    if open(tx, org_id).await?.is_empty() {
-        return Ok(false);
-    }
-    let mine: Vec<RecordId> = record.iter().map(|record| record.id).collect();
-    Ok(!among(tx, org_id, &mine).await?.is_empty() || !pending_addresses(tx, org_id, channel, keys).await?.is_empty())
+    Ok(!among(tx, org_id, records).await?.is_empty() || !pending_addresses(tx, org_id, channel, keys).await?.is_empty())
+}
+
+/// SQL condition: the org has such a sweep, which is rare.
+pub(crate) fn is_open(org_id: OrgId) -> Expr {
+    let mut open = Query::select();
+    open.expr(Expr::val(1)).from(sweeps::Entity).and_where(of_org(org_id));
+    Expr::exists(open)
+}
+
+/// SQL condition on the sweeps that opt out records of an org. A sweep over records is never held; the
+/// literal passes over those of failed runs by an index.
+fn of_org(org_id: OrgId) -> Expr {
+    let theirs = sweeps::COLUMN.org_id.eq(org_id).and(sweeps::COLUMN.kind.eq(SweepKind::Unsubscribe));
+    theirs.and(Expr::cust("NOT sweep.held"))
 }
 
 async fn open(tx: &Tx, org_id: OrgId) -> Result<Vec<sweeps::Model>> {
-    Ok(sweeps::Entity::find()
-        .filter(sweeps::COLUMN.org_id.eq(org_id))
-        .filter(sweeps::COLUMN.kind.eq(SweepKind::Unsubscribe))
-        // A sweep over records is never held; the literal passes over those of failed runs by an index.
-        .filter(Expr::cust("NOT sweep.held"))
-        .all(tx.db())
-        .await?)
+    Ok(sweeps::Entity::find().filter(of_org(org_id)).all(tx.db()).await?)
 }

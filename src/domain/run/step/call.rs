@@ -5,7 +5,10 @@ use entity::communication::{self, CommunicationStatus};
 use entity::run_record::{Outcome, RecipientReason};
 use entity::step::{Model, StepStatus};
 use entity::{ActivityKind, Channel, RunType, record, run, run_record};
-use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, JoinType, QueryFilter, QuerySelect, Set};
+use sea_orm::{
+    ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, IntoActiveModel, JoinType,
+    QueryFilter, QuerySelect, QueryTrait, Set,
+};
 use serde_json::json;
 
 use super::Action;
@@ -16,6 +19,9 @@ use crate::domain::message::activity::{self, NewActivity};
 use crate::kernel::db::Tx;
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::viewer::Viewer;
+
+/// Column of a statement: true if records of the org are being opted out in the background.
+const OPTING_OUT: &str = "opting_out";
 
 /// The message with the call's script, drafted for the step's recipient.
 async fn find_message(tx: &Tx, step: &Model) -> Result<Option<communication::Model>> {
@@ -35,13 +41,15 @@ pub(super) async fn begin(tx: &Tx, viewer: &Viewer, run: &run::Model, step: &Mod
     // Taken before the record is read: an opt-out that has committed is seen.
     suppression::lock_shared(tx, run.org_id).await?;
     let of_record = run_record::Entity::belongs_to(record::Entity).from(run_record::Column::RecordId);
-    let found = run_record::Entity::find_by_id(recipient)
+    let mut found = run_record::Entity::find_by_id(recipient)
         .filter(run_record::COLUMN.org_id.eq(viewer.org_id))
         .join(JoinType::LeftJoin, of_record.to(record::Column::Id).into())
         .select_also(record::Entity)
-        .one(tx.db())
-        .await?;
-    let Some((recipient, record)) = found else { return Ok(()) };
+        .into_query();
+    found.expr_as(unsubscribe::is_open(run.org_id), OPTING_OUT);
+    let Some(found) = tx.db().query_one(&found).await? else { return Ok(()) };
+    let recipient = run_record::Model::from_query_result(&found, "A_")?;
+    let record = record::Model::from_query_result_optional(&found, "B_")?;
     // A test run calls the number given for the test.
     let record = record.filter(|_| run.run_type != RunType::TestRun);
     let number = match &record {
@@ -52,7 +60,7 @@ pub(super) async fn begin(tx: &Tx, viewer: &Viewer, run: &run::Model, step: &Mod
         let message = "its record has no telephone number any more: skip this step";
         return Err(Refusal::conflict(message).with("reason", json!(RecipientReason::NoAddress)).into());
     };
-    check_call_allowed(tx, run, record.as_ref(), &number).await?;
+    check_call_allowed(tx, run, record.as_ref(), &number, found.try_get("", OPTING_OUT)?).await?;
     let is_current = recipient.address.as_deref() == Some(&number) && recipient.address_key.is_some();
     if run.run_type == RunType::TestRun || is_current {
         return Ok(());
@@ -111,11 +119,20 @@ async fn readdress(
 }
 
 /// Rejects a call to a suppressed number, and one to a record that has opted out. Errors: CONFLICT.
-async fn check_call_allowed(tx: &Tx, run: &run::Model, record: Option<&record::Model>, number: &str) -> Result<()> {
+async fn check_call_allowed(
+    tx: &Tx,
+    run: &run::Model,
+    record: Option<&record::Model>,
+    number: &str,
+    opting_out: bool,
+) -> Result<()> {
     let keys = [suppression::key(number)];
     let mut closed = suppression::find_suppressed(tx.db(), run.org_id, Channel::Phone, &keys).await?.remove(&keys[0]);
-    if closed.is_none() && unsubscribe::has_opted_out(tx, run.org_id, record, Channel::Phone, &keys).await? {
-        closed = Some(suppression::UNSUBSCRIBED.to_owned());
+    if closed.is_none() {
+        let ids: Vec<_> = record.iter().map(|record| record.id).collect();
+        let has_opted_out = record.is_some_and(|record| record.unsubscribed_at.is_some())
+            || (opting_out && unsubscribe::is_awaited(tx, run.org_id, &ids, Channel::Phone, &keys).await?);
+        closed = has_opted_out.then(|| suppression::UNSUBSCRIBED.to_owned());
     }
     match closed {
         Some(why) => {

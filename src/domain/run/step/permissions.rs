@@ -11,10 +11,10 @@ use entity::member::Role;
 use entity::reviewer::ReviewPolicy;
 use entity::step::{Executor, Model, StepReason, StepStatus, StepTransition};
 use entity::{
-    Actor, CampaignStatus, CommunicationStatus, RunStatus, RunType, StateMachine, campaign, communication, phase,
-    queued_message, run, task,
+    Actor, CampaignStatus, CommunicationStatus, RunStatus, RunType, StateMachine, communication, phase, queued_message,
+    run, task,
 };
-use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter, QuerySelect};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter};
 
 use serde_json::json;
 
@@ -154,16 +154,8 @@ impl StepContext {
         run: run::Model,
         now: DateTime<Utc>,
     ) -> Result<Self> {
-        let phases = runs::phase::of_runs(db, viewer, &[step.run_id]).await?;
-        let tasks = runs::task::of_runs(db, viewer, &[step.run_id]).await?;
+        let (phases, tasks, campaign) = runs::phase::with_tasks(db, viewer, &run).await?;
         let snapshot = runs::snapshot::of(db, &run).await?;
-        let campaign = match run.campaign_id {
-            Some(id) => {
-                let status = campaign::Entity::find_by_id(id).select_only().column(campaign::Column::Status);
-                status.into_tuple().one(db).await?
-            }
-            None => None,
-        };
         let rows = StepRows { run, phases, tasks, snapshot, campaign };
         Self::of(db, step, rows, count_drafts(db, step.run_id), now).await
     }
