@@ -12,7 +12,7 @@ pub mod rescue;
 pub mod send;
 mod settle;
 mod slots;
-mod wake;
+pub mod wake;
 
 use std::sync::Arc;
 use std::time::Duration;

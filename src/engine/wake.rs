@@ -73,33 +73,33 @@ impl Wake {
 }
 
 /// True if an event may queue steps of this kind.
-pub(super) fn queues_step(event: &Event, kind: &str) -> bool {
+pub fn queues_step(event: &Event, kind: &str) -> bool {
     may_queue(event) && event.step_kind().is_none_or(|queued| queued == kind)
 }
 
 /// True if an event may queue steps for built-in agents, which do steps of several kinds.
-pub(super) fn queues_any_step(event: &Event) -> bool {
+pub fn queues_any_step(event: &Event) -> bool {
     may_queue(event)
 }
 
 /// True if an event may queue messages that people have released.
-pub(super) fn queues_message(event: &Event) -> bool {
+pub fn queues_message(event: &Event) -> bool {
     may_queue(event) && event.step_kind().is_none()
 }
 
-/// True if an event may give the loop of runs work: a run, a schedule or a phase has changed. Sweeps
-/// wake all loops themselves.
-pub(super) fn concerns_runs(event: &Event) -> bool {
+/// True if an event may give the loop of runs work: a run, a schedule, a phase or a
+/// record has changed. Sweeps of runs wake all loops themselves.
+pub fn concerns_runs(event: &Event) -> bool {
     may_queue(event) && !matches!(noun(event), "step" | "task" | "communication")
 }
 
 /// True if an event may give the loop of bulk actions work.
-pub(super) fn concerns_bulk_actions(event: &Event) -> bool {
+pub fn concerns_bulk_actions(event: &Event) -> bool {
     noun(event) == "bulk_action"
 }
 
 /// True if an event may end a lease; leases end with time alone.
-pub(super) fn ends_lease(_: &Event) -> bool {
+pub fn ends_lease(_: &Event) -> bool {
     false
 }
 

@@ -15,12 +15,12 @@ use crate::graphql::counted::Counted;
 use crate::graphql::selection::RowFields;
 use crate::kernel::page::Args;
 
-/// An action that a person took within a step of guided work, or a call made in a campaign's run.
+/// An action that a person took within a step, or a call made in a campaign's run.
 pub struct Activity(pub entity::activity::Model);
 
 impl RowFields for Activity {}
 
-/// An action that a person took within a step of guided work, or a call made in a campaign's run.
+/// An action that a person took within a step, or a call made in a campaign's run.
 #[Object]
 impl Activity {
     /// Global id; `node(id)` accepts it.

@@ -19,13 +19,13 @@ use crate::graphql::selection::RowFields;
 use crate::kernel::page::Args;
 use crate::kernel::validate;
 
-/// A to-do for later, created within a step of guided work, or for a reply to a campaign's message
+/// A to-do for later, created within a person's step, or for a reply to a campaign's message
 /// that no step handles.
 pub struct FollowUp(pub entity::follow_up::Model);
 
 impl RowFields for FollowUp {}
 
-/// A to-do for later, created within a step of guided work, or for a reply to a campaign's message
+/// A to-do for later, created within a person's step, or for a reply to a campaign's message
 /// that no step handles.
 #[Object]
 impl FollowUp {

@@ -361,7 +361,8 @@ impl Run {
         RunFailure::of(self.row.status, self.row.started_at.is_some())
     }
 
-    /// Reasons for which it can't proceed by itself now; empty if it proceeds or has ended.
+    /// Reasons for which it can't proceed by itself now, and SWEEP while a large change is under way;
+    /// empty if it proceeds or has ended.
     async fn waiting_for(&self, ctx: &Context<'_>) -> Result<Vec<Constraint>> {
         self.waiting(ctx).await
     }

@@ -137,7 +137,11 @@ async fn record_failure(db: &WriteContext, item: WorkItem, err: &Error) -> Resul
 /// Deletes the record of work that has succeeded.
 pub async fn passed(db: &WriteContext, work: StuckWork, subject: Uuid) -> Result<()> {
     transact!(db, |tx| {
-        Entity::delete_many().filter(COLUMN.subject.eq(subject)).filter(COLUMN.work.eq(work)).exec(tx.db()).await?;
+        let gone = Entity::delete_many().filter(COLUMN.subject.eq(subject)).filter(COLUMN.work.eq(work));
+        if gone.exec(tx.db()).await?.rows_affected > 0 {
+            // It held up other work of its run.
+            tx.wake_engine();
+        }
         Ok(())
     })
 }
@@ -155,7 +159,9 @@ pub async fn settled(db: &WriteContext, steps: &[StepId]) -> Result<()> {
         return Ok(());
     }
     transact!(db, |tx| {
-        Entity::delete_many().filter(condition()).exec(tx.db()).await?;
+        if Entity::delete_many().filter(condition()).exec(tx.db()).await?.rows_affected > 0 {
+            tx.wake_engine();
+        }
         Ok(())
     })
 }

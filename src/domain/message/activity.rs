@@ -1,4 +1,4 @@
-//! Lists and writes activities: actions taken within a step of guided work, and calls of campaigns.
+//! Lists and writes activities: actions that people took within steps, and calls of campaigns.
 //! Each has an event and is counted on its step.
 
 use async_graphql::{ID, InputObject};

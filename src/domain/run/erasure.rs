@@ -87,7 +87,7 @@ pub async fn erase(
         row::check_not_erased(&before)?;
         let (words, addresses) = known(tx.db(), &before).await?;
         let erased = row::empty(tx, &before).await?;
-        suppression::erased::close(tx, viewer, id, &addresses, shared.clone()).await?;
+        suppression::erased::close(tx, viewer, id, &addresses, &shared).await?;
         link::forget(tx, id).await?;
         begin(tx, viewer, Progress { record: id, words, part: 0, after: None, chunks: 0, meetings: None }).await?;
         if before.unsubscribed_at.is_none() {

@@ -118,7 +118,7 @@ fn count_steps(count: i64) -> String {
     if count == 1 { "1 step is".into() } else { format!("{count} steps are") }
 }
 
-/// Returns the reasons; empty if the run progresses, or has ended.
+/// Returns the reasons; empty if the run progresses without a sweep, or has ended.
 pub fn reasons(context: &WaitContext<'_>) -> Vec<Reason> {
     let (run, found) = (context.run, context.found);
     let mut all = Vec::new();
@@ -320,7 +320,9 @@ fn add_sending_reasons(context: &WaitContext<'_>, all: &mut Vec<Reason>) {
             sum.until(group.next_at);
         }
     }
-    let count = if sum.steps > 0 { sum.steps } else { context.run.in_flight };
+    // In a campaign's run, what people wrote holds up nothing.
+    let released = if context.run.run_type == RunType::Guided { context.run.in_flight } else { 0 };
+    let count = if sum.steps > 0 { sum.steps } else { released };
     if count == 0 {
         return;
     }

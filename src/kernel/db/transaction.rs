@@ -210,7 +210,7 @@ impl Tx {
         self.buffer.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).result_detail = Some(detail);
     }
 
-    /// Commits and returns what others are told.
+    /// Commits and returns what was collected, for the signals to others.
     async fn commit(self) -> Result<CommitBuffer> {
         let mut buffer = self.buffer.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
         let result = std::mem::take(&mut buffer.result_ids).answer(self.request.result_noun);

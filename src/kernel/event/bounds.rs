@@ -46,17 +46,22 @@ async fn end(db: &Db, viewer: &Viewer, at: DateTime<Utc>, is_from: bool) -> Resu
 
 /// Selects the time of the first event at a time or later, or of the last one before it.
 fn nearest(viewer: &Viewer, at: DateTime<Utc>, is_from: bool) -> Select<Entity> {
-    let events = Entity::find().select_only().column(Column::At).filter(COLUMN.org_id.eq(viewer.org_id)).limit(1);
+    let events = numbered(viewer).column(Column::At).limit(1);
     match is_from {
         true => events.filter(COLUMN.at.gte(at)).order_by_asc(COLUMN.at),
         false => events.filter(COLUMN.at.lt(at)).order_by_desc(COLUMN.at),
     }
 }
 
+/// The events with a position, which the indexes of the log have.
+fn numbered(viewer: &Viewer) -> Select<Entity> {
+    Entity::find().select_only().filter(COLUMN.org_id.eq(viewer.org_id)).filter(COLUMN.position.gt(0))
+}
+
 /// Selects the lowest position of the events soon after the first one, or the highest of those shortly
 /// before the last one.
 fn outermost(viewer: &Viewer, at: DateTime<Utc>, is_from: bool) -> Select<Entity> {
-    let events = Entity::find().select_only().filter(COLUMN.org_id.eq(viewer.org_id));
+    let events = numbered(viewer);
     // As a plain column it would be searched from an end of the log.
     let position = || Expr::col((Entity, Column::Position)).add(0);
     match is_from {

@@ -134,11 +134,19 @@ pub(crate) async fn number(db: &DatabaseConnection, floor: i64, commits: &Commit
         let (count, waiting) = (row.try_get_by_index::<i64>(0)?, row.try_get_by_index::<i64>(1)?);
         numbered = SequencedBatch { count, left: count < waiting || waiting == 10_000 };
     }
+    // Also if this future is dropped while the database commits.
+    let _announced = (numbered.count > 0).then(|| Announced(commits));
     tx.commit().await?;
-    if numbered.count > 0 {
-        commits.numbered();
-    }
     Ok(numbered)
+}
+
+/// Wakes followers here when it is dropped.
+struct Announced<'a>(&'a Commits);
+
+impl Drop for Announced<'_> {
+    fn drop(&mut self) {
+        self.0.numbered();
+    }
 }
 
 /// Numbers events for a reader that must see what was committed before; gives up after a moment if
@@ -167,7 +175,8 @@ pub(crate) async fn run(db: DatabaseConnection, commits: Commits, floor: Arc<Wat
         let left = match number(&db, floor.at(), &commits).await {
             Ok(numbered) => {
                 // An older transaction may stay open for long, in any database of the server.
-                retry = if numbered.count > 0 { FIRST_RETRY } else { Ord::min(2 * retry, LAST_RETRY) };
+                let waits = numbered.left && numbered.count == 0;
+                retry = if waits { Ord::min(2 * retry, LAST_RETRY) } else { FIRST_RETRY };
                 numbered.left
             }
             Err(err) => {

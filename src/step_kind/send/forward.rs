@@ -48,6 +48,8 @@ pub(super) async fn all(db: &WriteContext) -> Result<()> {
     for org in queue.orgs(db.read()).await? {
         while make_due(db, &queue, org, limits::CHUNK).await? {}
     }
+    // They lie in the queues of several loops, and no event tells of their new time.
+    db.wake();
     Ok(())
 }
 

@@ -276,6 +276,53 @@ both! {
 }
 
 both! {
+    async fn what_waits_for_an_erased_person_is_closed_though_the_campaign_is_paused(kind) {
+        let world = World::without_server(kind, None).await;
+        let Outreach { plan, run, write } = begun(&world, 2).await;
+        let [first, second] = [plan.records[0].as_str(), plan.records[1].as_str()];
+        world.ask(SEND, mail(&write, &[first, second])).await;
+        let one = json!({ "stepId": write, "title": "t", "startsAt": "2026-11-09T10:00:00Z", "minutes": 30, "attendees": [{ "recordId": first }] });
+        world.ask(BOOK, json!({ "input": one })).await;
+        assert_eq!(on_way(&world, &run).await, 3);
+        world.act("pauseCampaign", "campaign", json!({ "id": plan.campaign })).await;
+        let erase = "mutation($id: ID!) { eraseRecord(input: { id: $id, reason: \"asked\" }) { record { id } } }";
+        world.ask(erase, json!({ "id": first })).await;
+        world.tick(true).await;
+        let query = "query($id: ID!) { record(id: $id) { erasureCompletedAt } }";
+        assert!(world.ask(query, json!({ "id": first })).await["record"]["erasureCompletedAt"].is_string());
+        assert_eq!(on_way(&world, &run).await, 1);
+        world.act("resumeCampaign", "campaign", json!({ "id": plan.campaign })).await;
+        world.tick(true).await;
+        assert_eq!((world.outbox().len(), on_way(&world, &run).await), (1, 0));
+        assert_eq!(messages(&world).await.iter().filter(|row| row[0] == "person").cloned().collect::<Vec<_>>(), [
+            ["person", "CANCELLED", "2"],
+            ["person", "SENT", "1"]
+        ]);
+        world.end().await;
+    }
+}
+
+both! {
+    async fn people_s_mail_with_an_unknown_outcome_is_no_reason_to_wait(kind) {
+        let world = World::without_server(kind, None).await;
+        let Outreach { plan, run, write } = begun(&world, 1).await;
+        world.ask(SEND, mail(&write, &[&plan.records[0]])).await;
+        let codes = async || {
+            let found = world.ask("query($id: ID!) { run(id: $id) { waitingFor { code } } }", json!({ "id": run })).await;
+            let all = found["run"]["waitingFor"].as_array().unwrap().clone();
+            all.iter().map(|one| one["code"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        let before = codes().await;
+        assert_eq!(before, ["PEOPLE"]);
+        let now = noon().to_rfc3339();
+        world.force(&format!("INSERT INTO channel_pause (org_id, channel, refused, error, tries, since, next_try_at) SELECT '{}', 'EMAIL', '[]', 'away', 1, '{now}', '{now}'", entity::org::PLATFORM.0.simple())).await;
+        assert_eq!(codes().await, before, "the run's own messages do not wait for it");
+        world.force("DELETE FROM channel_pause").await;
+        world.drop_unchecked().await;
+    }
+}
+
+both! {
     async fn a_corrected_address_counts_for_each_by_itself(kind) {
         let world = World::without_server(kind, None).await;
         let Outreach { plan, run, write } = begun(&world, 3).await;

@@ -20,6 +20,7 @@ use super::{UNSUBSCRIBED, key, lock_exclusive};
 use crate::kernel::db::Tx;
 use crate::kernel::db::batch::{any_of, insert_new};
 use crate::kernel::error::Result;
+use crate::kernel::limits;
 use crate::kernel::viewer::Viewer;
 
 /// Text in place of an erased one.
@@ -47,25 +48,42 @@ pub(crate) async fn shared(
     viewer: &Viewer,
     id: RecordId,
     addresses: &[(Channel, String)],
-) -> Result<Vec<String>> {
-    let mut found = HashMap::new();
+) -> Result<Vec<(RecordId, String)>> {
+    let mut found = Vec::new();
     for column in [record::Column::Email, record::Column::Phone] {
         let folded = || Expr::expr(Func::lower(Expr::col((record::Entity, column))));
         let keys = addresses.iter().map(|(_, address)| key(address));
-        let of_others: Vec<Option<String>> = record::Entity::find()
+        let of_others: Vec<(RecordId, Option<String>)> = record::Entity::find()
             .select_only()
-            .column(column)
-            .distinct()
+            .columns([record::Column::Id, column])
             .filter(record::COLUMN.org_id.eq(viewer.org_id))
             .filter(record::COLUMN.id.ne(id))
             .filter(record::COLUMN.erased_at.is_null())
             .filter(any_of(db.get_database_backend(), folded(), keys))
+            .limit(limits::CHUNK)
             .into_tuple()
             .all(db)
             .await?;
-        found.extend(of_others.into_iter().flatten().map(|address| (key(&address), address)));
+        found.extend(of_others.into_iter().filter_map(|(other, address)| Some((other, address?))));
     }
-    Ok(found.into_values().collect())
+    Ok(found)
+}
+
+/// Those of the records' addresses that still are a living record's, each once. Two records that share an
+/// address may be erased at the same time.
+async fn still_shared(tx: &Tx, share: &[(RecordId, String)]) -> Result<HashMap<String, String>> {
+    if share.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let living = record::Entity::find()
+        .filter(any_of(tx.dialect(), record::COLUMN.id, share.iter().map(|(other, _)| *other)))
+        .filter(record::COLUMN.erased_at.is_null())
+        .all(tx.db())
+        .await?;
+    let theirs = living.iter().flat_map(|record| [&record.email, &record.phone]).flatten();
+    let theirs: HashSet<String> = theirs.map(|address| key(address)).collect();
+    let share = share.iter().map(|(_, address)| (key(address), address.clone()));
+    Ok(share.filter(|(key, _)| theirs.contains(key)).collect())
 }
 
 /// Replaces the entries of an erased record, and those of its addresses that refer to no record or to
@@ -76,10 +94,10 @@ pub(crate) async fn close(
     viewer: &Viewer,
     id: RecordId,
     addresses: &[(Channel, String)],
-    share: Vec<String>,
+    share: &[(RecordId, String)],
 ) -> Result<()> {
     lock_exclusive(tx, viewer.org_id).await?;
-    let living: HashSet<String> = share.iter().map(|address| key(address)).collect();
+    let living = still_shared(tx, share).await?;
     let keys: HashSet<String> = addresses.iter().map(|(_, address)| key(address)).collect();
     let of_person = Condition::any().add(COLUMN.record_id.eq(id)).add(any_of(
         tx.dialect(),
@@ -96,7 +114,7 @@ pub(crate) async fn close(
     let kept: HashSet<RecordId> = others.iter().map(|row| row.id).filter(|other| *other != id).collect();
     let is_hidden = |row: &Model| match row.record_id {
         Some(of) => !kept.contains(&of),
-        None => !living.contains(&row.address_key),
+        None => !living.contains_key(&row.address_key),
     };
     let found: Vec<Model> = found.into_iter().filter(is_hidden).collect();
     let ids = found.iter().map(|row| row.id);
@@ -120,7 +138,7 @@ pub(crate) async fn close(
         created_at: Set(at),
     }));
     insert(tx, rows).await?;
-    list_again(tx, viewer, share).await
+    list_again(tx, viewer, living.into_values().collect()).await
 }
 
 /// Lists the addresses of records in plain again that were suppressed for an erased person. Call it

@@ -1,13 +1,14 @@
 //! Stops the work of open runs on an erased record, in every phase: an opt-out stops messages alone,
 //! except in the phases that it interrupts.
 
+use entity::communication::{self as ledger, CommunicationStatus};
 use entity::id::*;
 use entity::record::Model;
 use entity::run_record;
 use entity::step::{self, StepStatus};
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect};
+use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter, QuerySelect};
 
-use crate::domain::message::communication;
+use crate::domain::message::{communication, send_queue};
 use crate::domain::run::sweep::close;
 use crate::domain::run::{advance, early_events, interrupt, skip};
 use crate::kernel::db::Tx;
@@ -26,6 +27,13 @@ pub(super) async fn stop(tx: &Tx, viewer: &Viewer, record: &Model) -> Result<()>
     for run in interrupt::lock_in_order(tx, viewer, runs).await? {
         if !interrupt::AT_WORK.contains(&run.status) {
             continue;
+        }
+        // Mail and invitations that people released in a campaign's run: nothing else closes them.
+        let released =
+            Condition::all().add(ledger::COLUMN.record_id.eq(record.id)).add(ledger::COLUMN.action_number.gt(0));
+        communication::cancel_matching(tx, &engine, &run, &released, &[CommunicationStatus::Approved], ERASED).await?;
+        if run.in_flight > 0 {
+            send_queue::drop_cancelled(tx, &run).await?;
         }
         let recipients: Vec<RunRecordId> = run_record::Entity::find()
             .select_only()

@@ -101,18 +101,18 @@ async fn apply_judged(
         let snapshot = runs::snapshot::of(tx.db(), &context.run).await?;
         let changed = Change { step: step.clone(), from: Some(before), kind: "", reason: None };
         runs::dependents::advance(tx, &context.run, &snapshot, &[changed]).await?;
-        let mut is_queued_again = false;
+        let mut moves_others = false;
         if matches!(action, Action::Restart | Action::Reset) {
             retry::wait_again(tx, &context.run, &snapshot, &step).await?;
-            is_queued_again =
-                runs::dependents::trigger_again(tx, &context.run, &snapshot, &context.phase, &step).await?;
+            let queued = runs::dependents::trigger_again(tx, &context.run, &snapshot, &context.phase, &step).await?;
+            moves_others = queued || snapshot.graph.followers(&step.key).next().is_some();
         }
         guided::step_records::follows(tx, viewer, &context.run, &step, action).await?;
         runs::unhandled_replies::follow_up(tx, viewer, &context.run, std::iter::once(&step)).await?;
         let updated_phase = record_act(tx, viewer, &context.phase, action).await?;
         let affects_tasks = apply_effects(tx, viewer, &context.run, &step, action, reason).await?;
         // The steps that follow it may have changed, and their tasks' counters with them.
-        if affects_tasks || is_queued_again || !snapshot.graph.dependents.is_empty() {
+        if affects_tasks || moves_others || !snapshot.graph.dependents.is_empty() {
             advance::advance(tx, viewer, context.run).await?;
         } else {
             let StepContext { run, mut phases, mut tasks, .. } = context;

@@ -95,7 +95,7 @@ pub struct StepWaits {
     pub stuck: Vec<stuck_work::Model>,
     /// Number of messages that the channel deferred, and the time of the next attempt.
     pub refused: Option<(i64, Option<DateTime<Utc>>)>,
-    /// Number of messages of guided work with unknown outcome.
+    /// Number of messages that people sent from within steps whose outcome is unknown.
     pub unknown: i64,
     /// Sweeps in progress, oldest first.
     pub sweeps: Vec<OpenSweep>,
@@ -152,7 +152,7 @@ impl StepWaits {
              MIN(p.available_at) FROM communication c LEFT JOIN posting p ON p.communication_id = c.id \
              LEFT JOIN step s ON c.occasion = 0 AND s.run_record_id = c.run_record_id AND s.kind IN ('send_message', 'email') \
              AND (s.kind <> 'email' OR s.id = c.step_id) AND s.status = 'QUEUED' \
-             WHERE c.refusals > 0 AND c.status = 'APPROVED'",
+             WHERE c.refusals > 0 AND c.status = 'APPROVED' AND (c.occasion = 0 OR c.campaign_id IS NULL)",
             "c.run_id",
             runs,
             Vec::new(),
@@ -168,7 +168,7 @@ impl StepWaits {
         }
         let (unknown, values) = with_run_filter(
             "SELECT r.id, COUNT(*) FROM run r JOIN communication c ON c.run_id = r.id \
-             WHERE r.on_way > 0 AND c.status = 'UNKNOWN'",
+             WHERE r.on_way > 0 AND c.occasion > 0 AND c.status = 'UNKNOWN'",
             "r.id",
             runs,
             Vec::new(),
