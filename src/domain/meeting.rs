@@ -204,7 +204,7 @@ pub async fn book(db: &WriteContext, viewer: &Viewer, booking: &Booking) -> Resu
     Ok(meeting)
 }
 
-/// Moves a meeting to another time, and notifies the attendees. Errors: NOT_FOUND, CONFLICT,
+/// Moves a meeting to another time, and notifies the attendees; does nothing if it has that time. Errors: NOT_FOUND, CONFLICT,
 /// INVALID_TRANSITION, BAD_USER_INPUT.
 pub async fn reschedule(
     db: &WriteContext,
@@ -248,6 +248,14 @@ async fn change(
         let (before, revision, sequence) = (found.clone(), found.revision, found.sequence);
         let mut row = found.into_active_model();
         apply(&mut row, tx.now())?;
+        let is_unchanged = row.starts_at.try_as_ref() == Some(&before.starts_at)
+            && row.ends_at.try_as_ref() == Some(&before.ends_at)
+            && row.time_zone.try_as_ref() == Some(&before.time_zone);
+        if action == Action::Move && is_unchanged {
+            // Nobody is told the same time twice.
+            tx.set_result(id);
+            return Ok(before);
+        }
         row.sequence = Set(sequence + 1);
         let meeting = save(tx, row, revision).await?;
         let (kind, event, verb, counter) = match action {

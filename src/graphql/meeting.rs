@@ -264,7 +264,7 @@ pub struct MeetingMutation;
 #[Object]
 impl MeetingMutation {
     /// Moves a meeting to another time and sends its attendees an update, also after its run is
-    /// completed. Nothing is sent if the run was cancelled.
+    /// completed. Nothing is sent if the run was cancelled, or if the meeting has that time.
     async fn move_meeting(&self, ctx: &Context<'_>, input: MoveMeetingInput) -> Result<MeetingPayload> {
         let (id, expected) = (validate::id::<MeetingId>("id", &input.id)?, input.expected_revision);
         let before = Box::pin(noun::must_find(db(ctx).read(), viewer(ctx), id)).await?;

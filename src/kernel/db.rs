@@ -2,7 +2,7 @@
 
 mod address;
 pub(crate) mod batch;
-mod commits;
+pub(crate) mod commits;
 pub mod dialect;
 pub mod error_codes;
 pub(crate) mod fair;
@@ -35,7 +35,7 @@ use crate::kernel::clock::Clock;
 use crate::kernel::error::Result;
 use crate::kernel::event::sequencer;
 use crate::kernel::event::tail::Tails;
-pub(crate) use commits::Commits;
+use commits::Commits;
 use dialect::Dialect;
 pub use file::is_in_use;
 use pools::Pools;

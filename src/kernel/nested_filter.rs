@@ -37,13 +37,15 @@ pub(crate) fn has_condition<F: NestedFilter>(filter: &F) -> bool {
 /// Rejects a filter that selects objects for a change if it, or a filter nested in it, has no condition,
 /// or none that excludes anything, such as `not: { ids: [] }`. Errors: BAD_USER_INPUT with `message`.
 pub(crate) fn require_condition<F: NestedFilter>(filter: &F, path: &str, message: &str) -> Result<()> {
-    if !has_condition(filter) || matches_all(filter) {
-        return Err(Refusal::input(path, message).into());
+    let refusal = || Err(Refusal::input(path, message).into());
+    if !has_condition(filter) {
+        return refusal();
     }
     for (i, one) in filter.or().into_iter().flatten().enumerate() {
         require_condition(one, &format!("{path}.or[{i}]"), message)?;
     }
-    filter.not().map_or(Ok(()), |not| require_condition(not, &format!("{path}.not"), message))
+    filter.not().map_or(Ok(()), |not| require_condition(not, &format!("{path}.not"), message))?;
+    if matches_all(filter) { refusal() } else { Ok(()) }
 }
 
 /// True if the filter matches everything, whatever there is.

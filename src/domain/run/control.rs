@@ -2,13 +2,18 @@
 //! phase.
 
 use chrono::{DateTime, Utc};
+use entity::communication::{self, CommunicationStatus};
 use entity::id::*;
 use entity::run::{COLUMN, Entity, Model, RunTransition};
 use entity::sweep::SweepKind;
 use entity::{RunStatus, campaign};
-use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, Set};
+use sea_orm::sea_query::ExprTrait;
+use sea_orm::{
+    ActiveModelTrait, ColumnTrait, Condition, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, Set,
+};
 
 use super::{advance, apply_transition, campaign_status, must_lock, next_status, occurrence, phase, sweep_queue};
+use crate::domain::message::{communication as ledger, send_queue};
 use crate::kernel::db::{Tx, WriteContext};
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::validate;
@@ -121,18 +126,30 @@ pub(crate) async fn cancel_all_of(
     campaign: &campaign::Model,
     reason: Option<&str>,
 ) -> Result<()> {
-    let open = Entity::find()
+    let affected = Entity::find()
         .filter(COLUMN.campaign_id.eq(campaign.id))
-        .filter(COLUMN.status.is_in(RunStatus::OPEN))
+        .filter(COLUMN.status.is_in(RunStatus::OPEN).or(COLUMN.in_flight.gt(0)))
         .order_by_asc(COLUMN.id)
         .lock_exclusive()
         .all(tx.db())
         .await?;
     let reason = reason.unwrap_or("the campaign was cancelled");
-    for run in open {
-        cancel_one(tx, viewer, run, Some(reason)).await?;
+    for run in affected {
+        if run.status.is_open() {
+            cancel_one(tx, viewer, run, Some(reason)).await?;
+        } else {
+            withdraw_released(tx, viewer, &run, reason).await?;
+        }
     }
     Ok(())
+}
+
+/// Cancels the mail that people released in a run which has ended, and which waits to be sent.
+async fn withdraw_released(tx: &Tx, viewer: &Viewer, run: &Model, reason: &str) -> Result<()> {
+    let released =
+        Condition::all().add(communication::COLUMN.run_id.eq(run.id)).add(communication::COLUMN.action_number.gt(0));
+    ledger::cancel_matching(tx, viewer, run, &released, &[CommunicationStatus::Approved], reason).await?;
+    send_queue::drop_cancelled(tx, run).await
 }
 
 /// Releases a phase that is not autonomous. Errors: NOT_FOUND, CONFLICT.

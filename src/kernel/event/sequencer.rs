@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use sea_orm::{ConnectionTrait, DatabaseConnection, Statement, TransactionTrait};
 
-use crate::kernel::db::Commits;
+use crate::kernel::db::commits::Commits;
 use crate::kernel::error::Result;
 use crate::kernel::limits;
 

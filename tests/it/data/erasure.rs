@@ -427,7 +427,7 @@ both! {
         // Also if those who share it are erased at the same time.
         let twins = ["Fay", "Gus"].map(|name| lead(name, json!({ "email": "twins@private.example" })));
         let twins = [world.create("record", twins[0].clone()).await, world.create("record", twins[1].clone()).await];
-        tokio::join!(world.ask(ERASE, json!({ "id": twins[0] })), world.ask(ERASE, json!({ "id": twins[1] })));
+        tokio::join!(erase(&world, &twins[0]), erase(&world, &twins[1]));
         assert!(listed().await.iter().all(|entry| entry["address"] == "[erased]"), "{:?}", listed().await);
         world.end().await;
     }

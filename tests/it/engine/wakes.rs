@@ -40,9 +40,9 @@ both! {
 fn an_event_that_queues_nothing_is_named() {
     let event = |kind: &&str| Event::new(OrgId::new(), *kind, &Actor::engine());
     let of = |concerns: fn(&Event) -> bool| -> Vec<&str> {
-        KINDS.iter().copied().filter(|kind| concerns(&event(&kind))).collect()
+        KINDS.iter().copied().filter(|kind| concerns(&event(kind))).collect()
     };
-    let quiet: Vec<&str> = KINDS.iter().copied().filter(|kind| !wake::queues_any_step(&event(&kind))).collect();
+    let quiet: Vec<&str> = KINDS.iter().copied().filter(|kind| !wake::queues_any_step(&event(kind))).collect();
     // A new kind wakes every loop of steps. Add it here only if what it queues has an event of its own.
     assert_eq!(quiet, QUIET);
     assert_eq!(of(wake::queues_message), of(wake::queues_any_step));

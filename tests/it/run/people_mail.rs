@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::harness::life::{Home, Life};
 use crate::harness::plan::Plan;
 use crate::harness::sink::{Sink, Stage};
-use crate::harness::{World, noon};
+use crate::harness::{Kind, World, noon};
 
 const SEND: &str = "mutation($input: StepEmailInput!) { sendStepEmail(input: $input) { communications { id } } }";
 const BOOK: &str =
@@ -303,7 +303,7 @@ both! {
 }
 
 both! {
-    async fn people_s_mail_with_an_unknown_outcome_is_no_reason_to_wait(kind) {
+    async fn a_run_does_not_wait_for_people_s_mail(kind) {
         let world = World::without_server(kind, None).await;
         let Outreach { plan, run, write } = begun(&world, 1).await;
         world.ask(SEND, mail(&write, &[&plan.records[0]])).await;
@@ -313,12 +313,39 @@ both! {
             all.iter().map(|one| one["code"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
         };
         let before = codes().await;
-        assert_eq!(before, ["PEOPLE"]);
-        let now = noon().to_rfc3339();
-        world.force(&format!("INSERT INTO channel_pause (org_id, channel, refused, error, tries, since, next_try_at) SELECT '{}', 'EMAIL', '[]', 'away', 1, '{now}', '{now}'", entity::org::PLATFORM.0.simple())).await;
+        assert!(before.iter().all(|code| code == "PEOPLE"), "{before:?}");
+        let (now, org) = (noon().to_rfc3339(), entity::org::PLATFORM.0.simple());
+        let org = if kind == Kind::Sqlite { format!("X'{org}'") } else { format!("'{org}'") };
+        world.force(&format!("INSERT INTO channel_pause (org_id, channel, refused, error, tries, since, next_try_at) VALUES ({org}, 'EMAIL', '[]', 'away', 1, '{now}', '{now}')")).await;
         assert_eq!(codes().await, before, "the run's own messages do not wait for it");
         world.force("DELETE FROM channel_pause").await;
         world.drop_unchecked().await;
+    }
+}
+
+both! {
+    async fn a_cancelled_campaign_sends_nothing_that_its_pause_has_held(kind) {
+        let world = World::without_server(kind, None).await;
+        let Outreach { plan, run, write } = begun(&world, 2).await;
+        let one = json!({ "stepId": write, "title": "t", "startsAt": noon() + Duration::days(1), "attendees": [{ "recordId": plan.records[0] }] });
+        let meeting = world.ask(BOOK, json!({ "input": one })).await["scheduleStepMeeting"]["meeting"]["id"].clone();
+        world.tick(true).await;
+        finish(&world, &run).await;
+        let sent = world.outbox().len();
+        // The same time again: nobody is told twice.
+        let to = |days: i64| json!({ "input": { "id": meeting, "startsAt": noon() + Duration::days(days) } });
+        assert_eq!(world.ask(MOVE, to(1)).await["moveMeeting"]["meeting"]["sequence"], 0);
+        assert_eq!(on_way(&world, &run).await, 0);
+        world.act("pauseCampaign", "campaign", json!({ "id": plan.campaign })).await;
+        world.ask(MOVE, to(2)).await;
+        world.tick(true).await;
+        assert_eq!((world.outbox().len(), on_way(&world, &run).await), (sent, 1));
+        world.act("cancelCampaign", "campaign", json!({ "id": plan.campaign })).await;
+        world.tick(true).await;
+        assert_eq!((world.outbox().len(), on_way(&world, &run).await), (sent, 0));
+        assert_eq!(world.number("SELECT COUNT(*) FROM communication WHERE status = 'CANCELLED'").await, 1);
+        assert_eq!(world.number("SELECT COUNT(*) FROM posting").await, 0);
+        world.end().await;
     }
 }
 

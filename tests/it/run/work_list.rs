@@ -360,7 +360,9 @@ both! {
             let query = "{ runs(first: 100) { nodes { id steps(first: 3, orderBy: { field: DUE_AT, direction: ASC }) { nodes { key dueAt } } } } }";
             world.db.take_statements();
             let found = world.ask(query, json!({})).await["runs"]["nodes"].clone();
-            (world.db.take_statements().len(), found.as_array().unwrap().len())
+            // The log is numbered meanwhile.
+            let of_steps = world.db.take_statements().iter().filter(|statement| statement.sql.contains("step")).count();
+            (of_steps, found.as_array().unwrap().len())
         };
         let run = with_due_times(&world).await;
         world.own_run(&[("x", "custom", json!({})), ("y", "custom", json!({}))], json!({})).await;

@@ -16,7 +16,7 @@ pub(crate) fn folded(subject: Option<&str>, to_name: &str) -> Option<String> {
 pub(super) fn searched() -> SimpleExpr {
     let column = |column: Column| Expr::col((Entity, column));
     let joined = |left: SimpleExpr, right: SimpleExpr| {
-        left.binary(BinOper::Custom("||".into()), Expr::val(" ")).binary(BinOper::Custom("||".into()), right)
+        left.binary(BinOper::Custom("||"), Expr::val(" ")).binary(BinOper::Custom("||"), right)
     };
     let subject = Func::coalesce([column(Column::Subject), Expr::val("")]);
     let plain = Func::lower(joined(subject.into(), column(Column::ToName)));

@@ -45,9 +45,11 @@ pub(super) async fn of_runs(db: &Db, runs: &[RunId]) -> Result<HashMap<RunId, Co
     use CommunicationStatus::{Approved, Rejected, Unknown};
     let mut all: HashMap<RunId, Counts> = HashMap::new();
     let these = among_runs(db);
+    // In a campaign's run those of its own steps: what people wrote decides nothing about it.
+    let own = format!("{these} AND (occasion = 0 OR campaign_id IS NULL)");
     let with = |status| format!("COUNT(CASE WHEN status = '{status}' THEN 1 END)");
     let messages = format!(
-        "SELECT run_id, {}, COUNT(edited_by), {}, {} FROM communication WHERE {these} GROUP BY run_id",
+        "SELECT run_id, {}, COUNT(edited_by), {}, {} FROM communication WHERE {own} GROUP BY run_id",
         with(Rejected),
         with(Unknown),
         with(Approved)
@@ -60,7 +62,7 @@ pub(super) async fn of_runs(db: &Db, runs: &[RunId]) -> Result<HashMap<RunId, Co
     let refused = format!(
         "SELECT run_id, n, record_id, error FROM (SELECT run_id, record_id, error, COUNT(*) OVER (PARTITION BY run_id) \
          AS n, ROW_NUMBER() OVER (PARTITION BY run_id ORDER BY id) AS nth FROM communication \
-         WHERE {these} AND refusals > 0 AND status = '{Approved}') x WHERE nth = 1"
+         WHERE {own} AND refusals > 0 AND status = '{Approved}') x WHERE nth = 1"
     );
     for row in read(db, refused, runs).await? {
         let (count, record, why) = (row.try_get_by_index(1)?, row.try_get_by_index(2)?, row.try_get_by_index(3)?);

@@ -61,7 +61,7 @@ both! {
         assert_eq!(counts["segments"]["nodes"], json!([{ "name": "Big", "recordCount": 1 }]));
         // Errors of a guided step's filter have the same form.
         let yaml = "runTemplates:\n  - key: g\n    name: G\n    kind: GUIDED\n    phases:\n      - key: p\n        tasks:\n          - key: t\n            steps:\n              - key: s\n                type: custom\n                assignedTo: HUMAN\n                config: {records: {filter: FILTER}}\n";
-        for (filter, message) in [("{kind: lead}", "records.filter: kind: an object with some of eq"), ("{}", "all: true"), ("{kind: {}}", "has no value")] {
+        for (filter, message) in [("{kind: lead}", "kind: an object with some of eq"), ("{}", "all: true"), ("{kind: {}}", "has no value")] {
             let told = world.applied(&yaml.replace("FILTER", filter)).await;
             assert!(told["problems"].to_string().contains(message), "{filter}: {told}");
         }

@@ -14,7 +14,7 @@ both! {
             (json!({ "verb": "CANCEL_RUNS", "runFilter": { "or": [{}] } }), "BAD_USER_INPUT", "runFilter: has no condition"),
             // What selects everything is no condition either.
             (json!({ "verb": "CANCEL_RUNS", "runFilter": { "not": { "ids": [] } } }), "BAD_USER_INPUT", "runFilter: has no condition"),
-            (json!({ "verb": "CANCEL_RUNS", "runFilter": { "or": [{ "ids": runs }, { "not": { "statuses": [] } }] } }), "BAD_USER_INPUT", "runFilter: has no condition"),
+            (json!({ "verb": "CANCEL_RUNS", "runFilter": { "or": [{ "ids": runs }, { "not": { "statuses": [] } }] } }), "BAD_USER_INPUT", "runFilter.or[1]: has no condition"),
             (json!({ "verb": "CANCEL_RUNS", "runFilter": { "search": "a", "or": [{ "not": { "or": [{ "ids": [] }, { "types": [] }] } }] } }), "BAD_USER_INPUT", "runFilter.or[0]: has no condition"),
             (json!({ "verb": "ARCHIVE_CAMPAIGNS", "campaignFilter": { "not": { "ids": [] } } }), "BAD_USER_INPUT", "campaignFilter: has no condition"),
             (json!({ "verb": "ARCHIVE_CAMPAIGNS", "campaignFilter": { "not": { "tags": [], "search": "a" } } }), "BAD_USER_INPUT", "campaignFilter: has no condition"),

@@ -56,8 +56,9 @@ impl RecordFilter {
     }
 
     fn require(&self, path: &str) -> Result<()> {
-        if !self.has_condition() || self.matches_all() {
-            return Err(Refusal::input(path, NO_CONDITION).into());
+        let refusal = || Err(Refusal::input(path, NO_CONDITION).into());
+        if !self.has_condition() {
+            return refusal();
         }
         for (i, inner) in self.and.iter().flatten().enumerate() {
             inner.require(&format!("{path}.and[{i}]"))?;
@@ -65,7 +66,8 @@ impl RecordFilter {
         for (i, inner) in self.or.iter().flatten().enumerate() {
             inner.require(&format!("{path}.or[{i}]"))?;
         }
-        self.not.as_ref().map_or(Ok(()), |not| not.require(&format!("{path}.not")))
+        self.not.as_ref().map_or(Ok(()), |not| not.require(&format!("{path}.not")))?;
+        if self.matches_all() { refusal() } else { Ok(()) }
     }
 
     /// True if it, or a filter nested in it, has a condition.
