@@ -171,9 +171,17 @@ impl Life {
 
     /// The data of a response without errors; none if the server was gone before it arrived.
     pub async fn ask(&self, query: &str, variables: Value) -> Option<Value> {
-        let answer = self.post(query, variables).await?;
-        assert!(answer.get("errors").is_none(), "{query}: {answer:#}");
-        Some(answer["data"].clone())
+        let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(60);
+        loop {
+            let answer = self.post(query, variables.clone()).await?;
+            // A busy machine may take long to connect to the database: as its client does, try again.
+            let is_away = answer["errors"][0]["extensions"]["code"] == "UNAVAILABLE";
+            if is_away && tokio::time::Instant::now() < deadline {
+                continue;
+            }
+            assert!(answer.get("errors").is_none(), "{query}: {answer:#}");
+            return Some(answer["data"].clone());
+        }
     }
 
     pub async fn create(&self, noun: &str, input: Value) -> String {
