@@ -69,7 +69,7 @@ pub(crate) async fn shared(
     Ok(found)
 }
 
-/// Those of the records' addresses that still are a living record's, each once. Two records that share an
+/// The addresses among these that still are a living record's, each once. Two records that share an
 /// address may be erased at the same time.
 async fn still_shared(tx: &Tx, share: &[(RecordId, String)]) -> Result<HashMap<String, String>> {
     if share.is_empty() {
