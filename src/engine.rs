@@ -107,8 +107,8 @@ impl Engine {
         }
         loops.spawn(begin::run(context.clone(), wake(wake::concerns_runs)));
         loops.spawn(bulk_actions::run(context.clone(), wake(wake::concerns_bulk_actions)));
-        loops.spawn(rescue::run(context.clone(), wake(wake::ends_lease)));
-        loops.spawn(housekeeping::run(context.clone(), wake(|_| false)));
+        loops.spawn(rescue::run(context.clone(), wake(wake::by_time_alone)));
+        loops.spawn(housekeeping::run(context.clone(), wake(wake::by_time_alone)));
         Ok(Self { context, loops, stop, ticker })
     }
 

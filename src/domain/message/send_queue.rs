@@ -6,11 +6,14 @@ use entity::id::*;
 use entity::queued_message::{COLUMN, Column, Entity, Model};
 use entity::{ActivityKind, run};
 use sea_orm::sea_query::{Expr, ExprTrait, Query};
-use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, Set};
+use sea_orm::{
+    ActiveModelTrait, ColumnTrait, Condition, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, Set,
+};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::domain::message::activity::{self, NewActivity};
+use crate::domain::message::communication::cancel_matching;
 use crate::kernel::db::Tx;
 use crate::kernel::db::batch::{any_of, insert_all, insert_returning};
 use crate::kernel::error::{Error, Result};
@@ -89,6 +92,14 @@ pub(crate) async fn of(tx: &Tx, ids: &[CommunicationId]) -> Result<Vec<Model>> {
         .order_by_asc(COLUMN.communication_id)
         .all(tx.db())
         .await?)
+}
+
+/// Cancels those of some messages of a run that people released and that wait to be sent. The run must be
+/// locked.
+pub(crate) async fn withdraw(tx: &Tx, viewer: &Viewer, run: &run::Model, these: Condition, reason: &str) -> Result<()> {
+    let released = these.add(communication::COLUMN.action_number.gt(0));
+    cancel_matching(tx, viewer, run, &released, &[CommunicationStatus::Approved], reason).await?;
+    drop_cancelled(tx, run).await
 }
 
 /// Removes cancelled messages from the queue, unless a sender holds a lease on them.

@@ -2,7 +2,6 @@
 //! phase.
 
 use chrono::{DateTime, Utc};
-use entity::communication::{self, CommunicationStatus};
 use entity::id::*;
 use entity::run::{COLUMN, Entity, Model, RunTransition};
 use entity::sweep::SweepKind;
@@ -13,7 +12,7 @@ use sea_orm::{
 };
 
 use super::{advance, apply_transition, campaign_status, must_lock, next_status, occurrence, phase, sweep_queue};
-use crate::domain::message::{communication as ledger, send_queue};
+use crate::domain::message::send_queue;
 use crate::kernel::db::{Tx, WriteContext};
 use crate::kernel::error::{Refusal, Result};
 use crate::kernel::validate;
@@ -138,18 +137,11 @@ pub(crate) async fn cancel_all_of(
         if run.status.is_open() {
             cancel_one(tx, viewer, run, Some(reason)).await?;
         } else {
-            withdraw_released(tx, viewer, &run, reason).await?;
+            // Nobody could stop what people released in it.
+            send_queue::withdraw(tx, viewer, &run, Condition::all(), reason).await?;
         }
     }
     Ok(())
-}
-
-/// Cancels the mail that people released in a run which has ended, and which waits to be sent.
-async fn withdraw_released(tx: &Tx, viewer: &Viewer, run: &Model, reason: &str) -> Result<()> {
-    let released =
-        Condition::all().add(communication::COLUMN.run_id.eq(run.id)).add(communication::COLUMN.action_number.gt(0));
-    ledger::cancel_matching(tx, viewer, run, &released, &[CommunicationStatus::Approved], reason).await?;
-    send_queue::drop_cancelled(tx, run).await
 }
 
 /// Releases a phase that is not autonomous. Errors: NOT_FOUND, CONFLICT.

@@ -32,7 +32,8 @@ pub async fn of_runs(db: &impl ConnectionTrait, viewer: &Viewer, runs: &[RunId])
         .await?)
 }
 
-/// A run's phases and tasks, each in order, and the status of its campaign, if it has one; in one statement.
+/// A run's phases and tasks, each in order, and the status of its campaign, in one statement. The
+/// status is none for guided work, and for a run without phases yet.
 pub(in crate::domain::run) async fn with_tasks(
     db: &impl ConnectionTrait,
     viewer: &Viewer,

@@ -182,9 +182,7 @@ async fn close_cancelled(tx: &Tx, engine: &Viewer, run: &run::Model, mine: &[(&M
     let ids = mine.iter().map(|(queued, _)| queued.communication_id);
     if run.run_type != RunType::Guided {
         let these = Condition::all().add(any_of(tx.dialect(), communication::COLUMN.id, ids));
-        let (unsent, why) = ([CommunicationStatus::Approved], "the run was cancelled");
-        crate::domain::message::communication::cancel_matching(tx, engine, run, &these, &unsent, why).await?;
-        return queue::drop_cancelled(tx, run).await;
+        return queue::withdraw(tx, engine, run, these, "the run was cancelled").await;
     }
     let recipients: Vec<RunRecordId> = communication::Entity::find()
         .select_only()

@@ -28,7 +28,7 @@ const BUSY_COLLECT_DELAY: Duration = Duration::from_millis(6);
 /// Delays before events are numbered again that could not be: the first, and the longest.
 const FIRST_RETRY: Duration = Duration::from_millis(3);
 const LAST_RETRY: Duration = Duration::from_millis(50);
-/// The NOTIFY channel on which nodes wake each other.
+/// The NOTIFY channel on which nodes wake each other; `NUMBER` names it, too.
 pub(crate) const CHANNEL: &str = "sortie";
 
 const NUMBER: &str = "

@@ -50,7 +50,7 @@ fn an_event_that_queues_nothing_is_named() {
     let of_others = |kind: &&str| !nouns.contains(&kind.split('.').next().unwrap());
     assert_eq!(of(wake::concerns_runs), of(wake::queues_any_step).into_iter().filter(of_others).collect::<Vec<_>>());
     assert!(of(wake::concerns_bulk_actions).iter().all(|kind| kind.starts_with("bulk_action.")));
-    assert_eq!(of(wake::ends_lease), Vec::<&str>::new());
+    assert_eq!(of(wake::by_time_alone), Vec::<&str>::new());
 }
 
 /// The kinds of events that queue nothing.

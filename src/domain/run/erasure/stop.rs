@@ -1,7 +1,7 @@
 //! Stops the work of open runs on an erased record, in every phase: an opt-out stops messages alone,
 //! except in the phases that it interrupts.
 
-use entity::communication::{self as ledger, CommunicationStatus};
+use entity::communication as ledger;
 use entity::id::*;
 use entity::record::Model;
 use entity::run_record;
@@ -29,11 +29,9 @@ pub(super) async fn stop(tx: &Tx, viewer: &Viewer, record: &Model) -> Result<()>
             continue;
         }
         // Mail and invitations that people released in a campaign's run: nothing else closes them.
-        let released =
-            Condition::all().add(ledger::COLUMN.record_id.eq(record.id)).add(ledger::COLUMN.action_number.gt(0));
-        communication::cancel_matching(tx, &engine, &run, &released, &[CommunicationStatus::Approved], ERASED).await?;
         if run.in_flight > 0 {
-            send_queue::drop_cancelled(tx, &run).await?;
+            let theirs = Condition::all().add(ledger::COLUMN.record_id.eq(record.id));
+            send_queue::withdraw(tx, &engine, &run, theirs, ERASED).await?;
         }
         let recipients: Vec<RunRecordId> = run_record::Entity::find()
             .select_only()

@@ -16,6 +16,7 @@ use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryResul
 use serde_json::{Map, json};
 
 use crate::domain::content::cel::Condition;
+use crate::domain::message::communication::IS_OWN;
 use crate::domain::plan::agent::{self as agents, step_values};
 use crate::kernel::budget::Steps;
 use crate::kernel::db::Db;
@@ -148,11 +149,13 @@ impl StepWaits {
             }
         }
         let (refused, mut values) = with_run_filter(
-            "SELECT c.run_id, COUNT(DISTINCT c.id), MIN(CASE WHEN s.status = 'QUEUED' THEN s.available_at END), \
+            &format!(
+                "SELECT c.run_id, COUNT(DISTINCT c.id), MIN(CASE WHEN s.status = 'QUEUED' THEN s.available_at END), \
              MIN(p.available_at) FROM communication c LEFT JOIN posting p ON p.communication_id = c.id \
              LEFT JOIN step s ON c.occasion = 0 AND s.run_record_id = c.run_record_id AND s.kind IN ('send_message', 'email') \
              AND (s.kind <> 'email' OR s.id = c.step_id) AND s.status = 'QUEUED' \
-             WHERE c.refusals > 0 AND c.status = 'APPROVED' AND (c.occasion = 0 OR c.campaign_id IS NULL)",
+             WHERE c.refusals > 0 AND c.status = 'APPROVED' AND {IS_OWN}"
+            ),
             "c.run_id",
             runs,
             Vec::new(),
